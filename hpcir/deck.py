@@ -1,0 +1,184 @@
+"""The YAML deck: sections with their defaults, units and limits, as frozen validated models.
+
+Quantities are held in atomic units (wavenumbers in cm-1, wall times in seconds) and written back with their unit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from hpcir.units import format_quantity, parse_quantity
+
+
+def quantity(dimension: str) -> Any:
+    """A float field that reads "0.5 fs" or a bare number in the documented unit, and writes itself with the unit."""
+    return Annotated[
+        float,
+        BeforeValidator(lambda text: parse_quantity(text, dimension)),
+        PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
+    ]
+
+
+Length = quantity("length")
+Time = quantity("time")
+Temperature = quantity("temperature")
+Energy = quantity("energy")
+Force = quantity("force")
+Wavenumber = quantity("wavenumber")
+WallTime = quantity("wall_time")
+
+
+class Section(BaseModel):
+    """A part of the deck: unknown keys are refused, values cannot change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class System(Section):
+    """The molecule."""
+
+    structure: str = Field(description="structure file (xyz, extxyz), relative to the deck")
+    name: str = Field("", description="name for reports; empty: the structure file's name")
+    charge: int = Field(0, description="total charge in e")
+    multiplicity: int = Field(1, ge=1, description="2S+1")
+    isotopes: dict[str, dict[str, float] | list[str]] = Field(
+        default_factory=dict,
+        description="isotopologues by name: masses in amu by element or by 1-based atom ('H': 2.014, 'H6': 2.014)",
+    )
+
+
+class Pretrain(Section):
+    """Cheap labels that pretrain the networks before the expensive ones fine-tune them."""
+
+    engine: Literal["auto", "none", "tblite"] = Field(
+        "auto", description="auto: tblite where it is installed, knows the elements and is not the engine itself"
+    )
+    method: str = Field("GFN2-xTB", description="method of the cheap engine")
+    labels: int = Field(3000, ge=50, description="number of cheap labels")
+
+
+class LabelSettings(Section):
+    """Electronic structure: which engine, which level of theory."""
+
+    engine: Literal["pyscf", "tblite", "ase"] = Field("pyscf", description="label engine")
+    functional: str = Field("bp86", description="pyscf: exchange-correlation functional, or 'hf'")
+    basis: str = Field("def2-svp", description="pyscf: basis set")
+    density_fitting: bool = Field(True, description="pyscf: density fitting of Coulomb (and exchange)")
+    dispersion: Literal["none", "d3", "d3bj", "d4"] = Field("none", description="pyscf: dispersion correction")
+    grid_level: int = Field(3, ge=0, le=9, description="pyscf: integration grid level")
+    max_cycles: int = Field(60, ge=1, description="pyscf: SCF cycles before the ladder for hard cases starts")
+    method: str = Field("GFN2-xTB", description="tblite: GFN2-xTB, GFN1-xTB or IPEA1-xTB")
+    calculator: str = Field("", description="ase: import path of a calculator class, 'package.module:Class'")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="ase: keyword arguments of the calculator")
+    threads: int = Field(1, ge=1, description="threads of one label")
+    time_limit: WallTime = Field("1 h", gt=0, description="a label that takes longer is set aside")
+    pretrain: Pretrain = Field(default_factory=Pretrain)
+
+
+class ModelSettings(Section):
+    """Symmetry functions and networks."""
+
+    cutoff: Length = Field("5 A", gt=0, description="cutoff radius of the symmetry functions")
+    cutoff_function: Literal["polynomial", "cosine", "tanh3"] = Field("polynomial", description="cutoff function")
+    radial: int = Field(12, ge=1, description="radial functions for each neighbour element")
+    shells: int = Field(5, ge=0, description="radial shells of the angular functions, for each element pair")
+    zetas: list[Annotated[int, Field(ge=1, le=8)]] = Field(
+        default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
+    )
+    hidden: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=lambda: [40, 40], min_length=2, max_length=2, description="widths of the two hidden layers"
+    )
+    members: int = Field(4, ge=1, description="networks in the committee")
+    dipole: Literal["charges", "charges+dipoles"] = Field(
+        "charges", description="dipole from atomic charges, or from charges and atomic dipoles"
+    )
+
+
+class TrainingSettings(Section):
+    """How the networks learn."""
+
+    optimizer: Literal["adam", "kalman"] = Field("adam", description="optimiser")
+    steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
+    retrain_steps: int = Field(1500, ge=1, description="optimiser steps of a retraining with new labels (warm)")
+    batch: int = Field(32, ge=1, description="geometries in a batch")
+    learning_rate: float = Field(3e-3, gt=0, description="largest learning rate of the schedule")
+    force_weight: float = Field(10.0, ge=0, description="eta of the loss: weight of the forces against the energy")
+    validation: float = Field(0.1, gt=0, lt=1, description="fraction of the labels held out, another for each member")
+    precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")
+
+
+class SamplingSettings(Section):
+    """How the training set grows by itself."""
+
+    max_labels: int = Field(250, ge=10, description="label budget of the main engine (the test set apart)")
+    initial_labels: int = Field(40, ge=5, description="labels from sampled normal modes before the first exploration")
+    round_labels: int = Field(40, ge=1, description="most labels taken in one round of exploration")
+    rounds: int = Field(10, ge=0, description="most rounds of exploration")
+    temperatures: list[Temperature] = Field(
+        default_factory=lambda: ["300 K", "500 K", "700 K"], min_length=1, description="temperatures of the exploration"
+    )
+    trajectories: int = Field(24, ge=1, description="committee trajectories in a round")
+    duration: Time = Field("2 ps", gt=0, description="length of each exploration trajectory")
+    goal: Time = Field("10 ps", gt=0, description="explored time between takes at which sampling is done")
+    force_threshold: Force | Literal["auto"] = Field(
+        "auto", description="spread of an atom's force at which a geometry is taken; auto: calibrated on held-out labels"
+    )
+
+
+class TestSettings(Section):
+    """The independent test: geometries from the final model's own trajectories, labelled, never trained on."""
+
+    count: int = Field(100, ge=0, description="number of test geometries; 0 leaves the test out")
+
+
+class DynamicsSettings(Section):
+    """The production trajectories."""
+
+    temperature: Temperature = Field("300 K", gt=0, description="temperature")
+    timestep: Time = Field("0.5 fs", gt=0, description="timestep of velocity Verlet")
+    trajectories: int = Field(64, ge=1, description="independent trajectories")
+    equilibration: Time = Field("2 ps", ge=0, description="thermostatted time before each trajectory")
+    duration: Time = Field("5 ps", gt=0, description="length of each trajectory")
+    ensemble: Literal["nve", "nvt"] = Field("nve", description="production ensemble")
+    thermostat: Literal["langevin", "svr"] = Field(
+        "langevin", description="langevin (BAOAB) or svr (stochastic velocity rescaling)"
+    )
+    time_constant: Time = Field("100 fs", gt=0, description="thermostat's relaxation time")
+    rotation: Literal["keep", "remove"] = Field(
+        "remove", description="keep: thermal rotation, gas-phase band contours; remove: bands without rotation"
+    )
+    dipole_every: int = Field(4, ge=1, description="steps between dipoles")
+    lockstep: int = Field(32, ge=1, le=1024, description="replicas that one kernel call moves together")
+
+
+class SpectrumSettings(Section):
+    """From dipole series to the spectrum."""
+
+    window: Literal["hann", "gaussian", "blackman", "none"] = Field("hann", description="window on the correlation")
+    depth: Time = Field("1.5 ps", gt=0, description="correlation depth: where the window reaches zero")
+    zero_padding: int = Field(4, ge=1, description="padding of the correlation, as a multiple of its length")
+    quantum_correction: Literal["harmonic", "none", "standard", "schofield"] = Field(
+        "harmonic", description="quantum correction of the classical line shape"
+    )
+    estimator: Literal["control_variates", "plain"] = Field(
+        "control_variates", description="average with mode energies as control variates, or the plain mean"
+    )
+    timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
+    first: Wavenumber = Field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
+    last: Wavenumber = Field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")
+
+
+class Deck(Section):
+    """A whole deck."""
+
+    system: System
+    labels: LabelSettings = Field(default_factory=LabelSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    sampling: SamplingSettings = Field(default_factory=SamplingSettings)
+    test: TestSettings = Field(default_factory=TestSettings)
+    dynamics: DynamicsSettings = Field(default_factory=DynamicsSettings)
+    spectrum: SpectrumSettings = Field(default_factory=SpectrumSettings)
+    seed: int = Field(1, ge=0, description="seed of every random stream")

@@ -1,0 +1,106 @@
+"""What a set of symmetry functions is: parameters, order of the features, automatic choice.
+
+Radial, per neighbour element e (Behler 2011, eq. 6):
+    G2 = sum_{j in e} exp(-eta (r_ij - r_s)^2) fc(r_ij)
+Angular, per unordered neighbour element pair (a, b), the form without r_jk (eq. 9), with a shift:
+    G9 = 2^(1-zeta) sum_{pairs j in a, k in b} (1 + lambda cos theta_jik)^zeta g(r_ij) g(r_ik),
+    g(r) = exp(-eta (r - r_s)^2) fc(r), each pair of neighbours counted once, j != k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+
+CUTOFF_FUNCTIONS = ("polynomial", "cosine", "tanh3")
+
+
+@dataclass(frozen=True)
+class SymmetryFunctionSet:
+    """One set of symmetry functions, the same for every centre; lengths in bohr.
+
+    elements: sorted atomic numbers of the neighbours. radial: (eta, shift) of each G2 function. shells: (eta,
+    shift) of the radial part g(r) of the angular functions. angles: (zeta, lambda) combined with every shell;
+    zeta is a positive integer, lambda +1 or -1.
+
+    Feature order of a centre: for each element e, for each radial function; then for each element pair (a <= b
+    in `elements` order, combinations_with_replacement), for each shell, for each angle.
+    """
+
+    elements: tuple[int, ...]
+    cutoff: float
+    radial: tuple[tuple[float, float], ...]
+    shells: tuple[tuple[float, float], ...]
+    angles: tuple[tuple[int, int], ...]
+    cutoff_function: str = "polynomial"
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Unordered neighbour element pairs as indices into `elements`, in feature order."""
+        return list(combinations_with_replacement(range(len(self.elements)), 2))
+
+    @property
+    def n_radial(self) -> int:
+        return len(self.elements) * len(self.radial)
+
+    @property
+    def n_features(self) -> int:
+        return self.n_radial + len(self.pairs) * len(self.shells) * len(self.angles)
+
+    @property
+    def zeta_max(self) -> int:
+        return max((zeta for zeta, _ in self.angles), default=0)
+
+    def describe(self, feature: int) -> str:
+        """A feature in words, with lengths in angstrom, such as 'G2 to O, eta 4.00 A^-2, shift 1.20 A'."""
+        from ase.data import chemical_symbols
+
+        from hpcir.units import ANGSTROM
+
+        names = [chemical_symbols[z] for z in self.elements]
+        if feature < self.n_radial:
+            element, k = divmod(feature, len(self.radial))
+            eta, shift = self.radial[k]
+            return f"G2 to {names[element]}, eta {eta * ANGSTROM**2:.2f} A^-2, shift {shift / ANGSTROM:.2f} A"
+        pair, rest = divmod(feature - self.n_radial, len(self.shells) * len(self.angles))
+        shell, angle = divmod(rest, len(self.angles))
+        a, b = self.pairs[pair]
+        (eta, shift), (zeta, lam) = self.shells[shell], self.angles[angle]
+        return (
+            f"G9 to {names[a]} and {names[b]}, eta {eta * ANGSTROM**2:.2f} A^-2, shift {shift / ANGSTROM:.2f} A, "
+            f"zeta {zeta}, lambda {lam:+d}"
+        )
+
+
+def shifted_gaussians(count: int, first: float, cutoff: float, overlap: float = 1.0) -> tuple[tuple[float, float], ...]:
+    """`count` (eta, shift) with shifts evenly from `first` to just inside the cutoff, all of one width.
+
+    The width makes neighbouring Gaussians cross at exp(-overlap / 4): eta = overlap / spacing^2.
+    """
+    shifts = np.linspace(first, cutoff, count + 1)[:-1]
+    spacing = (cutoff - first) / count
+    eta = overlap / spacing**2
+    return tuple((float(eta), float(shift)) for shift in shifts)
+
+
+def automatic_set(
+    elements: tuple[int, ...],
+    cutoff: float,
+    radial: int,
+    shells: int,
+    zetas: tuple[int, ...],
+    cutoff_function: str = "polynomial",
+    first_shift: float = 1.5,
+) -> SymmetryFunctionSet:
+    """The set that the deck's counts stand for: evenly shifted Gaussians from `first_shift` (bohr) outwards."""
+    angles = tuple((zeta, lam) for zeta in zetas for lam in (1, -1))
+    return SymmetryFunctionSet(
+        elements=tuple(sorted(elements)),
+        cutoff=cutoff,
+        radial=shifted_gaussians(radial, first_shift, cutoff),
+        shells=shifted_gaussians(shells, first_shift, cutoff),
+        angles=angles,
+        cutoff_function=cutoff_function,
+    )

@@ -1,0 +1,68 @@
+"""The contract of a label engine, and the one table of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.deck import LabelSettings
+from hpcir.errors import InputError
+from hpcir.structures import Structure
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Label:
+    """The answer of electronic structure theory for one geometry, in atomic units.
+
+    energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the centre of nuclear charge;
+    seconds of wall time; method: how it converged ('default' or the rung of the ladder for hard cases).
+    """
+
+    energy: float
+    forces: FloatArray
+    dipole: FloatArray
+    seconds: float = 0.0
+    method: str = "default"
+
+
+class LabelEngine(Protocol):
+    """What an engine does. One instance serves one molecule's stoichiometry, charge and spin at a time."""
+
+    level: str
+    """The level of theory in one line, such as 'BP86/def2-SVP (PySCF, density fitting)': the store's key."""
+
+    def check(self, structure: Structure) -> None:
+        """Raise InputError when the engine cannot label this molecule (basis, element, spin), computing nothing."""
+
+    def label(self, structure: Structure) -> Label:
+        """Label one geometry; depends on the geometry alone, not on what was labelled before.
+
+        Raises LabelFailed when it does not converge or returns something that is not finite.
+        """
+
+
+# name in the deck -> 'module:function', imported only when asked for (pyscf takes a second to import).
+ENGINES: dict[str, str] = {
+    "pyscf": "hpcir.labels.pyscf_engine:create",
+    "tblite": "hpcir.labels.tblite_engine:create",
+    "ase": "hpcir.labels.ase_engine:create",
+}
+
+
+def create_engine(settings: LabelSettings, reference: Structure | None = None) -> LabelEngine:
+    """The engine that the deck names. `reference` is the optimised minimum, whose density is the SCF's first guess."""
+    try:
+        module, function = ENGINES[settings.engine].split(":")
+    except KeyError:
+        raise InputError(
+            "no such label engine", where="labels.engine", value=settings.engine, hint="valid: " + ", ".join(ENGINES)
+        ) from None
+    factory: Callable[[LabelSettings, Structure | None], LabelEngine] = getattr(import_module(module), function)
+    return factory(settings, reference)

@@ -1,0 +1,1 @@
+"""Networks, the potential and charge models built of them, and their inference."""

@@ -1,0 +1,199 @@
+"""The model of one level of theory: energy and dipole from the same symmetry functions, saved as one HDF5 file.
+
+Energy (Behler and Parrinello, Phys. Rev. Lett. 98, 146401, 2007): E = sum_i [NN_Z(i)(G_i)_0 + offset_Z(i)].
+Dipole (Gastegger, Behler, Marquetand, Chem. Sci. 8, 6924, 2017): mu = sum_i q_i (r_i - R0) with
+q_i = NN'_Z(i)(G_i)_0 + (Q - sum_j NN'_Z(j)(G_j)_0) / N; optionally plus atomic dipoles
+mu_i = sum_(e,s) NN'_Z(i)(G_i)_(1 + e S + s) V_i^(e,s), V_i^(e,s) = sum_{j in e} g_s(r_ij) (r_j - r_i) / r_ij,
+where e runs over the neighbour elements and s over the S angular shells. R0 is the centre of nuclear charge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir import __version__
+from hpcir.descriptors.definition import SymmetryFunctionSet
+from hpcir.errors import InputError
+from hpcir.models.networks import NetworkCommittee
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MODEL_FORMAT = 1
+MODEL_FILE = "model.h5"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model says of one geometry (atomic units), committee means and spreads.
+
+    energy hartree; forces (N, 3) hartree/bohr; charges (N,) e; dipole (3,) e bohr about the centre of nuclear
+    charge; energy_spread, forces_spread (N, 3), charges_spread (N,), dipole_spread (3,): standard deviations
+    over the members.
+    """
+
+    energy: float
+    forces: FloatArray
+    charges: FloatArray
+    dipole: FloatArray
+    energy_spread: float
+    forces_spread: FloatArray
+    charges_spread: FloatArray
+    dipole_spread: FloatArray
+
+
+@dataclass(frozen=True)
+class Model:
+    """A committee of potentials and charge models on one set of symmetry functions.
+
+    energy and charge: element number -> NetworkCommittee. offsets: element number -> hartree. level: the level
+    of theory of the labels it learnt from. error: held-out errors and calibration, as the trainer measured them.
+    """
+
+    functions: SymmetryFunctionSet
+    energy: dict[int, NetworkCommittee]
+    charge: dict[int, NetworkCommittee]
+    offsets: dict[int, float]
+    total_charge: int = 0
+    level: str = ""
+    error: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def members(self) -> int:
+        return next(iter(self.energy.values())).members
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        return tuple(sorted(self.energy))
+
+    def evaluate(self, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> Evaluation:
+        """Energy, forces, charges and dipole of one geometry: numbers (N,), positions (N, 3) in bohr.
+
+        Raises InputError for an element that the model does not know.
+        """
+        from hpcir.models.evaluator import evaluate
+
+        return evaluate(self, np.asarray(numbers), np.asarray(positions, float), charge)
+
+    def require(self, numbers: IntArray) -> None:
+        """Raise InputError when a structure has an element that this model never saw."""
+        missing = sorted(set(np.asarray(numbers).tolist()) - set(self.elements))
+        if missing:
+            from ase.data import chemical_symbols
+
+            raise InputError(
+                f"the model knows no element {', '.join(chemical_symbols[z] for z in missing)}",
+                hint="it knows " + ", ".join(chemical_symbols[z] for z in self.elements),
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model to `path` (a directory gets model.h5), by a temporary name and rename."""
+        import h5py
+
+        path = Path(path)
+        if path.suffix != ".h5":
+            path.mkdir(parents=True, exist_ok=True)
+            path = path / MODEL_FILE
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with h5py.File(temporary, "w") as file:
+            _write(file, self)
+        os.replace(temporary, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """Read a model file, a model directory, or the model of a run directory. Raises InputError."""
+        import h5py
+
+        path = find_model_file(Path(path))
+        try:
+            with h5py.File(path, "r") as file:
+                return _read(file)
+        except (OSError, KeyError) as error:
+            raise InputError(f"the model file cannot be read: {error}", where=str(path)) from error
+
+
+def find_model_file(path: Path) -> Path:
+    """The model file that a path stands for: itself, PATH/model.h5 or PATH/models/model.h5."""
+    for candidate in (path, path / MODEL_FILE, path / "models" / MODEL_FILE):
+        if candidate.is_file():
+            return candidate
+    raise InputError(
+        "no model here", where=str(path), hint=f"a model directory holds {MODEL_FILE}; `hpcir train` makes one"
+    )
+
+
+def _write(file: Any, model: Model) -> None:
+    file.attrs.update(
+        format="hpcir model",
+        format_version=MODEL_FORMAT,
+        program_version=__version__,
+        level=model.level,
+        total_charge=model.total_charge,
+        error=json.dumps(model.error),
+        provenance=json.dumps(model.provenance),
+    )
+    functions = file.create_group("symmetry_functions")
+    functions.attrs["cutoff_function"] = model.functions.cutoff_function
+    for name, value, units in (
+        ("elements", model.functions.elements, "atomic number"),
+        ("cutoff", model.functions.cutoff, "bohr"),
+        ("radial", model.functions.radial, "eta bohr^-2, shift bohr"),
+        ("shells", model.functions.shells, "eta bohr^-2, shift bohr"),
+        ("angles", model.functions.angles, "zeta, lambda"),
+    ):
+        functions.create_dataset(name, data=np.asarray(value)).attrs["units"] = units
+    for kind, committees in (("energy", model.energy), ("charge", model.charge)):
+        for element, committee in committees.items():
+            group = file.create_group(f"{kind}/{element}")
+            for name in ("active", "shift", "scale"):
+                group[name] = getattr(committee, name)
+            for layer, (weight, bias) in enumerate(zip(committee.weights, committee.biases, strict=True)):
+                group[f"weight_{layer}"] = weight
+                group[f"bias_{layer}"] = bias
+            group.attrs["layers"] = len(committee.weights)
+            if kind == "energy":
+                group.attrs["offset_hartree"] = model.offsets[element]
+
+
+def _read(file: Any) -> Model:
+    if file.attrs.get("format") != "hpcir model" or file.attrs["format_version"] > MODEL_FORMAT:
+        raise InputError("not a model file of this version of hpcir", where=file.filename)
+    stored = file["symmetry_functions"]
+    functions = SymmetryFunctionSet(
+        elements=tuple(int(z) for z in stored["elements"]),
+        cutoff=float(stored["cutoff"][()]),
+        radial=tuple((float(a), float(b)) for a, b in stored["radial"]),
+        shells=tuple((float(a), float(b)) for a, b in stored["shells"]),
+        angles=tuple((int(a), int(b)) for a, b in stored["angles"]),
+        cutoff_function=str(stored.attrs["cutoff_function"]),
+    )
+    committees: dict[str, dict[int, NetworkCommittee]] = {"energy": {}, "charge": {}}
+    for kind, target in committees.items():
+        for element, group in file.get(kind, {}).items():
+            layers = range(int(group.attrs["layers"]))
+            target[int(element)] = NetworkCommittee(
+                active=group["active"][()].astype(np.int64),
+                shift=group["shift"][()],
+                scale=group["scale"][()],
+                weights=tuple(group[f"weight_{n}"][()] for n in layers),
+                biases=tuple(group[f"bias_{n}"][()] for n in layers),
+            )
+    return Model(
+        functions=functions,
+        energy=committees["energy"],
+        charge=committees["charge"],
+        offsets={int(z): float(group.attrs["offset_hartree"]) for z, group in file["energy"].items()},
+        total_charge=int(file.attrs["total_charge"]),
+        level=str(file.attrs["level"]),
+        error=json.loads(file.attrs["error"]),
+        provenance=json.loads(file.attrs["provenance"]),
+    )

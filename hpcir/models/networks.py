@@ -1,0 +1,80 @@
+"""Committees of feed-forward networks, one per element, and their plain numpy evaluation.
+
+A network maps the features G of one atom to `n_outputs` numbers:
+    x = (G[active] - shift) * scale;  a_1 = tanh(W_1 x + b_1);  ...;  y = W_L a_(L-1) + b_L   (linear output).
+All members of a committee share the features, their selection (`active`) and their scaling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class NetworkCommittee:
+    """The committee of one element.
+
+    active (n_in,) indices into the features; shift, scale (n_in,); weights[l] (members, n_out_l, n_in_l);
+    biases[l] (members, n_out_l). The last layer is linear, the others tanh.
+    """
+
+    active: IntArray
+    shift: FloatArray
+    scale: FloatArray
+    weights: tuple[FloatArray, ...]
+    biases: tuple[FloatArray, ...]
+
+    @property
+    def members(self) -> int:
+        return int(self.weights[0].shape[0])
+
+    @property
+    def n_outputs(self) -> int:
+        return int(self.weights[-1].shape[1])
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        return tuple(int(w.shape[1]) for w in self.weights[:-1])
+
+    def evaluate(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Outputs (members, atoms, n_outputs) and the gradient of output 0 with respect to all features
+        (members, atoms, n_features), for features (atoms, n_features). The plain twin of the kernels."""
+        x = (features[:, self.active] - self.shift) * self.scale
+        activations = [np.broadcast_to(x, (self.members, *x.shape))]
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            activations.append(np.tanh(activations[-1] @ weight.transpose(0, 2, 1) + bias[:, None]))
+        output = activations[-1] @ self.weights[-1].transpose(0, 2, 1) + self.biases[-1][:, None]
+        gradient = np.broadcast_to(self.weights[-1][:, :1], (self.members, len(x), self.weights[-1].shape[2]))
+        for weight, activation in zip(self.weights[-2::-1], activations[:0:-1], strict=True):
+            gradient = (gradient * (1 - activation**2)) @ weight
+        full = np.zeros((self.members, *features.shape))
+        full[:, :, self.active] = gradient * self.scale
+        return output, full
+
+    def member(self, index: int) -> NetworkCommittee:
+        """A committee of the one member `index`."""
+        pick = slice(index, index + 1)
+        return NetworkCommittee(
+            self.active,
+            self.shift,
+            self.scale,
+            tuple(w[pick] for w in self.weights),
+            tuple(b[pick] for b in self.biases),
+        )
+
+    def stacked_with(self, others: list[NetworkCommittee]) -> NetworkCommittee:
+        """One committee of this one's members and all the others'; features and scaling must be the same."""
+        all_ = [self, *others]
+        return NetworkCommittee(
+            self.active,
+            self.shift,
+            self.scale,
+            tuple(np.concatenate(layer) for layer in zip(*(c.weights for c in all_), strict=True)),
+            tuple(np.concatenate(layer) for layer in zip(*(c.biases for c in all_), strict=True)),
+        )

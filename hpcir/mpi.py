@@ -1,0 +1,191 @@
+"""Message passing: the only module that imports mpi4py. Stages receive a `Communicator`.
+
+MPI starts only under a launcher (mpirun, srun), so plain `hpcir` runs where no MPI library is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Protocol
+
+from hpcir.errors import HpcirError
+
+# Environment variables that a launcher sets on every rank: MPICH/Hydra and Slurm PMI, Open MPI, PMIx, Intel MPI.
+_LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
+
+
+class Communicator(Protocol):
+    """The part of MPI that stages use; objects travel pickled between ranks of one job, never to disk."""
+
+    rank: int
+    size: int
+
+    def bcast(self, value: Any, root: int = 0) -> Any: ...
+    def gather(self, value: Any, root: int = 0) -> list[Any] | None: ...
+    def allgather(self, value: Any) -> list[Any]: ...
+    def allreduce_sum(self, value: Any) -> Any: ...
+    def barrier(self) -> None: ...
+    def counter(self, total: int) -> Iterator[int]: ...
+
+
+class SerialCommunicator:
+    """One rank, without MPI."""
+
+    rank = 0
+    size = 1
+
+    def bcast(self, value: Any, root: int = 0) -> Any:
+        return value
+
+    def gather(self, value: Any, root: int = 0) -> list[Any] | None:
+        return [value]
+
+    def allgather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def allreduce_sum(self, value: Any) -> Any:
+        return value
+
+    def barrier(self) -> None:
+        return None
+
+    def counter(self, total: int) -> Iterator[int]:
+        return iter(range(total))
+
+
+class MpiCommunicator:
+    """COMM_WORLD (or a part of it) through mpi4py."""
+
+    _REQUEST, _ANSWER = 701, 702
+
+    def __init__(self, comm: Any) -> None:
+        self._comm = comm
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        # The counter's messages must never meet the stages' own: they travel on a duplicate.
+        self._counter_comm = comm.Dup() if self.size > 1 else None
+
+    def bcast(self, value: Any, root: int = 0) -> Any:
+        return self._comm.bcast(value, root=root)
+
+    def gather(self, value: Any, root: int = 0) -> list[Any] | None:
+        result: list[Any] | None = self._comm.gather(value, root=root)
+        return result
+
+    def allgather(self, value: Any) -> list[Any]:
+        return list(self._comm.allgather(value))
+
+    def allreduce_sum(self, value: Any) -> Any:
+        return self._comm.allreduce(value)
+
+    def barrier(self) -> None:
+        self._comm.Barrier()
+
+    def counter(self, total: int) -> Iterator[int]:
+        """Hand out 0 .. total-1, each to one rank, to whichever asks next; every rank iterates its share.
+
+        Rank 0 works too: a thread of its answers the others. (A one-sided fetch-and-add would need rank 0 to
+        enter MPI for progress on many networks, which it does not do while it computes.) Collective: every rank
+        must call it and exhaust the iterator.
+        """
+        if self.size == 1:
+            return iter(range(total))
+        return self._serve(total) if self.rank == 0 else self._ask(total)
+
+    def _ask(self, total: int) -> Iterator[int]:
+        while True:
+            self._counter_comm.send(None, dest=0, tag=self._REQUEST)
+            item = self._counter_comm.recv(source=0, tag=self._ANSWER)
+            if item >= total:
+                return
+            yield item
+
+    def _serve(self, total: int) -> Iterator[int]:
+        lock = threading.Lock()
+        state = {"next": 0}
+
+        def take() -> int:
+            with lock:
+                item = state["next"]
+                state["next"] = item + 1
+            return item
+
+        server = threading.Thread(target=self._answer, args=(take, total), daemon=True)
+        server.start()
+        while (item := take()) < total:
+            yield item
+        server.join()
+
+    def _answer(self, take: Any, total: int) -> None:
+        from mpi4py import MPI
+
+        status = MPI.Status()
+        waiting = self.size - 1
+        pause = 1e-4
+        while waiting:
+            if not self._counter_comm.iprobe(source=MPI.ANY_SOURCE, tag=self._REQUEST, status=status):
+                time.sleep(pause)
+                pause = min(2 * pause, 5e-3)
+                continue
+            pause = 1e-4
+            source = status.Get_source()
+            self._counter_comm.recv(source=source, tag=self._REQUEST)
+            item = take()
+            self._counter_comm.send(item, dest=source, tag=self._ANSWER)
+            waiting -= item >= total
+
+
+def under_launcher() -> bool:
+    """Whether an MPI launcher started this process."""
+    return any(name in os.environ for name in _LAUNCHER_VARIABLES)
+
+
+def world() -> Communicator:
+    """All ranks of this job; one rank without MPI when no launcher started it."""
+    if not under_launcher():
+        return SerialCommunicator()
+    from mpi4py import MPI
+
+    if MPI.COMM_WORLD.Get_size() == 1:
+        return SerialCommunicator()
+    return MpiCommunicator(MPI.COMM_WORLD)
+
+
+def local_rank() -> int:
+    """This process's rank before MPI starts, from the launcher's environment; 0 without a launcher."""
+    for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+class abort_on_exception:
+    """Context: an exception on one rank ends the job on all, with one message from the rank that failed."""
+
+    def __init__(self, comm: Communicator) -> None:
+        self.comm = comm
+
+    def __enter__(self) -> Communicator:
+        return self.comm
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or self.comm.size == 1 or isinstance(error, SystemExit):
+            return
+        if isinstance(error, HpcirError):
+            status = error.status
+            message = f"hpcir: rank {self.comm.rank}: {error}"
+        else:
+            status = 1
+            message = f"hpcir: rank {self.comm.rank} failed\n" + "".join(traceback.format_exception(error))
+        print(message, file=sys.stderr, flush=True)
+        from mpi4py import MPI
+
+        MPI.COMM_WORLD.Abort(status)

@@ -1,0 +1,87 @@
+"""Units: atomic units inside, user units at the edge, one CODATA set (scipy.constants).
+
+A factor `X` is the size of one user unit in atomic units: `value_in_atomic = value * X`. Atomic units are
+hartree, bohr, electron mass, elementary charge, hbar/hartree; temperatures are hartree (k_B T).
+"""
+
+from __future__ import annotations
+
+import re
+
+from scipy import constants as _c
+
+BOHR_M = _c.physical_constants["Bohr radius"][0]
+HARTREE_J = _c.physical_constants["Hartree energy"][0]
+TIME_S = _c.physical_constants["atomic unit of time"][0]
+
+ANGSTROM = 1e-10 / BOHR_M
+FS = 1e-15 / TIME_S
+PS = 1e-12 / TIME_S
+AMU = _c.atomic_mass / _c.electron_mass
+EV = _c.eV / HARTREE_J
+KCAL_PER_MOL = _c.kilo * _c.calorie / _c.Avogadro / HARTREE_J
+KJ_PER_MOL = _c.kilo / _c.Avogadro / HARTREE_J
+KELVIN = _c.Boltzmann / HARTREE_J
+DEBYE = 1e-21 / _c.c / (_c.elementary_charge * BOHR_M)
+EV_PER_ANGSTROM = EV / ANGSTROM
+KCAL_PER_MOL_ANGSTROM = KCAL_PER_MOL / ANGSTROM
+# Angular frequency of a wavenumber of 1 cm-1: omega = 2 pi c nu.
+PER_CM = 2 * _c.pi * _c.c * 100 * TIME_S
+SPEED_OF_LIGHT = 1 / _c.fine_structure
+# N_A/(12 eps0 c^2) |dmu/dQ|^2 in km/mol for |dmu/dQ|^2 in e^2/amu (974.9 km/mol) and in atomic units (e^2/m_e).
+KM_PER_MOL_PER_E2_AMU = (
+    _c.Avogadro * _c.elementary_charge**2 / (12 * _c.epsilon_0 * _c.c**2 * _c.atomic_mass) / 1000
+)
+KM_PER_MOL_PER_E2_ME = KM_PER_MOL_PER_E2_AMU * AMU
+
+# Dimension -> unit -> size in atomic units; the first unit of each is the documented unit of a bare number.
+UNITS: dict[str, dict[str, float]] = {
+    "length": {"A": ANGSTROM, "angstrom": ANGSTROM, "bohr": 1.0, "nm": 10 * ANGSTROM, "pm": 0.01 * ANGSTROM},
+    "time": {"fs": FS, "ps": PS, "ns": 1000 * PS},
+    "temperature": {"K": KELVIN},
+    "energy": {
+        "kcal/mol": KCAL_PER_MOL,
+        "eV": EV,
+        "meV": EV / 1000,
+        "kJ/mol": KJ_PER_MOL,
+        "hartree": 1.0,
+    },
+    "force": {
+        "kcal/mol/A": KCAL_PER_MOL_ANGSTROM,
+        "eV/A": EV_PER_ANGSTROM,
+        "hartree/bohr": 1.0,
+    },
+    "dipole": {"D": DEBYE, "debye": DEBYE, "e*bohr": 1.0, "e*A": ANGSTROM},
+    "wavenumber": {"cm-1": 1.0, "1/cm": 1.0, "cm^-1": 1.0},
+    "wall_time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
+}
+
+_QUANTITY = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)?\s*$")
+
+
+def parse_quantity(text: str | float | int, dimension: str) -> float:
+    """A number with an optional unit, such as "0.5 fs" or 300, in atomic units.
+
+    A bare number is in the dimension's documented unit (the first in `UNITS[dimension]`). Wavenumbers stay in
+    cm-1 and wall times in seconds. Raises ValueError naming the valid units.
+    """
+    units = UNITS[dimension]
+    if isinstance(text, bool):
+        raise ValueError(f"expected a {dimension}, such as '1 {next(iter(units))}'")
+    if isinstance(text, (int, float)):
+        return float(text) * next(iter(units.values()))
+    match = _QUANTITY.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"expected a {dimension} such as '1 {next(iter(units))}'")
+    number, unit = match.groups()
+    if unit is None:
+        return float(number) * next(iter(units.values()))
+    if unit not in units:
+        raise ValueError(f"'{unit}' is no unit of {dimension}; valid units: {', '.join(units)}")
+    return float(number) * units[unit]
+
+
+def format_quantity(value: float, dimension: str) -> str:
+    """The inverse of `parse_quantity`, in the dimension's documented unit, to 12 significant digits."""
+    unit, size = next(iter(UNITS[dimension].items()))
+    return f"{value / size:.12g} {unit}"
