@@ -5,11 +5,17 @@ Quantities are held in atomic units (wavenumbers in cm-1, wall times in seconds)
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 
-from hpcir.units import format_quantity, parse_quantity
+from hpcir.deck_errors import join, translate
+from hpcir.units import UNITS, format_quantity, parse_quantity
+from hpcir.yaml_lines import YamlFile, read_yaml
 
 
 def quantity(dimension: str) -> Any:
@@ -18,6 +24,13 @@ def quantity(dimension: str) -> Any:
         float,
         BeforeValidator(lambda text: parse_quantity(text, dimension)),
         PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
+        WithJsonSchema(
+            {
+                "type": ["string", "number"],
+                "description": f"{dimension.replace('_', ' ')}: a number with one of {', '.join(UNITS[dimension])}; "
+                f"a bare number is in {next(iter(UNITS[dimension]))}",
+            }
+        ),
     ]
 
 
@@ -33,7 +46,9 @@ WallTime = quantity("wall_time")
 class Section(BaseModel):
     """A part of the deck: unknown keys are refused, values cannot change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
+    )
 
 
 class System(Section):
@@ -101,6 +116,7 @@ class TrainingSettings(Section):
 
     optimizer: Literal["adam", "kalman"] = Field("adam", description="optimiser")
     steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
+    pretrain_steps: int = Field(6000, ge=1, description="optimiser steps on the cheap level's labels")
     retrain_steps: int = Field(1500, ge=1, description="optimiser steps of a retraining with new labels (warm)")
     batch: int = Field(32, ge=1, description="geometries in a batch")
     learning_rate: float = Field(3e-3, gt=0, description="largest learning rate of the schedule")
@@ -122,8 +138,10 @@ class SamplingSettings(Section):
     trajectories: int = Field(24, ge=1, description="committee trajectories in a round")
     duration: Time = Field("2 ps", gt=0, description="length of each exploration trajectory")
     goal: Time = Field("10 ps", gt=0, description="explored time between takes at which sampling is done")
-    force_threshold: Force | Literal["auto"] = Field(
-        "auto", description="spread of an atom's force at which a geometry is taken; auto: calibrated on held-out labels"
+    force_error: Force = Field(
+        "2 kcal/mol/A",
+        gt=0,
+        description="expected error of an atom's force (committee spread, calibrated) at which a geometry is taken",
     )
 
 
@@ -182,3 +200,94 @@ class Deck(Section):
     dynamics: DynamicsSettings = Field(default_factory=DynamicsSettings)
     spectrum: SpectrumSettings = Field(default_factory=SpectrumSettings)
     seed: int = Field(1, ge=0, description="seed of every random stream")
+
+
+@dataclass(frozen=True)
+class LoadedDeck:
+    """A deck and the file that it came from, for messages that name file, line and key."""
+
+    deck: Deck
+    file: YamlFile
+
+    @property
+    def path(self) -> Path:
+        """The deck's file as the user gave it."""
+        return self.file.path
+
+    @property
+    def structure_path(self) -> Path:
+        """The structure file: `system.structure`, relative to the deck's folder."""
+        return self.path.parent / self.deck.system.structure
+
+    @property
+    def name(self) -> str:
+        """The molecule's name for reports."""
+        return self.deck.system.name or Path(self.deck.system.structure).stem
+
+    def where(self, key: str = "") -> str:
+        """The place of a dotted key for a message: 'FILE:LINE: key.path'."""
+        return self.file.where(tuple(key.split(".")) if key else ())
+
+
+def load_deck(path: str | Path) -> LoadedDeck:
+    """Read and validate a deck, by itself: what it says about the molecule is for `deck_check.check_deck`.
+
+    Raises InputError with one line 'FILE:LINE: key.path: message' for everything that is wrong.
+    """
+    file = read_yaml(path)
+    errors = list(file.problems)
+    try:
+        deck = Deck.model_validate(file.value)
+    except ValidationError as error:
+        errors += translate(error, file, Deck)
+    if errors:
+        raise join(errors)
+    return LoadedDeck(deck, file)
+
+
+def resolved_text(deck: Deck, structure: str | None = None) -> str:
+    """The deck as YAML with every default written out and each key explained; it can be run again.
+
+    `structure` replaces the structure file's path (a resolved deck lives in another folder than its deck).
+    """
+    import yaml
+
+    content = deck.model_dump(mode="json")
+    if structure is not None:
+        content["system"]["structure"] = structure
+    lines = ["# The deck with every default, as hpcir ran it. Quantities take units; bare numbers are in the units shown."]
+    _write_section(Deck, content, "", lines, yaml.safe_dump)
+    return "\n".join(lines) + "\n"
+
+
+def _write_section(model: type[BaseModel], content: dict[str, Any], indent: str, lines: list[str], dump: Any) -> None:
+    for name, field in model.model_fields.items():
+        kind, value = field.annotation, content[name]
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            lines.append(f"{indent}{name}:  # {' '.join((kind.__doc__ or '').split())}")
+            _write_section(kind, value, indent + "  ", lines, dump)
+            continue
+        text = dump({name: value}, default_flow_style=None, width=10**6, allow_unicode=True, sort_keys=False)
+        rows = text.rstrip("\n").split("\n")
+        rows[0] += f"  # {field.description}" if field.description and len(rows) == 1 else ""
+        lines += [indent + row for row in rows]
+
+
+def deck_digest(deck: Deck, *sections: str) -> str:
+    """SHA-256 (24 hex digits) of the named sections with their defaults, or of the whole deck when none is named.
+
+    The structure file's path is left out: what counts is what is in it, for which the caller answers.
+    """
+    content = deck.model_dump(mode="json")
+    content["system"].pop("structure")
+    part = {name: content[name] for name in sections} if sections else content
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a deck, for editors that complete and check YAML."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Deck.model_json_schema(),
+        "title": "hpcir deck",
+    }

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Protocol
 
-from hpcir.errors import HpcirError
+from hpcir.errors import HpcirError, Interrupted
+
+# Seconds that a rank which was asked to stop waits for the others to reach a safe point too.
+WIND_UP = 6.0
 
 # Environment variables that a launcher sets on every rank: MPICH/Hydra and Slurm PMI, Open MPI, PMIx, Intel MPI.
 _LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
@@ -31,6 +34,7 @@ class Communicator(Protocol):
     def allgather(self, value: Any) -> list[Any]: ...
     def allreduce_sum(self, value: Any) -> Any: ...
     def barrier(self) -> None: ...
+    def barrier_within(self, seconds: float) -> bool: ...
     def counter(self, total: int) -> Iterator[int]: ...
 
 
@@ -55,6 +59,9 @@ class SerialCommunicator:
     def barrier(self) -> None:
         return None
 
+    def barrier_within(self, seconds: float) -> bool:
+        return True
+
     def counter(self, total: int) -> Iterator[int]:
         return iter(range(total))
 
@@ -69,7 +76,7 @@ class MpiCommunicator:
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         # The counter's messages must never meet the stages' own: they travel on a duplicate.
-        self._counter_comm = comm.Dup() if self.size > 1 else None
+        self._counter_comm: Any = comm.Dup() if self.size > 1 else None
 
     def bcast(self, value: Any, root: int = 0) -> Any:
         return self._comm.bcast(value, root=root)
@@ -86,6 +93,16 @@ class MpiCommunicator:
 
     def barrier(self) -> None:
         self._comm.Barrier()
+
+    def barrier_within(self, seconds: float) -> bool:
+        """Whether all ranks came here within so many seconds; used when a job winds up, never again after False."""
+        request = self._comm.Ibarrier()
+        end = time.monotonic() + seconds
+        while not request.Test():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
 
     def counter(self, total: int) -> Iterator[int]:
         """Hand out 0 .. total-1, each to one rank, to whichever asks next; every rank iterates its share.
@@ -178,6 +195,8 @@ class abort_on_exception:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None or self.comm.size == 1 or isinstance(error, SystemExit):
+            return
+        if isinstance(error, Interrupted) and self.comm.barrier_within(WIND_UP):
             return
         if isinstance(error, HpcirError):
             status = error.status

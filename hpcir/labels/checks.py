@@ -1,0 +1,54 @@
+"""Checks that every label engine shares: finite answers, valid names, the origin of the dipole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import InputError, LabelFailed
+from hpcir.labels.base import Label
+from hpcir.structures import Structure, centre
+
+FloatArray = NDArray[np.float64]
+
+
+def finished_label(
+    structure: Structure, energy: float, forces: FloatArray, dipole: FloatArray, seconds: float, method: str
+) -> Label:
+    """A label in atomic units, or LabelFailed when a number is not finite or an array has the wrong shape."""
+    forces, dipole = np.asarray(forces, float), np.asarray(dipole, float)
+    if forces.shape != (len(structure), 3) or dipole.shape != (3,):
+        raise LabelFailed(
+            f"{structure.name}: the engine returned forces of shape {forces.shape} and a dipole of shape "
+            f"{dipole.shape} for {len(structure)} atoms"
+        )
+    for name, value in (("energy", energy), ("forces", forces), ("dipole", dipole)):
+        if not np.all(np.isfinite(value)):
+            raise LabelFailed(f"{structure.name}: the engine returned a value that is not finite in the {name}")
+    return Label(float(energy), forces, dipole, seconds, method)
+
+
+def nuclear_charge_centre(structure: Structure) -> FloatArray:
+    """Centre of nuclear charge (3,) in bohr: the origin of every label's dipole."""
+    return centre(structure.positions, structure.numbers.astype(float))
+
+
+def nearest_names(name: str, valid: Iterable[str], always: Iterable[str] = ()) -> str:
+    """A hint of valid names: the nearest few, or `always` when nothing is near."""
+    folded = {entry.lower(): entry for entry in valid}
+    near = [folded[match] for match in get_close_matches(name.lower(), list(folded), n=4, cutoff=0.6)]
+    if near:
+        return "nearest valid names: " + ", ".join(near)
+    return "valid: " + ", ".join(always or sorted(folded.values()))
+
+
+def require_package(module: str, where: str, value: object, install: str) -> None:
+    """Raise InputError when a Python package that the deck asks for is not installed."""
+    if find_spec(module) is None:
+        raise InputError(
+            f"the Python package '{module}' is not installed", where=where, value=value, hint=f"install it: {install}"
+        )

@@ -1,0 +1,156 @@
+"""Committee dynamics until the committee disagrees, and what counts as a geometry that physics allows.
+
+A geometry is taken where the expected error of an atom's force (committee spread times calibration) passes the
+threshold; when the trajectory leaves physics first, its last sane frame is taken (Gastegger, Behler, Marquetand,
+Chem. Sci. 8, 6924, 2017, adaptive sampling).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.replicas import ReplicaBlock, run_chunk, thermal_velocities
+from hpcir.dynamics.thermostats import create_thermostat
+from hpcir.models.evaluator import Evaluator
+from hpcir.structures import Structure, bonds
+
+FloatArray = NDArray[np.float64]
+
+# A bond may stretch by this factor, and no pair may come nearer than this fraction of its bonded or bonding length.
+STRETCH = 1.5
+SQUEEZE = 0.65
+# A frame beyond this multiple of the threshold is no longer worth a label: the one before it is taken.
+TOO_FAR = 4.0
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one block of exploration found.
+
+    geometries (C, N, 3) bohr; spreads (C,) of the atomic force, hartree/bohr; time explored by all replicas
+    (atomic units); takes: replicas that ended at a take; insane: those of them that left physics.
+    """
+
+    geometries: FloatArray
+    spreads: FloatArray
+    time: float
+    takes: int
+    insane: int
+
+
+class Sanity:
+    """Whether a geometry is still the molecule: every bond within reach, no pair of atoms on top of another."""
+
+    def __init__(self, reference: Structure) -> None:
+        from ase.data import covalent_radii
+
+        from hpcir.units import ANGSTROM
+
+        pairs = np.array(bonds(reference), int).reshape(-1, 2)
+        self.first, self.second = pairs.T
+        self.lengths = np.linalg.norm(reference.positions[self.first] - reference.positions[self.second], axis=-1)
+        radii = np.asarray(covalent_radii)[reference.numbers] * ANGSTROM
+        self.rows, self.columns = np.triu_indices(len(reference), 1)
+        self.nearest = SQUEEZE * (radii[self.rows] + radii[self.columns])
+
+    def __call__(self, positions: FloatArray) -> NDArray[np.bool_]:
+        """Positions (..., N, 3) -> (...) bool."""
+        bond = np.linalg.norm(positions[..., self.first, :] - positions[..., self.second, :], axis=-1)
+        pair = np.linalg.norm(positions[..., self.rows, :] - positions[..., self.columns, :], axis=-1)
+        whole = np.all(bond < STRETCH * self.lengths, axis=-1)
+        return np.asarray(whole & np.all(pair > self.nearest, axis=-1) & np.isfinite(positions).all((-1, -2)))
+
+
+@dataclass(frozen=True)
+class ExplorationPlan:
+    """How a block explores; times, temperature and threshold in atomic units."""
+
+    temperature: float
+    threshold: float
+    duration: float
+    timestep: float
+    time_constant: float
+    check_every: int = 5
+    chunk_steps: int = 200
+
+
+def explore_block(
+    evaluator: Evaluator,
+    reference: Structure,
+    starts: FloatArray,
+    ids: NDArray[np.int64],
+    seed: int,
+    purpose: str,
+    plan: ExplorationPlan,
+) -> Findings:
+    """Run a block of replicas from starts (R, N, 3) until each is taken or its time is over."""
+    sane = Sanity(reference)
+    masses = reference.masses
+    block = ReplicaBlock.create(
+        np.ascontiguousarray(starts.transpose(1, 2, 0)),
+        thermal_velocities(masses, plan.temperature, ids, seed, purpose, positions=starts.transpose(1, 2, 0)),
+        ids,
+    )
+    thermostat = create_thermostat("langevin", plan.temperature, plan.time_constant)
+    total = round(plan.duration / plan.timestep)
+    last_sane = starts.copy()
+    taken: list[tuple[FloatArray, float]] = []
+    explored = insane = 0
+    while block.step < total and block.alive.any():
+        steps = min(plan.chunk_steps, total - block.step)
+        chunk = run_chunk(
+            evaluator,
+            block,
+            masses,
+            steps,
+            plan.timestep,
+            dipole_every=0,
+            thermostat=thermostat,
+            record=("positions",),
+            record_every=plan.check_every,
+            spread_every=plan.check_every,
+            seed=seed,
+            purpose=purpose,
+        )
+        frames = chunk.positions.transpose(3, 0, 1, 2)
+        for replica in np.flatnonzero(chunk.alive_before):
+            outcome = first_take(frames[replica], chunk.spread[:, replica], sane, plan.threshold, last_sane[replica])
+            explored += outcome.frames * plan.check_every
+            last_sane[replica] = outcome.geometry
+            if outcome.taken:
+                taken.append((outcome.geometry, outcome.spread))
+                insane += not outcome.sane
+                block.alive[replica] = False
+    geometries = np.array([geometry for geometry, _ in taken]).reshape(-1, *starts.shape[1:])
+    spreads = np.array([spread for _, spread in taken])
+    return Findings(geometries, spreads, explored * plan.timestep, len(taken), int(insane))
+
+
+@dataclass(frozen=True)
+class Take:
+    """The end of one replica's chunk: taken or not, the geometry (or the last sane one), frames gone through."""
+
+    taken: bool
+    sane: bool
+    geometry: FloatArray
+    spread: float
+    frames: int
+
+
+def first_take(
+    frames: FloatArray, spreads: FloatArray, sane: Sanity, threshold: float, before: FloatArray
+) -> Take:
+    """The first of frames (T, N, 3) with spread (T,) past the threshold or out of physics; `before` the chunk's start."""
+    good = sane(frames) & np.isfinite(spreads) & (spreads < TOO_FAR * threshold)
+    hits = np.flatnonzero(~good | (spreads > threshold))
+    if len(hits) == 0:
+        return Take(False, True, frames[-1], float(spreads[-1]), len(frames))
+    hit = int(hits[0])
+    if good[hit]:
+        return Take(True, True, frames[hit], float(spreads[hit]), hit + 1)
+    geometry = frames[hit - 1] if hit else before
+    spread = float(spreads[hit - 1]) if hit else threshold
+    return Take(True, False, geometry, spread, hit + 1)

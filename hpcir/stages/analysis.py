@@ -1,0 +1,117 @@
+"""The model held against its label engine: harmonic frequencies at its own minimum, and the independent test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.labels import Label
+from hpcir.models.model import Model
+from hpcir.sampling.normal_modes import (
+    NormalModes,
+    dipole_derivatives_from_labels,
+    displaced_geometries,
+    hessian_from_labels,
+    normal_modes,
+)
+from hpcir.sampling.optimise import optimise
+from hpcir.stages.context import Context
+from hpcir.stages.farm import LabelFarm
+from hpcir.stages.prepare import STEP, Reference
+from hpcir.store import read_h5, write_h5
+from hpcir.structures import Structure
+from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+
+FloatArray = NDArray[np.float64]
+TEST_FILE = "test.h5"
+
+
+def as_label_function(model: Model) -> Callable[[Structure], Label]:
+    """The model in the place of a label engine."""
+
+    def label(structure: Structure) -> Label:
+        result = model.evaluate(structure.numbers, structure.positions, structure.charge)
+        return Label(result.energy, result.forces, result.dipole)
+
+    return label
+
+
+def model_harmonics(model: Model, near: Structure, masses: FloatArray | None = None) -> NormalModes:
+    """Normal modes and harmonic intensities of the model at its own minimum near a structure."""
+    label = as_label_function(model)
+    minimum = optimise(near, label).structure
+    labels = [label(geometry) for geometry in displaced_geometries(minimum, STEP)]
+    hessian = hessian_from_labels(labels, STEP)
+    return normal_modes(minimum, hessian, dipole_derivatives_from_labels(labels, STEP), masses=masses)
+
+
+def harmonic_error(model: NormalModes, reference: NormalModes) -> float:
+    """Mean absolute difference of the sorted wavenumbers, cm-1."""
+    return float(np.mean(np.abs(np.sort(model.wavenumbers) - np.sort(reference.wavenumbers))))
+
+
+def independent_test(
+    context: Context, farm: LabelFarm, model: Model, reference: Reference, blocks: Sequence[str]
+) -> dict[str, Any]:
+    """Label geometries of the final model's own trajectories and compare (collective); figures for the summary."""
+    count = context.deck.test.count
+    geometries = _snapshots(context, reference.structure, blocks, count) if context.root else None
+    labels = farm.label(geometries, "test")
+    if not context.root:
+        figures: dict[str, Any] = context.comm.bcast(None)
+        return figures
+    pairs = [(g, label) for g, label in zip(geometries or [], labels, strict=True) if label is not None]
+    arrays = test_arrays(model, pairs)
+    write_h5(context.directory / TEST_FILE, arrays, {"format": "hpcir test", "level": farm.level})
+    figures = context.comm.bcast(test_figures({name: item[0] for name, item in arrays.items()}))
+    return figures
+
+
+def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
+    """`count` geometries at chunk ends of sane trajectories, spread evenly over them all."""
+    frames = []
+    for name in blocks:
+        arrays, _ = read_h5(context.directory / name)
+        frames.append(arrays["snapshots"][..., arrays["sane"]].transpose(0, 3, 1, 2).reshape(-1, len(structure), 3))
+    every = np.concatenate(frames)
+    picked = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int)) if len(every) else []
+    return [structure.moved(every[index]) for index in picked]
+
+
+def test_arrays(model: Model, pairs: Sequence[tuple[Structure, Label]]) -> dict[str, tuple[Any, str, str]]:
+    """Reference and model values over the test set, as datasets with units and axes."""
+    results = [model.evaluate(s.numbers, s.positions, s.charge) for s, _ in pairs]
+    labels = [label for _, label in pairs]
+
+    def column(values: list[Any]) -> Any:
+        return np.array(values, dtype=float)
+
+    return {
+        "positions": (column([s.positions for s, _ in pairs]), "bohr", "geometry,atom,xyz"),
+        "energy_reference": (column([label.energy for label in labels]), "hartree", "geometry"),
+        "energy_model": (column([result.energy for result in results]), "hartree", "geometry"),
+        "forces_reference": (column([label.forces for label in labels]), "hartree/bohr", "geometry,atom,xyz"),
+        "forces_model": (column([result.forces for result in results]), "hartree/bohr", "geometry,atom,xyz"),
+        "forces_spread": (column([result.forces_spread for result in results]), "hartree/bohr", "geometry,atom,xyz"),
+        "dipole_reference": (column([label.dipole for label in labels]), "e bohr", "geometry,xyz"),
+        "dipole_model": (column([result.dipole for result in results]), "e bohr", "geometry,xyz"),
+    }
+
+
+def test_figures(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Root mean square errors over the test set in user units: energy of the molecule, components of forces and dipole."""
+
+    def rmse(name: str) -> float:
+        return float(np.sqrt(np.mean((arrays[f"{name}_model"] - arrays[f"{name}_reference"]) ** 2)))
+
+    error = arrays["energy_model"] - arrays["energy_reference"]
+    return {
+        "n": len(error),
+        "energy_rmse_kcal_per_mol": rmse("energy") / KCAL_PER_MOL,
+        "energy_offset_kcal_per_mol": float(error.mean()) / KCAL_PER_MOL,
+        "force_rmse_kcal_per_mol_angstrom": rmse("forces") / KCAL_PER_MOL_ANGSTROM,
+        "dipole_rmse_debye": rmse("dipole") / DEBYE,
+    }

@@ -1,0 +1,131 @@
+"""Training a committee over ranks: members dealt to ranks, joined in order on all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
+from hpcir.labels import Label
+from hpcir.models.model import Model
+from hpcir.stages.context import Context
+from hpcir.structures import Structure
+from hpcir.training.dataset import LabelledGroup, TrainingData
+from hpcir.training.train import join_members, train_members
+
+
+def symmetry_functions(context: Context) -> SymmetryFunctionSet:
+    """The deck's symmetry functions for the elements of the molecule."""
+    settings = context.deck.model
+    return automatic_set(
+        tuple(sorted(set(context.structure.numbers.tolist()))),
+        settings.cutoff,
+        settings.radial,
+        settings.shells,
+        tuple(settings.zetas),
+        settings.cutoff_function,
+    )
+
+
+def groups_of(labelled: Sequence[tuple[Structure, Label]]) -> list[LabelledGroup]:
+    """Labels as training groups, one for each molecule (same atoms in the same order, same charge)."""
+    gathered: dict[tuple[Any, ...], list[tuple[Structure, Label]]] = {}
+    for structure, label in labelled:
+        gathered.setdefault((structure.charge, *structure.numbers.tolist()), []).append((structure, label))
+    return [
+        LabelledGroup(
+            numbers=members[0][0].numbers,
+            positions=np.array([structure.positions for structure, _ in members]),
+            energies=np.array([label.energy for _, label in members]),
+            forces=np.array([label.forces for _, label in members]),
+            dipoles=np.array([label.dipole for _, label in members]),
+            charge=members[0][0].charge,
+        )
+        for members in gathered.values()
+    ]
+
+
+class CommitteeTrainer:
+    """Trains the committee again and again on a growing set, keeping what was computed for the old labels."""
+
+    def __init__(self, context: Context, functions: SymmetryFunctionSet) -> None:
+        self.context = context
+        self.functions = functions
+        self.data: TrainingData | None = None
+
+    def train(
+        self,
+        labelled: Sequence[tuple[Structure, Label]] | None,
+        *,
+        level: str,
+        start: Model | None,
+        steps: int,
+        purpose: str,
+    ) -> Model:
+        """Train all members on rank 0's labels (collective); the same model on every rank."""
+        context = self.context
+        groups = context.comm.bcast(groups_of(labelled or []) if context.root else None)
+        members = list(range(context.deck.model.members))[context.comm.rank :: context.comm.size]
+        part: Model | None = None
+        if members:
+            self.data = self._data(groups)
+            part = self._train_part(self.data, members, start, steps, purpose)
+        parts = context.comm.gather(part)
+        model = self._join(parts, level) if parts is not None else None
+        joined: Model = context.comm.bcast(model)
+        return joined
+
+    def _data(self, groups: list[LabelledGroup]) -> TrainingData:
+        precision = self.context.deck.training.precision
+        if self.data is None:
+            return TrainingData.build(groups, self.functions, precision)
+        return self.data.extended(groups)
+
+    def _train_part(
+        self, data: TrainingData, members: list[int], start: Model | None, steps: int, purpose: str
+    ) -> Model:
+        context = self.context
+
+        with context.progress.stage(f"train {purpose}", total=steps) as stage:
+
+            def report(figures: dict[str, Any]) -> None:
+                context.stop.check()
+                stage.advance_to(int(figures.pop("step", 0)), **figures)
+
+            model, _ = train_members(
+                data,
+                context.deck.model,
+                context.deck.training,
+                members=members,
+                seed=context.deck.seed,
+                start=start,
+                steps=steps,
+                on_progress=report,
+            )
+        return model
+
+    def _join(self, parts: list[Model | None], level: str) -> Model:
+        size = self.context.comm.size
+        total = self.context.deck.model.members
+        present = [part for part in parts if part is not None]
+        singles = []
+        for member in range(total):
+            part = present[member % size]
+            singles.append(member_of(part, member // size))
+        joined = join_members(singles)
+        error = {
+            name: float(np.mean([part.error[name] for part in present])) for name in present[0].error
+        }
+        return replace(joined, level=level, error=error, total_charge=self.context.structure.charge)
+
+
+def member_of(model: Model, index: int) -> Model:
+    """A model of one member of a committee."""
+    return replace(
+        model,
+        energy={element: committee.member(index) for element, committee in model.energy.items()},
+        charge={element: committee.member(index) for element, committee in model.charge.items()},
+    )

@@ -1,0 +1,201 @@
+"""The whole road: prepare, pretrain, sample, trajectories, test, spectrum, report. Resumes by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hpcir.deck import Deck, LoadedDeck, resolved_text
+from hpcir.errors import RunStopped
+from hpcir.models.evaluator import Evaluator
+from hpcir.models.model import Model
+from hpcir.mpi import Communicator
+from hpcir.progress import Progress
+from hpcir.sampling.normal_modes import NormalModes
+from hpcir.sampling.exploration import TOO_FAR
+from hpcir.stages import analysis, farm, prepare, pretrain, summary
+from hpcir.stages.committee import CommitteeTrainer, symmetry_functions
+from hpcir.stages.context import Context
+from hpcir.stages.farm import LabelFarm, LabelStore
+from hpcir.stages.prepare import Reference
+from hpcir.stages.sample import Sampler, Sampling, spread_threshold
+from hpcir.stages.spectrum import SpectrumStage
+from hpcir.stages.trajectories import TrajectoryPlan, TrajectoryStage
+from hpcir.stopping import StopRequest
+from hpcir.store import RunDirectory, digest
+from hpcir.structures import Structure
+
+STAGES = ("prepare", "pretrain", "sample", "trajectories", "test", "spectrum", "report")
+MODEL = "models/model.h5"
+
+
+class Until(Exception):
+    """The stage that --until names is done."""
+
+
+def run(
+    loaded: LoadedDeck,
+    out: Path,
+    comm: Communicator,
+    *,
+    until: str | None = None,
+    fresh: bool = False,
+    force: bool = False,
+    walltime: float | None = None,
+) -> None:
+    """Run a deck in a run directory from wherever it stands (collective)."""
+    deck, structure = loaded.deck, loaded.structure
+    directory = RunDirectory(Path(out))
+    stop = StopRequest(walltime).install()
+    if comm.rank == 0:
+        directory.open(deck_key(deck, structure), resolved_text(deck), fresh=fresh, force=force)
+    comm.barrier()
+    progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
+    try:
+        with progress:
+            Pipeline(Context(deck, structure, directory, comm, progress, stop), until).run()
+    except Until:
+        pass
+    finally:
+        if comm.rank == 0:
+            directory.unlock()
+
+
+def deck_key(deck: Deck, structure: Structure) -> str:
+    """What makes a run directory this deck's: every setting and the structure, not where the files lie."""
+    content = deck.model_dump(mode="json")
+    content["system"].pop("structure")
+    return digest(content, structure.numbers, structure.positions)
+
+
+class Pipeline:
+    """One run's stages in order; each reads what the one before it wrote."""
+
+    def __init__(self, context: Context, until: str | None) -> None:
+        self.context = context
+        self.until = until
+        self.store = LabelStore()
+        if context.root:
+            self.store.load(list(context.directory.records(farm.FOLDER)))
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> None:
+        context = self.context
+        pretrained = pretrain.cheap_settings(context)
+        cheap = self._timed("pretrain", lambda: self._cheap(pretrained)) if pretrained else None
+        label_farm = LabelFarm(context, context.deck.labels, cheap.minimum if cheap else None, self.store)
+        reference = self._timed("prepare", lambda: self._prepare(label_farm, cheap))
+        label_farm.close()
+        label_farm = LabelFarm(context, context.deck.labels, reference.structure, self.store)
+        try:
+            self._from_labels_to_spectrum(label_farm, reference, cheap)
+        finally:
+            label_farm.close()
+
+    def _from_labels_to_spectrum(
+        self, label_farm: LabelFarm, reference: Reference, cheap: pretrain.Pretrained | None
+    ) -> None:
+        context = self.context
+        trainer = CommitteeTrainer(context, symmetry_functions(context))
+        start = self._timed("pretrain", lambda: self._pretrain(cheap, trainer)) if cheap else None
+        model, sampling = self._timed("sample", lambda: self._sample(label_farm, reference, trainer, start, cheap))
+        modes = analysis.model_harmonics(model, reference.structure)
+        blocks = self._timed("trajectories", lambda: self._trajectories(model, modes))
+        test = self._timed("test", lambda: self._test(label_farm, model, reference, blocks))
+        spectrum = self._timed("spectrum", lambda: SpectrumStage(context, model, modes, blocks).run())
+        if context.root:
+            farm.export(context, self.store)
+            summary.write(context, self.store, label_farm.level, model, reference, modes, sampling, test, spectrum)
+        self._timed("report", self._report)
+        context.comm.barrier()
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def _cheap(self, settings: Any) -> pretrain.Pretrained:
+        return pretrain.cheap_labels(self.context, settings, self.store)
+
+    def _prepare(self, label_farm: LabelFarm, cheap: pretrain.Pretrained | None) -> Reference:
+        start = cheap.minimum if cheap else self.context.structure
+        minimum = prepare.optimised(self.context, label_farm, start)
+        reference = prepare.harmonic_analysis(self.context, label_farm, minimum)
+        if self.context.root:
+            prepare.write(self.context, reference)
+            prepare.check_minimum(self.context, reference.modes)
+        return reference
+
+    def _pretrain(self, cheap: pretrain.Pretrained, trainer: CommitteeTrainer) -> Model:
+        context = self.context
+        inputs = context.comm.bcast(
+            digest(self._settings("model", "training", "seed"), *(s.positions for s, _ in cheap.labelled))
+        )
+        model = pretrain.pretrain(context, cheap, trainer, inputs)
+        if context.root:
+            model.save(context.directory / pretrain.MODEL)
+            context.directory.finish("pretrain", inputs, [pretrain.MODEL], 0.0, model.error)
+        return model
+
+    def _sample(
+        self,
+        label_farm: LabelFarm,
+        reference: Reference,
+        trainer: CommitteeTrainer,
+        start: Model | None,
+        cheap: pretrain.Pretrained | None,
+    ) -> tuple[Model, Sampling]:
+        context = self.context
+        pool = [structure for structure, _ in cheap.labelled] if cheap else []
+        model, sampling = Sampler(context, label_farm, reference, trainer, start, pool).run()
+        if context.root:
+            model.save(context.directory / MODEL)
+        return model, sampling
+
+    def _trajectories(self, model: Model, modes: NormalModes) -> list[str]:
+        context, deck = self.context, self.context.deck
+        plan = TrajectoryPlan(
+            name="main",
+            dynamics=deck.dynamics,
+            modes=modes,
+            masses=context.structure.masses,
+            spread_limit=TOO_FAR * spread_threshold(model, deck.sampling.force_error),
+            folder="trajectories",
+        )
+        weights = [c.weights[0] for c in model.energy.values()] + [c.weights[0] for c in model.charge.values()]
+        key = context.comm.bcast(digest(self._settings("dynamics", "seed"), modes.positions, *weights))
+        numbers = context.structure.numbers
+
+        def potential(replicas: int) -> Evaluator:
+            return Evaluator(model, numbers, replicas, charge=context.structure.charge, masses=plan.masses)
+
+        return TrajectoryStage(context, plan, key).run(potential)
+
+    def _test(self, label_farm: LabelFarm, model: Model, reference: Reference, blocks: list[str]) -> dict[str, Any]:
+        if self.context.deck.test.count == 0:
+            return {"n": 0}
+        return analysis.independent_test(self.context, label_farm, model, reference, blocks)
+
+    def _report(self) -> None:
+        if self.context.root:
+            from hpcir.report import write_report
+
+            write_report(self.context.directory.path)
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def _settings(self, *sections: str) -> dict[str, Any]:
+        content = self.context.deck.model_dump(mode="json")
+        return {name: content[name] for name in sections}
+
+    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
+        started = time.monotonic()
+        try:
+            return work()
+        except OSError as error:
+            raise RunStopped(f"stage {stage}: {error}. Everything finished so far is kept") from error
+        finally:
+            spent = time.monotonic() - started
+            if self.context.root:
+                self.context.directory.spend(stage, spent)
+            if self.until == stage:
+                raise Until

@@ -1,0 +1,171 @@
+"""Stage pretrain: thousands of labels of a cheap level of theory, and the committee that learnt from them.
+
+Short thermostatted trajectories of the cheap engine itself, from thermally sampled normal modes of its own
+minimum, at the temperatures of the exploration. The pool of geometries is also where the first expensive labels
+are chosen from.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hpcir.deck import LabelSettings
+from hpcir.dynamics.replicas import ReplicaBlock, run_chunk, thermal_velocities
+from hpcir.dynamics.thermostats import create_thermostat
+from hpcir.errors import InputError, LabelFailed
+from hpcir.labels import Label, create_engine
+from hpcir.labels.isolation import IsolatedEngine
+from hpcir.models.model import Model
+from hpcir.sampling.exploration import Sanity
+from hpcir.sampling.normal_modes import sample as sample_modes
+from hpcir.stages.committee import CommitteeTrainer
+from hpcir.stages.context import Context
+from hpcir.stages.farm import LabelFarm, LabelStore
+from hpcir.stages.prepare import Reference, harmonic_analysis, optimised
+from hpcir.store import Journal, digest
+from hpcir.structures import Structure
+from hpcir.units import FS
+
+FOLDER = "pretrain"
+MODEL = "models/pretrained.h5"
+TIMESTEP = 1.0 * FS
+# Steps between two labels that are kept, and labels kept of a trajectory: 20 fs apart, a vibration has moved on.
+KEEP_EVERY = 12
+KEPT = 12
+FRICTION_TIME = 50.0 * FS
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What the cheap level gave: its settings and level, its labels (rank 0), the model that learnt from them."""
+
+    settings: LabelSettings
+    level: str
+    labelled: list[tuple[Structure, Label]]
+    minimum: Structure
+
+
+def cheap_settings(context: Context) -> LabelSettings | None:
+    """The cheap engine's settings, or None: switched off, not installed, the same as the main engine, or unfit."""
+    labels = context.deck.labels
+    wanted = labels.pretrain.engine
+    if wanted == "none" or (wanted == "auto" and labels.engine == "tblite"):
+        return None
+    if importlib.util.find_spec("tblite") is None:
+        if wanted == "auto":
+            return None
+        raise InputError(
+            "tblite is not installed", where="labels.pretrain.engine", hint="pip install tblite, or set it to none"
+        )
+    settings = LabelSettings(engine="tblite", method=labels.pretrain.method)
+    try:
+        create_engine(settings).check(context.structure)
+    except InputError:
+        if wanted == "auto":
+            return None
+        raise
+    return settings
+
+
+def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -> Pretrained:
+    """Minimum, modes and pool of the cheap level (collective)."""
+    farm = LabelFarm(context, settings, None, store)
+    minimum = optimised(context, farm, context.structure, "cheap optimisation")
+    reference = harmonic_analysis(context, farm, minimum, "cheap normal modes")
+    level = farm.level
+    farm.close()
+    pool = _pool(context, settings, reference)
+    return Pretrained(settings, level, pool, minimum)
+
+
+def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer, inputs: str) -> Model:
+    """The committee trained on the cheap labels; from its file when it is there."""
+    directory = context.directory
+    entry = context.comm.bcast(directory.finished("pretrain", inputs) if context.root else None)
+    if entry is not None:
+        loaded: Model = context.comm.bcast(Model.load(directory / MODEL) if context.root else None)
+        return loaded
+    return trainer.train(
+        pretrained.labelled,
+        level=pretrained.level,
+        start=None,
+        steps=context.deck.training.pretrain_steps,
+        purpose=f"on {pretrained.level}",
+    )
+
+
+def _pool(context: Context, settings: LabelSettings, reference: Reference) -> list[tuple[Structure, Label]]:
+    """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
+    count = -(-context.deck.labels.pretrain.labels // KEPT)
+    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
+    done = {record.key for record in context.directory.records(FOLDER)} if context.root else set()
+    todo = context.comm.bcast([n for n in range(count) if digest(key, n) not in done])
+    journal = context.directory.journal(FOLDER, context.comm.rank)
+    engine = IsolatedEngine(settings, reference.structure, settings.time_limit, interrupted=context.stop.requested)
+    with context.progress.stage("cheap labels", total=count) as stage:
+        for item in context.comm.counter(len(todo)):
+            context.stop.check()
+            arrays = _trajectory(context, engine, reference, todo[item])
+            journal.append(digest(key, todo[item]), arrays, {"trajectory": todo[item]})
+            stage.advance_to(count - len(todo) + item + 1)
+    engine.close()
+    journal.close()
+    context.comm.barrier()
+    if not context.root:
+        return []
+    wanted = {digest(key, n): n for n in range(count)}
+    records = [record for record in context.directory.records(FOLDER) if record.key in wanted]
+    records.sort(key=lambda record: wanted[record.key])
+    return [pair for record in records for pair in _pairs(reference.structure, record.arrays)]
+
+
+def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[Structure, Label]]:
+    columns: Sequence[Any] = [arrays[name] for name in ("positions", "energy", "forces", "dipole")]
+    return [(structure.moved(r), Label(float(e), f, d)) for r, e, f, d in zip(*columns, strict=True)]
+
+
+def _trajectory(
+    context: Context, engine: IsolatedEngine, reference: Reference, index: int
+) -> dict[str, np.ndarray]:
+    """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
+    temperatures = context.deck.sampling.temperatures
+    temperature = temperatures[index % len(temperatures)]
+    masses, sane = reference.structure.masses, Sanity(reference.structure)
+    start = sample_modes(reference.modes, temperature, 1, context.random("pretrain", index))
+    positions = np.ascontiguousarray(start.transpose(1, 2, 0))
+    ids = np.array([index])
+    seed = context.deck.seed
+    velocities = thermal_velocities(masses, temperature, ids, seed, "pretrain", positions=positions)
+    block = ReplicaBlock.create(positions, velocities, ids)
+    thermostat = create_thermostat("langevin", temperature, FRICTION_TIME)
+    latest: dict[str, Label] = {}
+
+    def potential(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        label = engine.label(reference.structure.moved(points[:, :, 0]))
+        latest["label"] = label
+        return np.array([label.energy]), label.forces[:, :, None]
+
+    kept: list[tuple[np.ndarray, Label]] = []
+    for _ in range(KEPT):
+        try:
+            run_chunk(
+                potential, block, masses, KEEP_EVERY, TIMESTEP, thermostat=thermostat, seed=seed, purpose="pretrain"
+            )
+        except LabelFailed:
+            break
+        frame = block.positions[:, :, 0].copy()
+        if not block.alive.all() or not sane(frame):
+            break
+        kept.append((frame, latest["label"]))
+    shape = (len(kept), len(masses), 3)
+    return {
+        "positions": np.array([frame for frame, _ in kept]).reshape(shape),
+        "energy": np.array([label.energy for _, label in kept]),
+        "forces": np.array([label.forces for _, label in kept]).reshape(shape),
+        "dipole": np.array([label.dipole for _, label in kept]).reshape(-1, 3),
+    }

@@ -1,0 +1,265 @@
+"""Stage sample: label, train, explore, and again, until the committee runs quietly or the budget is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.models.evaluator import Evaluator
+from hpcir.models.model import Model
+from hpcir.sampling.exploration import ExplorationPlan, Findings, explore_block
+from hpcir.sampling.normal_modes import sample as sample_modes
+from hpcir.sampling.selection import farthest_points
+from hpcir.stages.committee import CommitteeTrainer
+from hpcir.stages.context import Context
+from hpcir.stages.farm import LabelFarm
+from hpcir.stages.prepare import Reference
+from hpcir.store import digest, write_atomic
+from hpcir.structures import Structure
+from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, KELVIN, PS
+
+FOLDER = "models"
+STATE = "learning_curve.json"
+# Replicas that explore together; fixed, so that the result does not depend on the rank count.
+BLOCK = 8
+FloatArray = NDArray[np.float64]
+
+
+@dataclass
+class Sampling:
+    """The rounds so far; the file models/learning_curve.json."""
+
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+
+    def save(self, folder: Path) -> None:
+        write_atomic(folder / STATE, json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Sampling:
+        try:
+            return cls(**json.loads((folder / STATE).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return cls()
+
+
+class Sampler:
+    """The loop of one run."""
+
+    def __init__(
+        self,
+        context: Context,
+        farm: LabelFarm,
+        reference: Reference,
+        trainer: CommitteeTrainer,
+        pretrained: Model | None,
+        pool: Sequence[Structure],
+    ) -> None:
+        self.context, self.farm, self.reference = context, farm, reference
+        self.trainer, self.pretrained, self.pool = trainer, pretrained, pool
+        self.folder = context.directory / FOLDER
+        self.asked: list[Structure] = []
+        self.labels_before = len(farm.store.entries)
+
+    def run(self) -> tuple[Model, Sampling]:
+        """All rounds (collective); the final model and how it came about."""
+        context, settings = self.context, self.context.deck.sampling
+        if context.root:
+            self.folder.mkdir(exist_ok=True)
+        state = context.comm.bcast(Sampling.load(self.folder) if context.root else None)
+        geometries = self._initial() if context.root else None
+        model: Model | None = None
+        for number in range(settings.rounds + 1):
+            self.farm.label(geometries, f"round {number}")
+            model = self._round_model(number, model, state)
+            if context.root:
+                context.progress.log(round_line(number, state.rounds[number]))
+            stop = context.comm.bcast(self._stop_before_exploring(number) if context.root else None)
+            if not stop:
+                geometries, figures = self._explore(number, model)
+                stop = context.comm.bcast(self._stop_after_exploring(geometries, figures) if context.root else None)
+                state.rounds[number] |= figures
+            if stop:
+                state.reason = stop
+                break
+        if context.root:
+            state.save(self.folder)
+            context.progress.log(f"sampling done: {state.reason}")
+        assert model is not None  # the loop runs at least once
+        return model, state
+
+    def labels_used(self) -> int:
+        """Labels of this level asked for so far (rank 0)."""
+        entries = self.farm.store.entries.values()
+        return sum(entry.level == self.farm.level and not entry.purpose.startswith("test") for entry in entries)
+
+    # -- geometries ---------------------------------------------------------------------------------------------
+
+    def _initial(self) -> list[Structure]:
+        """The first geometries: from the cheap level's pool, else from thermally sampled normal modes."""
+        settings = self.context.deck.sampling
+        room = max(0, settings.max_labels - self.labels_used())
+        count = min(settings.initial_labels, room)
+        if self.pool:
+            return self._spread_out(list(self.pool), count, [])
+        share = np.array_split(np.arange(count), len(settings.temperatures))
+        geometries: list[Structure] = []
+        for index, (temperature, part) in enumerate(zip(settings.temperatures, share, strict=True)):
+            random = self.context.random("initial geometries", index)
+            sampled = sample_modes(self.reference.modes, temperature, len(part), random)
+            geometries += [self.reference.structure.moved(positions) for positions in sampled]
+        return geometries
+
+    def _spread_out(
+        self, candidates: list[Structure], count: int, existing: list[Structure]
+    ) -> list[Structure]:
+        """Thin candidates to `count` by farthest points in descriptor space."""
+        if not candidates:
+            return []
+        points = self._fingerprints(candidates + existing)
+        picked = farthest_points(points[: len(candidates)], count, points[len(candidates) :])
+        return [candidates[index] for index in picked]
+
+    def _fingerprints(self, structures: list[Structure]) -> FloatArray:
+        from hpcir.descriptors.derivatives import features
+
+        numbers = structures[0].numbers
+        values = features(self.trainer.functions, numbers, np.array([s.positions for s in structures]))
+        flat = values.reshape(len(structures), -1)
+        spread = flat.std(0)
+        return np.asarray((flat - flat.mean(0))[:, spread > 1e-10] / spread[spread > 1e-10])
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def _round_model(self, number: int, before: Model | None, state: Sampling) -> Model:
+        """The model of a round: from its file when a stopped run had trained it on the same labels, else trained."""
+        context = self.context
+        labelled = self.farm.store.select(self.farm.level, self._training_purposes()) if context.root else []
+        key = digest(*(structure.positions for structure, _ in labelled)) if context.root else ""
+        path = self.folder / f"round-{number:02d}.h5"
+        done = context.root and number < len(state.rounds) and state.rounds[number]["data"] == key and path.is_file()
+        if context.comm.bcast(done):
+            loaded: Model = context.comm.bcast(Model.load(path) if context.root else None)
+            return loaded
+        training = context.deck.training
+        start = before or self.pretrained
+        steps = training.steps if before is None else training.retrain_steps
+        model = self.trainer.train(
+            labelled, level=self.farm.level, start=start, steps=steps, purpose=f"round {number}"
+        )
+        if context.root:
+            model.save(path)
+            state.rounds = [*state.rounds[:number], curve_entry(number, len(labelled), key, model)]
+            state.save(self.folder)
+        state.rounds = context.comm.bcast(state.rounds)
+        return model
+
+    def _training_purposes(self) -> list[str]:
+        purposes = {entry.purpose for entry in self.farm.store.entries.values()}
+        return sorted(purpose for purpose in purposes if not purpose.startswith("test"))
+
+    # -- exploration --------------------------------------------------------------------------------------------
+
+    def _explore(self, number: int, model: Model) -> tuple[list[Structure], dict[str, Any]]:
+        """Explore with the committee on all ranks; the next geometries (rank 0) and the round's figures."""
+        context, settings = self.context, self.context.deck.sampling
+        evaluator = Evaluator(model, self.reference.structure.numbers, BLOCK, charge=context.structure.charge)
+        blocks = -(-settings.trajectories // BLOCK)
+        found: list[tuple[int, Findings]] = []
+        with context.progress.stage(f"explore round {number}", total=blocks) as stage:
+            for index in context.comm.counter(blocks):
+                found.append((index, self._explore_block(evaluator, model, number, index)))
+                stage.advance_to(index + 1)
+        gathered = context.comm.gather(found)
+        if gathered is None:
+            return [], context.comm.bcast(None)
+        findings = [item for _, item in sorted((pair for part in gathered for pair in part), key=lambda pair: pair[0])]
+        figures: dict[str, Any] = context.comm.bcast(exploration_figures(findings))
+        candidates = [self.reference.structure.moved(g) for item in findings for g in item.geometries]
+        room = max(0, settings.max_labels - self.labels_used())
+        existing = [structure for structure, _ in self.farm.store.select(self.farm.level)]
+        return self._spread_out(candidates, min(settings.round_labels, room), existing), figures
+
+    def _explore_block(self, evaluator: Evaluator, model: Model, number: int, index: int) -> Findings:
+        context, settings = self.context, self.context.deck.sampling
+        context.stop.check()
+        temperature = settings.temperatures[index % len(settings.temperatures)]
+        purpose = f"explore {number}"
+        starts = sample_modes(self.reference.modes, temperature, BLOCK, context.random(purpose, index))
+        plan = ExplorationPlan(
+            temperature=temperature,
+            threshold=spread_threshold(model, settings.force_error),
+            duration=settings.duration,
+            timestep=context.deck.dynamics.timestep,
+            time_constant=context.deck.dynamics.time_constant,
+        )
+        ids = np.arange(index * BLOCK, (index + 1) * BLOCK)
+        return explore_block(evaluator, self.reference.structure, starts, ids, context.deck.seed, purpose, plan)
+
+    # -- stopping -----------------------------------------------------------------------------------------------
+
+    def _stop_before_exploring(self, number: int) -> str:
+        settings = self.context.deck.sampling
+        if self.labels_used() >= settings.max_labels:
+            return f"the label budget of {settings.max_labels} is spent"
+        if number == settings.rounds:
+            return f"all {settings.rounds} rounds of exploration are done"
+        return ""
+
+    def _stop_after_exploring(self, geometries: list[Structure], figures: dict[str, Any]) -> str:
+        goal = self.context.deck.sampling.goal / PS
+        between = figures["picoseconds_between_takes"]
+        if figures["takes"] == 0 or between >= goal:
+            return f"explored {between:.1f} ps between takes at a goal of {goal:g} ps"
+        if not geometries:
+            return "exploration found nothing that is not labelled yet"
+        return ""
+
+
+def spread_threshold(model: Model, force_error: float) -> float:
+    """The spread of an atom's force (hartree/bohr) at which an error of `force_error` is to be expected."""
+    return force_error / max(model.error.get("force_calibration", 1.0), 1e-3)
+
+
+def exploration_figures(findings: Sequence[Findings]) -> dict[str, Any]:
+    """Explored time, takes, and time between takes of a round; picoseconds."""
+    time = sum(item.time for item in findings) / PS
+    takes = sum(item.takes for item in findings)
+    return {
+        "explored_picoseconds": time,
+        "takes": takes,
+        "insane": sum(item.insane for item in findings),
+        "picoseconds_between_takes": time / max(takes, 1),
+    }
+
+
+def curve_entry(number: int, labels: int, key: str, model: Model) -> dict[str, Any]:
+    """One point of the learning curve: labels and held-out errors in user units."""
+    error = model.error
+    return {
+        "round": number,
+        "labels": labels,
+        "data": key,
+        "energy_rmse_kcal_per_mol": error.get("energy_rmse", np.nan) / KCAL_PER_MOL,
+        "force_rmse_kcal_per_mol_angstrom": error.get("force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
+        "dipole_rmse_debye": error.get("dipole_rmse", np.nan) / DEBYE,
+        "force_calibration": error.get("force_calibration", np.nan),
+    }
+
+
+def round_line(number: int, entry: dict[str, Any]) -> str:
+    """A round in one line of the log."""
+    return (
+        f"round {number}: {entry['labels']} labels, held-out errors: force "
+        f"{entry['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, energy {entry['energy_rmse_kcal_per_mol']:.4f} "
+        f"kcal/mol, dipole {entry['dipole_rmse_debye']:.4f} D"
+    )
+
+
+__all__ = ["FS", "KELVIN", "Sampler", "Sampling", "exploration_figures", "spread_threshold"]

@@ -1,0 +1,162 @@
+"""Journals survive kills and bit flips; locks and decks guard a run directory."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hpcir.errors import InputError, RunStopped
+from hpcir.store import (
+    Journal,
+    RunDirectory,
+    digest,
+    encode_record,
+    read_h5,
+    read_intact,
+    read_journal,
+    write_h5,
+)
+
+
+def arrays(seed):
+    random = np.random.default_rng(seed)
+    return {"energy": np.float64(random.normal()), "forces": random.normal(size=(4, 3)), "count": np.int64(seed)}
+
+
+def write_records(path, count):
+    journal = Journal(path)
+    for index in range(count):
+        journal.append(f"key {index}", arrays(index), {"purpose": "test"})
+    journal.close()
+
+
+def test_journal_gives_back_what_was_appended(tmp_path):
+    write_records(tmp_path / "a.journal", 5)
+    records, damaged = read_journal(tmp_path / "a.journal")
+    assert damaged == 0
+    assert [record.key for record in records] == [f"key {index}" for index in range(5)]
+    for index, record in enumerate(records):
+        for name, value in arrays(index).items():
+            np.testing.assert_array_equal(record.arrays[name], value)
+            assert record.arrays[name].shape == np.shape(value)
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_truncated_tail_costs_the_last_record_only(tmp_path, cut):
+    path = tmp_path / "a.journal"
+    write_records(path, 5)
+    os.truncate(path, path.stat().st_size - cut)
+    records, damaged = read_journal(path)
+    assert [record.key for record in records] == [f"key {index}" for index in range(4)]
+    assert damaged == 1
+    # What a resumed run appends behind the torn record is found.
+    journal = Journal(path)
+    journal.append("key 4", arrays(4))
+    journal.close()
+    assert len(read_journal(path)[0]) == 5
+
+
+def test_any_single_bit_flip_is_detected_and_costs_one_record(tmp_path):
+    path = tmp_path / "a.journal"
+    write_records(path, 3)
+    good = path.read_bytes()
+    originals = {record.key: record for record in read_journal(path)[0]}
+    random = np.random.default_rng(3)
+    for _ in range(200):
+        place, bit = random.integers(len(good)), random.integers(8)
+        data = bytearray(good)
+        data[place] ^= 1 << bit
+        path.write_bytes(data)
+        records, damaged = read_journal(path)
+        assert len(records) == 2
+        assert damaged >= 1
+        for record in records:
+            for name, value in record.arrays.items():
+                np.testing.assert_array_equal(value, originals[record.key].arrays[name])
+
+
+def test_objects_are_refused():
+    with pytest.raises(TypeError, match="Python objects"):
+        encode_record("key", {"bad": np.array([{}])}, {})
+
+
+def test_h5_damage_is_detected(tmp_path):
+    path = tmp_path / "a.h5"
+    write_h5(path, {"x/forces": (np.arange(4000.0), "hartree/bohr", "atom")}, {"format": "test"})
+    values, attributes = read_h5(path)
+    np.testing.assert_array_equal(values["x/forces"], np.arange(4000.0))
+    assert attributes["format"] == "test"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(RunStopped):
+        read_h5(path)
+    assert read_intact(path) is None
+    assert (tmp_path / "a.h5.damaged").exists()
+
+
+def test_digest_tells_shape_type_and_value_apart():
+    values = [np.zeros(4), np.zeros((2, 2)), np.zeros(4, np.float32), 0.0, "0", [0.0, 0.0]]
+    assert len({digest(value) for value in values}) == len(values)
+
+
+def test_directory_of_another_deck_is_refused(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.open("deck one", "a: 1\n")
+    run.unlock()
+    with pytest.raises(InputError, match="another deck"):
+        RunDirectory(tmp_path / "run").open("deck two", "a: 2\n")
+    assert (tmp_path / "run" / "deck.resolved.yaml").read_text() == "a: 1\n"
+
+
+def test_directory_that_is_no_run_is_refused_and_untouched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="not a run"):
+        RunDirectory(tmp_path).open("deck", "")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_two_runs_in_one_directory_are_refused_and_the_dead_are_taken_over(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from hpcir.store import RunDirectory;"
+        f"RunDirectory(Path({str(tmp_path / 'run')!r})).open('deck', ''); print('open', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "open\n"
+    try:
+        with pytest.raises(InputError, match="another run works"):
+            RunDirectory(tmp_path / "run").open("deck", "")
+    finally:
+        other.kill()
+        other.wait()
+    RunDirectory(tmp_path / "run").open("deck", "")
+
+
+def test_lock_of_another_host_goes_by_its_age(tmp_path):
+    run = RunDirectory(tmp_path)
+    lock = tmp_path / RunDirectory.LOCK
+    (tmp_path / RunDirectory.MANIFEST).write_text(json.dumps({"deck": "deck", "stages": {}}))
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1"}))
+    with pytest.raises(InputError, match="elsewhere"):
+        run.open("deck", "")
+    old = lock.stat().st_mtime - 2 * RunDirectory.HEARTBEAT
+    os.utime(lock, (old, old))
+    run.open("deck", "")
+    run.unlock()
+    assert not lock.exists()
+
+
+def test_finished_stage_needs_its_inputs_and_intact_files(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.open("deck", "")
+    (run / "model.h5").write_bytes(b"weights")
+    run.finish("train", "inputs", ["model.h5"], 1.5, {})
+    assert run.finished("train", "inputs") is not None
+    assert run.finished("train", "others") is None
+    (run / "model.h5").write_bytes(b"weighty")
+    assert run.finished("train", "inputs") is None
+    assert (run / "model.h5.damaged").exists()
