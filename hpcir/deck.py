@@ -8,14 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 
 from hpcir.deck_errors import join, translate
 from hpcir.units import UNITS, format_quantity, parse_quantity
 from hpcir.yaml_lines import YamlFile, read_yaml
+
+if TYPE_CHECKING:
+    from hpcir.structures import Structure
 
 
 def quantity(dimension: str) -> Any:
@@ -219,10 +223,24 @@ class LoadedDeck:
         """The structure file: `system.structure`, relative to the deck's folder."""
         return self.path.parent / self.deck.system.structure
 
+    @cached_property
+    def structure(self) -> Structure:
+        """The molecule, read and checked with every rule that ties keys together (`deck_check.check_deck`)."""
+        from hpcir.deck_check import check_deck
+
+        return check_deck(self)
+
     @property
     def name(self) -> str:
         """The molecule's name for reports."""
         return self.deck.system.name or Path(self.deck.system.structure).stem
+
+    def with_threads(self, threads: int) -> LoadedDeck:
+        """The same with `labels.threads` from the environment, unless the deck says it itself."""
+        if ("labels", "threads") in self.file.lines or threads == self.deck.labels.threads:
+            return self
+        labels = self.deck.labels.model_copy(update={"threads": threads})
+        return LoadedDeck(self.deck.model_copy(update={"labels": labels}), self.file)
 
     def where(self, key: str = "") -> str:
         """The place of a dotted key for a message: 'FILE:LINE: key.path'."""
@@ -239,9 +257,10 @@ def load_deck(path: str | Path) -> LoadedDeck:
     try:
         deck = Deck.model_validate(file.value)
     except ValidationError as error:
-        errors += translate(error, file, Deck)
+        known = {problem.where for problem in errors}
+        errors += [found for found in translate(error, file, Deck) if found.where not in known]
     if errors:
-        raise join(errors)
+        raise join(sorted(errors, key=file.line_of))
     return LoadedDeck(deck, file)
 
 
@@ -267,19 +286,20 @@ def _write_section(model: type[BaseModel], content: dict[str, Any], indent: str,
             lines.append(f"{indent}{name}:  # {' '.join((kind.__doc__ or '').split())}")
             _write_section(kind, value, indent + "  ", lines, dump)
             continue
-        text = dump({name: value}, default_flow_style=None, width=10**6, allow_unicode=True, sort_keys=False)
-        rows = text.rstrip("\n").split("\n")
-        rows[0] += f"  # {field.description}" if field.description and len(rows) == 1 else ""
-        lines += [indent + row for row in rows]
+        text = dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+        text = text.removesuffix("\n").removesuffix("\n...")
+        lines.append(f"{indent}{name}: {text}  # {field.description}")
 
 
 def deck_digest(deck: Deck, *sections: str) -> str:
     """SHA-256 (24 hex digits) of the named sections with their defaults, or of the whole deck when none is named.
 
-    The structure file's path is left out: what counts is what is in it, for which the caller answers.
+    The structure file's path is left out: what counts is what is in it, for which the caller answers. So is
+    labels.threads, which changes no result.
     """
     content = deck.model_dump(mode="json")
     content["system"].pop("structure")
+    content["labels"].pop("threads")
     part = {name: content[name] for name in sections} if sections else content
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:24]
 

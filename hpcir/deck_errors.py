@@ -71,6 +71,9 @@ def _one(key: KeyPath, items: list[Any], file: YamlFile, model: type[BaseModel])
     written = _written(key, file.value)
     hints: list[str] = []
     whats = [_what(item, written, hints) for item in items]
+    if written is None:
+        whats = [f"nothing stands after the colon; it {what}" if what.startswith("must") else what for what in whats]
+        hints.append("give a value, or remove the line to have the default")
     return InputError(
         " or ".join(dict.fromkeys(whats)), where=file.where(key), value=_shown(written), hint="; ".join(hints)
     )
@@ -79,10 +82,7 @@ def _one(key: KeyPath, items: list[Any], file: YamlFile, model: type[BaseModel])
 def _what(item: Any, written: Any, hints: list[str]) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "value_error":
-        text = str(context["error"])
-        if written is None:
-            text += " after the colon"
-        return text
+        return str(context["error"])
     if kind == "literal_error":
         valid = [word.strip().strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
         if isinstance(written, str):

@@ -10,14 +10,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
-from hpcir.errors import HpcirError, Interrupted
+from hpcir.errors import HpcirError, InputError, Interrupted
+
+Result = TypeVar("Result")
 
 # Seconds that a rank which was asked to stop waits for the others to reach a safe point too.
 WIND_UP = 6.0
+# Seconds that a rank with an error waits to see whether every rank has it, before it ends the job by force.
+AGREE = 2.0
 
 # Environment variables that a launcher sets on every rank: MPICH/Hydra and Slurm PMI, Open MPI, PMIx, Intel MPI.
 _LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
@@ -69,7 +73,8 @@ class SerialCommunicator:
 class MpiCommunicator:
     """COMM_WORLD (or a part of it) through mpi4py."""
 
-    _REQUEST, _ANSWER = 701, 702
+    # Each counter has its own pair of tags: a rank may already ask the next one while another ends this one.
+    _FIRST_TAG, _COUNTERS = 1000, 8000
 
     def __init__(self, comm: Any) -> None:
         self._comm = comm
@@ -77,6 +82,7 @@ class MpiCommunicator:
         self.size: int = comm.Get_size()
         # The counter's messages must never meet the stages' own: they travel on a duplicate.
         self._counter_comm: Any = comm.Dup() if self.size > 1 else None
+        self._counters = 0
 
     def bcast(self, value: Any, root: int = 0) -> Any:
         return self._comm.bcast(value, root=root)
@@ -96,7 +102,8 @@ class MpiCommunicator:
 
     def barrier_within(self, seconds: float) -> bool:
         """Whether all ranks came here within so many seconds; used when a job winds up, never again after False."""
-        request = self._comm.Ibarrier()
+        # On the duplicate: a rank that is still in a blocking collective of the stages must not meet this one.
+        request = self._counter_comm.Ibarrier()
         end = time.monotonic() + seconds
         while not request.Test():
             if time.monotonic() > end:
@@ -113,17 +120,19 @@ class MpiCommunicator:
         """
         if self.size == 1:
             return iter(range(total))
-        return self._serve(total) if self.rank == 0 else self._ask(total)
+        tag = self._FIRST_TAG + 2 * (self._counters % self._COUNTERS)
+        self._counters += 1
+        return self._serve(total, tag) if self.rank == 0 else self._ask(total, tag)
 
-    def _ask(self, total: int) -> Iterator[int]:
+    def _ask(self, total: int, tag: int) -> Iterator[int]:
         while True:
-            self._counter_comm.send(None, dest=0, tag=self._REQUEST)
-            item = self._counter_comm.recv(source=0, tag=self._ANSWER)
+            self._counter_comm.send(None, dest=0, tag=tag)
+            item = self._counter_comm.recv(source=0, tag=tag + 1)
             if item >= total:
                 return
             yield item
 
-    def _serve(self, total: int) -> Iterator[int]:
+    def _serve(self, total: int, tag: int) -> Iterator[int]:
         lock = threading.Lock()
         state = {"next": 0}
 
@@ -133,28 +142,28 @@ class MpiCommunicator:
                 state["next"] = item + 1
             return item
 
-        server = threading.Thread(target=self._answer, args=(take, total), daemon=True)
+        server = threading.Thread(target=self._answer, args=(take, total, tag), daemon=True)
         server.start()
         while (item := take()) < total:
             yield item
         server.join()
 
-    def _answer(self, take: Any, total: int) -> None:
+    def _answer(self, take: Any, total: int, tag: int) -> None:
         from mpi4py import MPI
 
         status = MPI.Status()
         waiting = self.size - 1
         pause = 1e-4
         while waiting:
-            if not self._counter_comm.iprobe(source=MPI.ANY_SOURCE, tag=self._REQUEST, status=status):
+            if not self._counter_comm.iprobe(source=MPI.ANY_SOURCE, tag=tag, status=status):
                 time.sleep(pause)
                 pause = min(2 * pause, 5e-3)
                 continue
             pause = 1e-4
             source = status.Get_source()
-            self._counter_comm.recv(source=source, tag=self._REQUEST)
+            self._counter_comm.recv(source=source, tag=tag)
             item = take()
-            self._counter_comm.send(item, dest=source, tag=self._ANSWER)
+            self._counter_comm.send(item, dest=source, tag=tag + 1)
             waiting -= item >= total
 
 
@@ -167,11 +176,28 @@ def world() -> Communicator:
     """All ranks of this job; one rank without MPI when no launcher started it."""
     if not under_launcher():
         return SerialCommunicator()
-    from mpi4py import MPI
-
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            f"started by an MPI launcher, and no MPI library can be loaded: {str(error).splitlines()[0]}",
+            hint="load your cluster's MPI module, or install one: pip install 'hpcir[mpi]'",
+        ) from error
     if MPI.COMM_WORLD.Get_size() == 1:
+        _require_no_others()
         return SerialCommunicator()
     return MpiCommunicator(MPI.COMM_WORLD)
+
+
+def _require_no_others() -> None:
+    """Raise InputError when the launcher started several processes, and each believes itself alone."""
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        if int(os.environ.get(name, "1")) > 1:
+            raise InputError(
+                f"the launcher started {os.environ[name]} processes that cannot see one another: it belongs to another "
+                "MPI than mpi4py's",
+                hint="use the mpirun of the MPI library that mpi4py loads (`python -m mpi4py --mpi-library`)",
+            )
 
 
 def local_rank() -> int:
@@ -180,6 +206,20 @@ def local_rank() -> int:
         if name in os.environ:
             return int(os.environ[name])
     return 0
+
+
+def on_root(comm: Communicator, work: Callable[[], Result]) -> Result:
+    """work() on rank 0 alone: its result, or the HpcirError that it raised, on every rank (collective)."""
+    outcome: tuple[Result | None, HpcirError | None] = (None, None)
+    if comm.rank == 0:
+        try:
+            outcome = (work(), None)
+        except HpcirError as error:
+            outcome = (None, error)
+    outcome = comm.bcast(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return cast(Result, outcome[0])
 
 
 class abort_on_exception:
@@ -196,7 +236,9 @@ class abort_on_exception:
     ) -> None:
         if error is None or self.comm.size == 1 or isinstance(error, SystemExit):
             return
-        if isinstance(error, Interrupted) and self.comm.barrier_within(WIND_UP):
+        # What stops every rank (a wrong deck, a signal) needs no force: all of them leave with the same status.
+        patience = WIND_UP if isinstance(error, Interrupted) else AGREE
+        if isinstance(error, HpcirError) and self.comm.barrier_within(patience):
             return
         if isinstance(error, HpcirError):
             status = error.status
@@ -208,3 +250,4 @@ class abort_on_exception:
         from mpi4py import MPI
 
         MPI.COMM_WORLD.Abort(status)
+        os._exit(status)  # Abort may return before the launcher has ended the job

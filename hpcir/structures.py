@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.plain_xyz import read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
 
 FloatArray = NDArray[np.float64]
@@ -85,24 +86,35 @@ def read_frames(path: str | Path) -> list[Any]:
 
 
 def read_structure(
-    path: str | Path, charge: int = 0, multiplicity: int = 1, name: str | None = None
+    path: str | Path, charge: int = 0, multiplicity: int = 1, name: str | None = None, spin_where: str = ""
 ) -> Structure:
-    """The first frame of a structure file, checked: known elements, finite positions, no overlapping atoms."""
-    atoms = read_frames(path)[0]
+    """The first frame of a structure file, checked: known elements, finite positions, no overlapping atoms, a spin
+    that the electrons allow (`spin_where`: the place that an error about it names, when that is not the file)."""
+    plain = read_plain_xyz(path)
+    if plain is None:
+        atoms = read_frames(path)[0]
+        plain = np.asarray(atoms.numbers, np.int64), np.asarray(atoms.positions, float)
     structure = Structure(
-        numbers=np.asarray(atoms.numbers, np.int64),
-        positions=np.asarray(atoms.positions, float) * ANGSTROM,
+        numbers=plain[0],
+        positions=plain[1] * ANGSTROM,
         charge=charge,
         multiplicity=multiplicity,
         name=name or Path(path).stem,
         source=str(path),
     )
-    check_structure(structure)
+    check_geometry(structure)
+    check_spin(structure, spin_where)
     return structure
 
 
 def check_structure(structure: Structure) -> None:
     """Raise InputError for unknown elements, non-finite positions, overlaps, or a spin the electrons forbid."""
+    check_geometry(structure)
+    check_spin(structure)
+
+
+def check_geometry(structure: Structure) -> None:
+    """Raise InputError for unknown elements, non-finite positions, or overlapping atoms."""
     where = structure.source
     if np.any(structure.numbers < 1):
         atom = int(np.argmax(structure.numbers < 1)) + 1
@@ -118,13 +130,17 @@ def check_structure(structure: Structure) -> None:
                 value=f"{distance / ANGSTROM:.3f} A apart",
                 hint="check the coordinates and that they are in angstrom",
             )
+
+
+def check_spin(structure: Structure, where: str = "") -> None:
+    """Raise InputError for a multiplicity that the number of electrons forbids."""
     electrons = int(structure.numbers.sum()) - structure.charge
     unpaired = structure.multiplicity - 1
     if electrons < 1 or unpaired > electrons or (electrons - unpaired) % 2:
         odd = electrons % 2
         raise InputError(
             f"{electrons} electrons cannot have multiplicity {structure.multiplicity}",
-            where=where,
+            where=where or structure.source,
             value=f"charge {structure.charge}, multiplicity {structure.multiplicity}",
             hint=f"an {'odd' if odd else 'even'} number of electrons needs an "
             f"{'even' if odd else 'odd'} multiplicity; check system.charge and system.multiplicity",

@@ -47,6 +47,11 @@ class YamlFile:
         place = f"{self.path}:{self.line(key)}"
         return f"{place}: {dotted(key)}" if key else place
 
+    def line_of(self, error: InputError) -> int:
+        """The line that an error about this file names (0 where it names none)."""
+        number = error.where.removeprefix(f"{self.path}:").split(":", 1)[0]
+        return int(number) if number.isdigit() else 0
+
 
 def dotted(key: KeyPath) -> str:
     """A path of keys as a user would write it: 'model.hidden[2]' (list items count from 1)."""

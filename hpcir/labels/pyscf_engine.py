@@ -19,55 +19,121 @@ from hpcir.structures import Structure, superimpose
 
 FloatArray = NDArray[np.float64]
 
+# The reference's density is the first guess where no atom is further from its place there (bohr).
+GUESS_REACH = 3.0
+# Every basis function of PySCF's minimal guess; what a geometry far from the reference starts from.
+_STANDARD_GUESS = "minao"
+
 
 class PyscfEngine:
-    def __init__(self, settings: LabelSettings, reference: Structure | None) -> None:
+    """Labels by PySCF.
+
+    Each geometry is turned onto the reference and labelled there, from the reference's orbitals made orthonormal
+    in the new overlap; forces and dipole are turned back. So a label depends on the geometry alone, and the
+    orientation of the integration grid does not add noise.
+    """
+
+    def __init__(self, settings: LabelSettings, reference: Structure | None = None) -> None:
         self.settings = settings
-        self.reference = reference
-        s = settings
-        self.level = f"{s.functional}/{s.basis} (PySCF, grid {s.grid_level})"
-        self._reference_dm: Any = None
+        self.level = _level(settings)
+        self._given_reference = reference
+        self._reference = reference
+        self._orbitals: list[FloatArray] | None = None
+        self._shop: Any = None
+        self._shop_key: tuple[Any, ...] = ()
 
     def check(self, structure: Structure) -> None:
-        return None
+        """InputError for an unknown functional, basis or dispersion, or an element that the basis does not have."""
+        from hpcir.labels.pyscf_checks import check_level
 
-    def _mean_field(self, structure: Structure, positions: FloatArray) -> Any:
-        from pyscf import dft, gto
-
-        mol = gto.M(
-            atom=[(z, tuple(p)) for z, p in zip(structure.symbols, positions, strict=True)],
-            unit="Bohr",
-            basis=self.settings.basis,
-            charge=structure.charge,
-            spin=structure.multiplicity - 1,
-            verbose=0,
-        )
-        mf = dft.RKS(mol) if structure.multiplicity == 1 else dft.UKS(mol)
-        mf = mf.density_fit()
-        mf.xc = self.settings.functional
-        mf.grids.level = self.settings.grid_level
-        mf.max_cycle = self.settings.max_cycles
-        mf.conv_tol = 1e-9
-        return mf
+        check_level(self.settings, structure)
 
     def label(self, structure: Structure) -> Label:
+        """Label one geometry; LabelFailed when no rung of the ladder converges, or a value is not finite."""
         start = time.perf_counter()
-        reference = structure if self.reference is None else self.reference
-        weights = structure.numbers.astype(float)
-        positions, rotation, _ = superimpose(
-            structure.positions, reference.positions - nuclear_charge_centre(reference), weights
-        )
-        mf = self._mean_field(structure, positions)
-        energy = mf.kernel()
-        if not mf.converged:
-            raise LabelFailed("unconverged")
-        forces = -mf.nuc_grad_method().kernel()
-        dipole = mf.dip_moment(unit="AU", verbose=0)
-        return finished_label(
-            structure, float(energy), forces @ rotation, dipole @ rotation, time.perf_counter() - start, "default"
-        )
+        if not np.all(np.isfinite(structure.positions)):
+            raise LabelFailed(f"{structure.name}: a coordinate is not a finite number")
+        positions, rotation, guess = self._placed(structure)
+        field, rung = self._converged(structure, positions, guess)
+        from hpcir.labels import pyscf_scf
+
+        forces = pyscf_scf.forces(field) @ rotation
+        # The centre of nuclear charge is the origin, so this is the dipole about it, for ions too.
+        dipole = np.asarray(field.dip_moment(unit="AU", verbose=0)) @ rotation
+        return finished_label(structure, float(field.e_tot), forces, dipole, time.perf_counter() - start, rung)
+
+    def _placed(self, structure: Structure) -> tuple[FloatArray, FloatArray, FloatArray | str]:
+        """Positions on the reference with the centre of nuclear charge at the origin, the rotation, the guess."""
+        reference = self._reference
+        if reference is None or _key(reference) != _key(structure):
+            return structure.positions - nuclear_charge_centre(structure), np.eye(3), _STANDARD_GUESS
+        target = reference.positions - nuclear_charge_centre(reference)
+        positions, rotation, _ = superimpose(structure.positions, target, structure.numbers.astype(float))
+        if np.abs(positions - target).max() > GUESS_REACH:
+            return positions, rotation, _STANDARD_GUESS
+        return positions, rotation, self._guess(reference, positions)
+
+    def _guess(self, reference: Structure, positions: FloatArray) -> FloatArray | str:
+        from hpcir.labels import pyscf_scf
+
+        if self._orbitals is None:
+            target = reference.positions - nuclear_charge_centre(reference)
+            try:
+                field, _ = self._converged(reference, target, _STANDARD_GUESS)
+            except LabelFailed:
+                self._reference = None  # no guess from it, ever, so that labels do not depend on their order
+                return _STANDARD_GUESS
+            self._orbitals = pyscf_scf.occupied_orbitals(field)
+        molecule = self._workshop(reference).molecule.copy()
+        molecule.set_geom_(positions, unit="Bohr")
+        matrices = pyscf_scf.projected_guess(self._orbitals, molecule.intor_symmetric("int1e_ovlp"))
+        return 2 * matrices[0] if len(matrices) == 1 else matrices
+
+    def _workshop(self, structure: Structure) -> Any:
+        from hpcir.labels import pyscf_scf
+
+        if self._shop is None or self._shop_key != _key(structure):
+            self._shop, self._shop_key = pyscf_scf.workshop(structure, self.settings), _key(structure)
+        return self._shop
+
+    def _converged(self, structure: Structure, positions: FloatArray, guess: FloatArray | str) -> tuple[Any, str]:
+        """A converged field and the rung of the ladder that did it."""
+        from hpcir.labels import pyscf_scf
+
+        shop, settings = self._workshop(structure), self.settings
+
+        def field() -> Any:
+            return pyscf_scf.mean_field(shop, positions, settings, settings.grid_level, coarse=False)
+
+        first = field()
+        try:
+            if settings.functional.lower() == "hf":
+                first.kernel(dm0=None if isinstance(guess, str) else guess)
+            else:
+                level = min(pyscf_scf.COARSE_LEVEL, settings.grid_level)
+                coarse = pyscf_scf.mean_field(shop, positions, settings, level, coarse=True)
+                pyscf_scf.solve_two_grids(first, coarse, guess)
+        except (np.linalg.LinAlgError, ValueError, RuntimeError, ArithmeticError):
+            first.converged = False  # overlapping atoms and the like; the ladder says why
+        if first.converged:
+            return first, "default"
+        return pyscf_scf.climb_ladder(field, guess, structure.name)
+
+
+def _key(structure: Structure) -> tuple[Any, ...]:
+    return structure.numbers.tobytes(), structure.charge, structure.multiplicity
+
+
+def _level(settings: LabelSettings) -> str:
+    """The level of theory in one line; everything that changes the numbers is in it."""
+    functional = settings.functional
+    details = ["density fitting"] if settings.density_fitting else []
+    if functional.lower() != "hf":
+        details.append(f"grid {settings.grid_level}")
+    dispersion = "" if settings.dispersion == "none" else f"-{settings.dispersion.upper()}"
+    return f"{functional.upper()}{dispersion}/{settings.basis.lower()} (PySCF{''.join(', ' + d for d in details)})"
 
 
 def create(settings: LabelSettings, reference: Structure | None = None) -> PyscfEngine:
-    """The engine of the deck."""
+    """The engine of the deck; labels start from the reference's orbitals."""
     return PyscfEngine(settings, reference)

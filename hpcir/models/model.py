@@ -156,6 +156,8 @@ def _write(file: Any, model: Model) -> None:
             group = file.create_group(f"{kind}/{element}")
             for name in ("active", "shift", "scale"):
                 group[name] = getattr(committee, name)
+            if committee.projection is not None:
+                group["projection"] = committee.projection
             for layer, (weight, bias) in enumerate(zip(committee.weights, committee.biases, strict=True)):
                 group[f"weight_{layer}"] = weight
                 group[f"bias_{layer}"] = bias
@@ -186,6 +188,7 @@ def _read(file: Any) -> Model:
                 scale=group["scale"][()],
                 weights=tuple(group[f"weight_{n}"][()] for n in layers),
                 biases=tuple(group[f"bias_{n}"][()] for n in layers),
+                projection=group["projection"][()] if "projection" in group else None,
             )
     return Model(
         functions=functions,

@@ -21,7 +21,9 @@ class NetworkCommittee:
     """The committee of one element.
 
     active (n_in,) indices into the features; shift, scale (n_in,); weights[l] (members, n_out_l, n_in_l);
-    biases[l] (members, n_out_l). The last layer is linear, the others tanh.
+    biases[l] (members, n_out_l). The last layer is linear, the others tanh. projection (n_in, K): the linear
+    combinations of features that the first layer was trained on (weights[0] lies in its span), kept so that a
+    warm training goes on with the same ones; nothing else reads it.
     """
 
     active: IntArray
@@ -29,6 +31,7 @@ class NetworkCommittee:
     scale: FloatArray
     weights: tuple[FloatArray, ...]
     biases: tuple[FloatArray, ...]
+    projection: FloatArray | None = None
 
     @property
     def members(self) -> int:
@@ -66,6 +69,7 @@ class NetworkCommittee:
             self.scale,
             tuple(w[pick] for w in self.weights),
             tuple(b[pick] for b in self.biases),
+            self.projection,
         )
 
     def stacked_with(self, others: list[NetworkCommittee]) -> NetworkCommittee:
@@ -77,4 +81,5 @@ class NetworkCommittee:
             self.scale,
             tuple(np.concatenate(layer) for layer in zip(*(c.weights for c in all_), strict=True)),
             tuple(np.concatenate(layer) for layer in zip(*(c.biases for c in all_), strict=True)),
+            self.projection,
         )

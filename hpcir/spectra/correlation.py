@@ -59,7 +59,8 @@ def differences(series: FloatArray, time_between: float) -> FloatArray:
 
 
 def difference_response(omega: FloatArray, time_between: float) -> FloatArray:
-    """What `differences` makes of exp(i omega t), in magnitude: (2/Delta) |sin(omega Delta/2)|; exact below Nyquist."""
+    """What `differences` makes of exp(i omega t), in magnitude: (2/Delta) |sin(omega Delta/2)|; exact below
+    Nyquist."""
     return np.asarray(2 / time_between * np.abs(np.sin(omega * time_between / 2)), float)
 
 
@@ -67,9 +68,9 @@ def autocorrelation(series: FloatArray, lags: int) -> FloatArray:
     """Autocorrelation (lags, R) of vector series (T, D, R), summed over the D components, at lags 0 .. lags-1.
 
     C(k) = 1/(T-k) sum_t s(t).s(t+k): the unbiased normalisation. Its expectation is the true correlation at every
-    lag, so a line has the width of the window alone, whatever the length of the trajectory; the biased one (1/T) would
-    multiply a triangle into the window. The larger scatter of long lags is what the window's depth is for. Computed by
-    FFT with zeros appended, so that nothing wraps around (Wiener-Khinchin).
+    lag, so a line has the width of the window alone, whatever the length of the trajectory; the biased one (1/T)
+    would multiply a triangle into the window. The larger scatter of long lags is what the window's depth is for.
+    Computed by FFT with zeros appended, so that nothing wraps around (Wiener-Khinchin).
     """
     from scipy.fft import irfft, next_fast_len, rfft
 
@@ -87,7 +88,8 @@ def autocorrelation_reference(series: FloatArray, lags: int) -> FloatArray:
 
 
 def crosscorrelation(first: FloatArray, second: FloatArray, lags: int) -> FloatArray:
-    """Even part (lags, ...) of the unbiased cross-correlation of vector series (T, D, ...), summed over the D components.
+    """Even part (lags, ...) of the unbiased cross-correlation of vector series (T, D, ...), summed over the D
+    components.
 
     C(k) = 1/(2(T-k)) sum_t [a(t).b(t+k) + b(t).a(t+k)]. Bilinear, and equal to `autocorrelation` for equal series, so
     the correlations of parts add up to that of the whole. Leading axes broadcast after T and D.
@@ -102,7 +104,9 @@ def crosscorrelation(first: FloatArray, second: FloatArray, lags: int) -> FloatA
     return np.asarray(irfft(power, size, axis=0)[:lags] / norm, float)
 
 
-def cosine_transform(correlation: FloatArray, weights: FloatArray, omega: FloatArray, time_between: float) -> FloatArray:
+def cosine_transform(
+    correlation: FloatArray, weights: FloatArray, omega: FloatArray, time_between: float
+) -> FloatArray:
     """Integral over all t of C(t) w(t) exp(-i omega t) dt, (F, ...), of an even C (lags, ...) at any omega (F,).
 
     Delta [C(0) w(0) + 2 sum_k C(k) w(k) cos(omega k Delta)]. It is evaluated at the frequencies that are asked for (as a

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from hpcir.deck import SpectrumSettings
 from hpcir.errors import InputError
-from hpcir.spectra.correlation import autocorrelation, cosine_transform, difference_response, differences, window
+from hpcir.spectra.correlation import (
+    autocorrelation,
+    cosine_transform,
+    difference_response,
+    differences,
+    window,
+)
 from hpcir.units import FS, KM_PER_MOL_PER_E2_ME, PER_CM, PS
 
 FloatArray = NDArray[np.float64]
@@ -33,9 +39,9 @@ def _schofield(x: FloatArray) -> FloatArray:
     return 2 / x * np.sinh(x / 2)
 
 
-# Name -> factor on the design's absorption, as a function of x = h c nu / kT > 0; each tends to 1 for x -> 0. Absorption
-# is omega (1 - exp(-x)) times the quantum dipole correlation's spectrum, which is replaced by Q(x) times the classical
-# one (Ramirez, Lopez-Ciudad, Kumar, Marx, J. Chem. Phys. 121, 3973, 2004, table I):
+# Name -> factor on the design's absorption, as a function of x = h c nu / kT > 0; each tends to 1 for x -> 0.
+# Absorption is omega (1 - exp(-x)) times the quantum dipole correlation's spectrum, which is replaced by Q(x) times
+# the classical one (Ramirez, Lopez-Ciudad, Kumar, Marx, J. Chem. Phys. 121, 3973, 2004, table I):
 #   harmonic   Q = x / (1 - exp(-x))   factor 1; exact for harmonic modes with linear dipoles
 #   none       Q = 1                   factor (1 - exp(-x)) / x
 #   standard   Q = 2 / (1 + exp(-x))   factor (2/x) tanh(x/2)
@@ -68,10 +74,11 @@ def quantum_correction(name: str, wavenumbers: FloatArray, temperature: float) -
 def wavenumber_grid(settings: SpectrumSettings) -> FloatArray:
     """The uniform grid (F,) in cm-1 of the spectrum.
 
-    The spacing is the largest of 1, 2, 2.5, 5 (times a power of ten) that does not exceed 1/(2 c depth zero_padding), the
-    spacing of a transform padded that many times.
+    The spacing is the largest of 1, 2, 2.5, 5 (times a power of ten) that does not exceed 1/(2 c depth
+    zero_padding), the spacing of a transform padded that many times.
     """
-    if settings.last <= settings.first:
+    first, last = float(settings.first), float(settings.last)
+    if last <= first:
         raise InputError(
             "the last wavenumber of the spectrum is not above the first",
             where="spectrum.last",
@@ -81,8 +88,8 @@ def wavenumber_grid(settings: SpectrumSettings) -> FloatArray:
     limit = np.pi / (settings.depth * settings.zero_padding * PER_CM)
     power = 10.0 ** np.floor(np.log10(limit))
     spacing = max(step * power for step in (1, 2, 2.5, 5) if step * power <= limit * (1 + 1e-12))
-    count = int(np.floor((settings.last - settings.first) / spacing * (1 + 1e-12))) + 1
-    return settings.first + spacing * np.arange(count)
+    count = int(np.floor((last - first) / spacing * (1 + 1e-12))) + 1
+    return np.asarray(first + spacing * np.arange(count))
 
 
 def observed_frequency(omega: FloatArray, timestep: float) -> FloatArray:
@@ -106,8 +113,8 @@ def kinetic_means(wavenumbers: FloatArray, timestep: float | None, temperature: 
     """Mean kinetic energy (M,) in hartree of harmonic modes, from full-step velocities of velocity Verlet.
 
     kT/2 (1 - (omega dt/2)^2): the exact mean where the positions are canonical, as after BAOAB equilibration, whose
-    positions are exact for harmonic modes at any timestep (Leimkuhler, Matthews, J. Chem. Phys. 138, 174102, 2013). Half
-    step velocities average to kT/2 instead: pass timestep None for them, and for exact dynamics.
+    positions are exact for harmonic modes at any timestep (Leimkuhler, Matthews, J. Chem. Phys. 138, 174102, 2013).
+    Half step velocities average to kT/2 instead: pass timestep None for them, and for exact dynamics.
     """
     shrink = 0.0 if timestep is None else (np.asarray(wavenumbers, float) * PER_CM * timestep / 2) ** 2
     return np.broadcast_to(temperature / 2 * (1 - shrink), np.shape(wavenumbers)).copy()
@@ -118,8 +125,8 @@ def spectrum_axis(
 ) -> tuple[FloatArray, FloatArray]:
     """Angular frequencies (F,) at which to transform for true wavenumbers (F,), and the factors (F,) of the result.
 
-    The factor has two parts: [omega_true / response]^2 turns differences into derivatives (and into those of the exact
-    trajectory), d omega_observed / d omega_true keeps band integrals on the new axis.
+    The factor has two parts: [omega_true / response]^2 turns differences into derivatives (and into those of the
+    exact trajectory), d omega_observed / d omega_true keeps band integrals on the new axis.
     """
     omega = np.asarray(wavenumbers, float) * PER_CM
     observed = omega if timestep is None else observed_frequency(omega, timestep)
@@ -157,7 +164,8 @@ def correlation_to_absorption(
     temperature: float,
     settings: SpectrumSettings,
 ) -> FloatArray:
-    """Absorption (F, ...) in km/mol per cm-1 of correlations (lags, ...) of dipole differences, on `wavenumber_grid`."""
+    """Absorption (F, ...) in km/mol per cm-1 of correlations (lags, ...) of dipole differences, on
+    `wavenumber_grid`."""
     wavenumbers = wavenumber_grid(settings)
     omega, factor = spectrum_axis(wavenumbers, time_between, timestep if settings.timestep_correction else None)
     factor = factor * quantum_correction(settings.quantum_correction, wavenumbers, temperature)
@@ -167,13 +175,17 @@ def correlation_to_absorption(
 
 
 def trajectory_spectra(
-    dipoles: FloatArray, time_between: float, timestep: float | None, temperature: float, settings: SpectrumSettings
+    dipoles: FloatArray,
+    time_between: float,
+    timestep: float | None,
+    temperature: float,
+    settings: SpectrumSettings,
 ) -> FloatArray:
     """The spectrum (R, F) in km/mol per cm-1 of every trajectory, on `wavenumber_grid(settings)`.
 
     dipoles (T, 3, R) in e bohr, sampled every `time_between` (atomic time); timestep: velocity Verlet's (None: exact
-    dynamics, no correction of its frequencies); temperature kT in hartree. Components are summed, nothing is normalised.
-    Raises InputError for a series that is too short or too coarse for the settings.
+    dynamics, no correction of its frequencies); temperature kT in hartree. Components are summed, nothing is
+    normalised. Raises InputError for a series that is too short or too coarse for the settings.
     """
     dipoles = np.asarray(dipoles, float)
     if dipoles.ndim != 3 or dipoles.shape[1] != 3:

@@ -1,0 +1,357 @@
+"""The command line: what can be asked for, and which function answers. Nothing is computed here.
+
+Exit status: 0 done; 2 wrong input; 3 stopped for a reason that is named; 75 stopped on request, run again to go on.
+Under mpirun every rank reads the same arguments, rank 0 alone speaks, and all end with one status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hpcir.errors import EXIT_DONE, EXIT_INPUT, EXIT_INTERRUPTED, HpcirError
+from hpcir.mpi import Communicator, abort_on_exception, local_rank, on_root, world
+
+if TYPE_CHECKING:
+    from hpcir.deck import LoadedDeck
+
+Answer = Callable[[argparse.Namespace, Communicator], None]
+DESCRIPTION = "Infrared spectra of molecules from machine-learned molecular dynamics."
+EPILOG = """\
+three commands from a structure to a spectrum:
+  hpcir init molecule.xyz                 writes molecule.yaml
+  hpcir check molecule.yaml               plan, cost and memory, before anything is spent
+  mpirun -n 4 hpcir run molecule.yaml     goes on where it stopped, as often as need be
+
+exit status: 0 done, 2 wrong input, 3 stopped for a reason that it names, 75 stopped on request with all saved
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without the letter Å is no reason to stop
+    options = parser().parse_args(arguments)
+    if not hasattr(options, "answer"):
+        parser().print_help()
+        return EXIT_INPUT
+    from hpcir.threads import set_threads
+
+    options.threads = set_threads(getattr(options, "deck", None))
+    try:
+        return _answer(options)
+    except BrokenPipeError:  # the reader of our output went away: `hpcir status DIR | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+
+
+def _answer(options: argparse.Namespace) -> int:
+    rank = local_rank()
+    try:
+        comm = world()
+        rank = comm.rank
+        with abort_on_exception(comm):
+            _warn_when_crowded(options, comm)
+            options.answer(options, comm)
+    except HpcirError as error:
+        if rank == 0:
+            print(f"hpcir: {error}", file=sys.stderr, flush=True)
+        return error.status
+    except KeyboardInterrupt:
+        if rank == 0:
+            print("hpcir: interrupted", file=sys.stderr, flush=True)
+        return EXIT_INTERRUPTED
+    return EXIT_DONE
+
+
+def _warn_when_crowded(options: argparse.Namespace, comm: Communicator) -> None:
+    from hpcir.threads import crowded, own_cores
+
+    places = comm.gather(own_cores())
+    warning = crowded(places, options.threads) if places is not None else ""
+    if warning:
+        print(f"hpcir: warning: {warning}", file=sys.stderr, flush=True)
+
+
+# -- commands ---------------------------------------------------------------------------------------------------
+
+
+def _load(options: argparse.Namespace, comm: Communicator) -> LoadedDeck:
+    """The deck, its structure and what the label engine says of them, checked by rank 0 and told to all."""
+
+    def read() -> LoadedDeck:
+        from hpcir.deck import load_deck
+
+        loaded = load_deck(options.deck).with_threads(options.threads)
+        _ = loaded.structure
+        from hpcir.stages.check import check_engine
+
+        check_engine(loaded)
+        return loaded
+
+    return on_root(comm, read)
+
+
+def _run(options: argparse.Namespace, comm: Communicator) -> None:
+    loaded = _load(options, comm)
+    out = options.out or Path(f"{loaded.path.stem}.run")
+    from hpcir.stages import pipeline
+    from hpcir.stages.check import check_output
+
+    on_root(comm, lambda: check_output(out))
+
+    pipeline.run(
+        loaded,
+        out,
+        comm,
+        until=options.until,
+        fresh=options.fresh,
+        force=options.force,
+        walltime=options.walltime,
+    )
+
+
+def _check(options: argparse.Namespace, comm: Communicator) -> None:
+    loaded = _load(options, comm)
+
+    def check() -> None:
+        from hpcir.stages.check import check_run
+
+        check_run(loaded, options.out or Path(f"{loaded.path.stem}.run"), ranks=comm.size, time_label=not options.quick)
+
+    on_root(comm, check)
+
+
+def _init(options: argparse.Namespace, comm: Communicator) -> None:
+    def start() -> None:
+        from hpcir.stages.start import write_start
+
+        write_start(
+            options.structure,
+            charge=options.charge,
+            engine=options.engine,
+            output=options.output,
+            slurm=options.slurm,
+            force=options.force,
+        )
+
+    on_root(comm, start)
+
+
+def _stage_command(name: str) -> Answer:
+    """A command whose keywords are its options: hpcir.stages.commands.NAME(..., comm=comm)."""
+
+    def answer(options: argparse.Namespace, comm: Communicator) -> None:
+        keywords = {key: value for key, value in vars(options).items() if key not in ("answer", "command", "threads")}
+        if "deck" in keywords:
+            keywords["deck"] = _load(options, comm) if options.deck is not None else None
+        from hpcir.stages import commands
+
+        getattr(commands, name)(**keywords, comm=comm)
+
+    return answer
+
+
+def _report(options: argparse.Namespace, comm: Communicator) -> None:
+    def report() -> None:
+        from hpcir.report import write_report
+
+        for path in write_report(options.directory):
+            print(path)
+
+    on_root(comm, report)
+
+
+def _status(options: argparse.Namespace, comm: Communicator) -> None:
+    def status() -> None:
+        from hpcir.report.status import print_status
+
+        print_status(options.directory, as_json=options.json)
+
+    on_root(comm, status)
+
+
+def _schema(options: argparse.Namespace, comm: Communicator) -> None:
+    import json
+
+    def schema() -> None:
+        from hpcir.deck import json_schema
+
+        print(json.dumps(json_schema(), indent=2))
+
+    on_root(comm, schema)
+
+
+# -- arguments --------------------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but rank 0 alone speaks."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if local_rank() == 0:
+            super()._print_message(message, file)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_INPUT, f"hpcir: {message}. `{self.prog} --help` lists what can be given\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = Parser(
+        prog="hpcir", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    top.add_argument("--version", action=_Version)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    _add_run_commands(commands)
+    _add_model_commands(commands)
+    _add_spectrum_commands(commands)
+    _add_result_commands(commands)
+    return top
+
+
+class _Version(argparse.Action):
+    """`--version`; the version is looked up only when asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from hpcir import __version__
+
+        parser.exit(EXIT_DONE, f"hpcir {__version__}\n")
+
+
+def _command(commands: Any, name: str, help: str, answer: Answer) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    made.set_defaults(answer=answer)
+    return made
+
+
+def _add_run_commands(commands: Any) -> None:
+    run = _command(commands, "run", "run a deck, or go on with it where it stopped", _run)
+    run.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
+    run.add_argument("--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
+    run.add_argument("--until", metavar="STAGE", help="stop after this stage, such as prepare, sample or spectrum")
+    run.add_argument("--fresh", action="store_true", help="start over; refused unless the directory is empty or --force")
+    run.add_argument("--force", action="store_true", help="allow --fresh to clear a run directory")
+    run.add_argument("--walltime", metavar="TIME", type=_seconds, help="stop in time with all saved, such as '110 min'")
+
+    init = _command(commands, "init", "write a commented deck that runs", _init)
+    init.add_argument("structure", metavar="STRUCTURE", type=Path, help="structure file (xyz, extxyz)")
+    init.add_argument("--charge", metavar="Q", type=int, default=0, help="total charge (default: 0)")
+    init.add_argument("--engine", choices=("pyscf", "tblite"), default="pyscf", help="label engine (default: pyscf)")
+    _output(init, "DECK", "the deck to write (default: the structure's name with .yaml)", required=False)
+    init.add_argument("--slurm", action="store_true", help="write a SLURM job script beside it")
+
+    check = _command(commands, "check", "validate a deck; plan, cost and memory before anything is spent", _check)
+    check.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
+    check.add_argument("--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
+    check.add_argument("--quick", action="store_true", help="leave out the one timed label")
+
+
+def _add_model_commands(commands: Any) -> None:
+    label = _command(commands, "label", "energy, forces and dipole of a set of geometries", _stage_command("label"))
+    label.add_argument("structures", metavar="STRUCTURES", type=Path, help="geometries (xyz, extxyz)")
+    label.add_argument("--deck", metavar="DECK", type=Path, required=True, help="deck whose labels section is used")
+    _output(label, "OUT.xyz", "extxyz file to write")
+
+    train = _command(commands, "train", "train a committee on an outside data set", _stage_command("train"))
+    train.add_argument("--data", metavar="DATA", type=Path, required=True, help="extxyz file of labelled geometries")
+    train.add_argument("--deck", metavar="DECK", type=Path, help="deck for model, training and seed (default: defaults)")
+    train.add_argument(
+        "--units", metavar="NAME=UNIT", action=_Pairs, default={}, help="units of the data, such as energy=eV force=eV/A"
+    )
+    train.add_argument(
+        "--keys", metavar="NAME=KEY", action=_Pairs, default={}, help="names in the data, such as energy=REF_energy"
+    )
+    _output(train, "MODEL_DIR", "model directory to write")
+
+    evaluate = _command(commands, "evaluate", "a model's energy, forces, dipole, charges", _stage_command("evaluate"))
+    evaluate.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
+    evaluate.add_argument("structures", metavar="STRUCTURES", type=Path, help="geometries (xyz, extxyz)")
+    _output(evaluate, "OUT.xyz", "extxyz file to write")
+
+    md = _command(commands, "md", "trajectories alone", _stage_command("md"))
+    md.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
+    md.add_argument("structure", metavar="STRUCTURE", type=Path, help="starting structure (xyz, extxyz)")
+    md.add_argument("--deck", metavar="DECK", type=Path, help="deck for dynamics, labels and seed (default: defaults)")
+    md.add_argument(
+        "--potential", choices=("model", "labels"), default="model", help="labels: forces from the label engine itself"
+    )
+    _output(md, "DIR", "folder to write")
+
+    export = _command(commands, "export", "write a model for another program", _stage_command("export"))
+    export.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
+    export.add_argument("--format", choices=("n2p2",), required=True, help="format to write")
+    _output(export, "DIR", "folder to write", required=False)
+
+
+def _add_spectrum_commands(commands: Any) -> None:
+    spectrum = _command(commands, "spectrum", "spectrum from any dipole series", _stage_command("spectrum"))
+    spectrum.add_argument("series", metavar="SERIES", type=Path, nargs="+", help="dipole series (h5, csv, npz, extxyz)")
+    spectrum.add_argument("--deck", metavar="DECK", type=Path, help="deck for dynamics and spectrum (default: defaults)")
+    spectrum.add_argument("--step", metavar="TIME", type=_femtoseconds, help="time between dipoles, such as '2 fs'")
+    spectrum.add_argument("--temperature", metavar="T", type=_kelvin, help="temperature, such as '300 K'")
+    spectrum.add_argument("--unit", metavar="UNIT", help="unit of the dipoles: D, e*A or e*bohr")
+    _output(spectrum, "DIR", "folder to write")
+
+    compare = _command(commands, "compare", "band shifts and overlap with another spectrum", _stage_command("compare"))
+    compare.add_argument("spectrum", metavar="SPECTRUM", type=Path, help="spectrum.csv, spectrum.h5 or a run directory")
+    compare.add_argument("reference", metavar="REFERENCE", type=Path, help="the same, or a JCAMP-DX file")
+    _output(compare, "DIR", "folder for figures and figures' data", required=False)
+
+
+def _add_result_commands(commands: Any) -> None:
+    report = _command(commands, "report", "draw figures and the HTML page of a run again", _report)
+    report.add_argument("directory", metavar="DIR", type=Path, help="run directory")
+    status = _command(commands, "status", "where a run stands", _status)
+    status.add_argument("directory", metavar="DIR", type=Path, help="run directory")
+    status.add_argument("--json", action="store_true", help="for programs")
+    _command(commands, "schema", "print the JSON schema of decks, for editors", _schema)
+
+
+def _output(command: argparse.ArgumentParser, metavar: str, help: str, required: bool = True) -> None:
+    command.add_argument("-o", "--output", metavar=metavar, type=Path, required=required, help=help)
+    command.add_argument("--force", action="store_true", help="overwrite")
+
+
+class _Pairs(argparse.Action):
+    """NAME=VALUE pairs into a dict; may be given several times."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        name, equals, value = str(values).partition("=")
+        if not (name and equals and value):
+            parser.error(f"{option} wants NAME=VALUE (found: {values!r})")
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), name: value})
+
+
+def _quantity(text: str, dimension: str) -> float:
+    from hpcir.units import UNITS, parse_quantity
+
+    try:
+        value = parse_quantity(text, dimension)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} (found: {text!r})") from None
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be more than 0 (found: {text!r})")
+    return value if dimension == "wall_time" else value / next(iter(UNITS[dimension].values()))
+
+
+def _seconds(text: str) -> float:
+    return _quantity(text, "wall_time")
+
+
+def _femtoseconds(text: str) -> float:
+    return _quantity(text, "time")
+
+
+def _kelvin(text: str) -> float:
+    return _quantity(text, "temperature")
+
+

@@ -1,0 +1,178 @@
+"""Tables that tell the descriptor kernels what to compute: functions, raw sums and their order, monomials.
+
+The kernels do not compute symmetry functions but raw sums, of which symmetry functions are linear combinations:
+    radial   sum_{j in a} exp(-eta (r_ij - r_s)^2) fc(r_ij)                      for each neighbour element a,
+    angular  S_p = sum_{pairs j in a, k in b} g(r_ij) g(r_ik) cos^p theta_jik    for each pair (a, b), shell, p <= P,
+where (1 + lambda cos)^zeta = sum_p binomial(zeta, p) lambda^p cos^p and P is the largest zeta. So lambda and zeta cost
+nothing an atom: `combination` is that linear map, and the networks' first layers absorb it. Neighbour elements and
+pairs that a molecule cannot have around a centre are left out (they are zero in every geometry).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb, exp, factorial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.descriptors.definition import CUTOFF_FUNCTIONS, SymmetryFunctionSet
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Entries of FunctionTables.sizes.
+RADIAL, SHELLS, POWERS, CUTOFF_KIND, RADIAL_EVEN, SHELLS_EVEN, MONOMIALS, USE_MOMENTS = range(8)
+# Heads of a grid table: eta, first shift, logarithm of the ratio per length; then constants, shifts, etas of each.
+GRID_HEAD = 3
+# Beyond this exponent a recurrence of Gaussians could underflow or overflow on its way.
+_SAFE_EXPONENT = 600.0
+# With so many neighbours the moments of the density cost less than the pairs of neighbours (tools/bench/bench_kernel).
+MOMENT_NEIGHBOURS = 12
+TYPICAL_NEIGHBOURS = 24
+
+
+class FunctionTables(NamedTuple):
+    """Symmetry functions as the kernels read them.
+
+    sizes: see the constants above. cutoff: [radius, 1 / radius]. radial, shells: grid tables (see `grid_table`).
+    parents, axes (monomials,): u^alpha[n] = u^alpha[parents[n]] * u[axes[n]]; degrees; multinomials (floats).
+    """
+
+    sizes: IntArray
+    cutoff: FloatArray
+    radial: FloatArray
+    shells: FloatArray
+    parents: IntArray
+    axes: IntArray
+    degrees: IntArray
+    multinomials: FloatArray
+
+
+@dataclass(frozen=True)
+class CentrePlan:
+    """The raw sums of one centre element in one molecule.
+
+    element: atomic number; groups: indices into `functions.elements` of the neighbour elements it can have; pairs:
+    (group, group, first row of the angular raw sums); rows: number of raw sums; combination (n_features, rows):
+    features = combination @ raw sums.
+    """
+
+    element: int
+    groups: tuple[int, ...]
+    pairs: tuple[tuple[int, int, int], ...]
+    rows: int
+    combination: FloatArray
+
+
+def grid_table(gaussians: tuple[tuple[float, float], ...], cutoff: float) -> tuple[FloatArray, bool]:
+    """A table of (eta, shift) functions, and whether one recurrence gives them all.
+
+    Evenly spaced Gaussians of one width obey, with spacing d,
+        exp(-eta (r - r_0 - k d)^2) = exp(-eta (r - r_0)^2) * exp(2 eta d (r - r_0))^k * exp(-eta d^2 k^2),
+    two exponentials for the whole set.
+    """
+    count = len(gaussians)
+    etas, shifts = (np.array(values, float) for values in zip(*gaussians, strict=True)) if count else (np.zeros(0),) * 2
+    table = np.zeros(GRID_HEAD + 3 * count)
+    table[GRID_HEAD + count : GRID_HEAD + 2 * count] = shifts
+    table[GRID_HEAD + 2 * count :] = etas
+    if count < 2:
+        return table, False
+    eta, first, spacing = etas[0], shifts[0], (shifts[-1] - shifts[0]) / (count - 1)
+    regular = np.allclose(etas, eta, rtol=1e-13, atol=0) and np.allclose(
+        shifts, first + spacing * np.arange(count), rtol=0, atol=1e-13 * cutoff
+    )
+    reach = max(abs(first), abs(cutoff - first))
+    safe = eta * reach**2 < _SAFE_EXPONENT and 2 * eta * abs(spacing) * reach * count < _SAFE_EXPONENT
+    if not (regular and safe and eta * spacing**2 * count**2 < _SAFE_EXPONENT):
+        return table, False
+    table[:GRID_HEAD] = eta, first, 2 * eta * spacing
+    table[GRID_HEAD : GRID_HEAD + count] = [exp(-eta * spacing**2 * k**2) for k in range(count)]
+    return table, True
+
+
+def monomials(degree: int) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+    """Parents, axes, degrees and multinomial coefficients of x^a y^b z^c with a + b + c <= degree, degree by degree."""
+    powers = [(0, 0, 0)]
+    parents, axes = [0], [0]
+    for total in range(1, degree + 1):
+        for a in range(total, -1, -1):
+            for b in range(total - a, -1, -1):
+                power = [a, b, total - a - b]
+                axis = next(n for n in range(3) if power[n])
+                powers.append((power[0], power[1], power[2]))
+                power[axis] -= 1
+                parents.append(powers.index((power[0], power[1], power[2])))
+                axes.append(axis)
+    degrees = [sum(power) for power in powers]
+    multinomials = [
+        float(factorial(sum(p)) // (factorial(p[0]) * factorial(p[1]) * factorial(p[2]))) for p in powers
+    ]
+    as_int = (np.array(values, np.int64) for values in (parents, axes, degrees))
+    return (*as_int, np.array(multinomials))  # type: ignore[return-value]
+
+
+def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bool | None = None) -> FunctionTables:
+    """The tables of a set of symmetry functions for centres with about `neighbours` neighbours.
+
+    moments: True or False to force the way of the angular sums, None to choose by the number of neighbours.
+    """
+    radial, radial_even = grid_table(functions.radial, functions.cutoff)
+    shells, shells_even = grid_table(functions.shells, functions.cutoff)
+    parents, axes, degrees, multinomials = monomials(functions.zeta_max)
+    if moments is None:
+        # The work of both ways a neighbour: partners * (12 + 4 powers) against 5 operations a monomial.
+        moments = min(neighbours, TYPICAL_NEIGHBOURS) > MOMENT_NEIGHBOURS and functions.zeta_max <= 4
+    sizes = np.array(
+        [
+            len(functions.radial),
+            len(functions.shells) if functions.angles else 0,
+            functions.zeta_max + 1,
+            CUTOFF_FUNCTIONS.index(functions.cutoff_function),
+            radial_even,
+            shells_even,
+            len(parents),
+            moments,
+        ],
+        np.int64,
+    )
+    cutoff = np.array([functions.cutoff, 1 / functions.cutoff])
+    return FunctionTables(sizes, cutoff, radial, shells, parents, axes, degrees, multinomials)
+
+
+def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int) -> CentrePlan:
+    """The raw sums around the atoms of `element` in the molecule `numbers` (N,)."""
+    counts = [int((numbers == z).sum()) - (z == element) for z in functions.elements]
+    groups = tuple(n for n, count in enumerate(counts) if count > 0)
+    radial, shells = len(functions.radial), len(functions.shells) if functions.angles else 0
+    powers = functions.zeta_max + 1
+    row = len(groups) * radial
+    pairs = []
+    for a, b in functions.pairs if shells else []:
+        if counts[a] < 1 or counts[b] < 1 or (a == b and counts[a] < 2):
+            continue
+        pairs.append((groups.index(a), groups.index(b), row))
+        row += shells * powers
+    plan = CentrePlan(element, groups, tuple(pairs), row, np.zeros((functions.n_features, row)))
+    _fill_combination(functions, plan)
+    return plan
+
+
+def _fill_combination(functions: SymmetryFunctionSet, plan: CentrePlan) -> None:
+    """Set plan.combination: ones for radial functions, binomial coefficients for angular ones."""
+    radial, shells, angles = len(functions.radial), len(functions.shells), len(functions.angles)
+    powers = functions.zeta_max + 1
+    for group, element in enumerate(plan.groups):
+        for k in range(radial):
+            plan.combination[element * radial + k, group * radial + k] = 1.0
+    all_pairs = functions.pairs
+    for a, b, row in plan.pairs:
+        pair = all_pairs.index((plan.groups[a], plan.groups[b]))
+        for shell in range(shells):
+            for angle, (zeta, lam) in enumerate(functions.angles):
+                feature = functions.n_radial + (pair * shells + shell) * angles + angle
+                for p in range(zeta + 1):
+                    value = 2.0 ** (1 - zeta) * comb(zeta, p) * lam**p
+                    plan.combination[feature, row + shell * powers + p] = value

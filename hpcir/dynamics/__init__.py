@@ -1,0 +1,1 @@
+"""Molecular dynamics: integrators, thermostats, thermal velocities and the runner of lockstep replicas."""

@@ -1,0 +1,290 @@
+"""The files of n2p2 and RuNNer: input.nn (settings), scaling.data, weights.ZZZ.data; reading and writing.
+
+Formats as documented by n2p2 (Singraber, Behler, Dellago, J. Chem. Theory Comput. 15, 1827, 2019). A symmetry
+function is a line `symfunction_short X 2 A eta rs rc` or `symfunction_short X 3|9 A B eta lambda zeta rc [rs]`.
+Within an element n2p2 sorts them by type, then rc, eta, rs, (zeta, lambda,) neighbour elements; scaling.data and
+the networks' inputs follow that order, not the order of the lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import InputError
+
+FloatArray = NDArray[np.float64]
+
+SUPPORTED_TYPES = (2, 3, 9)
+# Keywords that change the energy in a way not built here -> what they are.
+REFUSED = {
+    "use_electrostatics": "a potential with electrostatics (3G)",
+    "global_symfunction_short": "symmetry functions given for all elements at once",
+    "element_symfunction_short": "symmetry functions given for all neighbours at once",
+    "element_hidden_layers_short": "networks of a depth of their own per element",
+    "element_nodes_short": "networks of a size of their own per element",
+    "element_activation_short": "activation functions of their own per element",
+    "use_damping": "a damped short range",
+    "use_vdw": "a dispersion correction",
+}
+
+
+@dataclass(frozen=True, order=True)
+class FunctionLine:
+    """One symmetry function, its fields in the order by which n2p2 sorts the functions of an element."""
+
+    kind: int
+    cutoff: float
+    eta: float
+    shift: float
+    zeta: float
+    lam: float
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What input.nn says, in its own units. functions: centre element -> its functions in n2p2's order."""
+
+    elements: tuple[int, ...]
+    functions: dict[int, list[FunctionLine]]
+    hidden: tuple[int, ...]
+    activations: str
+    normalise_nodes: bool
+    cutoff_type: int
+    alpha: float
+    scaling: str
+    scale_min: float
+    scale_max: float
+    atom_energy: dict[int, float]
+    mean_energy: float
+    conv_energy: float
+
+
+def read_settings(path: Path) -> Settings:
+    """Read input.nn. Raises InputError, with the line's number, for what is wrong or not supported."""
+    lines = _keyword_lines(path)
+    for keyword, what in REFUSED.items():
+        if keyword in lines:
+            raise InputError(f"{what} cannot be read", where=f"{path}:{lines[keyword][0][0]}", value=keyword)
+    _check_type(path, lines)
+    elements = tuple(sorted(_element(s, path, n) for n, words in lines.get("elements", []) for s in words))
+    if not elements:
+        raise InputError("no 'elements' keyword", where=str(path), hint="it names the elements, as in 'elements O H'")
+    hidden = tuple(int(w) for w in _words(lines, "global_nodes_short", path))
+    layers = int(_words(lines, "global_hidden_layers_short", path)[0])
+    activations = "".join(_words(lines, "global_activation_short", path))
+    if len(hidden) != layers or len(activations) != layers + 1:
+        raise InputError(
+            "global_hidden_layers_short, global_nodes_short and global_activation_short do not agree",
+            where=str(path),
+            value=f"{layers} layers, nodes {hidden}, activations {activations}",
+        )
+    cutoff = _words(lines, "cutoff_type", path)
+    if int(cutoff[0]) not in range(9):
+        raise InputError("unknown cutoff_type", where=str(path), value=cutoff[0], hint="valid: 0 to 8")
+    return Settings(
+        elements=elements,
+        functions=_functions(path, lines, elements),
+        hidden=hidden,
+        activations=activations,
+        normalise_nodes="normalize_nodes" in lines,
+        cutoff_type=int(cutoff[0]),
+        alpha=_number(cutoff[1], path, 0) if len(cutoff) > 1 else 0.0,
+        scaling=_scaling(lines),
+        scale_min=_single(lines, "scale_min_short", path, 0.0),
+        scale_max=_single(lines, "scale_max_short", path, 1.0),
+        atom_energy={_element(w[0], path, n): _number(w[1], path, n) for n, w in lines.get("atom_energy", [])},
+        mean_energy=_single(lines, "mean_energy", path, 0.0),
+        conv_energy=_single(lines, "conv_energy", path, 1.0),
+    )
+
+
+def _keyword_lines(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
+    """keyword -> [(line number, words after it)], comments (# and, as RuNNer allows, !) removed."""
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), hint="an n2p2 potential is a folder with input.nn")
+    found: dict[str, list[tuple[int, list[str]]]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = line.split("#")[0].split("!")[0].split()
+        if words:
+            found.setdefault(words[0], []).append((number, words[1:]))
+    return found
+
+
+def _check_type(path: Path, lines: dict[str, list[tuple[int, list[str]]]]) -> None:
+    for keyword, valid in (("nnp_type", ("2", "2G-HDNNP")), ("nn_type_short", ("1",))):
+        for number, words in lines.get(keyword, []):
+            if words and words[0] not in valid:
+                raise InputError(
+                    "not a short-range (2G) potential",
+                    where=f"{path}:{number}",
+                    value=f"{keyword} {words[0]}",
+                    hint="only potentials of atomic energies without electrostatics can be read",
+                )
+
+
+def _functions(
+    path: Path, lines: dict[str, list[tuple[int, list[str]]]], elements: tuple[int, ...]
+) -> dict[int, list[FunctionLine]]:
+    functions: dict[int, list[FunctionLine]] = {z: [] for z in elements}
+    for number, words in lines.get("symfunction_short", []):
+        try:
+            centre, kind = _element(words[0], path, number), int(words[1])
+            line = _function(kind, words[2:], path, number)
+        except (IndexError, ValueError) as error:
+            raise InputError(
+                "the symmetry function has too few or wrong parameters",
+                where=f"{path}:{number}",
+                value=" ".join(words),
+                hint="symfunction_short X 2 A eta rs rc, or X 3 A B eta lambda zeta rc [rs]",
+            ) from error
+        if centre not in functions or line.first not in elements or (line.second or line.first) not in elements:
+            raise InputError("an element that 'elements' does not name", where=f"{path}:{number}", value=words)
+        functions[centre].append(line)
+    for z, found in functions.items():
+        if not found:
+            raise InputError(f"no symmetry function for element number {z}", where=str(path))
+        found.sort()
+    return functions
+
+
+def _function(kind: int, words: list[str], path: Path, number: int) -> FunctionLine:
+    if kind == 2:
+        eta, shift, cutoff = (_number(w, path, number) for w in words[1:4])
+        return FunctionLine(2, cutoff, eta, shift, 1.0, 1.0, _element(words[0], path, number), 0)
+    if kind in (3, 9):
+        eta, lam, zeta, cutoff = (_number(w, path, number) for w in words[2:6])
+        shift = _number(words[6], path, number) if len(words) > 6 else 0.0
+        first, second = sorted(_element(w, path, number) for w in words[:2])
+        return FunctionLine(kind, cutoff, eta, shift, zeta, lam, first, second)
+    raise InputError(
+        "a symmetry function of this type cannot be read",
+        where=f"{path}:{number}",
+        value=kind,
+        hint="supported: " + ", ".join(map(str, SUPPORTED_TYPES)),
+    )
+
+
+def _scaling(lines: dict[str, list[tuple[int, list[str]]]]) -> str:
+    if "scale_symmetry_functions_sigma" in lines:
+        return "sigma"
+    scale, middle = "scale_symmetry_functions" in lines, "center_symmetry_functions" in lines
+    return ("scale" if scale else "") + ("center" if middle else "") or "none"
+
+
+def _element(symbol: str, path: Path, number: int) -> int:
+    from ase.data import atomic_numbers
+
+    if symbol not in atomic_numbers or symbol == "X":
+        raise InputError("no such element", where=f"{path}:{number}", value=symbol)
+    return int(atomic_numbers[symbol])
+
+
+def _number(word: str, path: Path, line: int) -> float:
+    try:
+        return float(word.replace("d", "e").replace("D", "e"))
+    except ValueError:
+        raise InputError("expected a number", where=f"{path}:{line}" if line else str(path), value=word) from None
+
+
+def _words(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path) -> list[str]:
+    if keyword not in lines:
+        raise InputError(f"no '{keyword}' keyword", where=str(path))
+    return lines[keyword][0][1]
+
+
+def _single(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path, default: float) -> float:
+    if keyword not in lines:
+        return default
+    number, words = lines[keyword][0]
+    if not words:
+        raise InputError(f"'{keyword}' needs a number", where=f"{path}:{number}")
+    return _number(words[0], path, number)
+
+
+def read_scaling(path: Path, settings: Settings) -> dict[int, FloatArray]:
+    """Element -> (F, 4): minimum, maximum, mean and standard deviation (NaN where the file has none)."""
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), hint="input.nn asks for scaled symmetry functions")
+    found: dict[int, dict[int, list[float]]] = {z: {} for z in settings.elements}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = line.split("#")[0].split()
+        if len(words) < 5:  # RuNNer ends the file with a line of energies, which n2p2 does not write
+            continue
+        try:
+            element, function = int(words[0]), int(words[1])
+            found[settings.elements[element - 1]][function - 1] = [float(w) for w in words[2:6]]
+        except (ValueError, IndexError):
+            raise InputError("not a line of scaling data", where=f"{path}:{number}", value=line.strip()) from None
+    table = {}
+    for z, rows in found.items():
+        wanted = len(settings.functions[z])
+        if sorted(rows) != list(range(wanted)):
+            raise InputError(
+                f"scaling data of {len(rows)} symmetry functions for element number {z}",
+                where=str(path),
+                hint=f"input.nn has {wanted}",
+            )
+        table[z] = np.array([(rows[n] + [np.nan])[:4] for n in range(wanted)])
+    return table
+
+
+def read_weights(path: Path, sizes: list[int]) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """Weights (n_out, n_in) and biases (n_out,) of every layer, for layer sizes from input to output."""
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    values, letters = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = line.split("#")[0].split()
+        if words:
+            values.append(_number(words[0], path, number))
+            letters.append(words[1] if len(words) > 1 else "")
+    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    wanted = sum((n_in + 1) * n_out for n_in, n_out in pairs)
+    expected = "".join("a" * (n_in * n_out) + "b" * n_out for n_in, n_out in pairs)
+    if len(values) != wanted or (any(letters) and "".join(letters) != expected):
+        raise InputError(
+            f"{len(values)} weights and biases, or not in the order layer by layer",
+            where=str(path),
+            hint=f"a network {'-'.join(map(str, sizes))} has {wanted}",
+        )
+    flat, place, weights, biases = np.array(values), 0, [], []
+    for n_in, n_out in pairs:
+        weights.append(flat[place : place + n_in * n_out].reshape(n_in, n_out).T.copy())
+        place += n_in * n_out
+        biases.append(flat[place : place + n_out].copy())
+        place += n_out
+    return tuple(weights), tuple(biases)
+
+
+def format_function(centre: str, line: FunctionLine, names: dict[int, str]) -> str:
+    """The line of input.nn of one symmetry function; 17 digits, so that reading gives the same number back."""
+    first = f"symfunction_short {centre:>2} {line.kind} {names[line.first]:>2}"
+    if line.kind == 2:
+        return f"{first} {line.eta:.17g} {line.shift:.17g} {line.cutoff:.17g}"
+    return (
+        f"{first} {names[line.second]:>2} {line.eta:.17g} {line.lam:.17g} {line.zeta:.17g} {line.cutoff:.17g} "
+        f"{line.shift:.17g}"
+    )
+
+
+def format_weights(weights: list[FloatArray], biases: list[FloatArray]) -> str:
+    """The text of weights.ZZZ.data: value, a or b, running index, layer and neuron from, layer and neuron to."""
+    rows = ["# value, a (weight) or b (bias), index, layer and neuron of start, layer and neuron of end"]
+    index = 0
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True), 1):
+        for start in range(weight.shape[1]):
+            for end in range(weight.shape[0]):
+                index += 1
+                rows.append(
+                    f"{weight[end, start]:24.16E} a {index:9d} {layer - 1:5d} {start + 1:5d} {layer:5d} {end + 1:5d}"
+                )
+        for end, value in enumerate(bias, 1):
+            index += 1
+            rows.append(f"{value:24.16E} b {index:9d} {layer:5d} {end:5d}")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,254 @@
+"""Inference: `evaluate` for one geometry, `Evaluator` for many replicas of one molecule without rebuilding anything."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.descriptors.lanes import WIDTH
+from hpcir.errors import InputError
+from hpcir.models.lane_layout import TILE_LANES, LaneLayout
+from hpcir.models.model import Evaluation, Model
+from hpcir.models.neighbour_kernel import moved_beyond
+from hpcir.models.packing import PackedNetworks, activation_rows, pack_networks, padded
+from hpcir.models.potential_kernel import Workspace, evaluate_lanes, sum_atoms, total_dipoles
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Evaluator:
+    """Energies, forces and dipoles of `replicas` replicas of one molecule, in lockstep; atomic units.
+
+    numbers (N,) atomic numbers; charge: total charge in e (default: the model's). origin: what dipoles are about,
+    'charge' for the centre of nuclear charge, or 'mass' for the centre of mass, for which masses (N,) are needed; it
+    matters only for ions. all_pairs and moments force one of the two layouts and of the two ways of the angular sums
+    (tests, benchmarks). Raises InputError for an element that the model does not know.
+
+    One instance may be used by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        numbers: IntArray,
+        replicas: int,
+        charge: int | None = None,
+        *,
+        origin: str = "charge",
+        masses: FloatArray | None = None,
+        all_pairs: bool | None = None,
+        moments: bool | None = None,
+    ) -> None:
+        numbers = np.asarray(numbers, np.int64)
+        model.require(numbers)
+        if replicas < 1:
+            raise InputError("there must be at least one replica", value=replicas)
+        self.model, self.numbers, self.replicas = model, numbers, replicas
+        self.atoms = len(numbers)
+        self.total_charge = float(model.total_charge if charge is None else charge)
+        self.origin_weights = _origin_weights(origin, numbers, masses)
+        self.layout = LaneLayout(model, numbers, replicas, all_pairs=all_pairs, moments=moments)
+        plans = self.layout.plans
+        self.energy_networks = pack_networks(model.energy, plans, model.offsets)
+        self.has_charges = all(plan.element in model.charge for plan in plans)
+        self.charge_networks = (
+            pack_networks(model.charge, plans, None)
+            if self.has_charges
+            else PackedNetworks(np.zeros(1), np.zeros((len(plans), 1), np.int64))
+        )
+        self._single: list[tuple[PackedNetworks, PackedNetworks]] | None = None
+        stride = self.layout.stride
+        self.x = self.layout.new_positions()
+        self.forces = np.zeros_like(self.x)
+        self.atomic_dipoles = np.zeros_like(self.x)
+        self.atomic_energies = np.zeros((self.atoms + 2) * stride)
+        self.charges = np.zeros_like(self.atomic_energies)
+        self.energies = np.zeros(stride)
+        self.dipole = np.zeros(3 * stride)
+        self.work = self._workspace()
+
+    def _workspace(self) -> Workspace:
+        scratch, moments = self.layout.scratch_sizes()
+        sums = max(padded(plan.rows) for plan in self.layout.plans) + 6
+        rows = [activation_rows(networks) for networks in (self.energy_networks, self.charge_networks)]
+        return Workspace(
+            scratch=np.zeros(scratch),
+            rows=np.zeros(sums * TILE_LANES),
+            slopes=np.zeros(sums * TILE_LANES),
+            activations=np.zeros(max(row[0] for row in rows) * TILE_LANES),
+            results=np.zeros(max(row[1] for row in rows) * TILE_LANES),
+            moments=np.zeros(moments),
+            line=np.zeros(max(TILE_LANES, 4 * WIDTH)),
+        )
+
+    def as_replicas(self, flat: FloatArray, components: int = 3) -> FloatArray:
+        """A view (N, components, stride) of a kernel array without its absent atoms; (N, stride) for components 1."""
+        shape = (self.atoms + 2, components, self.layout.stride)
+        view = flat.reshape(shape)[: self.atoms]
+        return view if components > 1 else view[:, 0]
+
+    def set_positions(self, positions: FloatArray) -> None:
+        """Copy positions (N, 3, R) in bohr into the kernels' layout; spare lanes repeat the first replica."""
+        positions = np.asarray(positions, float)
+        expected = (self.atoms, 3, self.replicas)
+        if positions.shape != expected:
+            raise InputError("positions of the wrong shape", value=positions.shape, hint=f"expected {expected}")
+        if not np.all(np.isfinite(positions)):
+            raise InputError("a coordinate is not a finite number")
+        view = self.as_replicas(self.x)
+        view[:, :, : self.replicas] = positions
+        view[:, :, self.replicas :] = positions[:, :, :1]
+
+    def refresh(self) -> None:
+        """Renew the neighbour list when an atom has moved more than half the skin since it was built."""
+        layout = self.layout
+        if layout.all_pairs:
+            return
+        half_skin = (layout.reach - self.model.functions.cutoff) / 2
+        if moved_beyond(self.x, layout.reference, half_skin, self.atoms, layout.stride, self.replicas):
+            layout.rebuild(self.x)
+            if layout.scratch_sizes()[0] > self.work.scratch.size:
+                self.work = self._workspace()
+
+    def compute(self, with_charges: bool = False, networks: tuple[PackedNetworks, PackedNetworks] | None = None) -> None:
+        """Run the kernels at self.x; results stay in the instance's flat arrays."""
+        self.refresh()
+        energy, charge = networks or (self.energy_networks, self.charge_networks)
+        layout, stride = self.layout, self.layout.stride
+        evaluate_lanes(
+            self.x,
+            layout.lanes,
+            layout.tables,
+            energy,
+            charge,
+            self.work,
+            with_charges,
+            self.atomic_energies,
+            self.forces,
+            self.charges,
+            self.atomic_dipoles,
+        )
+        sum_atoms(self.atomic_energies, self.atoms, stride, self.energies)
+        if with_charges:
+            total_dipoles(
+                self.x,
+                self.charges,
+                self.atomic_dipoles,
+                self.origin_weights,
+                self.atoms,
+                stride,
+                self.total_charge,
+                self.dipole,
+            )
+
+    def evaluate(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Committee-mean energies (R,) in hartree and forces (N, 3, R) in hartree/bohr at positions (N, 3, R)."""
+        self.set_positions(positions)
+        self.compute()
+        return self._energies(), self._forces()
+
+    def dipoles(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Committee-mean dipoles (3, R) in e bohr and charges (N, R) in e at positions (N, 3, R)."""
+        self._require_charges()
+        self.set_positions(positions)
+        self.compute(with_charges=True)
+        return self._dipoles(), self.as_replicas(self.charges, 1)[:, : self.replicas].copy()
+
+    def members(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Every member's energies (M, R) and forces (M, N, 3, R) at positions (N, 3, R)."""
+        self.set_positions(positions)
+        results = []
+        for networks in self._members():
+            self.compute(networks=networks)
+            results.append((self._energies(), self._forces()))
+        return np.stack([energy for energy, _ in results]), np.stack([forces for _, forces in results])
+
+    def member_dipoles(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Every member's dipoles (M, 3, R) and charges (M, N, R) at positions (N, 3, R)."""
+        self._require_charges()
+        self.set_positions(positions)
+        results = []
+        for networks in self._members():
+            self.compute(with_charges=True, networks=networks)
+            results.append((self._dipoles(), self.as_replicas(self.charges, 1)[:, : self.replicas].copy()))
+        return np.stack([dipole for dipole, _ in results]), np.stack([charges for _, charges in results])
+
+    def force_spread(self, positions: FloatArray) -> FloatArray:
+        """(N, R): standard deviation over the members of each atom's force vector, hartree/bohr,
+        sqrt(mean_m |F_m - mean F|^2)."""
+        _, forces = self.members(positions)
+        return np.asarray(np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)))
+
+    def spread_here(self) -> FloatArray:
+        """(R,): largest over the atoms of `force_spread`, at the positions that the instance holds (for dynamics: forces
+        and energies of the instance are kept)."""
+        kept, energies = self.forces.copy(), self.energies.copy()
+        collected = []
+        for networks in self._members():
+            self.compute(networks=networks)
+            collected.append(self._forces())
+        self.forces[:], self.energies[:] = kept, energies
+        forces = np.stack(collected)
+        return np.asarray(np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)).max(0))
+
+    def _members(self) -> list[tuple[PackedNetworks, PackedNetworks]]:
+        if self._single is None:
+            plans, model = self.layout.plans, self.model
+            self._single = []
+            for m in range(model.members):
+                energy = {z: c.member(m) for z, c in model.energy.items()}
+                charge = {z: c.member(m) for z, c in model.charge.items()}
+                packed = pack_networks(charge, plans, None) if self.has_charges else self.charge_networks
+                self._single.append((pack_networks(energy, plans, model.offsets), packed))
+        return self._single
+
+    def _require_charges(self) -> None:
+        if not self.has_charges:
+            raise InputError(
+                "this model has no charge networks for the molecule's elements, so it knows no dipole",
+                hint="train it on labels with dipoles",
+            )
+
+    def _energies(self) -> FloatArray:
+        return self.energies[: self.replicas].copy()
+
+    def _forces(self) -> FloatArray:
+        return self.as_replicas(self.forces)[:, :, : self.replicas].copy()
+
+    def _dipoles(self) -> FloatArray:
+        return self.dipole.reshape(3, -1)[:, : self.replicas].copy()
+
+
+def _origin_weights(origin: str, numbers: IntArray, masses: FloatArray | None) -> FloatArray:
+    if origin == "charge":
+        weights = numbers.astype(float)
+    elif origin == "mass" and masses is not None:
+        weights = np.asarray(masses, float)
+    else:
+        raise InputError("no such origin of dipoles", value=origin, hint="'charge', or 'mass' with the masses")
+    return np.asarray(weights / weights.sum())
+
+
+def evaluate(model: Model, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> Evaluation:
+    """What `model` says of one geometry: numbers (N,), positions (N, 3) in bohr. See Model.evaluate.
+
+    The mean dipole is the mean of the members' dipoles. Without charge networks, charges and dipole are NaN.
+    """
+    evaluator = Evaluator(model, numbers, 1, charge)
+    replica = np.asarray(positions, float)[:, :, None]
+    energies, forces = evaluator.members(replica)
+    if evaluator.has_charges:
+        dipoles, charges = evaluator.member_dipoles(replica)
+    else:
+        dipoles, charges = np.full((1, 3, 1), np.nan), np.full((1, len(numbers), 1), np.nan)
+    return Evaluation(
+        energy=float(energies.mean()),
+        forces=forces.mean(0)[:, :, 0],
+        charges=charges.mean(0)[:, 0],
+        dipole=dipoles.mean(0)[:, 0],
+        energy_spread=float(energies.std()),
+        forces_spread=forces.std(0)[:, :, 0],
+        charges_spread=charges.std(0)[:, 0],
+        dipole_spread=dipoles.std(0)[:, 0],
+    )

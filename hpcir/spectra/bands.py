@@ -1,0 +1,228 @@
+"""Bands of an averaged spectrum: where they are, what they integrate to, and how sure both are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.spectra.correlation import cosine_transform, window
+from hpcir.spectra.estimators import ControlVariates, standard_error
+from hpcir.units import PER_CM
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# A band rises above its valleys by this many standard errors and by this part of the spectrum's highest point.
+SIGNIFICANCE = 4.0
+SMALLEST_HEIGHT = 2e-3
+# Two maxima whose valley is less than this part of the lower one's height below it are one band with structure.
+SHOULDER = 0.25
+# A maximum of less than this part of a higher one nearby is a satellite of its band (hot bands), integrated with it.
+SATELLITE = 0.05
+# A band ends at the valley to the next one, or where the curve falls below this part of its height.
+FOOT = 0.01
+
+
+@dataclass(frozen=True)
+class Band:
+    """One band. Positions in cm-1, intensity in km/mol; `stderr` are total standard errors.
+
+    position: the centroid between the limits; peak: the highest point; sampling_stderr: the part of the intensity's
+    error that comes from the number of trajectories, committee_stderr the part from the spread of the committee (0
+    without member spectra); plain_stderr: what the plain mean over the same trajectories would have.
+    """
+
+    position_per_cm: float
+    stderr_per_cm: float
+    intensity_km_per_mol: float
+    stderr_km_per_mol: float
+    peak_per_cm: float
+    peak_stderr_per_cm: float
+    lower_per_cm: float
+    upper_per_cm: float
+    sampling_stderr_km_per_mol: float
+    committee_stderr_km_per_mol: float = 0.0
+    plain_stderr_km_per_mol: float = 0.0
+    assignment: str = ""
+
+    def describe(self) -> str:
+        """One line for a table or a log."""
+        return (
+            f"{self.position_per_cm:8.1f} +- {self.stderr_per_cm:4.1f} cm-1  "
+            f"{self.intensity_km_per_mol:8.2f} +- {self.stderr_km_per_mol:5.2f} km/mol  {self.assignment}".rstrip()
+        )
+
+
+def leakage(window_name: str, depth: float, distances: FloatArray) -> FloatArray:
+    """Envelope (F,) of what a window leaks `distances` (cm-1, increasing) away from a sharp line, relative to its
+    height.
+
+    From the window's own transform: beyond the main lobe, the largest side lobe at this distance or farther; inside,
+    1.
+    """
+    count = 400
+    time_between = depth / count
+    shape = cosine_transform(np.ones(count), window(window_name, count), distances * PER_CM, time_between)
+    shape = np.abs(shape / cosine_transform(np.ones(count), window(window_name, count), np.zeros(1), time_between))
+    inside = distances < 2 * np.pi / (PER_CM * depth)
+    return np.where(inside, 1.0, np.maximum.accumulate(shape[::-1])[::-1])
+
+
+def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, resolution: float) -> BoolArray:
+    """Which of the maxima (P,) at these wavenumbers (P,) with these heights (P,) stand for themselves.
+
+    One that could be the window's side lobe of a higher one (envelope (F,) on the grid distances that begin at 0,
+    spaced `resolution` / 10), or is a SATELLITE of one within three resolutions, does not.
+    """
+    distance = np.abs(wavenumbers[:, None] - wavenumbers)
+    leaked = 2 * heights * envelope[np.minimum((distance / (resolution / 10)).astype(int), len(envelope) - 1)]
+    small = np.where(distance < 3 * resolution, SATELLITE * heights, 0.0)
+    higher = heights[None, :] > heights[:, None]
+    return np.asarray(
+        ~np.any(higher & (np.maximum(np.where(leaked < heights, leaked, 0.0), small) > heights[:, None]), 1)
+    )
+
+
+def band_limits(
+    wavenumbers: FloatArray, absorption: FloatArray, stderr: FloatArray, window_name: str, depth: float
+) -> list[tuple[int, int, int]]:
+    """Bands of a curve (F,) as index triples (first, peak, last), limits included, none overlapping.
+
+    A maximum counts where its prominence exceeds SIGNIFICANCE standard errors (nan counts as 0), SMALLEST_HEIGHT of
+    the highest point and SHOULDER of its own height, and `is_band`. window_name and depth (atomic time) of the
+    correlation.
+    """
+    from scipy.signal import find_peaks, peak_prominences
+
+    if absorption.max(initial=0.0) <= 0:
+        return []
+    resolution = 2 * np.pi / (PER_CM * depth)
+    spacing = wavenumbers[1] - wavenumbers[0]
+    peaks, _ = find_peaks(absorption, distance=max(1, round(resolution / spacing)))
+    floor = np.maximum(SIGNIFICANCE * np.nan_to_num(stderr[peaks]), SMALLEST_HEIGHT * absorption.max())
+    peaks = peaks[peak_prominences(absorption, peaks)[0] > np.maximum(floor, SHOULDER * absorption[peaks])]
+    distances = np.arange(0, wavenumbers[-1] - wavenumbers[0] + resolution, resolution / 10)
+    envelope = leakage(window_name, depth, distances)
+    peaks = peaks[is_band(wavenumbers[peaks], absorption[peaks], envelope, resolution)]
+    valleys = [int(a + np.argmin(absorption[a : b + 1])) for a, b in pairwise(peaks)]
+    limits = []
+    for start, peak, end in zip([0, *valleys], peaks, [*valleys, len(absorption) - 1], strict=True):
+        low = np.flatnonzero(absorption[start : peak + 1] < FOOT * absorption[peak])
+        high = np.flatnonzero(absorption[peak : end + 1] < FOOT * absorption[peak])
+        first = int(start + low[-1]) if len(low) else start
+        limits.append((first, int(peak), int(peak + high[0]) if len(high) else end))
+    return limits
+
+
+def integration_weights(wavenumbers: FloatArray, first: int, last: int) -> FloatArray:
+    """Weights (F,) of the trapezoidal rule from index `first` to `last`, in cm-1."""
+    spacing = float(wavenumbers[1] - wavenumbers[0])
+    weights = np.zeros(len(wavenumbers))
+    weights[first : last + 1] = spacing
+    weights[first] /= 2
+    weights[last] /= 2
+    return weights
+
+
+def band_functionals(wavenumbers: FloatArray, limit: tuple[int, int, int]) -> FloatArray:
+    """Linear functionals (2, F) of a band (first, peak, last): its integral, and its first moment about the peak."""
+    first, peak, last = limit
+    weights = integration_weights(wavenumbers, first, last)
+    return np.array([weights, weights * (wavenumbers - wavenumbers[peak])])
+
+
+def peak_position(wavenumbers: FloatArray, absorption: FloatArray, first: int, last: int) -> FloatArray:
+    """Highest point (B,) in cm-1 of curves (B, F) between two indices, refined by the parabola through three
+    points."""
+    top = first + np.argmax(absorption[:, first : last + 1], axis=1)
+    inner = np.clip(top, 1, len(wavenumbers) - 2)
+    rows = np.arange(len(absorption))
+    left, middle, right = (absorption[rows, inner + step] for step in (-1, 0, 1))
+    curvature = left - 2 * middle + right
+    shift = np.where(curvature < 0, 0.5 * (left - right) / np.where(curvature < 0, curvature, 1.0), 0.0)
+    return np.asarray(wavenumbers[inner] + np.clip(shift, -1, 1) * (wavenumbers[1] - wavenumbers[0]))
+
+
+def bootstrap_means(terms: FloatArray, resamples: int, seed: int) -> FloatArray:
+    """Means (B, F) of terms (R, F) over B bootstrap samples of the trajectories, keyed by the seed alone."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, 0x626F6F74]))
+    counts = generator.multinomial(len(terms), np.full(len(terms), 1 / len(terms)), size=resamples)
+    return np.asarray(counts @ terms / len(terms))
+
+
+def find_bands(
+    wavenumbers: FloatArray,
+    terms: FloatArray,
+    spectra: FloatArray,
+    limits: list[tuple[int, int, int]],
+    estimator: ControlVariates | None = None,
+    member_spectra: FloatArray | None = None,
+    seed: int = 1,
+) -> tuple[tuple[Band, ...], FloatArray]:
+    """The bands between limits (`band_limits`) with their errors, and the curve's terms (R, F) that agree with them.
+
+    spectra (R, F): the trajectories' own; terms (R, F): those of the curve. Each band's integral is regressed on the
+    controls by itself, and that regression replaces the curve's between the limits, so that the curve integrates to
+    the band's intensity exactly. The centroid's error is that of a ratio (delta method), the highest point's is
+    bootstrapped over trajectories. member_spectra (members, F) add the spread over the committee in quadrature.
+    """
+    terms = terms.copy()
+    results = []
+    for limit in limits:
+        functionals = band_functionals(wavenumbers, limit)
+        values = spectra @ functionals.T
+        if estimator is None:
+            area, moment = values.T
+        else:
+            choice = estimator.choose(values[:, :1], float(wavenumbers[limit[1]]))
+            area = choice.terms[:, 0]
+            moment = estimator.choose(values[:, 1:], float(wavenumbers[limit[1]])).terms[:, 0]
+            inside = slice(limit[0], limit[2] + 1)
+            terms[:, inside] = choice.apply(spectra[:, inside])
+        results.append(
+            (limit, area, moment, float(standard_error(values)[0]), _member_spread(functionals, member_spectra))
+        )
+    means = bootstrap_means(terms, 200, seed) if len(terms) > 1 and limits else None
+    return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms
+
+
+def _band(
+    wavenumbers: FloatArray,
+    terms: FloatArray,
+    resampled: FloatArray | None,
+    limit: tuple[int, int, int],
+    area: FloatArray,
+    moment: FloatArray,
+    plain_error: float,
+    members: tuple[float, float],
+) -> Band:
+    first, peak, last = limit
+    intensity = float(area.mean())
+    offset = float(moment.mean()) / intensity
+    position_error = float(standard_error(((moment - offset * area) / intensity)[:, None])[0])
+    sampling = float(standard_error(area[:, None])[0])
+    peak_error = np.nan if resampled is None else peak_position(wavenumbers, resampled, first, last).std()
+    return Band(
+        position_per_cm=float(wavenumbers[peak] + offset),
+        stderr_per_cm=float(np.hypot(position_error, members[1])),
+        intensity_km_per_mol=intensity,
+        stderr_km_per_mol=float(np.hypot(sampling, members[0])),
+        peak_per_cm=float(peak_position(wavenumbers, terms.mean(axis=0)[None], first, last)[0]),
+        peak_stderr_per_cm=float(peak_error),
+        lower_per_cm=float(wavenumbers[first]),
+        upper_per_cm=float(wavenumbers[last]),
+        sampling_stderr_km_per_mol=sampling,
+        committee_stderr_km_per_mol=members[0],
+        plain_stderr_km_per_mol=plain_error,
+    )
+
+
+def _member_spread(functionals: FloatArray, member_spectra: FloatArray | None) -> tuple[float, float]:
+    """Standard deviation over members of a band's integral (km/mol) and centroid (cm-1); zeros without members."""
+    if member_spectra is None or len(member_spectra) < 2:
+        return 0.0, 0.0
+    area, moment = functionals @ member_spectra.T
+    return float(area.std(ddof=1)), float((moment / area).std(ddof=1))

@@ -1,0 +1,173 @@
+"""The spectrum as a value: curve, error, bands and what is known about them; CSV and flat-dictionary forms."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import InputError
+from hpcir.spectra.bands import Band
+from hpcir.units import KELVIN
+
+FloatArray = NDArray[np.float64]
+
+CSV_COLUMNS = ("wavenumber_per_cm", "absorption_km_per_mol_cm", "stderr")
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """An infrared absorption spectrum in absolute units.
+
+    wavenumbers (F,) in cm-1, uniform; absorption (F,) in km/mol per cm-1 (napierian; the integral over wavenumbers is the
+    band intensity in km/mol); stderr (F,) its total standard error (nan: unknown); bands; temperature kT in hartree
+    (0: unknown). terms (R, F): the trajectories' contributions whose mean is `absorption`, where there are any;
+    plain (F,): the plain mean beside it. metadata: named facts that JSON can hold (settings, verdict, gains).
+    """
+
+    wavenumbers: FloatArray
+    absorption: FloatArray
+    stderr: FloatArray
+    bands: tuple[Band, ...] = ()
+    temperature: float = 0.0
+    terms: FloatArray | None = None
+    plain: FloatArray | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def integral(self, lower: float, upper: float) -> float:
+        """Integrated intensity in km/mol between two wavenumbers in cm-1 (the curve's linear interpolation)."""
+        inside = (self.wavenumbers > lower) & (self.wavenumbers < upper)
+        x = np.r_[lower, self.wavenumbers[inside], upper]
+        return float(np.trapezoid(np.interp(x, self.wavenumbers, self.absorption), x))
+
+    def plot(self, axes: Any = None, label: str = "", **style: Any) -> Any:
+        """Draw curve and error band (one standard error) on matplotlib axes (made when None), and return them."""
+        from matplotlib.figure import Figure
+
+        if axes is None:
+            axes = Figure(figsize=(8, 3.5), layout="constrained").subplots()
+        (line,) = axes.plot(self.wavenumbers, self.absorption, label=label or None, **style)
+        error = np.nan_to_num(self.stderr)
+        axes.fill_between(
+            self.wavenumbers,
+            self.absorption - error,
+            self.absorption + error,
+            color=line.get_color(),
+            alpha=0.3,
+            linewidth=0,
+        )
+        axes.set_xlabel("wavenumber / cm$^{-1}$")
+        axes.set_ylabel("absorption / (km mol$^{-1}$ cm)")
+        axes.set_xlim(self.wavenumbers[-1], self.wavenumbers[0])
+        return axes
+
+    def _repr_html_(self) -> str:
+        """The figure and the band table, for notebooks."""
+        figure = self.plot().figure
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg")
+        rows = "".join(
+            f"<tr><td>{band.position_per_cm:.1f} &plusmn; {band.stderr_per_cm:.1f}</td>"
+            f"<td>{band.intensity_km_per_mol:.2f} &plusmn; {band.stderr_km_per_mol:.2f}</td>"
+            f"<td>{html.escape(band.assignment)}</td></tr>"
+            for band in self.bands
+        )
+        verdict = html.escape(str(self.metadata.get("verdict", "")))
+        svg = buffer.getvalue()
+        return (
+            f"{svg[svg.index('<svg') :]}<table><tr><th>position / cm<sup>-1</sup></th>"
+            f"<th>intensity / (km/mol)</th><th>assignment</th></tr>{rows}</table><p>{verdict}</p>"
+        )
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write `CSV_COLUMNS` under a comment header with the units (the file is replaced)."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            file.write("# infrared absorption spectrum, hpcir\n")
+            file.write("# wavenumber_per_cm: cm-1\n")
+            file.write(
+                "# absorption_km_per_mol_cm: napierian molar absorption in km/mol per cm-1 "
+                "(integrates over cm-1 to km/mol)\n"
+            )
+            file.write("# stderr: its standard error, km/mol per cm-1\n")
+            if self.temperature:
+                file.write(f"# temperature: {self.temperature / KELVIN:.6g} K\n")
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(CSV_COLUMNS)
+            for row in zip(self.wavenumbers, self.absorption, self.stderr, strict=True):
+                writer.writerow([f"{value:.10g}" for value in row])
+
+    @classmethod
+    def from_csv(cls, path: str | Path) -> Spectrum:
+        """Read what `to_csv` wrote (bands and terms are not in it). Raises InputError with file and line."""
+        path = Path(path)
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the spectrum cannot be read: {error}", where=str(path)) from error
+        numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+        if not numbered or tuple(numbered[0][1].strip().split(",")) != CSV_COLUMNS:
+            raise InputError(
+                "not a spectrum file of hpcir",
+                where=str(path),
+                value=numbered[0][1] if numbered else "no line",
+                hint="the first line after the comments must be " + ",".join(CSV_COLUMNS),
+            )
+        rows = [_numbers(line, f"{path}:{number}") for number, line in numbered[1:]]
+        if len(rows) < 2:
+            raise InputError("the spectrum has fewer than two points", where=str(path), value=len(rows))
+        columns = np.array(rows).T
+        temperature = 0.0
+        for line in lines:
+            if line.startswith("# temperature:"):
+                temperature = float(line.split(":")[1].split()[0]) * KELVIN
+        return cls(columns[0], columns[1], columns[2], temperature=temperature, metadata={"source": str(path)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Arrays and JSON strings by name: what an HDF5 group can hold."""
+        result: dict[str, Any] = {
+            "wavenumbers": self.wavenumbers,
+            "absorption": self.absorption,
+            "stderr": self.stderr,
+            "temperature": self.temperature,
+            "bands": json.dumps([asdict(band) for band in self.bands]),
+            "metadata": json.dumps(self.metadata),
+        }
+        for name in ("terms", "plain"):
+            if getattr(self, name) is not None:
+                result[name] = getattr(self, name)
+        return result
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Spectrum:
+        """The inverse of `to_dict`. Raises InputError when a part is missing."""
+        try:
+            return cls(
+                wavenumbers=np.asarray(stored["wavenumbers"], float),
+                absorption=np.asarray(stored["absorption"], float),
+                stderr=np.asarray(stored["stderr"], float),
+                bands=tuple(Band(**band) for band in json.loads(stored["bands"])),
+                temperature=float(stored["temperature"]),
+                terms=np.asarray(stored["terms"], float) if "terms" in stored else None,
+                plain=np.asarray(stored["plain"], float) if "plain" in stored else None,
+                metadata=json.loads(stored["metadata"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the stored spectrum is not complete: {error}") from error
+
+
+def _numbers(line: str, where: str) -> list[float]:
+    fields = line.split(",")
+    try:
+        numbers = [float(field) for field in fields]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(CSV_COLUMNS) or not np.all(np.isfinite(numbers[:2])):
+        raise InputError("expected three numbers", where=where, value=line)
+    return numbers

@@ -1,0 +1,208 @@
+"""`hpcir check`: everything that can be known before the first label, and what the run will cost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcir.deck import LoadedDeck
+from hpcir.deck_check import deck_warnings
+from hpcir.descriptors.definition import automatic_set
+from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.progress import duration_text
+from hpcir.units import FS, KELVIN, PS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MEBI = 1 << 20
+# Labels of the optimisation before the 6N + 1 of the normal modes: a guess, from small molecules.
+OPTIMISATION_LABELS = 15
+
+
+@dataclass(frozen=True)
+class TimedLabel:
+    """One label of the starting structure: wall seconds, the engine process's memory in bytes, the level of theory."""
+
+    seconds: float
+    memory: int
+    level: str
+
+
+def check_engine(loaded: LoadedDeck) -> None:
+    """Ask the label engines whether they can label the deck's molecule (basis, elements, spin, packages).
+
+    Raises InputError that names the deck's line. Computes nothing.
+    """
+    from hpcir.deck import LabelSettings
+    from hpcir.labels import create_engine
+
+    labels = loaded.deck.labels
+    try:
+        create_engine(labels, loaded.structure).check(loaded.structure)
+        if labels.pretrain.engine == "tblite":
+            create_engine(LabelSettings(engine="tblite", method=labels.pretrain.method)).check(loaded.structure)
+    except InputError as error:
+        raise located(loaded, error) from None
+
+
+def located(loaded: LoadedDeck, error: InputError) -> InputError:
+    """The same error, with the deck's file and line where it names one of the deck's keys."""
+    top = error.where.split(".")[0]
+    if top not in type(loaded.deck).model_fields:
+        return error
+    return InputError(error.what, where=loaded.where(error.where), value=error.value, hint=error.hint)
+
+
+def check_output(out: Path) -> Path:
+    """The folder that exists already, of which the run directory will be a part. Raises InputError when nothing
+    can be written there."""
+    place = out.absolute()
+    if place.exists() and not place.is_dir():
+        raise InputError("the run directory is a file", where=str(out), hint="give --out another name")
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            "the run directory cannot be written", where=str(out), value=str(place), hint="give --out another place"
+        )
+    return place
+
+
+def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
+    """Check engine, output folder and disk space, label once, and print plan, cost and memory.
+
+    Raises InputError for what the user can mend, RunStopped when the disk is too full.
+    """
+    from rich.console import Console
+
+    check_engine(loaded)
+    place = check_output(out)
+    need, free = disk_need(loaded), shutil.disk_usage(place).free
+    if free < need:
+        raise RunStopped(
+            f"{place}: the run wants about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
+            "Give --out another place"
+        )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_plan(loaded, out))
+    for warning in deck_warnings(loaded):
+        console.print(f"warning: {warning}", markup=False)
+    timed = _time_one(loaded, console) if time_label else None
+    console.print(_cost(loaded, ranks, timed, need, free))
+    console.print("The deck is fine.")
+
+
+def label_counts(loaded: LoadedDeck) -> dict[str, int]:
+    """Labels of the main engine by purpose, at most."""
+    deck = loaded.deck
+    return {
+        "optimisation (about)": OPTIMISATION_LABELS,
+        "normal modes": 6 * len(loaded.structure) + 1,
+        "training, at most": deck.sampling.max_labels,
+        "independent test": deck.test.count,
+    }
+
+
+def training_memory(loaded: LoadedDeck) -> int:
+    """Bytes of the stored descriptor derivatives of all training labels, every atom in every cutoff: an upper bound."""
+    model, atoms = loaded.deck.model, len(loaded.structure)
+    elements = tuple(sorted(set(loaded.structure.numbers.tolist())))
+    functions = automatic_set(elements, model.cutoff, model.radial, model.shells, tuple(model.zetas))
+    size = 4 if loaded.deck.training.precision == "float32" else 8
+    return loaded.deck.sampling.max_labels * atoms * functions.n_features * 3 * atoms * size
+
+
+def disk_need(loaded: LoadedDeck) -> int:
+    """Bytes that the run will write, about: series of dipoles and mode energies, geometries, labels, models."""
+    deck, atoms = loaded.deck, len(loaded.structure)
+    dynamics = deck.dynamics
+    samples = dynamics.trajectories * int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)
+    labels = sum(label_counts(loaded).values()) + deck.labels.pretrain.labels
+    return 8 * samples * (3 + 9 * atoms) + 8 * labels * (7 * atoms + 8) + 50 * MEBI
+
+
+def _time_one(loaded: LoadedDeck, console: Console) -> TimedLabel:
+    """Label the starting structure as the farm would, in a process of its own."""
+    import resource
+
+    from hpcir.labels.isolation import IsolatedEngine
+
+    console.print("Timing one label ...")
+    try:
+        with IsolatedEngine(loaded.deck.labels) as engine:
+            label = engine.label(loaded.structure)
+            level = engine.level
+    except LabelFailed as error:
+        raise RunStopped(f"the starting structure cannot be labelled: {error}") from error
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return TimedLabel(label.seconds, memory, level)
+
+
+def _table(title: str) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column()
+    return table
+
+
+def _row(table: Any, name: str, value: str) -> None:
+    from rich.text import Text
+
+    table.add_row(Text(name), Text(value))  # what users typed stays text, never markup
+
+
+def _plan(loaded: LoadedDeck, out: Path) -> Table:
+    deck, structure = loaded.deck, loaded.structure
+    dynamics, sampling, labels = deck.dynamics, deck.sampling, deck.labels
+    table = _table("Plan")
+    _row(table, "molecule", f"{structure.name}, {formula(structure.symbols)}, charge {structure.charge:+d}, ".replace("+0", "0")
+         f"multiplicity {structure.multiplicity}")  # fmt: skip
+    engine = {"pyscf": f"PySCF {labels.functional}/{labels.basis}", "tblite": f"tblite {labels.method}"}
+    _row(table, "labels", engine.get(labels.engine, f"ASE calculator {labels.calculator}, imported from this path"))
+    cheap = labels.pretrain.engine != "none" and labels.engine != "tblite"
+    _row(table, "pretraining", f"{labels.pretrain.labels} labels of {labels.pretrain.method}, "
+         f"{'where tblite is there' if labels.pretrain.engine == 'auto' else 'tblite'}" if cheap else "none")  # fmt: skip
+    _row(table, "committee", f"{deck.model.members} networks of {' x '.join(map(str, deck.model.hidden))}")
+    temperatures = ", ".join(f"{t / KELVIN:g}" for t in sampling.temperatures)
+    _row(table, "exploration", f"up to {sampling.rounds} rounds of {sampling.trajectories} trajectories of "
+         f"{sampling.duration / PS:g} ps at {temperatures} K")  # fmt: skip
+    steps = round(dynamics.duration / dynamics.timestep)
+    _row(table, "trajectories", f"{dynamics.trajectories} x {dynamics.duration / PS:g} ps at "
+         f"{dynamics.temperature / KELVIN:g} K, {steps} steps of {dynamics.timestep / FS:g} fs each, "
+         f"{dynamics.ensemble.upper()}")  # fmt: skip
+    if deck.system.isotopes:
+        _row(table, "isotopologues", ", ".join(deck.system.isotopes))
+    _row(table, "run directory", str(out))
+    return table
+
+
+def _cost(loaded: LoadedDeck, ranks: int, timed: TimedLabel | None, need: int, free: int) -> Table:
+    table = _table("Cost")
+    counts = label_counts(loaded)
+    for purpose, count in counts.items():
+        _row(table, f"labels: {purpose}", str(count))
+    if timed is not None:
+        _row(table, "one label", f"{timed.seconds:.2g} s, {timed.level}")
+        work = sum(counts.values()) * timed.seconds
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        for number in sorted({1, ranks, max(1, cores // loaded.deck.labels.threads)}):
+            _row(table, f"all labels on {number} rank{'s'[: number > 1]}", duration_text(work / number))
+        _row(table, "memory of a label", f"{timed.memory / MEBI:.0f} MiB a rank")
+    _row(table, "memory of training", f"{training_memory(loaded) / MEBI:.0f} MiB a rank at most")
+    _row(table, "disk", f"about {need / MEBI:.0f} MiB of {free / MEBI:.0f} MiB free")
+    return table
+
+
+def formula(symbols: list[str]) -> str:
+    """The Hill formula, such as 'CH4O'."""
+    first = [name for name in ("C", "H") if "C" in symbols and name in symbols]
+    names = first + sorted(set(symbols) - set(first))
+    return "".join(f"{name}{symbols.count(name) if symbols.count(name) > 1 else ''}" for name in names)

@@ -1,0 +1,153 @@
+"""`hpcir init`: a commented deck that runs, from a structure alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+from hpcir.deck import LabelSettings
+from hpcir.errors import InputError
+from hpcir.labels import create_engine
+from hpcir.stages.check import formula
+from hpcir.structures import Structure, read_structure
+
+_ENGINES = {
+    "pyscf": """\
+  engine: pyscf
+  functional: bp86            # or b3lyp, pbe0, ... : any that PySCF knows
+  basis: def2-svp             # def2-tzvp is better and costs several times as much
+  density_fitting: true
+  dispersion: none            # or d3bj, d4: wants `pip install 'hpcir[dispersion]'`
+""",
+    "tblite": """\
+  engine: tblite              # a label takes milliseconds; less accurate than density functional theory
+  method: GFN2-xTB            # or GFN1-xTB
+""",
+}
+
+_DECK = """\
+# {title}
+#
+#   hpcir check {deck}             plan, cost and memory, before anything is spent
+#   mpirun -n 4 hpcir run {deck}   goes on where it stopped, as often as need be
+#
+# Every key that is not here has a default; the run directory's deck.resolved.yaml shows them all.
+
+system:
+  structure: {structure}
+  charge: {charge}
+  multiplicity: {multiplicity}             # 2S+1{spin_note}
+
+labels:                       # the electronic structure that everything is learnt from
+{engine}
+sampling:                     # the committee looks for its own training points
+  max_labels: 250             # the most that may be spent
+  temperatures: [300 K, 500 K, 700 K]
+
+test:
+  count: 100                  # independent labels that measure the errors; 0 leaves the test out
+
+dynamics:
+  temperature: 300 K
+  timestep: 0.5 fs
+  trajectories: 64            # independent; the error bars are over them
+  duration: 5 ps
+  rotation: remove            # keep: the gas phase's rotational contours
+
+spectrum:
+  depth: 1.5 ps               # longer: sharper bands with larger error bars
+  last: 4500 cm-1
+
+seed: 1
+"""
+
+_SLURM = """\
+#!/bin/bash
+# Stops itself two minutes before the time limit with everything saved, and queues itself again until it is done.
+#SBATCH --job-name={job}
+#SBATCH --nodes=1
+#SBATCH --ntasks=32
+#SBATCH --cpus-per-task=1
+#SBATCH --time=12:00:00
+#SBATCH --signal=USR1@120
+#SBATCH --open-mode=append
+#SBATCH --requeue
+
+srun hpcir run {deck}
+status=$?
+if [ "$status" -eq 75 ]; then    # 75: stopped on request
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
+"""
+
+
+def write_start(
+    path: Path,
+    *,
+    charge: int = 0,
+    engine: str = "pyscf",
+    output: Path | None = None,
+    slurm: bool = False,
+    force: bool = False,
+) -> list[Path]:
+    """Write a deck for a structure file, and a job script when `slurm`; prints and returns what was written.
+
+    The multiplicity is the lowest that the electrons allow. Raises InputError when the structure is wrong, the
+    engine cannot label it, or a file is there already and not `force`.
+    """
+    structure = read_structure(path, charge, _lowest_multiplicity(path, charge))
+    settings = LabelSettings(engine="tblite" if engine == "tblite" else "pyscf")
+    create_engine(settings, structure).check(structure)
+    deck = output or Path(f"{path.stem}.yaml")
+    files = {deck: _deck_text(structure, path, deck, engine)}
+    if slurm:
+        job = re.sub(r"[^A-Za-z0-9._-]", "_", deck.stem)
+        files[deck.with_suffix(".slurm")] = _SLURM.format(job=job, deck=shlex.quote(str(deck)))
+    for file in files:
+        if file.exists() and not force:
+            raise InputError("the file is there already", where=str(file), hint="give -o another name, or --force")
+    for file, text in files.items():
+        _write(file, text)
+        print(f"wrote {file}")
+    print(f"next: hpcir check {shlex.quote(str(deck))}")
+    return list(files)
+
+
+def _lowest_multiplicity(path: Path, charge: int) -> int:
+    """1 or 2, by the parity of the electrons."""
+    for multiplicity in (1, 2):
+        try:
+            read_structure(path, charge, multiplicity)
+        except InputError as error:
+            if "multiplicity" not in error.what:
+                raise
+        else:
+            return multiplicity
+    raise InputError("no electrons are left at this charge", where=str(path), value=charge, hint="check --charge")
+
+
+def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str:
+    import yaml
+
+    relative = os.path.relpath(path.resolve(), deck.absolute().parent.resolve())
+    radical = structure.multiplicity == 2
+    return _DECK.format(
+        title=f"Infrared spectrum of {formula(structure.symbols)}.",
+        deck=" ".join(shlex.quote(str(deck)).split()),
+        structure=yaml.safe_dump(relative, allow_unicode=True, width=10**6).splitlines()[0],
+        charge=structure.charge,
+        multiplicity=structure.multiplicity,
+        spin_note=" (an odd number of electrons: at least 2)" if radical else ", 3 for a triplet",
+        engine=_ENGINES[engine],
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(path), hint="give -o another name") from None

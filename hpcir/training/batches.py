@@ -1,0 +1,207 @@
+"""A training set on the device where it is trained: targets in scaled units, and batches cut from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpcir.deck import ModelSettings
+from hpcir.models.model import Model
+from hpcir.training.dataset import GroupTensors, TrainingData
+from hpcir.training.network import BatchGroup
+
+Tensor = torch.Tensor
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DeviceData:
+    """All labels as tensors. unit: hartree of one unit of scaled energy (and hartree/bohr of force); offsets:
+    element -> hartree; constant_charges: element -> e, the best constant charges."""
+
+    groups: tuple[BatchGroup, ...]
+    firsts: NDArray
+    unit: float
+    offsets: dict[int, float]
+    constant_charges: dict[int, float]
+    has_dipoles: bool
+    mine: Tensor
+    kind: torch.dtype
+    device: str
+
+    @classmethod
+    def create(
+        cls, data: TrainingData, model_settings: ModelSettings, start: Model | None, mine: NDArray, device: str
+    ) -> DeviceData:
+        """mine (members, labels): held out by each member."""
+        kind = torch.float32 if data.precision == "float32" else torch.float64
+        unit = _unit(data)
+        offsets = fit_offsets(data, start)
+        with_vectors = model_settings.dipole == "charges+dipoles"
+        groups = tuple(_whole_group(t, data, unit, offsets, with_vectors, kind, device) for t in data.groups)
+        sizes = [len(tensors.group) for tensors in data.groups]
+        return cls(
+            groups,
+            np.concatenate([[0], np.cumsum(sizes)]),
+            unit,
+            offsets,
+            _constant_charges(data),
+            any(tensors.group.dipoles is not None for tensors in data.groups),
+            torch.as_tensor(mine, device=device),
+            kind,
+            device,
+        )
+
+    def batch(self, indices: NDArray, held_out: bool = False) -> list[BatchGroup]:
+        """The labels `indices` (numbers over all groups), one BatchGroup a molecule; weight 1 for the members
+        that learn a label (or, with held_out, for those that hold it out), 0 for the others."""
+        parts = []
+        ordered = np.sort(indices)
+        for group, first, last in zip(self.groups, self.firsts[:-1], self.firsts[1:], strict=True):
+            own = ordered[(ordered >= first) & (ordered < last)]
+            if len(own):
+                rows = torch.as_tensor(own - first, device=self.device)
+                mine = self.mine[:, torch.as_tensor(own, device=self.device)]
+                parts.append(_rows(group, rows, (mine if held_out else ~mine).to(self.kind)))
+        return parts
+
+
+def _rows(group: BatchGroup, rows: Tensor, weights: Tensor) -> BatchGroup:
+    return BatchGroup(
+        group.slices,
+        group.inputs[rows],
+        group.jacobian[rows],
+        None if group.centres is None else group.centres[rows],
+        group.energies[rows],
+        group.energy_weights[rows],
+        group.forces[rows],
+        group.force_weights[rows],
+        group.operator[rows],
+        group.dipoles[rows],
+        group.dipole_weights[rows],
+        weights,
+    )
+
+
+def _whole_group(
+    tensors: GroupTensors,
+    data: TrainingData,
+    unit: float,
+    offsets: dict[int, float],
+    with_vectors: bool,
+    kind: torch.dtype,
+    device: str,
+) -> BatchGroup:
+    group = tensors.group
+    count, atoms = len(group), len(group.numbers)
+    put = lambda array: torch.as_tensor(np.asarray(array), device=device).to(kind)  # noqa: E731
+    energies, energy_weights = np.zeros(count), np.zeros(count)
+    if group.energies is not None:
+        energies = (group.energies - sum(offsets[int(z)] for z in group.numbers)) / unit
+        energy_weights += 1.0
+    forces, force_weights = np.zeros((count, atoms, 3)), np.zeros((count, atoms, 3))
+    if group.forces is not None:
+        mask = np.ones((count, atoms), bool) if group.force_mask is None else group.force_mask
+        forces = np.where(mask[:, :, None], group.forces, 0.0) / unit
+        force_weights += mask[:, :, None] / np.maximum(3 * mask.sum(1), 1)[:, None, None]
+    operator, constant = dipole_operator(tensors, with_vectors)
+    dipoles = np.zeros((count, 3)) if group.dipoles is None else group.dipoles - constant
+    jacobian = torch.as_tensor(tensors.jacobian, device=device).to(kind)
+    dense = tensors.centres is None
+    return BatchGroup(
+        slices=_slices(group.numbers),
+        inputs=put(tensors.inputs),
+        jacobian=jacobian.reshape(count, 3 * atoms, -1) if dense else jacobian.flatten(3),
+        centres=None if tensors.centres is None else torch.as_tensor(tensors.centres, device=device),
+        energies=put(energies),
+        energy_weights=put(energy_weights),
+        forces=put(forces.reshape(count, -1)),
+        force_weights=put(force_weights.reshape(count, -1)),
+        operator=put(operator),
+        dipoles=put(dipoles),
+        dipole_weights=put(np.full(count, float(group.dipoles is not None))),
+        weights=torch.zeros(0, device=device),
+    )
+
+
+def _slices(numbers: NDArray) -> dict[int, slice]:
+    return {
+        int(z): slice(int(np.searchsorted(numbers, z)), int(np.searchsorted(numbers, z, side="right")))
+        for z in np.unique(numbers)
+    }
+
+
+def dipole_operator(tensors: GroupTensors, with_vectors: bool) -> tuple[FloatArray, FloatArray]:
+    """operator (S, 3, N n) and constant (S, 3) of mu = operator y + constant, for network outputs y (N n).
+
+    With q_i = y_i0 + (Q - sum_j y_j0) / N, mu = sum_i y_i0 (r_i - rm) + Q (rm - R0), rm the mean position; the
+    other outputs multiply the atomic dipole vectors.
+    """
+    group = tensors.group
+    middle = group.positions.mean(1)
+    weights = group.numbers / group.numbers.sum()
+    origin = np.einsum("i,six->sx", weights, group.positions)
+    columns = (group.positions - middle[:, None])[:, :, None]
+    if with_vectors and tensors.vectors is not None:
+        columns = np.concatenate([columns, tensors.vectors], 2)
+    count, atoms, outputs = columns.shape[:3]
+    operator = columns.reshape(count, atoms * outputs, 3).transpose(0, 2, 1)
+    return operator, group.charge * (middle - origin)
+
+
+def _unit(data: TrainingData) -> float:
+    """Root mean square of a force component, or the spread of energies an atom when there are no forces."""
+    squares = [np.mean(t.group.forces**2) for t in data.groups if t.group.forces is not None]
+    if squares:
+        return float(np.sqrt(np.mean(squares)) or 1.0)
+    spreads = [t.group.energies.std() / len(t.group.numbers) for t in data.groups if t.group.energies is not None]
+    return float(max(spreads, default=0.0) or 1.0)
+
+
+def fit_offsets(data: TrainingData, start: Model | None) -> dict[int, float]:
+    """Per-element offsets (hartree) by least squares of the energies on the compositions, least norm where the
+    compositions leave them free (one molecule). With a start, what its own predictions leave over is fitted."""
+    from hpcir.training.evaluation import predict
+
+    elements = list(data.elements)
+    known = [t for t in data.groups if t.group.energies is not None]
+    base = {z: 0.0 if start is None else start.offsets[z] for z in elements}
+    if not known:
+        return base
+    rows, targets = [], []
+    for tensors in known:
+        counts = np.array([np.sum(tensors.group.numbers == z) for z in elements], float)
+        energies = np.asarray(tensors.group.energies, float)
+        if start is not None:
+            energies = energies - predict(start, data, tensors, with_forces=False).energies.mean(0)
+        rows.append(counts)
+        targets.append(energies.mean())
+    weight = np.sqrt([len(t.group) for t in known])
+    matrix, target = np.array(rows) * weight[:, None], np.array(targets) * weight
+    solution = np.linalg.lstsq(matrix, target, rcond=1e-8)[0]
+    return {z: base[z] + float(value) for z, value in zip(elements, solution, strict=True)}
+
+
+def _constant_charges(data: TrainingData) -> dict[int, float]:
+    """The charges, one for each element, that reproduce the dipoles best."""
+    elements = list(data.elements)
+    normal, right = np.zeros((len(elements),) * 2), np.zeros(len(elements))
+    for tensors in data.groups:
+        if tensors.group.dipoles is None:
+            continue
+        operator, constant = dipole_operator(tensors, with_vectors=False)
+        masks = np.array([tensors.group.numbers == z for z in elements], float)
+        design = np.einsum("sxi,ei->sxe", operator, masks).reshape(-1, len(elements))
+        normal += design.T @ design
+        right += design.T @ (tensors.group.dipoles - constant).ravel()
+    ridge = 1e-3 * max(np.trace(normal), 1e-12) * np.eye(len(elements))
+    return dict(zip(elements, map(float, np.linalg.solve(normal + ridge, right)), strict=True))
+
+
+def group_sizes(groups: Sequence[BatchGroup]) -> list[int]:
+    """Labels in each group."""
+    return [group.count for group in groups]

@@ -1,0 +1,151 @@
+"""What a model says of the labels of a training set, and how large its errors are on those it never learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.models.model import Model
+from hpcir.training.dataset import GroupTensors, TrainingData
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Every member's answers for one group (atoms sorted by element as in GroupTensors.group), atomic units.
+
+    energies (members, S); forces (members, S, N, 3); dipoles (members, S, 3) about the centre of nuclear charge;
+    forces and dipoles None where not asked for or not modelled.
+    """
+
+    energies: FloatArray
+    forces: FloatArray | None
+    dipoles: FloatArray | None
+
+
+def predict(model: Model, data: TrainingData, tensors: GroupTensors, with_forces: bool = True) -> Prediction:
+    """Predictions for one group of `data` from its stored inputs; the model must have the data's reduction."""
+    from hpcir.training.batches import dipole_operator
+
+    group = tensors.group
+    count, atoms = len(group), len(group.numbers)
+    energies = np.zeros((model.members, count))
+    slopes = np.zeros((model.members, count, atoms, data.n_inputs)) if with_forces else None
+    charges: list[FloatArray] = []
+    for element in np.unique(group.numbers):
+        here = group.numbers == element
+        reduction = data.reductions[int(element)]
+        x = tensors.inputs[:, here].reshape(-1, data.n_inputs).astype(float)
+        inverse = np.linalg.pinv(reduction.projection).T
+        shape = (model.members, count, int(here.sum()), -1)
+        y, gradient = _evaluate(model.energy[int(element)], inverse, x)
+        energies += y[..., 0].reshape(shape[:3]).sum(2) + model.offsets[int(element)] * shape[2]
+        if slopes is not None:
+            slopes[:, :, here] = gradient.reshape(shape)
+        if model.charge:
+            charges.append(_evaluate(model.charge[int(element)], inverse, x)[0].reshape(shape))
+    forces = None if slopes is None else _forces(tensors, slopes)
+    dipoles = None
+    if charges:
+        outputs = np.concatenate(charges, 2)
+        operator, constant = dipole_operator(tensors, outputs.shape[3] > 1)
+        dipoles = np.einsum("sxk,msk->msx", operator, outputs.reshape(model.members, count, -1)) + constant
+    return Prediction(energies, forces, dipoles)
+
+
+def _evaluate(committee, inverse: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:  # type: ignore[no-untyped-def]
+    """Outputs and gradient of output 0 by the reduced inputs."""
+    weights = [committee.weights[0] @ inverse, *committee.weights[1:]]
+    activations = [np.broadcast_to(x, (committee.members, *x.shape))]
+    for weight, bias in zip(weights[:-1], committee.biases[:-1], strict=True):
+        activations.append(np.tanh(activations[-1] @ weight.transpose(0, 2, 1) + bias[:, None]))
+    output = activations[-1] @ weights[-1].transpose(0, 2, 1) + committee.biases[-1][:, None]
+    gradient = np.broadcast_to(weights[-1][:, :1], (committee.members, len(x), weights[-1].shape[2]))
+    for weight, activation in zip(weights[-2::-1], activations[:0:-1], strict=True):
+        gradient = (gradient * (1 - activation**2)) @ weight
+    return output, gradient
+
+
+def _forces(tensors: GroupTensors, slopes: FloatArray) -> FloatArray:
+    members, count, atoms, width = slopes.shape
+    forces = np.empty((members, count, atoms, 3))
+    for s in range(count):
+        if tensors.centres is None:
+            columns = slopes[:, s].reshape(members, 1, -1)
+            matrix = tensors.jacobian[s].reshape(1, atoms * 3, -1).astype(float)
+            forces[:, s] = (columns @ matrix.transpose(0, 2, 1)).reshape(members, atoms, 3)
+        else:
+            forces[:, s] = np.einsum("axck,mack->max", tensors.jacobian[s], slopes[:, s][:, tensors.centres[s]])
+    return forces
+
+
+def held_out_errors(model: Model, data: TrainingData, seed: int, validation: float) -> dict[str, float]:
+    """Errors on the labels that every member held out (see `split`), and the calibration of the spread.
+
+    energy_rmse (hartree), force_rmse (hartree/bohr), dipole_rmse (e bohr): of the committee mean, by component;
+    member_force_rmse: of single members; force_calibration, dipole_calibration, energy_calibration: true root
+    mean square error of the mean over the root mean square spread (standard deviation over members), 1 with a
+    single member; held_out: number of labels.
+    """
+    from hpcir.training.split import held_out
+
+    keys = [key for tensors in data.groups for key in tensors.keys]
+    common, _ = held_out(keys, range(model.members), seed, validation)
+    data = data.reduced_like(model.energy)
+    sums: dict[str, list[float]] = {}
+    first = 0
+    for tensors in data.groups:
+        rows = np.flatnonzero(common[first : first + len(tensors.group)])
+        first += len(tensors.group)
+        if len(rows) == 0:
+            continue
+        part = _rows(tensors, rows)
+        prediction = predict(model, data, part)
+        group = part.group
+        for name, values, truth, mask in (
+            ("energy", prediction.energies, group.energies, None),
+            ("force", prediction.forces, group.forces, group.force_mask),
+            ("dipole", prediction.dipoles, group.dipoles, None),
+        ):
+            if values is None or truth is None:
+                continue
+            keep = np.ones(truth.shape, bool) if mask is None else np.broadcast_to(mask[:, :, None], truth.shape)
+            figures = [
+                np.sum((values.mean(0) - truth)[keep] ** 2),
+                np.sum(((values - truth) ** 2)[:, keep]) / model.members,
+                np.sum(values.std(0, ddof=1)[keep] ** 2) if model.members > 1 else 0.0,
+                float(keep.sum()),
+            ]
+            sums[name] = [a + float(b) for a, b in zip(sums.get(name, [0.0] * 4), figures, strict=True)]
+    result = {"held_out": float(common.sum())}
+    for name, (mean_square, member_square, spread, count) in sums.items():
+        result[f"{name}_rmse"] = float(np.sqrt(mean_square / count))
+        result[f"member_{name}_rmse"] = float(np.sqrt(member_square / count))
+        result[f"{name}_calibration"] = float(np.sqrt(mean_square / spread)) if spread > 0 else 1.0
+    return result
+
+
+def _rows(tensors: GroupTensors, rows: NDArray) -> GroupTensors:
+    from dataclasses import replace
+
+    group = tensors.group
+    pick = lambda value: None if value is None else value[rows]  # noqa: E731
+    return GroupTensors(
+        replace(
+            group,
+            positions=group.positions[rows],
+            energies=pick(group.energies),
+            forces=pick(group.forces),
+            dipoles=pick(group.dipoles),
+            force_mask=pick(group.force_mask),
+        ),
+        tuple(tensors.keys[r] for r in rows),
+        tuple(tensors.geometry_keys[r] for r in rows),
+        tensors.inputs[rows],
+        tensors.jacobian[rows],
+        pick(tensors.centres),
+        pick(tensors.vectors),
+    )

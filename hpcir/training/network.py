@@ -1,0 +1,322 @@
+"""All members of a committee as one flat tensor, and the exact gradients of energies, forces and dipoles.
+
+Per atom, with inputs x = a_0 and hidden layers l = 1 .. L:
+    z_l = W_l a_(l-1) + b_l;  a_l = tanh z_l;  d_l = 1 - a_l^2;  y = w a_L + b              (outputs)
+    u_L = d_L w_0;  u_l = d_l (W_(l+1)^T u_(l+1));  dy_0/dx = W_1^T u_1                       (for the forces)
+Forces enter the loss through dy_0/dx, so its gradient needs one more backward pass through both lines. That pass
+is written out here (`EnergyPass.gradient`): it takes a third of the time of automatic differentiation twice.
+Each member's products are products of their own (one of a batch), so that a member's numbers do not depend on
+which others are trained beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the weights of every element lie in a flat parameter vector: elements, K inputs, hidden, outputs."""
+
+    elements: tuple[int, ...]
+    n_inputs: int
+    hidden: tuple[int, ...]
+    n_outputs: int = 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.n_inputs, *self.hidden, self.n_outputs)
+
+    @property
+    def element_size(self) -> int:
+        """Parameters of one element's network."""
+        return sum(n * (m + 1) for m, n in zip(self.widths[:-1], self.widths[1:], strict=True))
+
+    @property
+    def size(self) -> int:
+        return len(self.elements) * self.element_size
+
+    def views(self, flat: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """[element][layer] -> weight (members, out, in), bias (members, 1, out): views into flat (members, size)."""
+        networks, offset = [], 0
+        for _ in self.elements:
+            layers = []
+            for m, n in zip(self.widths[:-1], self.widths[1:], strict=True):
+                weight = flat[:, offset : offset + m * n].unflatten(1, (n, m))
+                offset += m * n
+                layers.append((weight, flat[:, offset : offset + n].unsqueeze(1)))
+                offset += n
+            networks.append(layers)
+        return networks
+
+
+@dataclass
+class EnergyPass:
+    """Forward pass of one element's networks on inputs x (P, K), for all members."""
+
+    layers: list[tuple[Tensor, Tensor]]
+    x: Tensor
+
+    def __post_init__(self) -> None:
+        members = self.layers[0][0].shape[0]
+        self.a = [self.x.expand(members, *self.x.shape)]
+        for weight, bias in self.layers[:-1]:
+            self.a.append(torch.baddbmm(bias, self.a[-1], weight.transpose(1, 2)).tanh_())
+        self.d = [torch.addcmul(ONE.to(a), a, a, value=-1.0) for a in self.a[1:]]
+
+    def outputs(self) -> Tensor:
+        """Atomic outputs (members, P, n_outputs)."""
+        weight, bias = self.layers[-1]
+        return torch.baddbmm(bias, self.a[-1], weight.transpose(1, 2))
+
+    def slopes(self) -> Tensor:
+        """Gradient of output 0 by the inputs, (members, P, K)."""
+        self.u = [self.d[-1] * self.layers[-1][0][:, :1]]
+        self.v: list[Tensor] = []
+        for (weight, _), d in zip(self.layers[-2:0:-1], self.d[-2::-1], strict=True):
+            self.v.append(torch.bmm(self.u[-1], weight))
+            self.u.append(self.v[-1] * d)
+        self.u.reverse()
+        self.v.reverse()
+        return torch.bmm(self.u[0], self.layers[0][0])
+
+    def gradient(
+        self, target: list[tuple[Tensor, Tensor]], output_bar: Tensor, slope_bar: Tensor | None = None
+    ) -> None:
+        """Write the loss gradient into `target` (views like `layers`): output_bar (members, P, n_outputs) is
+        dL/dy, slope_bar (members, P, K) is dL/d(dy_0/dx)."""
+        last = len(self.layers) - 1
+        weight_out = self.layers[last][0]
+        torch.bmm(output_bar.transpose(1, 2), self.a[-1], out=target[last][0])
+        target[last][1].copy_(output_bar.sum(1, keepdim=True))
+        d_bar: list[Tensor] = []
+        if slope_bar is not None:
+            u_bar = torch.bmm(slope_bar, self.layers[0][0].transpose(1, 2))
+            for l in range(last - 1):
+                v_bar = u_bar * self.d[l]
+                d_bar.append(u_bar.mul_(self.v[l]))
+                torch.bmm(self.u[l + 1].transpose(1, 2), v_bar, out=target[l + 1][0])
+                u_bar = torch.bmm(v_bar, self.layers[l + 1][0].transpose(1, 2))
+            target[last][0][:, 0] += (u_bar * self.d[-1]).sum(1)
+            d_bar.append(u_bar.mul_(weight_out[:, :1]))
+            torch.bmm(self.u[0].transpose(1, 2), slope_bar, out=target[0][0])
+        a_bar = torch.bmm(output_bar, weight_out)
+        for l in range(last - 1, -1, -1):
+            if slope_bar is not None:
+                a_bar.addcmul_(self.a[l + 1], d_bar[l], value=-2.0)
+            z_bar = a_bar.mul_(self.d[l])
+            if slope_bar is not None:
+                target[l][0].baddbmm_(z_bar.transpose(1, 2), self.a[l])
+            else:
+                torch.bmm(z_bar.transpose(1, 2), self.a[l], out=target[l][0])
+            target[l][1].copy_(z_bar.sum(1, keepdim=True))
+            if l:
+                a_bar = torch.bmm(z_bar, self.layers[l][0])
+
+
+ONE = torch.ones(())
+
+
+@dataclass(frozen=True)
+class BatchGroup:
+    """Some labels of one molecule as tensors, atoms sorted by element.
+
+    inputs (B, N, K); jacobian (B, 3N, C K) or, with centres (B, N, C), (B, N, 3, C K); energies (B,); forces
+    (B, 3N); force_weights (B, 3N): 1/(3 M) for learnt components, 0 for others; operator (B, 3, N n) and dipoles
+    (B, 3): mu = operator y + constant, dipoles without the constant; weights (members, B): 0 where held out.
+    """
+
+    slices: dict[int, slice]
+    inputs: Tensor
+    jacobian: Tensor
+    centres: Tensor | None
+    energies: Tensor
+    energy_weights: Tensor
+    forces: Tensor
+    force_weights: Tensor
+    operator: Tensor
+    dipoles: Tensor
+    dipole_weights: Tensor
+    weights: Tensor
+
+    @property
+    def count(self) -> int:
+        return int(self.inputs.shape[0])
+
+    @property
+    def atoms(self) -> int:
+        return int(self.inputs.shape[1])
+
+
+# Columns of one product of the jacobian: members go in blocks of this many, filled with zeros, because the
+# rounding of a product may depend on its shape, and must not depend on how many members are trained together.
+MEMBER_BLOCK = 4
+
+
+def forces_of(group: BatchGroup, slopes: Tensor) -> Tensor:
+    """Forces (members, B, 3N) from slopes (members, B, N, K)."""
+    members, batch, atoms, width = slopes.shape
+    result = slopes.new_empty(members, batch, 3 * atoms)
+    for first in range(0, members, MEMBER_BLOCK):
+        part = slopes[first : first + MEMBER_BLOCK]
+        block = slopes.new_zeros(MEMBER_BLOCK, batch, atoms, width)
+        block[: len(part)] = part
+        if group.centres is None:
+            columns = block.permute(1, 2, 3, 0).reshape(batch, atoms * width, MEMBER_BLOCK)
+            product = torch.bmm(group.jacobian, columns)
+        else:
+            rows = torch.arange(batch, device=slopes.device)[:, None, None]
+            columns = block.permute(1, 2, 3, 0)[rows, group.centres].flatten(2, 3).flatten(0, 1)
+            product = torch.bmm(group.jacobian.flatten(0, 1), columns).reshape(batch, 3 * atoms, MEMBER_BLOCK)
+        result[first : first + MEMBER_BLOCK] = product.permute(2, 0, 1)[: len(part)]
+    return result
+
+
+def slopes_bar_of(group: BatchGroup, forces_bar: Tensor) -> Tensor:
+    """The transpose of `forces_of`: dL/dslopes (members, B, N, K) from dL/dforces (members, B, 3N)."""
+    members, batch, components = forces_bar.shape
+    atoms, width = group.atoms, int(group.inputs.shape[2])
+    result = forces_bar.new_empty(members, batch, atoms, width)
+    for first in range(0, members, MEMBER_BLOCK):
+        part = forces_bar[first : first + MEMBER_BLOCK]
+        block = forces_bar.new_zeros(MEMBER_BLOCK, batch, components)
+        block[: len(part)] = part
+        rows = block.permute(1, 0, 2)
+        if group.centres is None:
+            product = torch.bmm(rows, group.jacobian).unflatten(2, (atoms, width))
+        else:
+            slots = group.centres.shape[2]
+            by_atom = rows.unflatten(2, (atoms, 3)).transpose(1, 2).flatten(0, 1)
+            product = torch.bmm(by_atom, group.jacobian.flatten(0, 1))
+            product = product.unflatten(0, (batch, atoms)).unflatten(3, (slots, width)).transpose(2, 3).flatten(1, 2)
+            index = group.centres.flatten(1)[:, :, None, None].expand_as(product)
+            empty = product.new_zeros(batch, atoms, MEMBER_BLOCK, width)
+            product = empty.scatter_add_(1, index, product).transpose(1, 2)
+        result[first : first + MEMBER_BLOCK] = product.transpose(0, 1)[: len(part)]
+    return result
+
+
+def _passes(layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]) -> list[tuple[EnergyPass, list[Any]]]:
+    """One pass for each element, over the atoms of all groups, and where each group's atoms are in it."""
+    passes = []
+    for element, layers in zip(layout.elements, layout.views(flat), strict=True):
+        places, parts, start = [], [], 0
+        for g, group in enumerate(groups):
+            if element in group.slices:
+                part = group.inputs[:, group.slices[element]].flatten(0, 1)
+                places.append((g, group.slices[element], slice(start, start + len(part))))
+                parts.append(part)
+                start += len(part)
+        if parts:
+            passes.append((EnergyPass(layers, torch.cat(parts)), places))
+        else:
+            passes.append((EnergyPass(layers, groups[0].inputs.new_zeros(0, layout.n_inputs)), places))
+    return passes
+
+
+def energies_and_forces(
+    layout: Layout, flat: Tensor, groups: Sequence[BatchGroup], with_forces: bool = True
+) -> tuple[list[Tensor], list[Tensor], list[tuple[EnergyPass, list[Any]]]]:
+    """Per group: energies (members, B) and forces (members, B, 3N); and the passes, for `energy_gradient`."""
+    members = flat.shape[0]
+    passes = _passes(layout, flat, groups)
+    energies = [g.inputs.new_zeros(members, g.count) for g in groups]
+    slopes = [g.inputs.new_zeros(members, *g.inputs.shape) for g in groups] if with_forces else []
+    for network, places in passes:
+        if not places:
+            continue
+        outputs = network.outputs()[..., 0]
+        gradient = network.slopes() if with_forces else None
+        for g, atoms, rows in places:
+            shape = (groups[g].count, atoms.stop - atoms.start)
+            energies[g] += outputs[:, rows].unflatten(1, shape).sum(2)
+            if gradient is not None:
+                slopes[g][:, :, atoms] = gradient[:, rows].unflatten(1, shape)
+    forces = [forces_of(group, s) for group, s in zip(groups, slopes, strict=True)] if with_forces else []
+    return energies, forces, passes
+
+
+def energy_gradient(
+    layout: Layout, flat: Tensor, groups: Sequence[BatchGroup], force_weight: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of energies and forces and its gradient.
+
+    L = sum_n w_n [(dE)^2 + eta / (3 M) |dF|^2] / sum_n w_n (design: eta the force weight; masked forces left
+    out). Returns the mean squares of energies and of forces (members,), and the gradient (members, size).
+    """
+    energies, forces, passes = energies_and_forces(layout, flat, groups, force_weight > 0)
+    norm = sum(group.weights.sum(1) for group in groups).clamp_min(1.0)
+    energy_bars, slope_bars = [], []
+    energy_square, force_square = torch.zeros_like(norm), torch.zeros_like(norm)
+    for g, group in enumerate(groups):
+        weights = group.weights / norm[:, None]
+        error = energies[g] - group.energies
+        bar = error * (weights * group.energy_weights)
+        energy_square += (bar * error).sum(1)
+        energy_bars.append(bar.mul_(2.0))
+        if forces:
+            error = forces[g] - group.forces
+            bar = error * weights[:, :, None] * group.force_weights
+            force_square += (bar * error).sum((1, 2))
+            slope_bars.append(slopes_bar_of(group, bar.mul_(2.0 * force_weight)))
+    gradient = torch.empty_like(flat)
+    for (network, places), target in zip(passes, layout.views(gradient), strict=True):
+        if not places:
+            for weight, bias in target:
+                weight.zero_()
+                bias.zero_()
+            continue
+        output_bar = torch.cat(
+            [energy_bars[g][:, :, None].expand(-1, -1, a.stop - a.start).flatten(1) for g, a, _ in places], 1
+        )
+        slope_bar = torch.cat([slope_bars[g][:, :, a].flatten(1, 2) for g, a, _ in places], 1) if forces else None
+        network.gradient(target, output_bar[:, :, None], slope_bar)
+    return energy_square, force_square, gradient
+
+
+def dipoles_of(
+    layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]
+) -> tuple[list[Tensor], list[tuple[EnergyPass, list[Any]]]]:
+    """Per group: the part of the dipole that the networks make, (members, B, 3), and the passes."""
+    members = flat.shape[0]
+    passes = _passes(layout, flat, groups)
+    outputs = [g.inputs.new_zeros(members, g.count, g.atoms, layout.n_outputs) for g in groups]
+    for network, places in passes:
+        if places:
+            values = network.outputs()
+            for g, atoms, rows in places:
+                shape = (groups[g].count, atoms.stop - atoms.start)
+                outputs[g][:, :, atoms] = values[:, rows].unflatten(1, shape)
+    dipoles = [(g.operator[None] * y.flatten(2)[:, :, None]).sum(3) for g, y in zip(groups, outputs, strict=True)]
+    return dipoles, passes
+
+
+def dipole_gradient(layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]) -> tuple[Tensor, Tensor]:
+    """Mean square of a dipole component (members,), and the gradient (members, size) of that loss."""
+    dipoles, passes = dipoles_of(layout, flat, groups)
+    norm = sum((g.weights * g.dipole_weights).sum(1) for g in groups).clamp_min(1.0)
+    square, output_bars = torch.zeros_like(norm), []
+    for dipole, group in zip(dipoles, groups, strict=True):
+        error = dipole - group.dipoles
+        bar = error * (group.weights * group.dipole_weights / (3.0 * norm[:, None]))[:, :, None]
+        square += (bar * error).sum((1, 2))
+        output_bars.append((bar.mul_(2.0)[:, :, :, None] * group.operator[None]).sum(2))
+    gradient = torch.empty_like(flat)
+    for (network, places), target in zip(passes, layout.views(gradient), strict=True):
+        if not places:
+            for weight, bias in target:
+                weight.zero_()
+                bias.zero_()
+            continue
+        parts = [
+            output_bars[g].unflatten(2, (groups[g].atoms, layout.n_outputs))[:, :, a].flatten(1, 2)
+            for g, a, _ in places
+        ]
+        network.gradient(target, torch.cat(parts, 1))
+    return square, gradient

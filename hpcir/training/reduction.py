@@ -1,0 +1,123 @@
+"""From the symmetry functions of an element to the few inputs that its networks are trained on.
+
+Many symmetry functions never fire in a molecule, and the others are correlated. The inputs are their principal
+components: x = ((G[active] - shift) * scale) @ projection. Being linear, the reduction disappears into the
+first layer's weights when training is over, so that it costs nothing in dynamics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.descriptors.definition import SymmetryFunctionSet
+from hpcir.descriptors.derivatives import features_and_derivatives
+from hpcir.models.networks import NetworkCommittee
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# A function whose standard deviation and largest slope stay below this never fires.
+SILENT = 1e-7
+MAX_INPUTS = 64
+POWER = 0.5
+MODE = "std"
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The inputs of one element: active (n,), shift (n,), scale (n,), projection (n, K)."""
+
+    active: IntArray
+    shift: FloatArray
+    scale: FloatArray
+    projection: FloatArray
+
+    @property
+    def n_inputs(self) -> int:
+        return int(self.projection.shape[1])
+
+    def apply(self, features: FloatArray) -> FloatArray:
+        """Inputs (..., K) of features (..., F)."""
+        return ((features[..., self.active] - self.shift) * self.scale) @ self.projection
+
+    def apply_slopes(self, slopes: FloatArray) -> FloatArray:
+        """Derivatives of the inputs (..., K) from derivatives of the features (..., F)."""
+        return slopes[..., self.active] @ (self.scale[:, None] * self.projection)
+
+    def same_as(self, other: Reduction) -> bool:
+        """Whether two reductions are the same, bit for bit."""
+        return all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("active", "shift", "scale", "projection")
+        )
+
+
+def reduction_of(committee: NetworkCommittee) -> Reduction:
+    """The reduction that a committee was trained with; without one, its own scaled features."""
+    projection = committee.projection if committee.projection is not None else np.eye(len(committee.active))
+    return Reduction(committee.active, committee.shift, committee.scale, projection)
+
+
+def fit_reductions(
+    functions: SymmetryFunctionSet,
+    sample: Sequence[tuple[IntArray, FloatArray]],
+    max_inputs: int = MAX_INPUTS,
+) -> dict[int, Reduction]:
+    """Reductions for the elements of a sample of geometries, (numbers (N,), positions (S, N, 3) bohr) each."""
+    features: dict[int, list[FloatArray]] = {}
+    slopes: dict[int, FloatArray] = {}
+    slope_counts: dict[int, int] = {}
+    for numbers, positions in sample:
+        for part in np.array_split(positions, max(1, len(positions) // 16)):
+            values, derivatives, _ = features_and_derivatives(functions, numbers, part)
+            for element in np.unique(numbers):
+                here = numbers == element
+                features.setdefault(int(element), []).append(values[:, here].reshape(-1, functions.n_features))
+                flat = derivatives[:, here].reshape(-1, functions.n_features)
+                slopes[int(element)] = slopes.get(int(element), 0.0) + flat.T @ flat
+                slope_counts[int(element)] = slope_counts.get(int(element), 0) + len(features[int(element)][-1])
+    fitted = {
+        element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element])
+        for element in sorted(features)
+    }
+    width = min(max_inputs, max(f.n_inputs for f in fitted.values()))
+    return {element: _width(reduction, width) for element, reduction in fitted.items()}
+
+
+def _width(reduction: Reduction, width: int) -> Reduction:
+    """The first `width` inputs, or zeros for the missing ones."""
+    projection = reduction.projection[:, :width]
+    padding = np.zeros((len(projection), width - projection.shape[1]))
+    return Reduction(reduction.active, reduction.shift, reduction.scale, np.hstack([projection, padding]))
+
+
+def _fit(features: FloatArray, slope_gram: FloatArray) -> Reduction:
+    spread = features.std(0)
+    active = np.flatnonzero((spread > SILENT) | (np.sqrt(np.diag(slope_gram)) > SILENT))
+    shift, slope_gram = features[:, active].mean(0), slope_gram[np.ix_(active, active)]
+    if MODE == "std":
+        scale = 1.0 / np.maximum(spread[active], 1e-6)
+        gram = np.cov(features[:, active].T * scale[:, None])
+    elif MODE == "raw":
+        scale = np.ones(len(active)) / spread[active].max()
+        gram = np.cov(features[:, active].T * scale[:, None])
+    elif MODE == "slope":
+        scale = 1.0 / np.sqrt(np.diag(slope_gram)+1e-12)
+        gram = slope_gram * scale[:, None] * scale
+    elif MODE == "rawslope":
+        scale = np.ones(len(active)) / np.sqrt(np.diag(slope_gram).max())
+        gram = slope_gram * scale[:, None] * scale
+    gram = np.atleast_2d(gram)
+    values, vectors = np.linalg.eigh(gram)
+    values, vectors = np.maximum(values[::-1], 1e-14), vectors[:, ::-1]
+    # The sign of an eigenvector is a matter of rounding: the largest component is made positive.
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
+    x = ((features[:, active] - shift) * scale) @ vectors
+    projection = vectors * (values / values[0]) ** (-0.5 * POWER)
+    x = ((features[:, active] - shift) * scale) @ projection
+    projection /= np.sqrt((x[:, :20]**2).mean())
+    return Reduction(active.astype(np.int64), shift, scale, projection)

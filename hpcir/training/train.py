@@ -1,0 +1,312 @@
+"""Training the members of a committee side by side: energies and forces, and dipoles, in one loop of batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpcir.deck import ModelSettings, TrainingSettings
+from hpcir.errors import InputError
+from hpcir.models.model import Model
+from hpcir.training.batches import DeviceData
+from hpcir.training.dataset import TrainingData
+from hpcir.training.network import (
+    BatchGroup,
+    Layout,
+    dipole_gradient,
+    dipoles_of,
+    energies_and_forces,
+    energy_gradient,
+)
+from hpcir.training.optimizers import Adam, cosine_rate
+from hpcir.training.packing import fresh_parameters, packed, unpacked
+from hpcir.training.split import epoch_order, held_out
+
+Tensor = torch.Tensor
+State = dict[str, NDArray]
+
+# The averaged weights that are kept forget with this many steps, as a fraction of all steps.
+AVERAGE_FRACTION = 0.02
+CHECKS = 20
+
+
+def train_members(
+    data: TrainingData,
+    model_settings: ModelSettings,
+    settings: TrainingSettings,
+    *,
+    members: Sequence[int],
+    seed: int,
+    start: Model | None = None,
+    steps: int | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    on_checkpoint: Callable[[State], None] | None = None,
+    state: State | None = None,
+    device: str = "cpu",
+    energy_rate: float | None = None,
+    dipole_rate: float | None = None,
+) -> tuple[Model, State]:
+    """Train committee members, all at once, and return them as a Model with its members in the order given.
+
+    A member depends on (data, settings, seed, its number) alone. start: a model to go on from, whose member m is
+    the start of member m (m modulo its members); its reduction of the symmetry functions is kept. steps: optimiser
+    steps (default settings.steps, or retrain_steps with a start). on_progress gets {step, steps, seconds,
+    energy_rmse, force_rmse, dipole_rmse} of held-out labels (atomic units, mean over members) about 20 times;
+    on_checkpoint gets the whole state then, as plain arrays, and `state` continues from one bit for bit.
+    """
+    torch.set_num_threads(1)
+    if steps is None:
+        steps = settings.steps if start is None else settings.retrain_steps
+    with torch.no_grad():
+        run = _Run.create(data, model_settings, settings, list(members), seed, start, steps, device)
+        run.rates = (energy_rate or settings.learning_rate, dipole_rate or DIPOLE_RATE)
+        if state is not None:
+            run.load(state)
+        began = time.perf_counter()
+        while run.step < steps:
+            run.advance(min(steps, (run.step * CHECKS // steps + 1) * steps // CHECKS or 1))
+            figures = run.check()
+            if on_progress is not None:
+                on_progress({"step": run.step, "steps": steps, "seconds": time.perf_counter() - began, **figures})
+            if on_checkpoint is not None:
+                on_checkpoint(run.state())
+        return run.model(), run.state()
+
+
+DIPOLE_RATE = 3e-3
+
+
+@dataclass
+class _Run:
+    """Everything of a training in progress."""
+
+    data: TrainingData
+    device_data: DeviceData
+    settings: TrainingSettings
+    members: list[int]
+    seed: int
+    steps: int
+    unit: float
+    offsets: dict[int, float]
+    layouts: dict[str, Layout]
+    parameters: dict[str, Tensor]
+    averages: dict[str, Tensor]
+    best: dict[str, Tensor]
+    best_loss: dict[str, Tensor]
+    optimizers: dict[str, Adam]
+    common: NDArray
+    mine: NDArray
+    step: int = 0
+    rates: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def create(
+        cls,
+        data: TrainingData,
+        model_settings: ModelSettings,
+        settings: TrainingSettings,
+        members: list[int],
+        seed: int,
+        start: Model | None,
+        steps: int,
+        device: str,
+    ) -> _Run:
+        if start is not None:
+            data = data.reduced_like(start.energy)
+        keys = [key for tensors in data.groups for key in tensors.keys]
+        common, mine = held_out(keys, members, seed, settings.validation)
+        device_data = DeviceData.create(data, model_settings, start, mine, device)
+        outputs = 1
+        if model_settings.dipole == "charges+dipoles":
+            outputs += len(data.functions.elements) * len(data.functions.shells)
+        hidden = tuple(model_settings.hidden)
+        layouts = {
+            "energy": Layout(data.elements, data.n_inputs, hidden),
+            "charge": Layout(data.elements, data.n_inputs, hidden, outputs),
+        }
+        parameters = {}
+        for kind, layout in layouts.items():
+            if start is not None and (start.energy if kind == "energy" else start.charge):
+                flat = packed(start, kind, layout, data, members, device_data.unit)
+            else:
+                flat = fresh_parameters(layout, members, seed, kind, device_data.constant_charges)
+            parameters[kind] = torch.as_tensor(flat, dtype=device_data.kind, device=device)
+        infinite = torch.full((len(members),), torch.inf, dtype=torch.float64, device=device)
+        return cls(
+            data,
+            device_data,
+            settings,
+            members,
+            seed,
+            steps,
+            device_data.unit,
+            device_data.offsets,
+            layouts,
+            parameters,
+            {kind: flat.clone() for kind, flat in parameters.items()},
+            {kind: flat.clone() for kind, flat in parameters.items()},
+            {kind: infinite.clone() for kind in parameters},
+            {kind: Adam(flat) for kind, flat in parameters.items()},
+            common,
+            mine,
+        )
+
+    def advance(self, until: int) -> None:
+        """Optimiser steps up to number `until`."""
+        available = np.flatnonzero(~self.common)
+        batch = min(self.settings.batch, len(available))
+        per_epoch = len(available) // batch
+        epoch = -1
+        has_dipoles = self.device_data.has_dipoles
+        keep = 1.0 / max(1.0, AVERAGE_FRACTION * self.steps)
+        while self.step < until:
+            if self.step // per_epoch != epoch:
+                epoch = self.step // per_epoch
+                order = epoch_order(available, self.seed, epoch)
+            first = (self.step % per_epoch) * batch
+            groups = self.device_data.batch(order[first : first + batch])
+            _, _, gradient = energy_gradient(
+                self.layouts["energy"], self.parameters["energy"], groups, self.settings.force_weight
+            )
+            self._update("energy", gradient, self.rates[0], keep)
+            if has_dipoles:
+                _, gradient = dipole_gradient(self.layouts["charge"], self.parameters["charge"], groups)
+                self._update("charge", gradient, self.rates[1], keep)
+            self.step += 1
+
+    def _update(self, kind: str, gradient: Tensor, peak: float, keep: float) -> None:
+        self.optimizers[kind].step(self.parameters[kind], gradient, cosine_rate(self.step, self.steps, peak))
+        self.averages[kind].lerp_(self.parameters[kind], keep)
+
+    def check(self) -> dict[str, float]:
+        """Held-out errors of the averaged weights; the best weights so far of each member are kept."""
+        indices = np.flatnonzero(self.mine.any(0))
+        if len(indices) == 0:
+            for kind, flat in self.averages.items():
+                self.best[kind].copy_(flat)
+            return {}
+        sums = self._held_out_squares(indices)
+        energy, force, dipole = sums
+        losses = {"energy": energy + self.settings.force_weight * force, "charge": dipole}
+        for kind, loss in losses.items():
+            better = loss <= self.best_loss[kind]
+            self.best[kind][better] = self.averages[kind][better]
+            self.best_loss[kind] = torch.where(better, loss, self.best_loss[kind])
+        root = lambda square, unit: float(torch.sqrt(square.mean())) * unit  # noqa: E731
+        return {
+            "energy_rmse": root(energy, self.unit),
+            "force_rmse": root(force, self.unit),
+            "dipole_rmse": root(dipole, 1.0),
+        }
+
+    def _held_out_squares(self, indices: NDArray) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean squares (members,) of energies, force components and dipole components over each member's own."""
+        sums = torch.zeros(6, len(self.members), dtype=torch.float64, device=self.device_data.device)
+        for first in range(0, len(indices), 64):
+            groups = self.device_data.batch(indices[first : first + 64], held_out=True)
+            energies, forces, _ = energies_and_forces(self.layouts["energy"], self.averages["energy"], groups)
+            dipoles, _ = dipoles_of(self.layouts["charge"], self.averages["charge"], groups)
+            for group, energy, force, dipole in zip(groups, energies, forces, dipoles, strict=True):
+                _add(sums[0:2], (energy - group.energies) ** 2, group.weights * group.energy_weights)
+                weights = group.weights[:, :, None] * group.force_weights
+                _add(sums[2:4], ((force - group.forces) ** 2).flatten(1), weights.flatten(1))
+                weights = (group.weights * group.dipole_weights)[:, :, None].expand_as(dipole)
+                _add(sums[4:6], ((dipole - group.dipoles) ** 2).flatten(1), weights.flatten(1))
+        means = sums[0::2] / sums[1::2].clamp_min(1e-300)
+        return means[0], means[1], means[2]
+
+    def model(self) -> Model:
+        """The best weights of each member as a Model, held-out errors with it."""
+        start = self.averages
+        self.averages = self.best
+        indices = np.flatnonzero(self.mine.any(0))
+        error: dict[str, float] = {}
+        if len(indices):
+            energy, force, dipole = self._held_out_squares(indices)
+            error = {
+                "energy_rmse": float(torch.sqrt(energy.mean())) * self.unit,
+                "force_rmse": float(torch.sqrt(force.mean())) * self.unit,
+                "dipole_rmse": float(torch.sqrt(dipole.mean())),
+            }
+        self.averages = start
+        return unpacked(
+            self.data,
+            self.layouts,
+            {kind: flat.cpu().numpy().astype(float) for kind, flat in self.best.items()},
+            self.unit,
+            self.offsets,
+            error,
+            with_charges=self.device_data.has_dipoles,
+        )
+
+    def state(self) -> State:
+        """Everything that changes, as arrays (copies)."""
+        state: dict[str, Any] = {"step": np.array(self.step), "members": np.array(self.members)}
+        for kind in self.parameters:
+            for name, tensor in self._tensors(kind).items():
+                state[f"{kind}/{name}"] = tensor.cpu().numpy().copy()
+        return state
+
+    def load(self, state: State) -> None:
+        """Go on from `state`; raises InputError when it is of another training."""
+        if state["members"].tolist() != self.members:
+            raise InputError("the state of a training is of other members", value=state["members"].tolist())
+        for kind in self.parameters:
+            for name, tensor in self._tensors(kind).items():
+                value = torch.as_tensor(np.asarray(state[f"{kind}/{name}"]))
+                if value.shape != tensor.shape:
+                    raise InputError("the state of a training is of other networks", value=tuple(value.shape))
+                tensor.copy_(value)
+        self.step = int(state["step"])
+
+    def _tensors(self, kind: str) -> dict[str, Tensor]:
+        return {
+            "parameters": self.parameters[kind],
+            "averages": self.averages[kind],
+            "best": self.best[kind],
+            "best_loss": self.best_loss[kind],
+            **self.optimizers[kind].state(),
+        }
+
+
+def _add(sums: Tensor, squares: Tensor, weights: Tensor) -> None:
+    sums[0] += (squares.double() * weights).sum(1)
+    sums[1] += weights.double().sum(1)
+
+
+def join_members(models: Sequence[Model]) -> Model:
+    """One committee of the members of all models, in their order; held-out errors are averaged.
+
+    Raises InputError when the models do not share symmetry functions and scaling.
+    """
+    first, rest = models[0], list(models[1:])
+    joined: dict[str, Any] = {}
+    for kind in ("energy", "charge"):
+        networks = getattr(first, kind)
+        others = [getattr(model, kind) for model in rest]
+        for other in others:
+            for element, committee in networks.items():
+                same = np.array_equal(committee.active, other[element].active)
+                if not (same and np.allclose(committee.shift, other[element].shift)):
+                    raise InputError("committee members with different symmetry functions cannot be joined")
+        joined[kind] = {
+            element: committee.stacked_with([other[element] for other in others])
+            for element, committee in networks.items()
+        }
+    counts = np.array([model.members for model in models], float)
+    error = {
+        name: float(np.average([model.error[name] for model in models], weights=counts))
+        for name in first.error
+        if all(name in model.error for model in models)
+    }
+    offsets = {
+        element: float(np.average([model.offsets[element] for model in models], weights=counts))
+        for element in first.offsets
+    }
+    return replace(first, **joined, error=error, offsets=offsets)

@@ -1,0 +1,90 @@
+"""Gradients of the losses against finite differences, for one molecule and for fragments of two."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hpcir.deck import ModelSettings
+from hpcir.descriptors.definition import automatic_set
+from hpcir.training.batches import DeviceData
+from hpcir.training.dataset import LabelledGroup, TrainingData
+from hpcir.training.network import Layout, dipole_gradient, energies_and_forces, energy_gradient
+
+
+def random_group(numbers: list[int], count: int, seed: int, spread: float = 0.1) -> LabelledGroup:
+    """Labels without meaning on a distorted grid of atoms 2 bohr apart."""
+    random = np.random.default_rng(seed)
+    atoms = len(numbers)
+    grid = 2.0 * np.stack(np.unravel_index(np.arange(atoms), (2, 2, 9)), 1)
+    return LabelledGroup(
+        numbers=np.array(numbers),
+        positions=grid + random.normal(0, spread, (count, atoms, 3)),
+        energies=random.normal(-3.0, 0.1, count),
+        forces=random.normal(0, 0.05, (count, atoms, 3)),
+        dipoles=random.normal(0, 0.3, (count, 3)),
+        charge=1,
+        force_mask=random.random((count, atoms)) > 0.2,
+    )
+
+
+def device_data(groups: list[LabelledGroup], cutoff: float, dipole: str = "charges") -> tuple[TrainingData, DeviceData]:
+    functions = automatic_set((1, 6, 8), cutoff, 4, 2, (1, 2))
+    data = TrainingData.build(groups, functions, "float64")
+    mine = np.zeros((2, data.n_labels), bool)
+    mine[1, 1] = True
+    return data, DeviceData.create(data, ModelSettings(dipole=dipole), None, mine, "cpu")
+
+
+GROUPS = {
+    "one molecule": ([random_group([6, 1, 8, 1], 3, 1)], 6.0),
+    "two fragments": ([random_group([6, 1, 8, 1], 2, 1), random_group([1, 6, 6, 1, 1], 2, 2)], 6.0),
+    "sparse": ([random_group([6, 1, 8, 1, 1, 6, 1, 1, 8, 1, 1, 1], 3, 3)], 2.9),
+}
+
+
+@pytest.mark.parametrize("case", GROUPS)
+@pytest.mark.parametrize("kind", ["energy", "charges", "charges+dipoles"])
+def test_loss_gradient_is_the_finite_difference(case: str, kind: str) -> None:
+    groups, cutoff = GROUPS[case]
+    data, device = device_data(groups, cutoff, kind if kind != "energy" else "charges")
+    assert (data.groups[0].centres is not None) == (case == "sparse")
+    outputs = 1 + (3 * 2 if kind == "charges+dipoles" else 0)
+    layout = Layout(data.elements, data.n_inputs, (5, 4), outputs)
+    flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.4, (2, layout.size)))
+    batch = device.batch(np.arange(data.n_labels))
+
+    def loss_and_gradient(parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if kind == "energy":
+            energy, force, gradient = energy_gradient(layout, parameters, batch, 3.0)
+            return energy + 3.0 * force, gradient
+        return dipole_gradient(layout, parameters, batch)
+
+    _, gradient = loss_and_gradient(flat)
+    direction = torch.from_numpy(np.random.default_rng(5).normal(size=flat.shape))
+    step = 1e-5
+    up, down = (loss_and_gradient(flat + sign * step * direction)[0] for sign in (1, -1))
+    numeric = (up - down) / (2 * step)
+    torch.testing.assert_close((gradient * direction).sum(1), numeric, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", GROUPS)
+def test_forces_are_minus_the_gradient_of_the_energy(case: str) -> None:
+    groups, cutoff = GROUPS[case]
+    data, device = device_data(groups, cutoff)
+    layout = Layout(data.elements, data.n_inputs, (5, 4))
+    flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.4, (2, layout.size)))
+    direction = np.random.default_rng(6).normal(size=groups[0].positions.shape)
+    step = 1e-4
+
+    def shifted(sign: int) -> torch.Tensor:
+        ordered = data.groups[0].group
+        moved = LabelledGroup(ordered.numbers, ordered.positions + sign * step * direction, ordered.energies)
+        other = data.extended([moved])
+        batch = DeviceData.create(other, ModelSettings(), None, np.zeros((2, len(moved)), bool), "cpu")
+        return energies_and_forces(layout, flat, batch.batch(np.arange(len(moved))))[0][0]
+
+    _, forces, _ = energies_and_forces(layout, flat, device.batch(np.arange(data.n_labels)))
+    work = (forces[0].unflatten(2, (-1, 3)) * torch.from_numpy(direction)).sum((2, 3))
+    torch.testing.assert_close(work, -(shifted(1) - shifted(-1)) / (2 * step), rtol=1e-5, atol=1e-7)
