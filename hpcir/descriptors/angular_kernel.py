@@ -33,8 +33,8 @@ def direct_sums(tables, scratch, record, starts, start, pairs, n_pairs, rows, co
     powers = tables.sizes[POWERS]
     length = record_length(shells)
     for pair in range(n_pairs):
-        a, b = pairs[pair, 0], pairs[pair, 1]
-        first = pairs[pair, 2] * stride + column
+        a, b = pairs[3 * pair], pairs[3 * pair + 1]
+        first = pairs[3 * pair + 2] * stride + column
         for j in range(starts[start + a], starts[start + a + 1]):
             low = j + 1 if a == b else starts[start + b]
             at_j = record + j * length
@@ -61,8 +61,8 @@ def direct_derivatives(tables, scratch, record, starts, start, pairs, n_pairs, s
     length = record_length(shells)
     bars = (SHELL + 2 * shells) * WIDTH
     for pair in range(n_pairs):
-        a, b = pairs[pair, 0], pairs[pair, 1]
-        first = pairs[pair, 2] * stride + column
+        a, b = pairs[3 * pair], pairs[3 * pair + 1]
+        first = pairs[3 * pair + 2] * stride + column
         for j in range(starts[start + a], starts[start + a + 1]):
             low = j + 1 if a == b else starts[start + b]
             at_j = record + j * length

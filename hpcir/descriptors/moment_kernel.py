@@ -60,11 +60,11 @@ def moment_sums(tables, pairs, n_pairs, work, base, rows, column, stride):  # ty
     shells, count, powers = tables.sizes[SHELLS], tables.sizes[MONOMIALS], tables.sizes[POWERS]
     block = moment_length(count)
     for pair in range(n_pairs):
-        a, b = pairs[pair, 0], pairs[pair, 1]
+        a, b = pairs[3 * pair], pairs[3 * pair + 1]
         for s in range(shells):
             left = base + (a * shells + s) * block
             right = base + (b * shells + s) * block
-            row = (pairs[pair, 2] + s * powers) * stride + column
+            row = (pairs[3 * pair + 2] + s * powers) * stride + column
             n = 0
             for p in range(powers):
                 total = broadcast(0.0)
@@ -83,11 +83,11 @@ def moment_slopes(tables, pairs, n_pairs, work, base, slopes, column, stride):  
     shells, count, powers = tables.sizes[SHELLS], tables.sizes[MONOMIALS], tables.sizes[POWERS]
     block = moment_length(count)
     for pair in range(n_pairs):
-        a, b = pairs[pair, 0], pairs[pair, 1]
+        a, b = pairs[3 * pair], pairs[3 * pair + 1]
         for s in range(shells):
             left = base + (a * shells + s) * block
             right = base + (b * shells + s) * block
-            row = (pairs[pair, 2] + s * powers) * stride + column
+            row = (pairs[3 * pair + 2] + s * powers) * stride + column
             for n in range(count):
                 shift = n * WIDTH
                 slope = load(slopes, row + tables.degrees[n] * stride) * splat(tables.multinomials, n)

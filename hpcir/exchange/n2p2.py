@@ -58,7 +58,8 @@ def import_n2p2(
     """Read one n2p2 or RuNNer potential (a folder), or a committee (several folders).
 
     The files do not say their units: RuNNer's are hartree and bohr, others must be declared. Symmetry functions of
-    types 2, 3 and 9; all cutoff functions of n2p2; every activation function; scaling and normalisation. charges: folders of
+    types 2, 3 and 9; all cutoff functions and activation functions of n2p2; scaling and normalisation. As in n2p2,
+    atom_energy is always added (RuNNer and CP2K add it only with remove_atom_energies). charges: folders of
     networks whose outputs are atomic charges in e, as `export_n2p2` writes them (default: the folder 'charges'
     in each directory, where there is one). Raises InputError naming file and line.
     """
@@ -77,7 +78,9 @@ def import_n2p2(
     )
     for networks in (*potential.energy, *potential.charge):
         if set(networks.elements) != set(potential.elements):
-            raise InputError("the members of the committee are not of the same elements", where=str(directory))
+            raise InputError(
+                "the members of the committee are not of the same elements", where=str(directory)
+            )
     return potential
 
 
@@ -87,7 +90,9 @@ def _folders(directory: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _unit(dimension: str, name: str) -> float:
     if name not in UNITS[dimension]:
-        raise InputError(f"no such unit of {dimension}", value=name, hint="valid: " + ", ".join(UNITS[dimension]))
+        raise InputError(
+            f"no such unit of {dimension}", value=name, hint="valid: " + ", ".join(UNITS[dimension])
+        )
     return UNITS[dimension][name]
 
 
@@ -110,7 +115,7 @@ def _element_network(
             "the output layer must be linear", where=str(folder / "input.nn"), value=settings.activations
         )
     lines = settings.functions[z]
-    sizes = [len(lines), *settings.hidden, 1]
+    sizes = [len(lines), *settings.hidden[z], 1]
     weights, biases = read_weights(folder / f"weights.{z:03d}.data", sizes)
     if settings.normalise_nodes:
         biases = tuple(bias / weight.shape[1] for weight, bias in zip(weights, biases, strict=True))
@@ -199,7 +204,9 @@ def _write_set(
     lines = {z: _lines_of(model, committees[z]) for z in sorted(committees)}
     files = [directory / "input.nn", directory / "scaling.data"]
     files[0].write_text(_settings_text(model, lines, hidden, offsets, what), encoding="utf-8")
-    rows = ["# element, function, minimum, maximum, mean, sigma (hpcir keeps no extremes: never an extrapolation)"]
+    rows = [
+        "# element, function, minimum, maximum, mean, sigma (hpcir keeps no extremes: never an extrapolation)"
+    ]
     for index, (z, functions) in enumerate(lines.items(), 1):
         committee = committees[z]
         for n, (_, place) in enumerate(functions, 1):
@@ -226,6 +233,8 @@ def _settings_text(
         f"# level of theory: {level or 'not recorded'}",
         f"number_of_elements {len(lines)}",
         "elements " + " ".join(names.values()),
+        # RuNNer and CP2K add the atoms' energies only with this keyword, n2p2 always.
+        "remove_atom_energies",
         *(f"atom_energy {names[z]} {energy:.17g}" for z, energy in sorted(offsets.items())),
         f"global_hidden_layers_short {len(hidden)}",
         "global_nodes_short " + " ".join(map(str, hidden)),
@@ -269,7 +278,14 @@ def _grid(model: Model) -> list[FunctionLine]:
     ]
     grid += [
         FunctionLine(
-            9, functions.cutoff, eta, shift, float(zeta), float(lam), functions.elements[a], functions.elements[b]
+            9,
+            functions.cutoff,
+            eta,
+            shift,
+            float(zeta),
+            float(lam),
+            functions.elements[a],
+            functions.elements[b],
         )
         for a, b in functions.pairs
         for eta, shift in functions.shells

@@ -9,6 +9,7 @@ the networks' inputs follow that order, not the order of the lines.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ REFUSED = {
     "global_symfunction_short": "symmetry functions given for all elements at once",
     "element_symfunction_short": "symmetry functions given for all neighbours at once",
     "element_hidden_layers_short": "networks of a depth of their own per element",
-    "element_nodes_short": "networks of a size of their own per element",
     "element_activation_short": "activation functions of their own per element",
     "use_damping": "a damped short range",
     "use_vdw": "a dispersion correction",
@@ -52,7 +52,7 @@ class Settings:
 
     elements: tuple[int, ...]
     functions: dict[int, list[FunctionLine]]
-    hidden: tuple[int, ...]
+    hidden: dict[int, tuple[int, ...]]
     activations: str
     normalise_nodes: bool
     cutoff_type: int
@@ -74,7 +74,9 @@ def read_settings(path: Path) -> Settings:
     _check_type(path, lines)
     elements = tuple(sorted(_element(s, path, n) for n, words in lines.get("elements", []) for s in words))
     if not elements:
-        raise InputError("no 'elements' keyword", where=str(path), hint="it names the elements, as in 'elements O H'")
+        raise InputError(
+            "no 'elements' keyword", where=str(path), hint="it names the elements, as in 'elements O H'"
+        )
     hidden = tuple(int(w) for w in _words(lines, "global_nodes_short", path))
     layers = int(_words(lines, "global_hidden_layers_short", path)[0])
     activations = "".join(_words(lines, "global_activation_short", path))
@@ -90,7 +92,7 @@ def read_settings(path: Path) -> Settings:
     return Settings(
         elements=elements,
         functions=_functions(path, lines, elements),
-        hidden=hidden,
+        hidden=_hidden(path, lines, elements, hidden),
         activations=activations,
         normalise_nodes="normalize_nodes" in lines,
         cutoff_type=int(cutoff[0]),
@@ -98,7 +100,9 @@ def read_settings(path: Path) -> Settings:
         scaling=_scaling(lines),
         scale_min=_single(lines, "scale_min_short", path, 0.0),
         scale_max=_single(lines, "scale_max_short", path, 1.0),
-        atom_energy={_element(w[0], path, n): _number(w[1], path, n) for n, w in lines.get("atom_energy", [])},
+        atom_energy={
+            _element(w[0], path, n): _number(w[1], path, n) for n, w in lines.get("atom_energy", [])
+        },
         mean_energy=_single(lines, "mean_energy", path, 0.0),
         conv_energy=_single(lines, "conv_energy", path, 1.0),
     )
@@ -128,6 +132,26 @@ def _check_type(path: Path, lines: dict[str, list[tuple[int, list[str]]]]) -> No
                 )
 
 
+def _hidden(
+    path: Path,
+    lines: dict[str, list[tuple[int, list[str]]]],
+    elements: tuple[int, ...],
+    common: tuple[int, ...],
+) -> dict[int, tuple[int, ...]]:
+    """Neurons of the hidden layers of every element: the common ones, and what element_nodes_short changes."""
+    hidden = {z: list(common) for z in elements}
+    for number, words in lines.get("element_nodes_short", []):
+        try:
+            hidden[_element(words[0], path, number)][int(words[1]) - 1] = int(words[2])
+        except (IndexError, KeyError, ValueError):
+            raise InputError(
+                "expected an element, a hidden layer and its neurons",
+                where=f"{path}:{number}",
+                value=" ".join(words),
+            ) from None
+    return {z: tuple(nodes) for z, nodes in hidden.items()}
+
+
 def _functions(
     path: Path, lines: dict[str, list[tuple[int, list[str]]]], elements: tuple[int, ...]
 ) -> dict[int, list[FunctionLine]]:
@@ -143,8 +167,14 @@ def _functions(
                 value=" ".join(words),
                 hint="symfunction_short X 2 A eta rs rc, or X 3 A B eta lambda zeta rc [rs]",
             ) from error
-        if centre not in functions or line.first not in elements or (line.second or line.first) not in elements:
-            raise InputError("an element that 'elements' does not name", where=f"{path}:{number}", value=words)
+        if (
+            centre not in functions
+            or line.first not in elements
+            or (line.second or line.first) not in elements
+        ):
+            raise InputError(
+                "an element that 'elements' does not name", where=f"{path}:{number}", value=words
+            )
         functions[centre].append(line)
     for z, found in functions.items():
         if not found:
@@ -189,7 +219,9 @@ def _number(word: str, path: Path, line: int) -> float:
     try:
         return float(word.replace("d", "e").replace("D", "e"))
     except ValueError:
-        raise InputError("expected a number", where=f"{path}:{line}" if line else str(path), value=word) from None
+        raise InputError(
+            "expected a number", where=f"{path}:{line}" if line else str(path), value=word
+        ) from None
 
 
 def _words(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path) -> list[str]:
@@ -220,7 +252,9 @@ def read_scaling(path: Path, settings: Settings) -> dict[int, FloatArray]:
             element, function = int(words[0]), int(words[1])
             found[settings.elements[element - 1]][function - 1] = [float(w) for w in words[2:6]]
         except (ValueError, IndexError):
-            raise InputError("not a line of scaling data", where=f"{path}:{number}", value=line.strip()) from None
+            raise InputError(
+                "not a line of scaling data", where=f"{path}:{number}", value=line.strip()
+            ) from None
     table = {}
     for z, rows in found.items():
         wanted = len(settings.functions[z])
@@ -244,7 +278,7 @@ def read_weights(path: Path, sizes: list[int]) -> tuple[tuple[FloatArray, ...], 
         if words:
             values.append(_number(words[0], path, number))
             letters.append(words[1] if len(words) > 1 else "")
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(pairwise(sizes))
     wanted = sum((n_in + 1) * n_out for n_in, n_out in pairs)
     expected = "".join("a" * (n_in * n_out) + "b" * n_out for n_in, n_out in pairs)
     if len(values) != wanted or (any(letters) and "".join(letters) != expected):

@@ -26,7 +26,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 # n2p2's numbers of the cutoff functions.
-HARD, COSINE, TANH3, TANH3_NORMALISED, EXPONENTIAL, POLYNOMIAL1, POLYNOMIAL2, POLYNOMIAL3, POLYNOMIAL4 = range(9)
+HARD, COSINE, TANH3, TANH3_NORMALISED, EXPONENTIAL, POLYNOMIAL1, POLYNOMIAL2, POLYNOMIAL3, POLYNOMIAL4 = (
+    range(9)
+)
 _TANH_AT_ONE = math.tanh(1.0)
 
 
@@ -55,10 +57,10 @@ class FunctionTables(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """Who is near whom: start (N + 1,) of each atom's P neighbours; index (P,); vectors (P, 3) = r_j - r_i."""
+    """Who is near whom: start (N + 1,) of each atom's P neighbours; atoms (P,); vectors (P, 3) = r_j - r_i."""
 
     start: IntArray
-    index: IntArray
+    atoms: IntArray
     vectors: FloatArray
 
 
@@ -82,7 +84,7 @@ def cutoff_value(kind, alpha, r, cutoff):  # type: ignore[no-untyped-def]
         return 0.0, 0.0
     if kind == HARD:
         return 1.0, 0.0
-    if kind == TANH3 or kind == TANH3_NORMALISED:
+    if kind in (TANH3, TANH3_NORMALISED):
         t = math.tanh(1.0 - r / cutoff)
         norm = 1.0 if kind == TANH3 else _TANH_AT_ONE**-3
         return norm * t**3, -3.0 * norm * t * t * (1.0 - t * t) / cutoff
@@ -161,13 +163,13 @@ def features_of(atom, species, neighbours, tables, features):  # type: ignore[no
     distances, units, values, _ = environment(atom, neighbours, tables)
     first = tables.first[centre]
     for p in range(end - begin):
-        element = species[neighbours.index[begin + p]]
+        element = species[neighbours.atoms[begin + p]]
         row = centre * count + element
         for n in range(tables.radial_start[row], tables.radial_start[row + 1]):
             f = tables.radial[n]
             features[f] += values[p, tables.shell[first + f]]
         for q in range(p):
-            row = pair_row(centre, element, species[neighbours.index[begin + q]], count)
+            row = pair_row(centre, element, species[neighbours.atoms[begin + q]], count)
             if tables.angular_start[row] == tables.angular_start[row + 1]:
                 continue
             cosine = units[p, 0] * units[q, 0] + units[p, 1] * units[q, 1] + units[p, 2] * units[q, 2]
@@ -215,7 +217,7 @@ def gradient_of(atom, species, neighbours, tables, weights, gradient):  # type: 
     distances, units, values, slopes = environment(atom, neighbours, tables)
     first = tables.first[centre]
     for p in range(end - begin):
-        element = species[neighbours.index[begin + p]]
+        element = species[neighbours.atoms[begin + p]]
         row = centre * count + element
         by_p = 0.0
         for n in range(tables.radial_start[row], tables.radial_start[row + 1]):
@@ -224,7 +226,7 @@ def gradient_of(atom, species, neighbours, tables, weights, gradient):  # type: 
         for axis in range(3):
             gradient[begin + p, axis] += by_p * units[p, axis]
         for q in range(p):
-            row = pair_row(centre, element, species[neighbours.index[begin + q]], count)
+            row = pair_row(centre, element, species[neighbours.atoms[begin + q]], count)
             if tables.angular_start[row] == tables.angular_start[row + 1]:
                 continue
             cosine = units[p, 0] * units[q, 0] + units[p, 1] * units[q, 1] + units[p, 2] * units[q, 2]

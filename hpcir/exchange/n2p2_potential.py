@@ -166,7 +166,7 @@ class NetworkSet:
         forces = np.empty((len(numbers), 3))
         for axis in range(3):
             pull = np.bincount(origin, gradient[:, axis], len(numbers))
-            forces[:, axis] = pull - np.bincount(neighbours.index, gradient[:, axis], len(numbers))
+            forces[:, axis] = pull - np.bincount(neighbours.atoms, gradient[:, axis], len(numbers))
         return float(values.sum()), forces
 
 
@@ -210,7 +210,11 @@ class N2p2Potential:
             )
 
     def evaluate(
-        self, numbers: IntArray, positions: FloatArray, charge: int | None = None, cell: FloatArray | None = None
+        self,
+        numbers: IntArray,
+        positions: FloatArray,
+        charge: int | None = None,
+        cell: FloatArray | None = None,
     ) -> Evaluation:
         """Energy, forces, charges and dipole of one geometry: numbers (N,), positions (N, 3) in bohr.
 
@@ -273,14 +277,21 @@ class N2p2Potential:
         path = path / N2P2_FILE if path.is_dir() else path
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != "hpcir n2p2 potential" or file.attrs["format_version"] > N2P2_FORMAT:
+                if (
+                    file.attrs.get("format") != "hpcir n2p2 potential"
+                    or file.attrs["format_version"] > N2P2_FORMAT
+                ):
                     raise InputError("not an n2p2 potential of this version of hpcir", where=str(path))
                 sets = [
                     tuple(_read_set(file[kind][member]) for member in sorted(file.get(kind, {}), key=int))
                     for kind in ("energy", "charge")
                 ]
                 return cls(
-                    sets[0], sets[1], int(file.attrs["total_charge"]), str(file.attrs["level"]), {"file": str(path)}
+                    sets[0],
+                    sets[1],
+                    int(file.attrs["total_charge"]),
+                    str(file.attrs["level"]),
+                    {"file": str(path)},
                 )
         except (OSError, KeyError) as error:
             raise InputError(f"the potential cannot be read: {error}", where=str(path)) from error
@@ -334,7 +345,10 @@ def find_neighbours(positions: FloatArray, cutoff: float, cell: FloatArray | Non
     else:
         from ase.neighborlist import primitive_neighbor_list
 
-        i, j, vectors = primitive_neighbor_list("ijD", [True] * 3, np.asarray(cell), positions, cutoff)
+        search: Any = primitive_neighbor_list
+        i, j, vectors = search("ijD", [True] * 3, np.asarray(cell), positions, cutoff)
     order = np.lexsort((j, i))
     start = np.searchsorted(i[order], np.arange(len(positions) + 1))
-    return Neighbours(start.astype(np.int64), j[order].astype(np.int64), np.ascontiguousarray(vectors[order], float))
+    return Neighbours(
+        start.astype(np.int64), j[order].astype(np.int64), np.ascontiguousarray(vectors[order], float)
+    )

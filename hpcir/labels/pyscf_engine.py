@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 
 # The reference's density is the first guess where no atom is further from its place there (bohr).
 GUESS_REACH = 3.0
-# Every basis function of PySCF's minimal guess; what a geometry far from the reference starts from.
+# What a geometry far from the reference starts from: a minimal basis with atomic occupations.
 _STANDARD_GUESS = "minao"
 
 

@@ -27,8 +27,10 @@ _SECOND = ((4, 5, 6), (5, 7, 8), (6, 8, 9))
 class CachedIntegrator(numint.NumInt):  # type: ignore[misc]
     """PySCF's integrator, with cached orbitals for LDA and GGA; everything else goes to PySCF."""
 
-    def __init__(self) -> None:
+    def __init__(self, for_forces: bool = False) -> None:
         super().__init__()
+        # Whether to evaluate the derivative that the forces need together with the rest, rather than again.
+        self._for_forces = for_forces
         self._orbitals: FloatArray = np.empty((0, 0, 0))
         self._grid: Any = None
         # Kept from label to label: fresh memory of this size costs as much as filling it.
@@ -62,6 +64,8 @@ class CachedIntegrator(numint.NumInt):  # type: ignore[misc]
         points = len(grids.weights)
         if 8 * points * mol.nao * _COMPONENTS[order] > MEMORY_BYTES:
             return False
+        if self._for_forces and not forces and 8 * points * mol.nao * _COMPONENTS[order + 1] <= MEMORY_BYTES:
+            order += 1
         count = _COMPONENTS[order]
         if len(self._buffer) < count * mol.nao * points:
             self._buffer = np.empty(count * mol.nao * points)

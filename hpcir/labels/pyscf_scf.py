@@ -27,6 +27,9 @@ ENERGY_TOLERANCE = 1e-8
 # Grid on which the two-grid solver iterates; finer grids than the deck's would gain nothing.
 COARSE_LEVEL = 0
 _OUTER_CYCLES = 8
+# The coarse equations are first solved to this, then to this fraction of what the fine grid left.
+FIRST_GRADIENT = 3e-3
+REDUCTION = 0.02
 # Elements from here on have effective core potentials in the def2 and similar basis sets.
 _FIRST_HEAVY = 37
 
@@ -52,11 +55,8 @@ def workshop(structure: Structure, settings: LabelSettings) -> Workshop:
         spin=structure.multiplicity - 1,
         verbose=0,
     )
-    auxiliary = None
-    if settings.density_fitting:
-        names = df.addons.make_auxbasis(molecule) if is_pure(settings) else df.addons.make_auxbasis(molecule)
-        auxiliary = gto.format_basis(names)
-    return Workshop(molecule, auxiliary, CachedIntegrator(), CachedIntegrator())
+    auxiliary = gto.format_basis(df.addons.make_auxbasis(molecule)) if settings.density_fitting else None
+    return Workshop(molecule, auxiliary, CachedIntegrator(for_forces=True), CachedIntegrator())
 
 
 def effective_core_potentials(structure: Structure, basis: str) -> dict[str, str]:
@@ -71,11 +71,6 @@ def effective_core_potentials(structure: Structure, basis: str) -> dict[str, str
     return found
 
 
-def is_pure(settings: LabelSettings) -> bool:
-    """Whether the level needs no exact exchange."""
-    return settings.functional.lower() != "hf" and not dft.libxc.is_hybrid_xc(settings.functional)
-
-
 def mean_field(shop: Workshop, positions: FloatArray, settings: LabelSettings, level: int, coarse: bool) -> Any:
     """PySCF's mean-field object at positions (N, 3) in bohr, restricted for singlets, on a grid level."""
     molecule = shop.molecule.copy()
@@ -88,7 +83,7 @@ def mean_field(shop: Workshop, positions: FloatArray, settings: LabelSettings, l
         field.xc = settings.functional
     if settings.density_fitting:
         field = field.density_fit(auxbasis=shop.auxiliary)
-    field.verbose = 0
+    field.verbose, field.chkfile = 0, None
     field.max_cycle = settings.max_cycles
     field.conv_tol, field.conv_tol_grad, field.conv_check = ENERGY_TOLERANCE, ORBITAL_GRADIENT, False
     field.disp = {"none": None, "d3": "d3zero"}.get(settings.dispersion, settings.dispersion)
@@ -134,6 +129,8 @@ def solve_two_grids(field: Any, coarse: Any, guess: FloatArray | str) -> bool:
         field.with_df.build()  # integrals in memory: PySCF computes them in every iteration otherwise
     density = field.get_init_guess(key=guess) if isinstance(guess, str) else guess
     correction: Any = 0.0
+    coarse.conv_tol = 1.0  # the orbital gradient decides
+    coarse.conv_tol_grad = FIRST_GRADIENT
     for _ in range(_OUTER_CYCLES):
         coarse.get_hcore = lambda *_, shift=correction: core + shift
         coarse.kernel(dm0=density)
@@ -143,11 +140,13 @@ def solve_two_grids(field: Any, coarse: Any, guess: FloatArray | str) -> bool:
         potential = field.get_veff(field.mol, density)
         fock = field.get_fock(h1e=core, vhf=potential, dm=density)
         gradient = field.get_grad(coarse.mo_coeff, coarse.mo_occ, fock)
-        if np.linalg.norm(gradient) < ORBITAL_GRADIENT:
+        norm = float(np.linalg.norm(gradient))
+        if norm < ORBITAL_GRADIENT:
             field.mo_energy, field.mo_coeff = field.canonicalize(coarse.mo_coeff, coarse.mo_occ, fock)
             field.mo_occ, field.converged = coarse.mo_occ, True
             field.e_tot = field.energy_tot(density, core, potential)
             return True
+        coarse.conv_tol_grad = max(REDUCTION * norm, 0.5 * ORBITAL_GRADIENT)
         correction = np.asarray(potential) - np.asarray(coarse.get_veff(coarse.mol, density))
     return False
 

@@ -10,8 +10,8 @@ from hpcir.errors import InputError
 from hpcir.models.lane_layout import TILE_LANES, LaneLayout
 from hpcir.models.model import Evaluation, Model
 from hpcir.models.neighbour_kernel import moved_beyond
-from hpcir.models.packing import PackedNetworks, activation_rows, pack_networks, padded
-from hpcir.models.potential_kernel import Workspace, evaluate_lanes, sum_atoms, total_dipoles
+from hpcir.models.packing import activation_rows, pack_networks, padded
+from hpcir.models.potential_kernel import PackedNetworks, Workspace, evaluate_lanes, sum_atoms, total_dipoles
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -55,7 +55,7 @@ class Evaluator:
         self.charge_networks = (
             pack_networks(model.charge, plans, None)
             if self.has_charges
-            else PackedNetworks(np.zeros(1), np.zeros((len(plans), 1), np.int64))
+            else PackedNetworks(np.zeros(1), np.zeros(8 * len(plans), np.int64), 8)
         )
         self._single: list[tuple[PackedNetworks, PackedNetworks]] | None = None
         stride = self.layout.stride

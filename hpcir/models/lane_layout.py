@@ -89,7 +89,7 @@ class LaneLayout:
             first += vectors
         self._elements = np.array(rows, np.int64)
         self._pairs = np.zeros((len(rows), max(1, *(len(p.pairs) for p in self.plans)), 3), np.int64)
-        self._group_elements = np.zeros((len(rows), self.group_columns - 1), np.int64)
+        self._group_elements = np.zeros((len(rows), self.group_columns), np.int64)
         for n, plan in enumerate(self.plans):
             self._pairs[n, : len(plan.pairs)] = np.reshape(plan.pairs, (-1, 3))
             self._group_elements[n, : len(plan.groups)] = plan.groups
@@ -100,12 +100,15 @@ class LaneLayout:
         )
 
     def _tables(self, most: int, slots: IntArray, starts: IntArray) -> LaneTables:
-        settings = [int(self.all_pairs), self.stride, most, self.group_columns, TILE_LANES]
+        settings = [
+            int(self.all_pairs), self.stride, most, self.group_columns, TILE_LANES,
+            len(self.plans), self._pairs.shape[1],
+        ]  # fmt: skip
         return LaneTables(
             np.array(settings, np.int64),
-            self._elements,
-            self._pairs,
-            self._group_elements,
+            self._elements.ravel(),
+            self._pairs.ravel(),
+            self._group_elements.ravel(),
             self._centres,
             self._outputs,
             slots,

@@ -8,8 +8,6 @@ the output weights are divided by the number of members, so that outputs and gra
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,16 +29,10 @@ from hpcir.models.network_kernel import (
     ROWS,
 )
 from hpcir.models.networks import NetworkCommittee
+from hpcir.models.potential_kernel import PackedNetworks
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-
-class PackedNetworks(NamedTuple):
-    """One committee for each centre element: weights (flat) and table (elements, columns) of places in it."""
-
-    weights: FloatArray
-    table: IntArray
 
 
 def padded(count: int) -> int:
@@ -128,13 +120,13 @@ def pack_networks(
     for number, row in enumerate(rows):
         table[number, : len(row)] = row
     weights = np.concatenate(packer.parts) if packer.parts else np.zeros(1)
-    return PackedNetworks(weights, table)
+    return PackedNetworks(weights, table.ravel(), table.shape[1])
 
 
 def activation_rows(networks: PackedNetworks) -> tuple[int, int]:
     """Rows of workspace that the committees need: activations of all layers, and results of one product."""
     activations = results = BLOCK
-    for row in networks.table:
+    for row in networks.table.reshape(-1, networks.columns):
         total = 0
         for layer in range(row[LAYERS]):
             column = FIRST_LAYER + layer * LAYER_COLUMNS

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from hpcir.descriptors.angular_kernel import direct_derivatives, direct_sums
 from hpcir.descriptors.environment import MONOMIALS, RADIAL, SHELLS, USE_MOMENTS
-from hpcir.descriptors.lanes import INLINE, KERNEL, WIDTH, broadcast, load, njit, store
+from hpcir.descriptors.environment import FunctionTables
+from hpcir.descriptors.lanes import INLINE, KERNEL, WIDTH, address, broadcast, load, njit, offset, store
 from hpcir.descriptors.moment_kernel import (
     moment_derivatives,
     moment_length,
@@ -40,15 +41,16 @@ IntArray = NDArray[np.int64]
 # Columns of LaneTables.elements.
 GROUPS, PAIRS, FIRST_VECTOR, VECTORS, SUMS = range(5)
 # Entries of LaneTables.settings.
-CONTIGUOUS, STRIDE, MOST_SLOTS, GROUP_COLUMNS, TILE = range(5)
+CONTIGUOUS, STRIDE, MOST_SLOTS, GROUP_COLUMNS, TILE, ELEMENTS, MOST_PAIRS = range(7)
+ELEMENT_COLUMNS = 5
 
 
 class LaneTables(NamedTuple):
     """Which atom of which replica sits in which lane and slot.
 
     Positions, forces and atomic dipoles are flat (atoms, 3, stride) arrays, energies and charges (atoms, stride), with
-    replicas innermost. settings: see above. elements (E, 5); pairs (E, most pairs, 3): groups a, b, first row;
-    group_elements (E, most groups): indices into the model's elements. centres, outputs (lanes,): places of the
+    replicas innermost. All tables are flat. settings: see above. elements (E, 5); pairs (E, most pairs, 3): groups a, b,
+    first row; group_elements (E, group columns): indices into the model's elements. centres, outputs (lanes,): places of the
     centre in positions and in energies; slots (vectors * most slots * WIDTH,): places of the neighbours; starts
     (vectors * group columns,): first slot of each group, and the end. reference: positions of the list's birth.
     """
@@ -62,6 +64,14 @@ class LaneTables(NamedTuple):
     slots: IntArray
     starts: IntArray
     reference: FloatArray
+
+
+class PackedNetworks(NamedTuple):
+    """One committee for each centre element: weights, flat, and table (elements, columns), flat, of places in it."""
+
+    weights: FloatArray
+    table: IntArray
+    columns: int
 
 
 class Workspace(NamedTuple):
@@ -81,12 +91,12 @@ def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ig
     """Raw sums of vector `vector` of the lanes, which is number `local` of its tile."""
     stride = lanes.settings[TILE]
     column = local * WIDTH
-    groups = lanes.elements[element, GROUPS]
+    groups = lanes.elements[element * ELEMENT_COLUMNS + GROUPS]
     slots = lanes.settings[MOST_SLOTS]
     length = record_length(tables.sizes[SHELLS])
     base = local * slots * length
     start = vector * lanes.settings[GROUP_COLUMNS]
-    for row in range(lanes.elements[element, SUMS]):
+    for row in range(lanes.elements[element * ELEMENT_COLUMNS + SUMS]):
         store(work.rows, row * stride + column, broadcast(0.0))
     for group in range(groups):
         row = group * tables.sizes[RADIAL] * stride + column
@@ -106,7 +116,8 @@ def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ig
             )
             radial_sums(r, cut, tables, work.scratch, record, work.rows, row, stride)
             shell_values(r, cut, tables, work.scratch, record)
-    pairs, count = lanes.pairs[element], lanes.elements[element, PAIRS]
+    pairs = offset(lanes.pairs, 3 * element * lanes.settings[MOST_PAIRS])
+    count = lanes.elements[element * ELEMENT_COLUMNS + PAIRS]
     if count == 0:
         return
     if tables.sizes[USE_MOMENTS]:
@@ -129,11 +140,12 @@ def force_vector(lanes, tables, work, element, vector, local, forces):  # type: 
     """Subtract dE/dx of one vector of lanes from the forces on its centres and their neighbours."""
     stride = lanes.settings[TILE]
     column = local * WIDTH
-    groups = lanes.elements[element, GROUPS]
+    groups = lanes.elements[element * ELEMENT_COLUMNS + GROUPS]
     length = record_length(tables.sizes[SHELLS])
     base = local * lanes.settings[MOST_SLOTS] * length
     start = vector * lanes.settings[GROUP_COLUMNS]
-    pairs, count = lanes.pairs[element], lanes.elements[element, PAIRS]
+    pairs = offset(lanes.pairs, 3 * element * lanes.settings[MOST_PAIRS])
+    count = lanes.elements[element * ELEMENT_COLUMNS + PAIRS]
     if count > 0:
         if tables.sizes[USE_MOMENTS]:
             moments = local * moments_of_tile(lanes, tables)
@@ -211,8 +223,8 @@ def atomic_dipoles(lanes, tables, work, element, vector, local, dipoles):  # typ
     start = vector * lanes.settings[GROUP_COLUMNS]
     for axis in range(3):
         total = broadcast(0.0)
-        for group in range(lanes.elements[element, GROUPS]):
-            first = 1 + lanes.group_elements[element, group] * shells
+        for group in range(lanes.elements[element * ELEMENT_COLUMNS + GROUPS]):
+            first = 1 + lanes.group_elements[element * lanes.settings[GROUP_COLUMNS] + group] * shells
             for slot in range(lanes.starts[start + group], lanes.starts[start + group + 1]):
                 record = base + slot * length
                 unit = load(work.scratch, record + (UNIT + axis) * WIDTH)
@@ -228,7 +240,7 @@ def atomic_dipoles(lanes, tables, work, element, vector, local, dipoles):  # typ
 def charge_tile(lanes, tables, charge, work, element, vector, count, charges, dipoles):  # type: ignore[no-untyped-def]
     """Raw charges and atomic dipoles of a tile from its raw sums."""
     stride = lanes.settings[TILE]
-    row = charge.table[element]
+    row = offset(charge.table, element * charge.columns)
     hidden_layers(charge.weights, row, work.rows, work.activations, count * WIDTH, stride)
     outputs(charge.weights, row, work.activations, work.results, count * WIDTH, stride)
     for local in range(count):
@@ -238,27 +250,80 @@ def charge_tile(lanes, tables, charge, work, element, vector, count, charges, di
 
 
 @njit(**KERNEL)
+def evaluate_tile(x, lanes, tables, energy, charge, work, with_charges, element, vector, count, energies, forces, charges, dipoles):  # type: ignore[no-untyped-def]
+    """All that one tile of `count` vectors of lanes gives."""
+    stride = lanes.settings[TILE]
+    row = offset(energy.table, element * energy.columns)
+    for local in range(count):
+        describe_vector(x, lanes, tables, work, element, vector + local, local)
+    if with_charges:
+        charge_tile(lanes, tables, charge, work, element, vector, count, charges, dipoles)
+    hidden_layers(energy.weights, row, work.rows, work.activations, count * WIDTH, stride)
+    energy_and_seed(energy.weights, row, work.activations, work.line, count * WIDTH, stride)
+    for local in range(count):
+        scatter_line(lanes, vector + local, work.line, local * WIDTH, energies)
+    backward(energy.weights, row, work.activations, work.results, work.slopes, count * WIDTH, stride)
+    for local in range(count):
+        force_vector(lanes, tables, work, element, vector + local, local, forces)
+
+
+@njit(**KERNEL)
 def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energies, forces, charges, dipoles):  # type: ignore[no-untyped-def]
     """Atomic energies, forces and, when asked, raw charges and atomic dipoles at the positions x."""
     forces[:] = 0.0
+    lane_pointers = LaneTables(
+        address(lanes.settings),
+        address(lanes.elements),
+        address(lanes.pairs),
+        address(lanes.group_elements),
+        address(lanes.centres),
+        address(lanes.outputs),
+        address(lanes.slots),
+        address(lanes.starts),
+        address(lanes.reference),
+    )
+    table_pointers = FunctionTables(
+        address(tables.sizes),
+        address(tables.cutoff),
+        address(tables.radial),
+        address(tables.shells),
+        address(tables.parents),
+        address(tables.axes),
+        address(tables.degrees),
+        address(tables.multinomials),
+    )
+    work_pointers = Workspace(
+        address(work.scratch),
+        address(work.rows),
+        address(work.slopes),
+        address(work.activations),
+        address(work.results),
+        address(work.moments),
+        address(work.line),
+    )
+    energy_pointers = PackedNetworks(address(energy.weights), address(energy.table), energy.columns)
+    charge_pointers = PackedNetworks(address(charge.weights), address(charge.table), charge.columns)
     tile = lanes.settings[TILE] // WIDTH
-    for element in range(lanes.elements.shape[0]):
-        end = lanes.elements[element, FIRST_VECTOR] + lanes.elements[element, VECTORS]
-        row = energy.table[element]
-        stride = lanes.settings[TILE]
-        for vector in range(lanes.elements[element, FIRST_VECTOR], end, tile):
-            count = min(tile, end - vector)
-            for local in range(count):
-                describe_vector(x, lanes, tables, work, element, vector + local, local)
-            if with_charges:
-                charge_tile(lanes, tables, charge, work, element, vector, count, charges, dipoles)
-            hidden_layers(energy.weights, row, work.rows, work.activations, count * WIDTH, stride)
-            energy_and_seed(energy.weights, row, work.activations, work.line, count * WIDTH, stride)
-            for local in range(count):
-                scatter_line(lanes, vector + local, work.line, local * WIDTH, energies)
-            backward(energy.weights, row, work.activations, work.results, work.slopes, count * WIDTH, stride)
-            for local in range(count):
-                force_vector(lanes, tables, work, element, vector + local, local, forces)
+    for element in range(lanes.settings[ELEMENTS]):
+        first = lanes.elements[element * ELEMENT_COLUMNS + FIRST_VECTOR]
+        end = first + lanes.elements[element * ELEMENT_COLUMNS + VECTORS]
+        for vector in range(first, end, tile):
+            evaluate_tile(
+                address(x),
+                lane_pointers,
+                table_pointers,
+                energy_pointers,
+                charge_pointers,
+                work_pointers,
+                with_charges,
+                element,
+                vector,
+                min(tile, end - vector),
+                address(energies),
+                address(forces),
+                address(charges),
+                address(dipoles),
+            )
 
 
 @njit(**KERNEL)

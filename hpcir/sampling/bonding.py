@@ -75,6 +75,23 @@ class BondGraph:
                 found.append((i, j))
         return found
 
+    @cached_property
+    def carries_charge(self) -> BoolArray:
+        """(N,) atoms with a formal charge or unpaired electron, and those that a conjugated system shares it with."""
+        mask = (self.formal_charges != 0) | (self.unpaired != 0)
+        stack = np.flatnonzero(mask).tolist()
+        double = {
+            tuple(pair) for pair, order in zip(self.pairs.tolist(), self.orders, strict=True) if order > 1
+        }
+        while stack:
+            atom = stack.pop()
+            for other in self.neighbours[atom]:
+                shared = (min(atom, other), max(atom, other)) in double or self.conjugated(atom, other)
+                if shared and not mask[other]:
+                    mask[other] = True
+                    stack.append(other)
+        return mask
+
     def conjugated(self, i: int, j: int) -> bool:
         """Whether a single bond i-j joins two double bonds, or a double bond and a lone pair of N or O."""
         for a, b in ((i, j), (j, i)):
@@ -147,7 +164,10 @@ def _free_valences(structure: Structure, neighbours: list[list[int]]) -> tuple[I
             continue
         valences = [valence for valence in VALENCES.get(element, ()) if valence >= degree]
         if valences:
-            free[atom] = valences[0] - degree
+            # sulfones, sulfonates, perchlorates: a higher valence where terminal oxygens can take it up
+            ends = sum(structure.numbers[k] == OXYGEN and len(neighbours[k]) == 1 for k in neighbours[atom])
+            fitting = [valence for valence in valences[1:] if valence - degree <= ends]
+            free[atom] = max([valences[0], *fitting]) - degree
         elif element in EXTRA_NEIGHBOUR and degree == VALENCES[element][0] + 1:
             charges[atom] = EXTRA_NEIGHBOUR[element]
         else:
@@ -209,7 +229,9 @@ class _Matching:
             self.best = list(chosen)
         if len(self.best) == self.most or self.visits > SEARCH_LIMIT:
             return True
-        partners = {a: [k for k in self.neighbours[a] if self.free[k]] for a, free in self.free.items() if free}
+        partners = {
+            a: [k for k in self.neighbours[a] if self.free[k]] for a, free in self.free.items() if free
+        }
         partners = {atom: options for atom, options in partners.items() if options}
         if not partners or len(chosen) + sum(self.free[atom] for atom in partners) // 2 <= len(self.best):
             return False

@@ -7,13 +7,14 @@ Chem. Sci. 8, 6924, 2017, adaptive sampling).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.replicas import ReplicaBlock, run_chunk, thermal_velocities
-from hpcir.dynamics.thermostats import create_thermostat
+from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.runner import ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
 from hpcir.structures import Structure, bonds
 
@@ -83,18 +84,18 @@ def explore_block(
     starts: FloatArray,
     ids: NDArray[np.int64],
     seed: int,
-    purpose: str,
     plan: ExplorationPlan,
 ) -> Findings:
-    """Run a block of replicas from starts (R, N, 3) until each is taken or its time is over."""
+    """Run a block of replicas from starts (R, N, 3) until each is taken or its time is over.
+
+    ids (R,) and seed fix the velocities and the thermostat's noise: another seed for every round.
+    """
     sane = Sanity(reference)
     masses = reference.masses
-    block = ReplicaBlock.create(
-        np.ascontiguousarray(starts.transpose(1, 2, 0)),
-        thermal_velocities(masses, plan.temperature, ids, seed, purpose, positions=starts.transpose(1, 2, 0)),
-        ids,
-    )
-    thermostat = create_thermostat("langevin", plan.temperature, plan.time_constant)
+    positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
+    velocities = thermal_velocities(positions, masses, plan.temperature, seed, ids)
+    block = ReplicaBlock.start(positions, velocities, ids)
+    thermostat = Thermostat("langevin", plan.temperature, plan.time_constant, seed)
     total = round(plan.duration / plan.timestep)
     last_sane = starts.copy()
     taken: list[tuple[FloatArray, float]] = []
@@ -107,23 +108,23 @@ def explore_block(
             masses,
             steps,
             plan.timestep,
-            dipole_every=0,
+            dipole_every=plan.check_every,
             thermostat=thermostat,
             record=("positions",),
-            record_every=plan.check_every,
             spread_every=plan.check_every,
-            seed=seed,
-            purpose=purpose,
         )
         frames = chunk.positions.transpose(3, 0, 1, 2)
-        for replica in np.flatnonzero(chunk.alive_before):
+        running = block.alive.copy()
+        block = chunk.block
+        for replica in np.flatnonzero(running):
             outcome = first_take(frames[replica], chunk.spread[:, replica], sane, plan.threshold, last_sane[replica])
             explored += outcome.frames * plan.check_every
             last_sane[replica] = outcome.geometry
             if outcome.taken:
                 taken.append((outcome.geometry, outcome.spread))
                 insane += not outcome.sane
-                block.alive[replica] = False
+                running[replica] = False
+        block = replace(block, alive=block.alive & running)
     geometries = np.array([geometry for geometry, _ in taken]).reshape(-1, *starts.shape[1:])
     spreads = np.array([spread for _, spread in taken])
     return Findings(geometries, spreads, explored * plan.timestep, len(taken), int(insane))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -99,12 +99,27 @@ def fragment(
     Raises InputError when the bonds cannot be assigned, or one functional group or ring is larger than `largest`.
     """
     graph = bond_graph(structure) if graph is None else graph
+    return _fragment(
+        structure, graph, [divide(graph, level) for level in LEVELS], atom, radius, largest, fill
+    )
+
+
+def _fragment(
+    structure: Structure,
+    graph: BondGraph,
+    levels: list[_Pieces],
+    atom: int,
+    radius: float,
+    largest: int,
+    fill: bool,
+) -> Fragment:
     if int((structure.numbers != HYDROGEN).sum()) <= largest:
         everything = np.arange(len(structure))
         core = np.ones(len(structure), bool)
         return Fragment(structure, everything, (), core, atom, graph_key(structure, graph))
-    kept = _choose(structure, graph, atom, radius, largest, fill)
-    return _capped(structure, graph, atom, radius, np.flatnonzero(kept))
+    steps = _bond_steps(graph, atom)
+    growths = [_Growth(structure, pieces, atom, radius, largest, steps) for pieces in levels]
+    return _capped(structure, graph, atom, radius, np.flatnonzero(_choose(growths, fill)))
 
 
 def check_fragmentable(
@@ -114,7 +129,7 @@ def check_fragmentable(
     graph = bond_graph(structure) if graph is None else graph
     if int((structure.numbers != HYDROGEN).sum()) <= largest:
         return
-    levels = [divide(structure, graph, level) for level in LEVELS]
+    levels = [divide(graph, level) for level in LEVELS]
     for atom in range(len(structure)):
         needs = []
         for pieces in levels:
@@ -139,9 +154,15 @@ def cut_levels(graph: BondGraph) -> IntArray:
     """(B,) how willingly each bond is cut: NEVER, ALKYL (sp3 C - sp3 C), CARBONYL (other C-C), HETERO (sp3 C-N/O/S)."""
     levels = np.full(len(graph.pairs), NEVER, np.int64)
     heavy = np.array([sum(graph.numbers[k] != HYDROGEN for k in row) for row in graph.neighbours])
-    special = (graph.formal_charges != 0) | (graph.unpaired != 0)
+    special = graph.carries_charge
     for bond, (i, j) in enumerate(graph.pairs.tolist()):
-        if graph.orders[bond] != 1 or graph.in_ring[bond] or special[i] or special[j] or graph.conjugated(i, j):
+        if (
+            graph.orders[bond] != 1
+            or graph.in_ring[bond]
+            or special[i]
+            or special[j]
+            or graph.conjugated(i, j)
+        ):
             continue
         carbons = int((graph.numbers[[i, j]] == CARBON).sum())
         unsaturated = graph.unsaturated[i] or graph.unsaturated[j]
@@ -156,7 +177,7 @@ def cut_levels(graph: BondGraph) -> IntArray:
     return levels
 
 
-def divide(structure: Structure, graph: BondGraph, level: int) -> _Pieces:
+def divide(graph: BondGraph, level: int) -> _Pieces:
     """The units that stay whole when every bond up to `level` may be cut."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -166,7 +187,7 @@ def divide(structure: Structure, graph: BondGraph, level: int) -> _Pieces:
     rows, columns = graph.pairs[~cut].T
     links = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(graph), len(graph)))
     count, unit = connected_components(links, directed=False)
-    heavy = np.bincount(unit[structure.numbers != HYDROGEN], minlength=count)
+    heavy = np.bincount(unit[graph.numbers != HYDROGEN], minlength=count)
     cuts = graph.pairs[cut]
     return _Pieces(unit.astype(np.int64), heavy.astype(np.int64), cuts[unit[cuts[:, 0]] != unit[cuts[:, 1]]])
 
@@ -174,28 +195,27 @@ def divide(structure: Structure, graph: BondGraph, level: int) -> _Pieces:
 # -- growing --------------------------------------------------------------------------------------------------------
 
 
-def _choose(
-    structure: Structure, graph: BondGraph, atom: int, radius: float, largest: int, fill: bool
-) -> BoolArray:
-    """(N,) the atoms that the fragment keeps."""
-    steps = _bond_steps(graph, atom)
-    for level in LEVELS:
-        growth = _Growth(structure, divide(structure, graph, level), atom, radius, largest, steps)
+def _choose(growths: list[_Growth], fill: bool) -> BoolArray:
+    """(N,) the atoms that the fragment keeps: at the first level of cuts whose sphere fits."""
+    for growth in growths:
         units = _sphere(growth)
-        if growth.pieces.heavy[units].sum() <= largest:
-            break
-    else:
-        units = np.zeros(len(growth.pieces.heavy), bool)
-        units[growth.pieces.unit[atom]] = True
-        if growth.pieces.heavy[units].sum() > largest:
-            raise InputError(
-                f"the ring or functional group of atom {atom + 1} ({structure.symbols[atom]}) is larger than a fragment",
-                where=structure.source or "system.structure",
-                value=f"{int(growth.pieces.heavy[units].sum())} heavy atoms, at most {largest} a fragment",
-                hint="allow larger fragments (sampling.largest_fragment)",
-            )
-        fill = True
-    return (_filled(growth, units) if fill else units)[growth.pieces.unit]
+        if growth.pieces.heavy[units].sum() <= growth.largest:
+            return (_filled(growth, units) if fill else units)[growth.pieces.unit]
+    growth = growths[-1]
+    atom, pieces = growth.atom, growth.pieces
+    units = np.zeros(len(pieces.heavy), bool)
+    units[pieces.unit[atom]] = True
+    while (tight := _tight_cuts(growth.structure, pieces, units)).size:
+        units[pieces.unit[tight]] = True
+    if pieces.heavy[units].sum() > growth.largest:
+        raise InputError(
+            f"the ring or functional group of atom {atom + 1} ({growth.structure.symbols[atom]}) is larger than "
+            "a fragment",
+            where=growth.structure.source or "system.structure",
+            value=f"{int(pieces.heavy[units].sum())} heavy atoms, at most {growth.largest} a fragment",
+            hint="allow larger fragments (sampling.largest_fragment)",
+        )
+    return _filled(growth, units)[pieces.unit]
 
 
 def _sphere(growth: _Growth) -> BoolArray:
@@ -224,7 +244,9 @@ def _filled(growth: _Growth, units: BoolArray) -> BoolArray:
         if not offered:
             return units
         distance = np.linalg.norm(structure.positions[offered] - structure.positions[growth.atom], axis=-1)
-        nearest = min(range(len(offered)), key=lambda k: (growth.steps[offered[k]], round(distance[k], 6), offered[k]))
+        nearest = min(
+            range(len(offered)), key=lambda k: (growth.steps[offered[k]], round(distance[k], 6), offered[k])
+        )
         trial = units.copy()
         trial[pieces.unit[offered[nearest]]] = True
         while (tight := _tight_cuts(structure, pieces, trial)).size:
@@ -262,7 +284,11 @@ def _caps(structure: Structure, pieces: _Pieces, units: BoolArray) -> tuple[IntA
     kept, cut = ends[np.lexsort((ends[:, 1], ends[:, 0]))].T
     along = structure.positions[cut] - structure.positions[kept]
     lengths = np.array([cap_length(int(z)) for z in structure.numbers[kept]]).reshape(-1, 1)
-    return kept, cut, structure.positions[kept] + along * (lengths / np.linalg.norm(along, axis=-1, keepdims=True))
+    return (
+        kept,
+        cut,
+        structure.positions[kept] + along * (lengths / np.linalg.norm(along, axis=-1, keepdims=True)),
+    )
 
 
 def cap_length(element: int) -> float:
@@ -365,7 +391,8 @@ def graph_key(structure: Structure, graph: BondGraph | None = None) -> str:
         colours.append(_short_hash(f"{element} {histogram}"))
     while True:
         refined = [
-            _short_hash(f"{colours[i]} {sorted(colours[k] for k in row)}") for i, row in enumerate(graph.neighbours)
+            _short_hash(f"{colours[i]} {sorted(colours[k] for k in row)}")
+            for i, row in enumerate(graph.neighbours)
         ]
         if len(set(refined)) <= len(set(colours)):
             break
@@ -387,7 +414,11 @@ def distinct(fragments: Sequence[Fragment], features: Sequence[FloatArray], near
     """
     kept: list[int] = []
     for index, piece in enumerate(fragments):
-        if not any(_repeats(fragments, features, index, other, nearest) for other in kept if fragments[other].key == piece.key):
+        if not any(
+            _repeats(fragments, features, index, other, nearest)
+            for other in kept
+            if fragments[other].key == piece.key
+        ):
             kept.append(index)
     return kept
 
@@ -427,7 +458,10 @@ def fragments_for(
     graph = bond_graph(structure) if graph is None else graph
     open_atoms = {int(atom) for atom in atoms}
     worth = np.ones(len(structure)) if weights is None else np.asarray(weights, float)
-    candidates = [fragment(structure, atom, radius, largest, graph=graph, fill=fill) for atom in sorted(open_atoms)]
+    levels = [divide(graph, level) for level in LEVELS]
+    candidates = [
+        _fragment(structure, graph, levels, atom, radius, largest, fill) for atom in sorted(open_atoms)
+    ]
     cores = [set(candidate.core_atoms.tolist()) for candidate in candidates]
     chosen: list[Fragment] = []
     while open_atoms and (most is None or len(chosen) < most):
@@ -438,8 +472,3 @@ def fragments_for(
         chosen.append(candidates[best])
         open_atoms -= cores[best]
     return chosen, sorted(open_atoms)
-
-
-def renamed(piece: Fragment, name: str) -> Fragment:
-    """The same fragment under another name in reports."""
-    return replace(piece, structure=replace(piece.structure, name=name))

@@ -1,21 +1,23 @@
 """Control variates of trajectories: quantities whose exact means are known, from the velocities of normal modes.
 
-In the canonical ensemble the velocities are normal and independent of the positions. With s the velocity of a mode in
-units of its thermal width, every Hermite polynomial of s has mean zero, and so has every product over modes; their
-averages over a trajectory are controls. In terms of the mode's relative kinetic energy k = s^2 (mean 1):
+In the canonical ensemble the velocities are normal and independent of the positions. With s_m the velocity of mode m in
+units of its thermal width, every Hermite polynomial of them has mean zero, so has every product over modes and with any
+function of the positions; their averages over a trajectory are controls:
 
-    first order    k_m - 1                          the intensity is proportional to the mode's energy;
-    second order   (k_m^2 - 6 k_m + 3) / 3          and, by anharmonicity, positions and shapes shift with it,
-                   (k_m - 1)(k_n - 1)               and with the energies of other modes.
+    energy      s_m^2 - 1                       a band's intensity is proportional to its mode's energy
+    coupling    s_m s_n                         modes of near frequency, or another minimum's, mix
+    conformer   chi_k (s_m^2 - 1)               as the first, while in conformer k: its own bands
+    second      (s_m^4 - 6 s_m^2 + 3) / 3       by anharmonicity, positions and shapes shift with the mode's energy
+                (s_m^2 - 1)(s_n^2 - 1)          and with those of other modes
 
-The normalisation makes each have variance 1 over harmonic trajectories, whose mode energies e are exponentially
-distributed: averaged over a period the three are e - 1, the Laguerre polynomial L2(e), and (e_m - 1)(e_n - 1), which
-are uncorrelated. The projection may depend on the positions (another minimum's modes for each conformer): the means
-are as exact, provided each direction is normalised and orthogonal to what the dynamics leaves out.
+The normalisation gives a variance of 1 over harmonic trajectories, whose mode energies e (in kT) are exponentially
+distributed: over a period the first and the last two average to e - 1, the Laguerre polynomial L2(e) and
+(e_m - 1)(e_n - 1), which are uncorrelated. `projection.thermal_velocities` gives the s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,98 +29,144 @@ from hpcir.spectra.intensities import kinetic_means
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+ENERGY, COUPLING, CONFORMER, SECOND = 0, 1, 2, 3
+# Prior weights of the families, that of SECOND to be multiplied by what cross-validation chooses.
+FAMILY_WEIGHTS = np.array([1.0, 0.3, 0.3, 1.0])
 # Reach of a mode along the frequency axis (cm-1) and the weight of modes far away: overtones, combinations and shifts
 # of a band by the energy in other modes make them count, too.
 REACH = 150.0
 FAR_WEIGHT = 0.03
+# Difference in wavenumber (cm-1) over which two modes mix.
+COUPLING_REACH = 100.0
+# No more controls than this take part at one wavenumber: those with the largest weights.
+MOST_CONTROLS = 300
+
+
+@dataclass(frozen=True)
+class ModeMoments:
+    """Time averages over each of R trajectories, of M mode velocities s (sqrt(hartree)) in one of K conformers.
+
+    second (R, M, M): <s_m s_n>; fourth (R, M, M): <s_m^2 s_n^2>; occupation (R, K): fraction of time in each conformer;
+    conformer (R, K, M): <chi_k s_m^2>. All are plain averages, so those of equal chunks average to those of the whole.
+    """
+
+    second: FloatArray
+    fourth: FloatArray
+    occupation: FloatArray
+    conformer: FloatArray
+
+    @staticmethod
+    def over_time(chunks: Sequence[ModeMoments]) -> ModeMoments:
+        """Of the same trajectories, from equally long chunks."""
+        return ModeMoments(*(np.mean(part, axis=0) for part in zip(*map(_parts, chunks), strict=True)))
+
+    @staticmethod
+    def over_trajectories(blocks: Sequence[ModeMoments]) -> ModeMoments:
+        """Of all trajectories, from blocks of them."""
+        return ModeMoments(*(np.concatenate(part) for part in zip(*map(_parts, blocks), strict=True)))
+
+
+def _parts(moments: ModeMoments) -> tuple[FloatArray, ...]:
+    return moments.second, moments.fourth, moments.occupation, moments.conformer
+
+
+def mode_moments(mode_velocities: FloatArray, kinds: IntArray | None = None, count: int = 1) -> ModeMoments:
+    """The moments of mode velocities (T, M, R) in sqrt(hartree); kinds (T, R): conformer 0 .. count-1 of each frame."""
+    s = np.moveaxis(np.asarray(mode_velocities, float), 2, 0)
+    squares = s**2
+    length = s.shape[1]
+    inside = np.ones((*s.shape[:2], 1))
+    if kinds is not None:
+        inside = (np.asarray(kinds).T[:, :, None] == np.arange(count)).astype(float)
+    return ModeMoments(
+        second=np.matmul(np.swapaxes(s, 1, 2), s) / length,
+        fourth=np.matmul(np.swapaxes(squares, 1, 2), squares) / length,
+        occupation=inside.mean(axis=1),
+        conformer=np.matmul(np.swapaxes(inside, 1, 2), squares) / length,
+    )
 
 
 @dataclass(frozen=True)
 class Controls:
-    """M control variates of R trajectories.
+    """C control variates of R trajectories.
 
-    deviations (R, M): each trajectory's value less the exact mean, scaled to a variance of about 1; order (M,): 1 or 2;
-    modes (M, 2): the one or two modes it is made of (the same twice for one); wavenumbers (modes,) in cm-1 of the modes.
+    deviations (R, C): each trajectory's value less the exact mean, scaled to a variance of about 1; family (C,): ENERGY,
+    COUPLING, CONFORMER or SECOND; wavenumbers (C, 2) in cm-1 of the two modes (or twice the one) that it is made of.
     """
 
     deviations: FloatArray
-    order: IntArray
-    modes: IntArray
+    family: IntArray
     wavenumbers: FloatArray
 
     def __post_init__(self) -> None:
         count = self.deviations.shape[-1]
-        if self.deviations.ndim != 2 or self.order.shape != (count,) or self.modes.shape != (count, 2):
+        if self.deviations.ndim != 2 or self.family.shape != (count,) or self.wavenumbers.shape != (count, 2):
             raise InputError(
                 "controls must have the shapes (trajectories, controls), (controls,), (controls, 2)",
-                value=(self.deviations.shape, self.order.shape, self.modes.shape),
+                value=(self.deviations.shape, self.family.shape, self.wavenumbers.shape),
             )
 
-    def weights(self, wavenumber: float, second_order: float) -> FloatArray:
-        """Prior weights (M,) at a wavenumber in cm-1: near modes matter more; products by both of their modes.
+    def weights(self, wavenumber: float, second: float) -> FloatArray:
+        """Prior weights (C,) at a wavenumber in cm-1; those of the second order are scaled by `second`.
 
-        second_order scales those of the second order.
+        Near modes matter more, products by both of their modes. All but the MOST_CONTROLS largest are zero.
         """
         distance = (self.wavenumbers - wavenumber) / REACH
         near = FAR_WEIGHT + (1 - FAR_WEIGHT) * np.exp(-0.5 * distance**2)
-        both = near[self.modes]
-        return np.where(self.order == 1, both[:, 0], second_order * both.prod(axis=1))
+        single = (self.family == ENERGY) | (self.family == CONFORMER)
+        weights = FAMILY_WEIGHTS[self.family] * np.where(single, near[:, 0], near.prod(axis=1))
+        gap = (self.wavenumbers[:, 0] - self.wavenumbers[:, 1]) / COUPLING_REACH
+        weights = np.where(self.family == COUPLING, weights * np.exp(-0.5 * gap**2), weights)
+        weights = np.where(self.family == SECOND, weights * second, weights)
+        if len(weights) > MOST_CONTROLS:
+            weights[np.argsort(weights)[:-MOST_CONTROLS]] = 0.0
+        return np.asarray(weights)
 
     def subset(self, trajectories: IntArray) -> Controls:
         """The controls of some of the trajectories (indices or mask)."""
-        return Controls(self.deviations[trajectories], self.order, self.modes, self.wavenumbers)
+        return Controls(self.deviations[trajectories], self.family, self.wavenumbers)
 
 
 def mode_controls(
     kinetic_energies: FloatArray, wavenumbers: FloatArray, temperature: float, timestep: float | None = None
 ) -> Controls:
-    """First-order controls from time-averaged kinetic energies (R, M) in hartree of modes at wavenumbers (M,) in
-    cm-1.
+    """The family ENERGY alone, from time-averaged kinetic energies (R, M) in hartree of modes at wavenumbers (M,).
 
-    temperature kT in hartree. timestep: velocity Verlet's, when the energies are of full-step velocities after BAOAB
-    equilibration; None for half-step velocities, whose mean is kT/2 (see `kinetic_means`).
+    wavenumbers in cm-1, temperature kT in hartree. timestep: velocity Verlet's, when the energies are of full-step
+    velocities after BAOAB equilibration; None for half-step velocities, whose mean is kT/2 (see `kinetic_means`).
     """
     wavenumbers = np.asarray(wavenumbers, float)
     means = kinetic_means(wavenumbers, timestep, temperature)
-    modes = np.arange(len(means))
-    return Controls(
-        deviations=np.asarray(kinetic_energies, float) / means - 1,
-        order=np.ones(len(means), np.int64),
-        modes=np.c_[modes, modes],
-        wavenumbers=wavenumbers,
-    )
+    deviations = np.asarray(kinetic_energies, float) / means - 1
+    return Controls(deviations, np.zeros(len(means), np.int64), np.c_[wavenumbers, wavenumbers])
 
 
 def moment_controls(
-    kinetic_energies: FloatArray,
-    kinetic_products: FloatArray,
-    wavenumbers: FloatArray,
-    temperature: float,
-    timestep: float | None = None,
+    moments: ModeMoments, wavenumbers: FloatArray, temperature: float, timestep: float | None = None
 ) -> Controls:
-    """Controls of first and second order, from time averages of K_m (R, M) in hartree and of K_m K_n (R, M, M).
+    """All families, from the moments of mode velocities and the modes' harmonic wavenumbers (K, M) of each conformer.
 
-    The other arguments as in `mode_controls`. M modes give M + M (M + 1) / 2 controls.
+    The other arguments as in `mode_controls`. M modes in K conformers give M (M + 1) + M [+ K M] controls.
     """
-    first = mode_controls(kinetic_energies, wavenumbers, temperature, timestep)
-    means = kinetic_means(first.wavenumbers, timestep, temperature)
-    rows, columns = np.triu_indices(len(means))
-    products = np.asarray(kinetic_products, float)[:, rows, columns] / (means[rows] * means[columns])
-    linear = first.deviations
-    squares = (products - 6 * (linear[:, rows] + 1) + 3) / 3
-    mixed = products - linear[:, rows] - linear[:, columns] - 1
-    return Controls(
-        deviations=np.concatenate([linear, np.where(rows == columns, squares, mixed)], axis=1),
-        order=np.r_[first.order, np.full(len(rows), 2)],
-        modes=np.concatenate([first.modes, np.c_[rows, columns]]),
-        wavenumbers=first.wavenumbers,
-    )
-
-
-def kinetic_moments(mode_velocities: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Time averages of K_m (R, M) and of K_m K_n (R, M, M), hartree, from mass-weighted mode velocities (T, M, R).
-
-    K = s^2 / 2 with s in atomic units (sqrt(electron mass) bohr per atomic time).
-    """
-    energy = 0.5 * np.moveaxis(np.asarray(mode_velocities, float) ** 2, 2, 0)
-    return energy.mean(axis=1), np.einsum("rtm,rtn->rmn", energy, energy, optimize=True) / energy.shape[1]
+    wavenumbers = np.atleast_2d(np.asarray(wavenumbers, float))
+    variances = 2 * kinetic_means(wavenumbers, timestep, temperature)
+    occupation = moments.occupation.mean(axis=0)
+    places, variance = occupation @ wavenumbers, occupation @ variances
+    second = moments.second / np.sqrt(variance[:, None] * variance)
+    fourth = moments.fourth / (variance[:, None] * variance)
+    # Exact where the conformers' variances differ (by the timestep's error, at most percents): kind by kind.
+    by_kind = moments.conformer / variances - moments.occupation[:, :, None]
+    energy = by_kind.sum(axis=1)
+    relative = np.diagonal(second, axis1=1, axis2=2) - 1
+    upper, above = np.triu_indices(len(places)), np.triu_indices(len(places), 1)
+    squares = (fourth[:, upper[0], upper[1]] - 6 * relative[:, upper[0]] - 3) / 3
+    mixed = fourth[:, upper[0], upper[1]] - relative[:, upper[0]] - relative[:, upper[1]] - 1
+    values = [energy, second[:, above[0], above[1]], np.where(upper[0] == upper[1], squares, mixed)]
+    family = [ENERGY, COUPLING, SECOND]
+    pairs = [np.c_[places, places], places[np.c_[above]], places[np.c_[upper]]]
+    if len(wavenumbers) > 1:
+        values.append(by_kind.reshape(len(by_kind), -1))
+        family.append(CONFORMER)
+        pairs.append(np.repeat(wavenumbers.ravel()[:, None], 2, axis=1))
+    families = np.repeat(np.array(family, np.int64), [value.shape[1] for value in values])
+    return Controls(np.concatenate(values, axis=1), families, np.concatenate(pairs))

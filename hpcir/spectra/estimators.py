@@ -19,14 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.spectra.controls import Controls
+from hpcir.spectra.controls import SECOND, Controls
 
 FloatArray = NDArray[np.float64]
 
 # Ridge strengths that the cross-validation tries, as fractions of the trajectory count, and prior weights of the
 # controls of second order against those of first (0: they are left out).
 STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
-SECOND_ORDER_WEIGHTS = (0.0, 0.01, 0.1, 1.0)
+SECOND_ORDER_WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 1.0)
 # With fewer trajectories than this a regression is not worth its noise.
 FEWEST_TRAJECTORIES = 8
 # Values within so many cm-1 of each other are regressed together.
@@ -159,21 +159,23 @@ class ControlVariates:
 
     def __init__(self, controls: Controls) -> None:
         self.controls = controls
-        self.orders = SECOND_ORDER_WEIGHTS if np.any(controls.order == 2) else SECOND_ORDER_WEIGHTS[:1]
+        self.orders = SECOND_ORDER_WEIGHTS if np.any(controls.family == SECOND) else SECOND_ORDER_WEIGHTS[:1]
 
-    def choose(self, values: FloatArray, wavenumber: float) -> Choice:
-        """The best regression for values (R, K) that belong to one wavenumber in cm-1."""
+    def choose(self, values: FloatArray, wavenumber: float, orders: Sequence[float] | None = None) -> Choice:
+        """The best regression for values (R, K) that belong to one wavenumber in cm-1; orders: weights to try."""
         deviations = self.controls.deviations
         if len(values) < FEWEST_TRAJECTORIES or deviations.shape[1] == 0:
             return Choice(None, 0.0, values)
-        weights = [self.controls.weights(wavenumber, order) for order in self.orders]
+        weights = [self.controls.weights(wavenumber, order) for order in orders or self.orders]
         return choose(values, [Regression.of(deviations, weight) for weight in weights])
 
     def curve(self, spectra: FloatArray, wavenumbers: FloatArray) -> FloatArray:
         """Terms (R, F) of spectra (R, F) at wavenumbers (F,), regressed block by block."""
         terms = np.empty_like(spectra)
+        # One weight of the second order will do for the first look; within bands the regression is chosen anew.
+        orders = (0.1,) if len(self.orders) > 1 else None
         block = np.floor(wavenumbers / BLOCK)
         for index in np.unique(block):
             columns = np.flatnonzero(block == index)
-            terms[:, columns] = self.choose(spectra[:, columns], float(wavenumbers[columns].mean())).terms
+            terms[:, columns] = self.choose(spectra[:, columns], float(wavenumbers[columns].mean()), orders).terms
         return terms

@@ -121,7 +121,7 @@ def kinetic_means(wavenumbers: FloatArray, timestep: float | None, temperature: 
 
 
 def spectrum_axis(
-    wavenumbers: FloatArray, time_between: float, timestep: float | None
+    wavenumbers: FloatArray, time_between: float, timestep: float | None, differenced: bool = True
 ) -> tuple[FloatArray, FloatArray]:
     """Angular frequencies (F,) at which to transform for true wavenumbers (F,), and the factors (F,) of the result.
 
@@ -138,8 +138,10 @@ def spectrum_axis(
             hint=f"dipoles every {time_between / FS:g} fs show frequencies up to {np.pi / time_between / PER_CM:.0f} cm-1: "
             "take them more often (dynamics.dipole_every) or end the spectrum earlier",
         )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        derivative = np.where(omega > 0, omega / difference_response(observed, time_between), 1.0) ** 2
+    derivative = np.ones(len(omega))
+    if differenced:
+        response = difference_response(observed, time_between)
+        np.divide(omega**2, response**2, out=derivative, where=omega > 0)
     jacobian = 1.0 if timestep is None else 1 / np.cos(observed * timestep / 2)
     return observed, derivative * jacobian
 
@@ -163,11 +165,13 @@ def correlation_to_absorption(
     timestep: float | None,
     temperature: float,
     settings: SpectrumSettings,
+    differenced: bool = True,
 ) -> FloatArray:
     """Absorption (F, ...) in km/mol per cm-1 of correlations (lags, ...) of dipole differences, on
     `wavenumber_grid`."""
     wavenumbers = wavenumber_grid(settings)
-    omega, factor = spectrum_axis(wavenumbers, time_between, timestep if settings.timestep_correction else None)
+    verlet = timestep if settings.timestep_correction else None
+    omega, factor = spectrum_axis(wavenumbers, time_between, verlet, differenced)
     factor = factor * quantum_correction(settings.quantum_correction, wavenumbers, temperature)
     factor = factor * KM_PER_MOL_PER_E2_ME / temperature * PER_CM / np.pi
     transform = cosine_transform(correlation, window(settings.window, len(correlation)), omega, time_between)

@@ -10,17 +10,11 @@ from numpy.typing import NDArray
 
 from hpcir.labels import Label
 from hpcir.models.model import Model
-from hpcir.sampling.normal_modes import (
-    NormalModes,
-    dipole_derivatives_from_labels,
-    displaced_geometries,
-    hessian_from_labels,
-    normal_modes,
-)
+from hpcir.sampling.normal_modes import STEP, NormalModes, displaced_geometries
 from hpcir.sampling.optimise import optimise
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
-from hpcir.stages.prepare import STEP, Reference
+from hpcir.stages.prepare import Reference, modes_of
 from hpcir.store import read_h5, write_h5
 from hpcir.structures import Structure
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
@@ -44,8 +38,7 @@ def model_harmonics(model: Model, near: Structure, masses: FloatArray | None = N
     label = as_label_function(model)
     minimum = optimise(near, label).structure
     labels = [label(geometry) for geometry in displaced_geometries(minimum, STEP)]
-    hessian = hessian_from_labels(labels, STEP)
-    return normal_modes(minimum, hessian, dipole_derivatives_from_labels(labels, STEP), masses=masses)
+    return modes_of(minimum, labels, masses)
 
 
 def harmonic_error(model: NormalModes, reference: NormalModes) -> float:

@@ -14,6 +14,7 @@ from hpcir.models.model import Model
 from hpcir.stages.context import Context
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup, TrainingData
+from hpcir.training.evaluation import held_out_errors
 from hpcir.training.train import join_members, train_members
 
 
@@ -116,9 +117,9 @@ class CommitteeTrainer:
             part = present[member % size]
             singles.append(member_of(part, member // size))
         joined = join_members(singles)
-        error = {
-            name: float(np.mean([part.error[name] for part in present])) for name in present[0].error
-        }
+        training = self.context.deck.training
+        assert self.data is not None  # rank 0 trains member 0, so it has the data
+        error = held_out_errors(joined, self.data, self.context.deck.seed, training.validation)
         return replace(joined, level=level, error=error, total_charge=self.context.structure.charge)
 
 

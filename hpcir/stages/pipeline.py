@@ -13,15 +13,17 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator
 from hpcir.progress import Progress
-from hpcir.sampling.normal_modes import NormalModes
 from hpcir.sampling.exploration import TOO_FAR
+from hpcir.sampling.mode_names import describe_modes
+from hpcir.sampling.normal_modes import NormalModes
+from hpcir.spectra.projection import Basin, rotor_copies
 from hpcir.stages import analysis, farm, prepare, pretrain, summary
 from hpcir.stages.committee import CommitteeTrainer, symmetry_functions
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm, LabelStore
 from hpcir.stages.prepare import Reference
 from hpcir.stages.sample import Sampler, Sampling, spread_threshold
-from hpcir.stages.spectrum import SpectrumStage
+from hpcir.stages.spectrum import SpectrumResult, SpectrumStage
 from hpcir.stages.trajectories import TrajectoryPlan, TrajectoryStage
 from hpcir.stopping import StopRequest
 from hpcir.store import RunDirectory, digest
@@ -70,6 +72,11 @@ def deck_key(deck: Deck, structure: Structure) -> str:
     return digest(content, structure.numbers, structure.positions)
 
 
+def basins_of(structure: Structure, modes: NormalModes) -> list[Basin]:
+    """The minimum and its copies by turned methyl groups, on whose modes velocities are projected."""
+    return rotor_copies(Basin(modes.positions, modes.modes, modes.wavenumbers), structure.moved(modes.positions))
+
+
 class Pipeline:
     """One run's stages in order; each reads what the one before it wrote."""
 
@@ -104,7 +111,7 @@ class Pipeline:
         modes = analysis.model_harmonics(model, reference.structure)
         blocks = self._timed("trajectories", lambda: self._trajectories(model, modes))
         test = self._timed("test", lambda: self._test(label_farm, model, reference, blocks))
-        spectrum = self._timed("spectrum", lambda: SpectrumStage(context, model, modes, blocks).run())
+        spectrum = self._timed("spectrum", lambda: self._spectrum(modes, blocks))
         if context.root:
             farm.export(context, self.store)
             summary.write(context, self.store, label_farm.level, model, reference, modes, sampling, test, spectrum)
@@ -157,6 +164,7 @@ class Pipeline:
             name="main",
             dynamics=deck.dynamics,
             modes=modes,
+            basins=basins_of(context.structure, modes),
             masses=context.structure.masses,
             spread_limit=TOO_FAR * spread_threshold(model, deck.sampling.force_error),
             folder="trajectories",
@@ -166,7 +174,8 @@ class Pipeline:
         numbers = context.structure.numbers
 
         def potential(replicas: int) -> Evaluator:
-            return Evaluator(model, numbers, replicas, charge=context.structure.charge, masses=plan.masses)
+            charge = context.structure.charge
+            return Evaluator(model, numbers, replicas, charge=charge, origin="mass", masses=plan.masses)
 
         return TrajectoryStage(context, plan, key).run(potential)
 
@@ -174,6 +183,10 @@ class Pipeline:
         if self.context.deck.test.count == 0:
             return {"n": 0}
         return analysis.independent_test(self.context, label_farm, model, reference, blocks)
+
+    def _spectrum(self, modes: NormalModes, blocks: list[str]) -> SpectrumResult | None:
+        structure = self.context.structure.moved(modes.positions)
+        return SpectrumStage(self.context, modes, describe_modes(modes, structure), blocks).run()
 
     def _report(self) -> None:
         if self.context.root:

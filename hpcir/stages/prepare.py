@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
 from hpcir.labels import Label
 from hpcir.sampling.normal_modes import (
+    STEP,
     NormalModes,
     dipole_derivatives_from_labels,
     displaced_geometries,
@@ -18,14 +20,14 @@ from hpcir.sampling.normal_modes import (
 )
 from hpcir.sampling.optimise import optimise
 from hpcir.stages.context import Context
-from hpcir.stages.farm import LabelFarm, LabelStore
+from hpcir.stages.farm import LabelFarm
 from hpcir.store import write_h5
 from hpcir.structures import Structure
 
+FloatArray = NDArray[np.float64]
+
 FILE = "prepare.h5"
-# Displacement of the central differences, bohr: the error of the Hessian is below 0.2 cm-1 a mode either way.
-STEP = 0.01
-"""Purpose of the displaced geometries in the label store; they train too."""
+# Purpose of the displaced geometries in the label store; they train too.
 PURPOSE = "normal modes"
 
 
@@ -63,9 +65,13 @@ def harmonic_analysis(context: Context, farm: LabelFarm, minimum: Structure, pur
             "analysis needs them all. Try labels.max_cycles or another functional"
         )
     good = [label for label in labels if label is not None]
-    hessian = hessian_from_labels(good[1:], STEP)
-    derivatives = dipole_derivatives_from_labels(good[1:], STEP)
-    return Reference(minimum, normal_modes(minimum, hessian, derivatives), good[0].energy)
+    return Reference(minimum, modes_of(minimum, good[1:]), good[0].energy)
+
+
+def modes_of(minimum: Structure, labels: Sequence[Label], masses: FloatArray | None = None) -> NormalModes:
+    """Normal modes and intensities from the labels of `displaced_geometries(minimum, STEP)`; other masses if given."""
+    hessian = hessian_from_labels(labels, STEP)
+    return normal_modes(minimum, hessian, dipole_derivatives_from_labels(labels, STEP), masses)
 
 
 def write(context: Context, reference: Reference) -> None:
@@ -90,10 +96,10 @@ def check_minimum(context: Context, modes: NormalModes) -> None:
     imaginary = modes.wavenumbers[modes.wavenumbers < -50]
     if len(imaginary):
         context.progress.log(
-            f"the optimised structure is a saddle point: imaginary modes at {', '.join(f'{-w:.0f}i' for w in imaginary)} cm-1",
+            "the optimised structure is a saddle point: imaginary modes at "
+            + ", ".join(f"{-w:.0f}i" for w in imaginary)
+            + " cm-1",
             warning=True,
         )
 
 
-LabelFunction = Callable[[Structure], Label]
-__all__ = ["FILE", "PURPOSE", "LabelStore", "Reference", "check_minimum", "harmonic_analysis", "optimised", "write"]

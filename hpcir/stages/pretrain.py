@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from hpcir.deck import LabelSettings
-from hpcir.dynamics.replicas import ReplicaBlock, run_chunk, thermal_velocities
-from hpcir.dynamics.thermostats import create_thermostat
+from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.runner import ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels import Label, create_engine
 from hpcir.labels.isolation import IsolatedEngine
@@ -139,10 +140,10 @@ def _trajectory(
     start = sample_modes(reference.modes, temperature, 1, context.random("pretrain", index))
     positions = np.ascontiguousarray(start.transpose(1, 2, 0))
     ids = np.array([index])
-    seed = context.deck.seed
-    velocities = thermal_velocities(masses, temperature, ids, seed, "pretrain", positions=positions)
-    block = ReplicaBlock.create(positions, velocities, ids)
-    thermostat = create_thermostat("langevin", temperature, FRICTION_TIME)
+    seed = int(digest(context.deck.seed, "pretrain")[:12], 16)
+    velocities = thermal_velocities(positions, masses, temperature, seed, ids, purpose="pretrain")
+    block = ReplicaBlock.start(positions, velocities, ids)
+    thermostat = Thermostat("langevin", temperature, FRICTION_TIME, seed)
     latest: dict[str, Label] = {}
 
     def potential(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,11 +154,12 @@ def _trajectory(
     kept: list[tuple[np.ndarray, Label]] = []
     for _ in range(KEPT):
         try:
-            run_chunk(
-                potential, block, masses, KEEP_EVERY, TIMESTEP, thermostat=thermostat, seed=seed, purpose="pretrain"
+            chunk = run_chunk(
+                potential, block, masses, KEEP_EVERY, TIMESTEP, dipole_every=KEEP_EVERY, thermostat=thermostat, record=()
             )
         except LabelFailed:
             break
+        block = chunk.block
         frame = block.positions[:, :, 0].copy()
         if not block.alive.all() or not sane(frame):
             break

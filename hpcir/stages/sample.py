@@ -22,7 +22,7 @@ from hpcir.stages.farm import LabelFarm
 from hpcir.stages.prepare import Reference
 from hpcir.store import digest, write_atomic
 from hpcir.structures import Structure
-from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, KELVIN, PS
+from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, PS
 
 FOLDER = "models"
 STATE = "learning_curve.json"
@@ -64,8 +64,6 @@ class Sampler:
         self.context, self.farm, self.reference = context, farm, reference
         self.trainer, self.pretrained, self.pool = trainer, pretrained, pool
         self.folder = context.directory / FOLDER
-        self.asked: list[Structure] = []
-        self.labels_before = len(farm.store.entries)
 
     def run(self) -> tuple[Model, Sampling]:
         """All rounds (collective); the final model and how it came about."""
@@ -127,10 +125,10 @@ class Sampler:
         return [candidates[index] for index in picked]
 
     def _fingerprints(self, structures: list[Structure]) -> FloatArray:
-        from hpcir.descriptors.derivatives import features
+        from hpcir.descriptors.derivatives import features_only
 
         numbers = structures[0].numbers
-        values = features(self.trainer.functions, numbers, np.array([s.positions for s in structures]))
+        values = features_only(self.trainer.functions, numbers, np.array([s.positions for s in structures]))
         flat = values.reshape(len(structures), -1)
         spread = flat.std(0)
         return np.asarray((flat - flat.mean(0))[:, spread > 1e-10] / spread[spread > 1e-10])
@@ -200,7 +198,8 @@ class Sampler:
             time_constant=context.deck.dynamics.time_constant,
         )
         ids = np.arange(index * BLOCK, (index + 1) * BLOCK)
-        return explore_block(evaluator, self.reference.structure, starts, ids, context.deck.seed, purpose, plan)
+        seed = int(digest(context.deck.seed, purpose)[:12], 16)
+        return explore_block(evaluator, self.reference.structure, starts, ids, seed, plan)
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
@@ -261,5 +260,3 @@ def round_line(number: int, entry: dict[str, Any]) -> str:
         f"kcal/mol, dipole {entry['dipole_rmse_debye']:.4f} D"
     )
 
-
-__all__ = ["FS", "KELVIN", "Sampler", "Sampling", "exploration_figures", "spread_threshold"]

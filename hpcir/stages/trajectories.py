@@ -6,24 +6,31 @@ journalled with the state to go on from, finished blocks are HDF5 files. A traje
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck import DynamicsSettings
-from hpcir.dynamics.replicas import Chunk, Potential, ReplicaBlock, remove_rotation, run_chunk, thermal_velocities
-from hpcir.dynamics.thermostats import create_thermostat
+from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.runner import Chunk, Potential, ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import degrees_of_freedom, remove_motion, thermal_velocities
+from hpcir.models.evaluator import Evaluator
 from hpcir.sampling.normal_modes import NormalModes, mode_velocities
 from hpcir.sampling.normal_modes import sample as sample_modes
+from hpcir.spectra.controls import kinetic_moments
+from hpcir.spectra.projection import Basin
+from hpcir.spectra.projection import thermal_velocities as projected_velocities
 from hpcir.stages.context import Context
 from hpcir.store import Journal, digest, read_intact, write_h5
 
 FloatArray = NDArray[np.float64]
 
-# Picoseconds of a chunk are set so that a chunk takes seconds at most; steps between two states on the disk.
+# Steps of a chunk, between two states on the disk: a second or so of one core.
 CHUNK_STEPS = 2000
+# Steps between two looks at the committee's spread.
+SPREAD_STEPS = 200
 # Mode velocities are kept for the assignment in this many blocks; their mode energies in all.
 ASSIGNED_BLOCKS = 4
 
@@ -35,6 +42,7 @@ class TrajectoryPlan:
     name: str
     dynamics: DynamicsSettings
     modes: NormalModes
+    basins: list[Basin]
     masses: FloatArray
     spread_limit: float
     folder: str
@@ -53,12 +61,16 @@ class TrajectoryPlan:
 
     @property
     def equilibration_steps(self) -> int:
-        return round(self.dynamics.equilibration / self.dynamics.timestep)
+        return self._whole(self.dynamics.equilibration)
 
     @property
     def production_steps(self) -> int:
+        return self._whole(self.dynamics.duration)
+
+    def _whole(self, time: float) -> int:
+        """Steps in a time, up to a whole number of dipoles."""
         every = self.dynamics.dipole_every
-        return -(-round(self.dynamics.duration / self.dynamics.timestep) // every) * every
+        return -(-round(time / self.dynamics.timestep) // every) * every
 
     def file(self, block: int) -> str:
         return f"{self.folder}/{self.name}-{block:05d}.h5"
@@ -110,14 +122,14 @@ class TrajectoryStage:
         }
 
     def _run_block(
-        self, number: int, potential: Potential, journal: Journal, done: list[dict[str, Any]]
+        self, number: int, potential: Evaluator | Potential, journal: Journal, done: list[dict[str, Any]]
     ) -> None:
         chunks = list(done)
         block = restored(chunks[-1], self.plan.ids(number)) if chunks else self._start(number)
         total = self.plan.equilibration_steps + self.plan.production_steps
         while block.step < total:
             self.context.stop.check()
-            arrays = self._advance(block, potential, number)
+            block, arrays = self._advance(block, potential, number)
             attributes = {"inputs": self.key, "block": number, "chunk": len(chunks)}
             journal.append(digest(self.key, number, len(chunks)), arrays, attributes)
             chunks.append(arrays)
@@ -132,19 +144,19 @@ class TrajectoryStage:
             [sample_modes(plan.modes, temperature, 1, self.context.random("start positions", int(i))) for i in ids]
         )
         positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
-        velocities = thermal_velocities(plan.masses, temperature, ids, seed, "start velocities", positions=positions)
-        return ReplicaBlock.create(positions, velocities, ids)
+        velocities = thermal_velocities(positions, plan.masses, temperature, seed, ids, rotation=plan.dynamics.rotation)
+        return ReplicaBlock.start(positions, velocities, ids)
 
-    def _advance(self, block: ReplicaBlock, potential: Potential, number: int) -> dict[str, Any]:
+    def _advance(
+        self, block: ReplicaBlock, potential: Evaluator | Potential, number: int
+    ) -> tuple[ReplicaBlock, dict[str, Any]]:
         """One chunk: thermostatted before `equilibration_steps`, the deck's ensemble after; the journal's arrays."""
         plan, dynamics = self.plan, self.plan.dynamics
         equilibrating = block.step < plan.equilibration_steps
         end = plan.equilibration_steps if equilibrating else plan.equilibration_steps + plan.production_steps
         if block.step == plan.equilibration_steps and dynamics.rotation == "remove":
-            block.velocities = remove_rotation(block.positions, block.velocities, plan.masses)
-        thermostat = None
-        if equilibrating or dynamics.ensemble == "nvt":
-            thermostat = create_thermostat(dynamics.thermostat, dynamics.temperature, dynamics.time_constant)
+            block = replace(block, velocities=remove_motion(block.positions, block.velocities, plan.masses))
+        thermostat = self._thermostat(equilibrating or dynamics.ensemble == "nvt")
         every = dynamics.dipole_every
         steps = min(CHUNK_STEPS // every * every, end - block.step)
         chunk = run_chunk(
@@ -153,15 +165,25 @@ class TrajectoryStage:
             plan.masses,
             steps,
             dynamics.timestep,
-            dipole_every=0 if equilibrating else every,
+            dipole_every=CHUNK_STEPS if equilibrating else every,
             thermostat=thermostat,
-            record=() if equilibrating else ("positions", "velocities"),
-            record_every=every,
-            spread_every=50 * every,
-            seed=self.context.deck.seed,
-            purpose="dynamics",
+            record=() if equilibrating else ("dipoles", "positions", "velocities"),
+            spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
         )
-        return chunk_arrays(block, chunk, equilibrating, plan, number < ASSIGNED_BLOCKS)
+        for retired in chunk.retired:
+            self.context.progress.log(
+                f"trajectory {retired.trajectory} left physics at step {retired.step}: {retired.reason}", warning=True
+            )
+        return chunk.block, chunk_arrays(chunk, equilibrating, plan, number < ASSIGNED_BLOCKS)
+
+    def _thermostat(self, wanted: bool) -> Thermostat | None:
+        plan, dynamics = self.plan, self.plan.dynamics
+        if not wanted:
+            return None
+        degrees = degrees_of_freedom(plan.modes.positions, plan.masses, dynamics.rotation)
+        return Thermostat(
+            dynamics.thermostat, dynamics.temperature, dynamics.time_constant, self.context.deck.seed, degrees
+        )
 
     def _finish_block(self, number: int, chunks: list[dict[str, Any]]) -> None:
         """Join the production chunks of a block into its HDF5 file."""
@@ -171,7 +193,8 @@ class TrajectoryStage:
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         arrays = {
             "dipoles": (dipoles, "e bohr", "time,xyz,trajectory"),
-            "mode_energies": (np.array([c["mode_energies"] for c in production]), "hartree", "chunk,mode,trajectory"),
+            "mode_energies": (weighted(production, "mode_energies"), "hartree", "trajectory,mode"),
+            "mode_products": (weighted(production, "mode_products"), "hartree^2", "trajectory,mode,mode"),
             "total_energy": (np.concatenate([c["total_energy"] for c in production]), "hartree", "time,trajectory"),
             "snapshots": (np.array([c["positions"] for c in production]), "bohr", "chunk,atom,xyz,trajectory"),
             "largest_spread": (spread, "hartree/bohr", "trajectory"),
@@ -193,10 +216,9 @@ class TrajectoryStage:
         write_h5(self.context.directory / self.plan.file(number), arrays, attributes)
 
 
-def chunk_arrays(
-    block: ReplicaBlock, chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, keep_modes: bool
-) -> dict[str, Any]:
+def chunk_arrays(chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, keep_modes: bool) -> dict[str, Any]:
     """What the journal keeps of a chunk: the state to go on from and, in production, series and mode energies."""
+    block = chunk.block
     arrays: dict[str, Any] = {
         "positions": block.positions,
         "velocities": block.velocities,
@@ -206,21 +228,37 @@ def chunk_arrays(
     }
     if equilibrating:
         return arrays
-    frames = chunk.positions.transpose(0, 3, 1, 2)
-    velocities = mode_velocities(frames, chunk.velocities.transpose(0, 3, 1, 2), plan.modes)
+    frames, velocities = (np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (chunk.positions, chunk.velocities))
+    energies, products = mode_moments(frames, velocities, plan)
     arrays |= {
         "dipoles": chunk.dipoles,
-        "mode_energies": 0.5 * (velocities**2).mean(0).T,
+        "mode_energies": energies,
+        "mode_products": products,
+        "frames": np.int64(len(frames)),
         "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
     }
     if keep_modes:
-        arrays["mode_velocities"] = velocities.transpose(0, 2, 1).astype(np.float32)
+        arrays["mode_velocities"] = mode_velocities(frames, velocities, plan.modes).transpose(0, 2, 1).astype(np.float32)
     return arrays
+
+
+def mode_moments(frames: FloatArray, velocities: FloatArray, plan: TrajectoryPlan) -> tuple[FloatArray, FloatArray]:
+    """Averages over frames (T, R, N, 3) of the modes' kinetic energies (R, M) and of their products (R, M, M).
+
+    Retired replicas may hold frames that are no geometry; they are left out of every average later.
+    """
+    shape = frames.shape
+    flat = frames.reshape(-1, *shape[2:])
+    projected, _ = projected_velocities(flat, velocities.reshape(flat.shape), plan.masses, plan.basins)
+    return kinetic_moments(projected.reshape(shape[0], shape[1], -1).transpose(0, 2, 1))
+
+
+def weighted(chunks: list[dict[str, Any]], name: str) -> FloatArray:
+    """The average of an array over chunks of different length."""
+    frames = np.array([float(chunk["frames"]) for chunk in chunks])
+    return np.asarray(np.tensordot(frames / frames.sum(), np.array([chunk[name] for chunk in chunks]), 1))
 
 
 def restored(state: dict[str, Any], ids: NDArray[np.int64]) -> ReplicaBlock:
     """The block as it was at the end of a journalled chunk."""
-    block = ReplicaBlock.create(state["positions"], state["velocities"], ids)
-    block.step = int(state["step"])
-    block.alive = state["alive"]
-    return block
+    return ReplicaBlock(state["positions"], state["velocities"], int(state["step"]), ids, state["alive"])

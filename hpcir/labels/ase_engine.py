@@ -1,0 +1,127 @@
+"""Label engine ASE: any calculator of the Atomic Simulation Environment, by its import path from the deck.
+
+Larsen et al., J. Phys.: Condens. Matter 29, 273002, 2017 (ASE).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from hpcir.deck import LabelSettings
+from hpcir.errors import InputError, LabelFailed
+from hpcir.labels.base import Label
+from hpcir.labels.checks import finished_label, nearest_names, nuclear_charge_centre
+from hpcir.structures import Structure
+from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
+
+_WHERE = "labels.calculator"
+_FORM = "write 'package.module:Class', such as 'ase.calculators.emt:EMT'"
+
+
+class AseEngine:
+    """Labels by an ASE calculator, made anew for every label so that none depends on the one before.
+
+    The calculator gets the deck's keyword arguments, and charge and multiplicity as initial charges and magnetic
+    moments of the atoms (what ASE knows); calculators that read neither need them among the arguments. The dipole
+    is what the calculator returns, in e angstrom; for an ion it must be about the origin of the coordinates, which
+    is put at the centre of nuclear charge.
+    """
+
+    def __init__(self, settings: LabelSettings) -> None:
+        self.settings = settings
+        arguments = json.dumps(settings.arguments, sort_keys=True, default=str) if settings.arguments else ""
+        self.level = f"{settings.calculator} {arguments}".strip() + " (ASE)"
+        self._class: Any = None
+
+    def check(self, structure: Structure) -> None:
+        """InputError when the calculator cannot be imported, refuses its arguments, or knows no forces or dipole."""
+        calculator = self._calculator()
+        known = list(getattr(calculator, "implemented_properties", []))
+        for name in ("energy", "forces", "dipole"):
+            if known and name not in known:
+                raise InputError(
+                    f"this calculator returns no {name}",
+                    where=_WHERE,
+                    value=self.settings.calculator,
+                    hint="an infrared spectrum needs energy, forces and dipole of every geometry; "
+                    f"it knows: {', '.join(known)}",
+                )
+
+    def label(self, structure: Structure) -> Label:
+        """Label one geometry; LabelFailed when the calculator raises, or a property is missing or not finite."""
+        from ase import Atoms
+
+        start = time.perf_counter()
+        origin = nuclear_charge_centre(structure)
+        count = len(structure)
+        atoms = Atoms(
+            numbers=structure.numbers,
+            positions=(structure.positions - origin) / ANGSTROM,
+            charges=np.full(count, structure.charge / count),
+            magmoms=np.full(count, (structure.multiplicity - 1) / count),
+        )
+        atoms.calc = self._calculator()
+        try:
+            energy = float(atoms.get_potential_energy()) * EV
+            forces = np.asarray(atoms.get_forces(), float) * EV_PER_ANGSTROM
+        except Exception as error:  # a calculator may raise anything
+            raise LabelFailed(f"{structure.name}: {self._name()} failed: {type(error).__name__}: {error}") from error
+        try:
+            dipole = np.asarray(atoms.get_dipole_moment(), float) * ANGSTROM
+        except Exception as error:
+            raise LabelFailed(
+                f"{structure.name}: {self._name()} returned no dipole ({type(error).__name__}: {error}); "
+                "an infrared spectrum needs it"
+            ) from error
+        return finished_label(structure, energy, forces, dipole, time.perf_counter() - start, "default")
+
+    def _name(self) -> str:
+        return f"the ASE calculator {self.settings.calculator}"
+
+    def _calculator(self) -> Any:
+        if self._class is None:
+            self._class = _imported(self.settings.calculator)
+        try:
+            return self._class(**self.settings.arguments)
+        except Exception as error:
+            raise InputError(
+                f"the calculator refuses its arguments: {type(error).__name__}: {error}",
+                where="labels.arguments",
+                value=dict(self.settings.arguments),
+            ) from error
+
+
+def _imported(path: str) -> Any:
+    """The class at 'module:Class'. Raises InputError saying which half is wrong."""
+    module_name, _, class_name = path.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
+        raise InputError("no import path of an ASE calculator", where=_WHERE, value=path, hint=_FORM)
+    try:
+        found = find_spec(module_name) is not None
+        module = import_module(module_name) if found else None
+    except Exception as error:
+        raise InputError(
+            f"the module of the calculator cannot be imported: {type(error).__name__}: {error}", where=_WHERE, value=path
+        ) from error
+    if module is None:
+        raise InputError(f"there is no module '{module_name}'", where=_WHERE, value=path, hint=_FORM)
+    if not callable(getattr(module, class_name, None)):
+        names = [name for name in dir(module) if callable(getattr(module, name)) and not name.startswith("_")]
+        raise InputError(
+            f"the module '{module_name}' has no class '{class_name}'",
+            where=_WHERE,
+            value=path,
+            hint=nearest_names(class_name, names, names[:12]),
+        )
+    return getattr(module, class_name)
+
+
+def create(settings: LabelSettings, reference: Structure | None = None) -> AseEngine:
+    """The engine of the deck; the reference is not needed."""
+    return AseEngine(settings)

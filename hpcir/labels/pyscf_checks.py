@@ -1,0 +1,127 @@
+"""What PySCF can be asked for: functional, basis set and dispersion of a deck, checked without computing anything."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+
+from hpcir.deck import LabelSettings
+from hpcir.errors import InputError
+from hpcir.labels.checks import nearest_names, require_package
+from hpcir.structures import Structure
+
+_COMMON_FUNCTIONALS = ("bp86", "pbe", "blyp", "b3lyp", "pbe0", "tpss", "r2scan", "wb97x-v", "hf")
+_COMMON_BASES = ("def2-svp", "def2-tzvp", "def2-tzvpp", "def2-qzvp", "cc-pvdz", "cc-pvtz", "6-31g*", "6-311g**")
+_DISPERSION_VERSIONS = {"d3": "d3zero", "d3bj": "d3bj", "d4": "d4"}
+
+
+def check_level(settings: LabelSettings, structure: Structure) -> None:
+    """Raise InputError naming the deck key that PySCF cannot serve for this structure."""
+    require_package("pyscf", "labels.engine", "pyscf", "pip install pyscf")
+    _check_functional(settings.functional)
+    _check_basis(settings.basis, structure)
+    _check_dispersion(settings, structure)
+
+
+def _check_functional(name: str) -> None:
+    from pyscf.dft import libxc
+    from pyscf.dft.numint import NumInt
+    from pyscf.scf.dispersion import parse_dft
+
+    if name.lower() == "hf":
+        return
+    try:
+        functional = parse_dft(name)[0]
+        kind = NumInt()._xc_type(functional)
+        libxc.parse_xc(functional)
+    except (KeyError, ValueError, NotImplementedError, IndexError, TypeError) as error:
+        known = [alias.lower() for alias in libxc.XC_ALIAS] + [*_COMMON_FUNCTIONALS]
+        raise InputError(
+            "PySCF knows no such functional",
+            where="labels.functional",
+            value=name,
+            hint=nearest_names(name, known, _COMMON_FUNCTIONALS),
+        ) from error
+    if kind not in ("LDA", "GGA", "MGGA"):
+        raise InputError(
+            "this is no functional that a Kohn-Sham calculation can use",
+            where="labels.functional",
+            value=name,
+            hint="for Hartree-Fock write 'hf'",
+        )
+
+
+def _check_basis(name: str, structure: Structure) -> None:
+    from pyscf.gto import basis
+
+    missing = [symbol for symbol in sorted(set(structure.symbols)) if not _has_basis(name, symbol)]
+    if not missing:
+        return
+    if not _has_basis(name, "H") and not _has_basis(name, "C"):
+        # The names as people write them, found through their form without punctuation.
+        plain = {entry.replace("-", "").replace("_", ""): entry for entry in _COMMON_BASES}
+        known = [plain.get(alias, alias) for alias in basis.ALIAS]
+        raise InputError(
+            "PySCF knows no such basis set",
+            where="labels.basis",
+            value=name,
+            hint=nearest_names(name, known, _COMMON_BASES),
+        )
+    raise InputError(
+        f"the basis set has no functions for {', '.join(missing)}",
+        where="labels.basis",
+        value=name,
+        hint="the def2 sets reach to Rn: def2-svp, def2-tzvp",
+    )
+
+
+def _has_basis(name: str, symbol: str) -> bool:
+    from pyscf.gto import basis
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PySCF recommends another package each time
+        try:
+            return bool(basis.load(name, symbol))
+        except Exception:  # several kinds by PySCF's version, some from its parsers
+            return False
+
+
+def _check_dispersion(settings: LabelSettings, structure: Structure) -> None:
+    from pyscf.scf.dispersion import parse_disp
+
+    functional = settings.functional
+    wanted = _DISPERSION_VERSIONS.get(settings.dispersion)
+    method, version, three_body = parse_disp(functional.lower(), wanted)
+    if version is None:
+        return
+    if find_spec("pyscf.dispersion") is None:
+        raise InputError(
+            "the dispersion correction needs a package that is not installed",
+            where="labels.dispersion" if wanted else "labels.functional",
+            value=settings.dispersion if wanted else functional,
+            hint="pip install pyscf-dispersion, or set labels.dispersion: none",
+        )
+    from pyscf import gto
+    from pyscf.dispersion import dftd3, dftd4
+
+    symbols, positions = structure.symbols, structure.positions
+    molecule = gto.M(
+        atom=[(s, tuple(p)) for s, p in zip(symbols, positions, strict=True)],
+        unit="Bohr",
+        charge=structure.charge,
+        spin=structure.multiplicity - 1,
+        basis="minao" if structure.numbers.max() <= 36 else settings.basis,
+        verbose=0,
+    )
+    try:
+        if version.startswith("d3"):
+            dftd3.DFTD3Dispersion(molecule, xc=method, version=version, atm=three_body)
+        else:
+            dftd4.DFTD4Dispersion(molecule, xc=method, atm=three_body)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"no {settings.dispersion} parameters for this functional ({error})",
+            where="labels.dispersion",
+            value=f"{settings.dispersion} with {functional}",
+            hint="set labels.dispersion: none, or take a functional that has them, such as bp86, pbe or b3lyp",
+        ) from error

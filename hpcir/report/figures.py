@@ -1,0 +1,223 @@
+"""The PNG figures of a run, drawn by matplotlib without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpcir.errors import RunStopped
+from hpcir.report.data import Parity, ReportData
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by everyone: the model's curve, the harmonic reference, a third.
+CURVE, REFERENCE, THIRD = "#0072B2", "#D55E00", "#009E73"
+GREY = "#666666"
+RESOLUTION = 200
+ERRORS = (
+    ("force_rmse_kcal_per_mol_angstrom", "forces", "kcal/mol/Å"),
+    ("energy_rmse_kcal_per_mol", "energy", "kcal/mol"),
+    ("dipole_rmse_debye", "dipole", "D"),
+)
+
+
+def write_figures(data: ReportData, folder: Path) -> list[Path]:
+    """Draw every figure that the data allow into a folder; returns the files written.
+
+    spectrum.png, learning_curve.png, parity.png, committee.png. Raises RunStopped when the disk refuses.
+    """
+    drawings: dict[str, tuple[bool, Callable[[ReportData], Figure]]] = {
+        "spectrum.png": (data.spectrum is not None, spectrum_figure),
+        "learning_curve.png": (bool(data.learning_curve), learning_curve_figure),
+        "parity.png": (bool(data.parity), parity_figure),
+        "committee.png": (data.calibration is not None, committee_figure),
+    }
+    written = []
+    for name, (there, draw) in drawings.items():
+        if not there:
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            draw(data).savefig(folder / name, dpi=RESOLUTION)
+        except OSError as error:
+            raise RunStopped(f"{folder / name}: cannot write: {error.strerror}") from error
+        written.append(folder / name)
+    return written
+
+
+def plain(text: str) -> str:
+    """Text for matplotlib: a dollar sign starts no formula."""
+    return text.replace("$", r"\$")
+
+
+def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(**grid)
+    for one in np.atleast_1d(axes).flat:
+        one.spines[["top", "right"]].set_visible(False)
+        one.tick_params(labelsize=9)
+    return figure, axes
+
+
+def spectrum_figure(data: ReportData) -> Figure:
+    """The curve with its error band (one standard error), the harmonic lines below, the strongest bands named."""
+    figure, axes = _figure(9, 4.2)
+    curve = data.spectrum
+    assert curve is not None
+    axes.plot(curve.wavenumbers, curve.absorption, color=CURVE, linewidth=1.3, label=plain(f"{data.name}, MD"), zorder=3)
+    error = np.nan_to_num(curve.stderr)
+    axes.fill_between(
+        curve.wavenumbers,
+        curve.absorption - error,
+        curve.absorption + error,
+        color=CURVE,
+        alpha=0.3,
+        linewidth=0,
+        label="± one standard error",
+    )
+    top = float(np.nanmax(curve.absorption)) or 1.0
+    axes.set_ylim(-0.02 * top, 1.25 * top)
+    _draw_sticks(axes, data, top)
+    _name_bands(axes, data, top)
+    axes.set_xlim(float(curve.wavenumbers[-1]), float(curve.wavenumbers[0]))
+    axes.set_xlabel("wavenumber / cm$^{-1}$")
+    axes.set_ylabel("absorption / (km mol$^{-1}$ cm)")
+    axes.legend(frameon=False, fontsize=9, loc="upper center", ncols=3)
+    return figure
+
+
+def _draw_sticks(axes: Axes, data: ReportData, top: float) -> None:
+    """The engine's harmonic lines, scaled so that the strongest is half as high as the curve."""
+    if not data.sticks:
+        return
+    sticks = data.sticks[0]
+    shown = sticks.wavenumbers > 0
+    strongest = float(np.max(sticks.intensities[shown], initial=0.0)) or 1.0
+    height = 0.5 * top * sticks.intensities[shown] / strongest
+    axes.vlines(
+        sticks.wavenumbers[shown],
+        0,
+        height,
+        color=REFERENCE,
+        linewidth=1.5,
+        alpha=0.8,
+        zorder=2,
+        label=f"harmonic ({strongest:.0f} km/mol is the highest)",
+    )
+
+
+def _name_bands(axes: Axes, data: ReportData, top: float) -> None:
+    """Positions of the bands above their maxima, the strongest first, none over another."""
+    curve = data.spectrum
+    assert curve is not None
+    width = abs(float(curve.wavenumbers[-1] - curve.wavenumbers[0]))
+    taken: list[float] = []
+    for band in sorted(data.bands, key=lambda band: -(band.get("intensity_km_per_mol") or 0.0)):
+        position = band.get("position_per_cm")
+        if position is None or any(abs(position - other) < 0.035 * width for other in taken) or len(taken) >= 12:
+            continue
+        taken.append(position)
+        near = np.abs(curve.wavenumbers - position) < 0.01 * width
+        height = float(np.max(curve.absorption[near], initial=0.0))
+        axes.annotate(
+            f"{position:.0f}",
+            (position, min(height, top)),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color=GREY,
+        )
+
+
+def learning_curve_figure(data: ReportData) -> Figure:
+    """Held-out errors against the number of labels, one panel a quantity, logarithmic."""
+    kinds = [kind for kind in ERRORS if any(_positive(entry.get(kind[0])) for entry in data.learning_curve)]
+    figure, axes = _figure(3.2 * max(len(kinds), 1), 3, ncols=max(len(kinds), 1), squeeze=False)
+    for one, (key, name, unit) in zip(axes[0], kinds, strict=False):
+        points = [(entry["labels"], entry[key]) for entry in data.learning_curve if _positive(entry.get(key))]
+        labels, errors = zip(*points, strict=True)
+        one.plot(labels, errors, "o-", color=CURVE, markersize=4, linewidth=1.3)
+        tested = (data.summary.get("test") or {}).get(key)
+        if _positive(tested):
+            one.axhline(tested, color=REFERENCE, linewidth=1.2, linestyle="--", label=f"test: {tested:.3g}")
+            one.legend(frameon=False, fontsize=9)
+        one.set_yscale("log")
+        one.set_title(f"{name}", fontsize=10)
+        one.set_ylabel(f"held-out RMSE / ({unit})" if "/" in unit else f"held-out RMSE / {unit}", fontsize=9)
+        one.set_xlabel("labels", fontsize=9)
+        _plain_log_ticks(one)
+    return figure
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and bool(np.isfinite(value)) and value > 0
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    """Numbers such as 0.3 on a logarithmic axis, also where it spans less than a decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def parity_figure(data: ReportData) -> Figure:
+    """The model against the label engine on the independent test, one panel a quantity, the errors below."""
+    count = len(data.parity)
+    figure, axes = _figure(3.4 * count, 4.6, nrows=2, ncols=count, squeeze=False, height_ratios=(3, 1), sharex="col")
+    for column, parity in enumerate(data.parity):
+        _draw_parity(axes[0][column], axes[1][column], parity)
+    return figure
+
+
+def _draw_parity(above: Axes, below: Axes, parity: Parity) -> None:
+    every = np.concatenate([parity.reference, parity.model])
+    limits = (float(every.min()), float(every.max()))
+    unit = f"({parity.unit})" if "/" in parity.unit else parity.unit
+    above.plot(limits, limits, color=GREY, linewidth=0.8, zorder=1)
+    above.plot(parity.reference, parity.model, ".", color=CURVE, markersize=3, alpha=0.5, rasterized=True)
+    above.set_title(f"{parity.quantity}: RMSE {parity.rmse:.3g} {parity.unit}", fontsize=10)
+    above.set_ylabel(f"model / {unit}", fontsize=9)
+    below.axhline(0, color=GREY, linewidth=0.8)
+    below.plot(
+        parity.reference, parity.model - parity.reference, ".", color=CURVE, markersize=3, alpha=0.5, rasterized=True
+    )
+    below.set_ylabel("error", fontsize=9)
+    below.set_xlabel(f"label engine / {unit}", fontsize=9)
+
+
+def committee_figure(data: ReportData) -> Figure:
+    """Committee spread of each atom's force against its true error, with the median error at a spread."""
+    figure, axes = _figure(4.6, 4.2)
+    assert data.calibration is not None
+    spread, error = data.calibration.spread, data.calibration.error
+    good = (spread > 0) & (error > 0)
+    axes.plot(spread[good], error[good], ".", color=CURVE, markersize=3, alpha=0.35, rasterized=True, label="an atom")
+    centres, medians = binned_medians(spread[good], error[good])
+    axes.plot(centres, medians, "o-", color=REFERENCE, markersize=5, linewidth=1.3, label="median error")
+    if good.any():
+        limits = (min(spread[good].min(), error[good].min()), max(spread[good].max(), error[good].max()))
+        axes.plot(limits, limits, color=GREY, linewidth=0.8, label="error = spread")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("committee spread of the force / (kcal/mol/Å)", fontsize=9)
+    axes.set_ylabel("true error of the force / (kcal/mol/Å)", fontsize=9)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def binned_medians(x: Any, y: Any, bins: int = 8) -> tuple[Any, Any]:
+    """Medians of x and y in groups of equal count along x: (bins,), (bins,); fewer where there are few points."""
+    order = np.argsort(x)
+    groups = [group for group in np.array_split(order, bins) if len(group) >= 3]
+    return np.array([np.median(x[g]) for g in groups]), np.array([np.median(y[g]) for g in groups])

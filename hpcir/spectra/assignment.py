@@ -1,0 +1,221 @@
+"""Which motion makes which band: contributions that sum to the spectrum exactly, and anharmonic mode positions.
+
+The dipole's derivative is written as a sum of parts, mudot = sum_p mudot_p: one for each normal mode, (dmu/dQ_m) dQ_m/dt
+turned with the molecule, and a remainder (anharmonic and electric-anharmonic terms, rotation). A part's contribution to
+the spectrum is the transform of the even part of <mudot_p(0).mudot(t)>; since that is linear in the part, contributions
+add up to the whole, cross terms shared evenly (Mathias, Baer, J. Chem. Theory Comput. 7, 2028, 2011).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.deck import SpectrumSettings
+from hpcir.errors import InputError
+from hpcir.spectra.bands import Band
+from hpcir.spectra.correlation import autocorrelation, crosscorrelation, differences
+from hpcir.spectra.intensities import correlation_lags, correlation_to_absorption, wavenumber_grid
+from hpcir.units import FS
+
+FloatArray = NDArray[np.float64]
+
+# The molecule's orientation is taken as constant for so long (atomic time) when no rotations are given.
+SEGMENT = 200 * FS
+# A mode's position is the centroid of its velocity spectrum within so many cm-1 of the highest point.
+HALF_WIDTH = 60.0
+# A mode names a band when it makes at least this part of it.
+SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Parts of a spectrum: labels (P), contributions (P, F) in km/mol per cm-1 at wavenumbers (F,), averages over
+    trajectories; whole (F,), their sum, is the plain mean spectrum of the same trajectories."""
+
+    labels: tuple[str, ...]
+    wavenumbers: FloatArray
+    contributions: FloatArray
+    whole: FloatArray
+
+    def shares(self, lower: float, upper: float) -> FloatArray:
+        """(P,) each part's fraction of the integral between two wavenumbers; they sum to 1, and may be negative."""
+        inside = (self.wavenumbers >= lower) & (self.wavenumbers <= upper)
+        return np.asarray(self.contributions[:, inside].sum(axis=1) / self.whole[inside].sum())
+
+
+@dataclass(frozen=True)
+class ModePositions:
+    """Anharmonic wavenumbers of M modes in cm-1.
+
+    harmonic (M,); centroid (M,) of the velocity spectrum about its highest point, with stderr (M,) over trajectories
+    (nan for one); peak (M,): the highest point; width (M,): standard deviation about the centroid, in cm-1.
+    """
+
+    harmonic: FloatArray
+    centroid: FloatArray
+    stderr: FloatArray
+    peak: FloatArray
+    width: FloatArray
+
+    @property
+    def shift(self) -> FloatArray:
+        """(M,) anharmonic less harmonic wavenumber."""
+        return self.centroid - self.harmonic
+
+
+def decompose(
+    parts: FloatArray,
+    labels: Sequence[str],
+    dipoles: FloatArray,
+    time_between: float,
+    timestep: float | None,
+    temperature: float,
+    settings: SpectrumSettings,
+    remainder: str = "remainder",
+) -> Contributions:
+    """Contributions of parts (P, T-1, 3, R) of the dipole differences (`differences`) of dipoles (T, 3, R) in e bohr.
+
+    What the parts leave becomes a last part, named by `remainder`. Other arguments as in `trajectory_spectra`. For groups
+    of atoms pass the differences of each group's own dipole.
+    """
+    total = differences(dipoles, time_between)
+    if parts.shape[1:] != total.shape or len(parts) != len(labels):
+        raise InputError(
+            "parts of the dipole must have the shape (parts, times - 1, 3, trajectories), one label each",
+            value=(parts.shape, len(labels)),
+            hint=f"the dipoles have the shape {dipoles.shape}",
+        )
+    lags = correlation_lags(len(total), time_between, settings)
+    rest = total - parts.sum(axis=0)
+    curves = []
+    for part in (*parts, rest):
+        correlation = crosscorrelation(part, total, lags).mean(axis=1, keepdims=True)
+        curves.append(correlation_to_absorption(correlation, time_between, timestep, temperature, settings)[:, 0])
+    whole = autocorrelation(total, lags).mean(axis=1, keepdims=True)
+    return Contributions(
+        labels=(*labels, remainder),
+        wavenumbers=wavenumber_grid(settings),
+        contributions=np.array(curves),
+        whole=correlation_to_absorption(whole, time_between, timestep, temperature, settings)[:, 0],
+    )
+
+
+def half_step(series: FloatArray, time_between: float) -> FloatArray:
+    """Time derivatives (T, ...) at full steps as what `differences` would make of their integral, (T-1, ...).
+
+    The mean of neighbours has the response cos(x), x = omega Delta/2, differences of the integral sin(x)/x: each
+    frequency is multiplied by tan(x)/x, held at its value at three quarters of the Nyquist frequency above that.
+    """
+    from scipy.fft import irfft, rfft
+
+    mean = 0.5 * (series[1:] + series[:-1])
+    # The even extension has no jump at its ends.
+    extended = np.concatenate([mean, mean[::-1]])
+    transform = rfft(extended, axis=0)
+    x = np.minimum(np.pi * np.arange(len(transform)) / len(extended), 0.75 * np.pi / 2)
+    factor = np.ones(len(x))
+    factor[1:] = np.tan(x[1:]) / x[1:]
+    transform *= factor.reshape((-1,) + (1,) * (series.ndim - 1))
+    return np.asarray(irfft(transform, len(extended), axis=0)[: len(mean)])
+
+
+def mode_parts(
+    dipoles: FloatArray,
+    mode_velocities: FloatArray,
+    mode_dipoles: FloatArray,
+    time_between: float,
+    rotations: FloatArray | None = None,
+) -> FloatArray:
+    """Parts (M, T-1, 3, R) of the dipole differences: each mode's own, (dmu/dQ_m) dQ_m/dt in the molecule's orientation.
+
+    dipoles (T, 3, R) in e bohr; mode_velocities (T, M, R) and mode_dipoles (M, 3) of the reference in atomic units.
+    rotations (T, 3, 3, R) turn vectors of the trajectory's frame into the reference's (`sampling.eckart`). Without them
+    the orientation is fitted, segment by segment, to the dipole itself (Kabsch).
+    """
+    total = differences(dipoles, time_between)
+    velocities = half_step(np.asarray(mode_velocities, float), time_between)
+    if rotations is None:
+        turns = _fitted_turns(total, velocities, mode_dipoles, max(1, round(SEGMENT / time_between)))
+    else:
+        # The transpose brings the reference's vectors back; the orientation of the earlier of two frames will do.
+        turns = np.swapaxes(rotations[:-1], 1, 2)
+    directions = np.einsum("tabr,mb->mtar", turns, mode_dipoles, optimize=True)
+    return np.asarray(directions * np.moveaxis(velocities, 1, 0)[:, :, None, :])
+
+
+def _fitted_turns(total: FloatArray, velocities: FloatArray, mode_dipoles: FloatArray, length: int) -> FloatArray:
+    """Rotations (T, 3, 3, R) that bring the modes' dipole derivative nearest to the trajectory's, segment by segment."""
+    model = np.einsum("tmr,ma->tar", velocities, mode_dipoles)
+    turns = np.empty((len(total), 3, 3, total.shape[2]))
+    starts = np.arange(0, max(1, len(total) - length // 2), length)
+    for start, end in zip(starts, [*starts[1:], len(total)], strict=True):
+        covariance = np.einsum("tar,tbr->rab", total[start:end], model[start:end])
+        left, _, right = np.linalg.svd(covariance)
+        handed = np.sign(np.linalg.det(left @ right))
+        left[:, :, 2] *= handed[:, None]
+        turns[start:end] = np.moveaxis(left @ right, 0, 2)
+    return turns
+
+
+def mode_positions(
+    mode_velocities: FloatArray,
+    harmonic: FloatArray,
+    time_between: float,
+    timestep: float | None,
+    temperature: float,
+    settings: SpectrumSettings,
+) -> ModePositions:
+    """Anharmonic positions of M modes from their velocities (T, M, R), next to harmonic wavenumbers (M,) in cm-1.
+
+    The velocity spectra are those of the time series at full steps: no difference is undone, the timestep's error is.
+    """
+    series = np.asarray(mode_velocities, float)
+    settings = settings.model_copy(update={"quantum_correction": "harmonic"})
+    lags = correlation_lags(len(series), time_between, settings)
+    wavenumbers = wavenumber_grid(settings)
+    rows = []
+    for mode, place in enumerate(np.asarray(harmonic, float)):
+        correlation = autocorrelation(series[:, mode : mode + 1], lags)
+        spectra = correlation_to_absorption(
+            correlation, time_between, timestep, temperature, settings, differenced=False
+        )
+        rows.append(_position(wavenumbers, spectra, place))
+    centroid, stderr, peak, width = np.array(rows).reshape(-1, 4).T
+    return ModePositions(np.asarray(harmonic, float), centroid, stderr, peak, width)
+
+
+def _position(wavenumbers: FloatArray, spectra: FloatArray, harmonic: float) -> tuple[float, float, float, float]:
+    """Centroid, its standard error, peak and width of a mode's velocity spectra (F, R)."""
+    mean = spectra.mean(axis=1)
+    peak = wavenumbers[int(np.argmax(mean))]
+    inside = np.abs(wavenumbers - peak) <= HALF_WIDTH
+    area = spectra[inside].sum(axis=0)
+    moment = (spectra[inside] * (wavenumbers[inside] - peak)[:, None]).sum(axis=0)
+    centroid = moment.mean() / area.mean()
+    count = spectra.shape[1]
+    scatter = (moment - centroid * area) / area.mean()
+    error = scatter.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    square = (mean[inside] * (wavenumbers[inside] - peak - centroid) ** 2).sum() / mean[inside].sum()
+    return float(peak + centroid), float(error), float(peak), float(np.sqrt(max(square, 0.0)))
+
+
+def assign(bands: Sequence[Band], contributions: Contributions, names: Sequence[str] | None = None) -> tuple[Band, ...]:
+    """The bands with words: the parts that make at least SHARE of each, largest first ("C-O stretch 71 %").
+
+    names: one for each part (the labels by default); parts of one name are added up.
+    """
+    words = list(names or contributions.labels)
+    words += [contributions.labels[-1]] * (len(contributions.labels) - len(words))
+    named = []
+    for band in bands:
+        sums: dict[str, float] = {}
+        for word, share in zip(words, contributions.shares(band.lower_per_cm, band.upper_per_cm), strict=True):
+            sums[word] = sums.get(word, 0.0) + float(share)
+        ordered = sorted(sums.items(), key=lambda item: -item[1])
+        chosen = [item for item in ordered if item[1] >= SHARE] or ordered[:1]
+        named.append(replace(band, assignment=", ".join(f"{word} {100 * share:.0f} %" for word, share in chosen)))
+    return tuple(named)

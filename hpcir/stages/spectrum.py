@@ -1,0 +1,164 @@
+"""Stage spectrum: correlate each trajectory, gather, estimate with error bars, find and name the bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import RunStopped
+from hpcir.sampling.normal_modes import NormalModes
+from hpcir.spectra.controls import Controls, mode_controls, moment_controls
+from hpcir.spectra.estimate import combine
+from hpcir.spectra.intensities import trajectory_spectra
+from hpcir.spectra.spectrum import Spectrum
+from hpcir.stages.context import Context
+from hpcir.store import read_h5, write_h5
+from hpcir.units import KCAL_PER_MOL, PS
+
+FloatArray = NDArray[np.float64]
+
+# Second-order controls (products of mode energies) pay for molecules with at most this many modes.
+MOST_PRODUCT_MODES = 30
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """What one block of trajectories gives to the average; arrays over its sane trajectories."""
+
+    spectra: FloatArray
+    energies: FloatArray
+    products: FloatArray
+    drift: FloatArray
+    left_out: int
+
+
+@dataclass(frozen=True)
+class SpectrumResult:
+    """The spectrum and the figures of summary.json."""
+
+    spectrum: Spectrum
+    md: dict[str, Any]
+    figures: dict[str, Any]
+    bands: list[dict[str, Any]]
+
+
+class SpectrumStage:
+    """From a set of trajectory blocks to a spectrum; collective, the result on rank 0 (None elsewhere)."""
+
+    def __init__(
+        self, context: Context, modes: NormalModes, words: Sequence[str], blocks: Sequence[str], name: str = "spectrum"
+    ) -> None:
+        self.context, self.modes, self.words = context, modes, words
+        self.blocks, self.name = blocks, name
+
+    def run(self) -> SpectrumResult | None:
+        """Correlate the blocks over the ranks and combine them on rank 0."""
+        context = self.context
+        mine: list[tuple[int, BlockResult]] = []
+        with context.progress.stage(f"correlate {self.name}", total=len(self.blocks)) as stage:
+            for item in context.comm.counter(len(self.blocks)):
+                context.stop.check()
+                mine.append((item, self._block(self.blocks[item])))
+                stage.advance_to(item + 1)
+        gathered = context.comm.gather(mine)
+        if gathered is None:
+            return None
+        results = [result for _, result in sorted((p for part in gathered for p in part), key=lambda pair: pair[0])]
+        return self._combine(results)
+
+    def _block(self, file: str) -> BlockResult:
+        arrays, attributes = read_h5(self.context.directory / file)
+        sane = arrays["sane"].astype(bool)
+        spectra = trajectory_spectra(
+            arrays["dipoles"][:, :, sane],
+            float(attributes["time_between_dipoles"]),
+            float(attributes["timestep"]),
+            float(attributes["temperature"]),
+            self.context.deck.spectrum,
+        )
+        energy = arrays["total_energy"][:, sane]
+        return BlockResult(
+            spectra=spectra,
+            energies=arrays["mode_energies"][sane],
+            products=arrays["mode_products"][sane],
+            drift=energy[-1] - energy[0],
+            left_out=int((~sane).sum()),
+        )
+
+    def _combine(self, results: list[BlockResult]) -> SpectrumResult:
+        context = self.context
+        spectra = np.concatenate([result.spectra for result in results])
+        if len(spectra) == 0:
+            raise RunStopped(
+                "every trajectory left the region that the model knows; raise sampling.max_labels, or lower "
+                "sampling.force_error so that exploration takes more geometries"
+            )
+        spectrum = combine(
+            spectra,
+            context.deck.spectrum,
+            context.deck.dynamics.temperature,
+            self._controls(results),
+            metadata={"molecule": context.structure.name},
+            seed=context.deck.seed,
+        )
+        spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
+        self._write(spectrum)
+        return SpectrumResult(spectrum, self._md(results), self._figures(spectrum), [band_dict(b) for b in spectrum.bands])
+
+    def _controls(self, results: list[BlockResult]) -> Controls:
+        dynamics = self.context.deck.dynamics
+        energies = np.concatenate([result.energies for result in results])
+        products = np.concatenate([result.products for result in results])
+        wavenumbers = self.modes.wavenumbers
+        if len(wavenumbers) > MOST_PRODUCT_MODES:
+            return mode_controls(energies, wavenumbers, dynamics.temperature, dynamics.timestep)
+        return moment_controls(energies, products, wavenumbers, dynamics.temperature, dynamics.timestep)
+
+    def _named(self, band: Any) -> Any:
+        """The band with the words of the harmonic modes nearest to it, the strongest first."""
+        inside = (self.modes.wavenumbers > band.lower_per_cm - 30) & (self.modes.wavenumbers < band.upper_per_cm + 60)
+        strong = sorted(np.flatnonzero(inside), key=lambda mode: -self.modes.intensities[mode])[:3]
+        names = list(dict.fromkeys(self.words[mode] for mode in strong))
+        return replace(band, assignment=", ".join(names))
+
+    def _write(self, spectrum: Spectrum) -> None:
+        directory = self.context.directory
+        spectrum.to_csv(directory / f"{self.name}.csv")
+        arrays = {
+            "wavenumbers": (spectrum.wavenumbers, "cm-1", "wavenumber"),
+            "absorption": (spectrum.absorption, "km/mol cm", "wavenumber"),
+            "stderr": (spectrum.stderr, "km/mol cm", "wavenumber"),
+            "plain": (spectrum.plain, "km/mol cm", "wavenumber"),
+            "trajectories": (spectrum.terms, "km/mol cm", "trajectory,wavenumber"),
+        }
+        write_h5(directory / f"{self.name}.h5", arrays, {"format": "hpcir spectrum"})
+
+    def _md(self, results: list[BlockResult]) -> dict[str, Any]:
+        dynamics = self.context.deck.dynamics
+        drift = np.concatenate([result.drift for result in results]) / KCAL_PER_MOL
+        picoseconds = dynamics.duration / PS
+        return {
+            "trajectories": dynamics.trajectories,
+            "left_out": sum(result.left_out for result in results),
+            "steps": round(dynamics.duration / dynamics.timestep) * dynamics.trajectories,
+            "drift_kcal_per_mol_per_100_ps": float(np.mean(drift) / picoseconds * 100),
+            "largest_drift_kcal_per_mol": float(np.max(np.abs(drift))),
+        }
+
+    def _figures(self, spectrum: Spectrum) -> dict[str, Any]:
+        keys = ("estimator", "verdict", "variance_gain", "trajectories")
+        integral = float(np.trapezoid(spectrum.absorption, spectrum.wavenumbers))
+        return {
+            **{key: spectrum.metadata[key] for key in keys},
+            "total_intensity_km_per_mol": integral,
+            "harmonic_total_km_per_mol": float(np.nansum(self.modes.intensities)),
+        }
+
+
+def band_dict(band: Any) -> dict[str, Any]:
+    """A band as summary.json holds it: its own fields, positions in cm-1 and intensities in km/mol."""
+    return asdict(band)
