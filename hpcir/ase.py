@@ -9,7 +9,7 @@ Works in ASE's optimisers, vibrations (`ase.vibrations.Infrared` for the harmoni
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from ase.calculators.calculator import Calculator as _AseCalculator
@@ -51,11 +51,11 @@ class Calculator(_AseCalculator):
     PropertyNotImplementedError for a property that the model does not have: never a zero in its place.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "dipole", "charges"]
-    default_parameters: ClassVar[dict[str, Any]] = {}
+    implemented_properties = ["energy", "free_energy", "forces", "dipole", "charges"]  # noqa: RUF012 - as ASE has it
 
     def __init__(self, model: Potential | str | Path, charge: int | None = None, **keywords: Any) -> None:
-        super().__init__(**keywords)
+        base: Any = super()
+        base.__init__(**keywords)
         self.model: Potential = load_potential(model) if isinstance(model, (str, Path)) else model
         self.charge = charge
 
@@ -63,16 +63,18 @@ class Calculator(_AseCalculator):
         self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = tuple(all_changes)
     ) -> None:
         """Fill `results` for `atoms` (ASE calls this)."""
-        super().calculate(atoms, properties, system_changes)
-        if np.any(self.atoms.pbc):
+        base: Any = super()
+        base.calculate(atoms, properties, system_changes)
+        current: Any = self.atoms
+        if np.any(current.pbc):
             raise InputError(
                 "hpcir's models are of molecules, not of periodic cells",
                 where="atoms.pbc",
-                value=self.atoms.pbc.tolist(),
+                value=current.pbc.tolist(),
                 hint="set atoms.pbc = False",
             )
-        self.model.require(self.atoms.numbers)
-        found = self.model.evaluate(self.atoms.numbers, self.atoms.positions * ANGSTROM, self.charge)
+        self.model.require(current.numbers)
+        found = self.model.evaluate(current.numbers, current.positions * ANGSTROM, self.charge)
         self.results = _results(found)
         missing = [name for name in properties if name not in self.results]
         if missing:
@@ -84,10 +86,11 @@ class Calculator(_AseCalculator):
     def dipole_about(self, origin: Any, atoms: Any = None) -> Any:
         """The dipole (3,) in e*A about another origin (3,) in A, for an ion: mu + Q (R0 - origin)."""
         atoms = self.atoms if atoms is None else atoms
-        dipole = self.get_property("dipole", atoms)
+        own: Any = self
+        dipole = own.get_property("dipole", atoms)
         numbers = atoms.numbers.astype(float)
         nuclear = numbers @ atoms.positions / numbers.sum()
-        total = float(np.sum(self.get_property("charges", atoms)))
+        total = float(np.sum(own.get_property("charges", atoms)))
         return dipole + total * (nuclear - np.asarray(origin, float))
 
 

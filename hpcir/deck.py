@@ -38,13 +38,22 @@ def quantity(dimension: str) -> Any:
     ]
 
 
-Length = quantity("length")
-Time = quantity("time")
-Temperature = quantity("temperature")
-Energy = quantity("energy")
-Force = quantity("force")
-Wavenumber = quantity("wavenumber")
-WallTime = quantity("wall_time")
+if TYPE_CHECKING:
+    Length = float
+    Time = float
+    Temperature = float
+    Energy = float
+    Force = float
+    Wavenumber = float
+    WallTime = float
+else:
+    Length = quantity("length")
+    Time = quantity("time")
+    Temperature = quantity("temperature")
+    Energy = quantity("energy")
+    Force = quantity("force")
+    Wavenumber = quantity("wavenumber")
+    WallTime = quantity("wall_time")
 
 
 class Section(BaseModel):
@@ -62,7 +71,7 @@ class System(Section):
     name: str = Field("", description="name for reports; empty: the structure file's name")
     charge: int = Field(0, description="total charge in e")
     multiplicity: int = Field(1, ge=1, description="2S+1")
-    isotopes: dict[str, dict[str, float] | list[str]] = Field(
+    isotopes: dict[str, dict[str, float]] = Field(
         default_factory=dict,
         description="isotopologues by name: masses in amu by element or by 1-based atom ('H': 2.014, 'H6': 2.014)",
     )
@@ -187,6 +196,7 @@ class SpectrumSettings(Section):
     estimator: Literal["control_variates", "plain"] = Field(
         "control_variates", description="average with mode energies as control variates, or the plain mean"
     )
+    committee_errors: bool = Field(True, description="run each committee member alone too, for its share of the error bars")
     timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
     first: Wavenumber = Field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
     last: Wavenumber = Field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")

@@ -8,7 +8,7 @@ D_p = dE/dS_p and the polynomial D(c) = sum_p D_p c^p:
 from __future__ import annotations
 
 from hpcir.descriptors.environment import POWERS, SHELLS
-from hpcir.descriptors.lanes import INLINE, KERNEL, WIDTH, broadcast, load, njit, store
+from hpcir.descriptors.lanes import INLINE, INNER, WIDTH, broadcast, load, njit, stand_alone, store
 from hpcir.descriptors.pair_kernel import SHELL, UNIT, record_length
 
 
@@ -26,9 +26,10 @@ def cosine(scratch, j, k):  # type: ignore[no-untyped-def]
     return x + y + load(scratch, j + (UNIT + 2) * WIDTH) * load(scratch, k + (UNIT + 2) * WIDTH)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def direct_sums(tables, scratch, record, starts, start, pairs, n_pairs, rows, column, stride):  # type: ignore[no-untyped-def]
     """Add every triplet of one vector of lanes to rows[(row of the pair + shell, power) * stride + column]."""
+    stand_alone()
     shells = tables.sizes[SHELLS]
     powers = tables.sizes[POWERS]
     length = record_length(shells)
@@ -53,9 +54,10 @@ def direct_sums(tables, scratch, record, starts, start, pairs, n_pairs, rows, co
                     row += stride
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def direct_derivatives(tables, scratch, record, starts, start, pairs, n_pairs, slopes, column, stride):  # type: ignore[no-untyped-def]
     """Add dE/dg and dE/du of every triplet to the records, from dE/dS_p in slopes (laid out as the rows)."""
+    stand_alone()
     shells = tables.sizes[SHELLS]
     powers = tables.sizes[POWERS]
     length = record_length(shells)

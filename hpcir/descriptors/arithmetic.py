@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hpcir.descriptors.lanes import (
     INLINE,
+    INNER,
     KERNEL,
     WIDTH,
     broadcast,
@@ -64,7 +65,7 @@ def vector_tanh(x):  # type: ignore[no-untyped-def]
     return 1.0 - 2.0 / (vector_exp(x + x) + 1.0)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def cosine_cutoff(x):  # type: ignore[no-untyped-def]
     """(cos(pi x) + 1) / 2 and its derivative for x in [0, 1], as series around x = 1/2."""
     y = (x - 0.5) * math.pi
@@ -77,7 +78,7 @@ def cosine_cutoff(x):  # type: ignore[no-untyped-def]
     return 0.5 - 0.5 * (sine * y), -0.5 * math.pi * cosine
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def tanh3_cutoff(x):  # type: ignore[no-untyped-def]
     """tanh(1 - x)^3 and its derivative."""
     t = vector_tanh(1.0 - x)

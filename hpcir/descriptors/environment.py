@@ -74,7 +74,9 @@ def grid_table(gaussians: tuple[tuple[float, float], ...], cutoff: float) -> tup
     two exponentials for the whole set.
     """
     count = len(gaussians)
-    etas, shifts = (np.array(values, float) for values in zip(*gaussians, strict=True)) if count else (np.zeros(0),) * 2
+    etas, shifts = (
+        (np.array(values, float) for values in zip(*gaussians, strict=True)) if count else (np.zeros(0),) * 2
+    )
     table = np.zeros(GRID_HEAD + 3 * count)
     table[GRID_HEAD + count : GRID_HEAD + 2 * count] = shifts
     table[GRID_HEAD + 2 * count :] = etas
@@ -114,7 +116,9 @@ def monomials(degree: int) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
     return (*as_int, np.array(multinomials))  # type: ignore[return-value]
 
 
-def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bool | None = None) -> FunctionTables:
+def function_tables(
+    functions: SymmetryFunctionSet, neighbours: int, moments: bool | None = None
+) -> FunctionTables:
     """The tables of a set of symmetry functions for centres with about `neighbours` neighbours.
 
     moments: True or False to force the way of the angular sums, None to choose by the number of neighbours.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from hpcir.descriptors.angular_kernel import add_to
 from hpcir.descriptors.environment import MONOMIALS, POWERS, SHELLS
-from hpcir.descriptors.lanes import INLINE, KERNEL, WIDTH, broadcast, load, njit, splat, store
+from hpcir.descriptors.lanes import INLINE, INNER, WIDTH, broadcast, load, njit, splat, stand_alone, store
 from hpcir.descriptors.pair_kernel import SHELL, record_length
 
 
@@ -33,9 +33,10 @@ def fill_monomials(tables, scratch, record, work, place):  # type: ignore[no-unt
         store(work, place + n * WIDTH, value)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def moments_of(tables, scratch, record, starts, start, groups, work, base):  # type: ignore[no-untyped-def]
     """The moments of every neighbour group and shell into the work array from `base` on."""
+    stand_alone()
     shells, count = tables.sizes[SHELLS], tables.sizes[MONOMIALS]
     length = record_length(shells)
     block = moment_length(count)
@@ -54,9 +55,10 @@ def moments_of(tables, scratch, record, starts, start, groups, work, base):  # t
                 add_to(work, place + 2 * count * WIDTH, g * g)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def moment_sums(tables, pairs, n_pairs, work, base, rows, column, stride):  # type: ignore[no-untyped-def]
     """The angular raw sums of every pair of groups from the moments, into rows."""
+    stand_alone()
     shells, count, powers = tables.sizes[SHELLS], tables.sizes[MONOMIALS], tables.sizes[POWERS]
     block = moment_length(count)
     for pair in range(n_pairs):
@@ -77,9 +79,10 @@ def moment_sums(tables, pairs, n_pairs, work, base, rows, column, stride):  # ty
                 store(rows, row + p * stride, total)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def moment_slopes(tables, pairs, n_pairs, work, base, slopes, column, stride):  # type: ignore[no-untyped-def]
     """dE/dM and dE/d(self sum) of every group and shell from dE/dS_p."""
+    stand_alone()
     shells, count, powers = tables.sizes[SHELLS], tables.sizes[MONOMIALS], tables.sizes[POWERS]
     block = moment_length(count)
     for pair in range(n_pairs):
@@ -99,9 +102,10 @@ def moment_slopes(tables, pairs, n_pairs, work, base, slopes, column, stride):  
                     add_to(work, left + (2 * count + 1) * WIDTH, -0.5 * load(slopes, row + p * stride))
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def moment_derivatives(tables, scratch, record, starts, start, groups, work, base):  # type: ignore[no-untyped-def]
     """dE/dg and dE/du of every neighbour, into the records."""
+    stand_alone()
     shells, count = tables.sizes[SHELLS], tables.sizes[MONOMIALS]
     length = record_length(shells)
     block = moment_length(count)

@@ -19,7 +19,7 @@ from hpcir.descriptors.environment import (
 )
 from hpcir.descriptors.lanes import (
     INLINE,
-    KERNEL,
+    INNER,
     WIDTH,
     broadcast,
     gather,
@@ -27,6 +27,7 @@ from hpcir.descriptors.lanes import (
     njit,
     splat,
     square_root,
+    stand_alone,
     store,
     where_greater,
 )
@@ -49,12 +50,15 @@ def position(x, contiguous, places, place, shift):  # type: ignore[no-untyped-de
     return gather(x, places, place, shift)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def pair_geometry(x, stride, contiguous, centres, centre, slots, slot, tables, scratch, record):  # type: ignore[no-untyped-def]
     """Fill a record with u, 1/r, r, fc and dfc/dr; returns (r limited to the cutoff, fc)."""
+    stand_alone()
     dx = position(x, contiguous, slots, slot, 0) - position(x, contiguous, centres, centre, 0)
     dy = position(x, contiguous, slots, slot, stride) - position(x, contiguous, centres, centre, stride)
-    dz = position(x, contiguous, slots, slot, 2 * stride) - position(x, contiguous, centres, centre, 2 * stride)
+    dz = position(x, contiguous, slots, slot, 2 * stride) - position(
+        x, contiguous, centres, centre, 2 * stride
+    )
     r = square_root(dx * dx + dy * dy + dz * dz)
     inverse = 1.0 / r
     store(scratch, record + UNIT * WIDTH, dx * inverse)
@@ -70,9 +74,10 @@ def pair_geometry(x, stride, contiguous, centres, centre, slots, slot, tables, s
     return limited, cut
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def radial_sums(r, cut, tables, scratch, record, rows, row, stride):  # type: ignore[no-untyped-def]
     """Add one neighbour's radial functions to rows[row + k stride]."""
+    stand_alone()
     count = tables.sizes[RADIAL]
     grid = tables.radial
     if tables.sizes[RADIAL_EVEN]:
@@ -94,9 +99,10 @@ def radial_sums(r, cut, tables, scratch, record, rows, row, stride):  # type: ig
             row += stride
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def shell_values(r, cut, tables, scratch, record):  # type: ignore[no-untyped-def]
     """Store g and dg/dr of every angular shell in a record, and clear the places of dE/du and dE/dg."""
+    stand_alone()
     count = tables.sizes[SHELLS]
     grid = tables.shells
     slope = load(scratch, record + CUT_SLOPE * WIDTH)
@@ -125,9 +131,10 @@ def shell_values(r, cut, tables, scratch, record):  # type: ignore[no-untyped-de
         place += WIDTH
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def radial_derivative(tables, scratch, record, slopes, row, stride):  # type: ignore[no-untyped-def]
     """dE/dr of one neighbour through the radial functions, from dE/d(raw sum) in slopes[row + k stride]."""
+    stand_alone()
     count = tables.sizes[RADIAL]
     grid = tables.radial
     r = load(scratch, record + DISTANCE * WIDTH)
@@ -155,7 +162,7 @@ def radial_derivative(tables, scratch, record, slopes, row, stride):  # type: ig
     return total
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def pair_force(tables, scratch, record, by_distance):  # type: ignore[no-untyped-def]
     """Replace dE/du in a record by dE/d(position of the neighbour):
     (dE/dr) u + [dE/du - (dE/du . u) u] / r, with dE/dr = by_distance + sum_s dE/dg_s dg_s/dr."""

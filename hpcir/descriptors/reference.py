@@ -23,7 +23,9 @@ def cutoff_value(kind: str, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.where(x < 1, value, 0.0), np.where(x < 1, slope, 0.0)
 
 
-def _gaussian(functions: SymmetryFunctionSet, eta: float, shift: float, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _gaussian(
+    functions: SymmetryFunctionSet, eta: float, shift: float, r: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """exp(-eta (r - shift)^2) fc(r) and its derivative by r."""
     cut, slope = cutoff_value(functions.cutoff_function, r / functions.cutoff)
     value = np.exp(-eta * (r - shift) ** 2)
@@ -66,7 +68,11 @@ def _angular(functions, numbers, i, near, delta, r, features, jacobian):  # type
     for place, j in enumerate(near):
         for k in near[place + 1 :]:
             pair = pairs.index(
-                tuple(sorted((functions.elements.index(int(numbers[j])), functions.elements.index(int(numbers[k])))))
+                tuple(
+                    sorted(
+                        (functions.elements.index(int(numbers[j])), functions.elements.index(int(numbers[k])))
+                    )
+                )
             )
             feature = functions.n_radial + pair * len(functions.shells) * len(functions.angles)
             u, v = delta[j] / r[j], delta[k] / r[k]
@@ -77,7 +83,10 @@ def _angular(functions, numbers, i, near, delta, r, features, jacobian):  # type
                 h, dh = _gaussian(functions, eta, shift, r[k])
                 for zeta, lam in functions.angles:
                     base = 1 + lam * cosine
-                    angle, turn = 2.0 ** (1 - zeta) * base**zeta, 2.0 ** (1 - zeta) * zeta * lam * base ** (zeta - 1)
+                    angle, turn = (
+                        2.0 ** (1 - zeta) * base**zeta,
+                        2.0 ** (1 - zeta) * zeta * lam * base ** (zeta - 1),
+                    )
                     features[i, feature] += angle * g * h
                     change_j = turn * g * h * by_j + angle * dg * h * u
                     change_k = turn * g * h * by_k + angle * g * dh * v

@@ -21,13 +21,17 @@ class _Run:
         self.evaluator, self.request = evaluator, request
         block = request.block
         if block.replicas != evaluator.replicas:
-            raise InputError("the block and the evaluator differ in replicas", value=(block.replicas, evaluator.replicas))
+            raise InputError(
+                "the block and the evaluator differ in replicas", value=(block.replicas, evaluator.replicas)
+            )
         if "dipoles" in request.record and not evaluator.has_charges:
             raise InputError("this model has no charge networks, so no dipoles can be recorded")
         evaluator.set_positions(block.positions)
         stride = evaluator.layout.stride
         velocities = np.zeros_like(evaluator.x)
-        evaluator.as_replicas(velocities)[:, :, : block.replicas] = np.where(block.alive, block.velocities, 0.0)
+        evaluator.as_replicas(velocities)[:, :, : block.replicas] = np.where(
+            block.alive, block.velocities, 0.0
+        )
         alive = np.zeros(stride)
         alive[: block.replicas] = block.alive
         self.state = State(
@@ -118,7 +122,10 @@ class _Run:
         evaluator, block = self.evaluator, self.request.block
         retired = [
             Retired(
-                r, int(block.trajectories[r]), int(self.state.retired_at[r]), REASONS[int(self.state.reason[r])]
+                r,
+                int(block.trajectories[r]),
+                int(self.state.retired_at[r]),
+                REASONS[int(self.state.reason[r])],
             )
             for r in np.flatnonzero(self.state.reason).tolist()
         ]

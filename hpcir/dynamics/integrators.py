@@ -58,7 +58,12 @@ class Thermostat:
 
 
 def drift(
-    x: FloatArray, v: FloatArray, masses: FloatArray, dt: float, thermostat: Thermostat | None, xi: FloatArray | None
+    x: FloatArray,
+    v: FloatArray,
+    masses: FloatArray,
+    dt: float,
+    thermostat: Thermostat | None,
+    xi: FloatArray | None,
 ) -> tuple[FloatArray, FloatArray]:
     """Positions and velocities after the drift of one step; the Langevin thermostat acts in its middle."""
     if thermostat is None or xi is None or THERMOSTATS[thermostat.kind] != LANGEVIN:

@@ -90,7 +90,11 @@ class _PlainRun:
 
     def chunk(self) -> Chunk:
         atoms, replicas = self.x.shape[0], self.x.shape[2]
-        shapes: dict[str, tuple[int, ...]] = {"dipoles": (3, replicas), "kinetic": (replicas,), "potential": (replicas,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "dipoles": (3, replicas),
+            "kinetic": (replicas,),
+            "potential": (replicas,),
+        }
         arrays: dict[str, Any] = {
             name: np.array(rows) if rows else np.zeros((0, *shapes.get(name, (atoms, 3, replicas))))
             for name, rows in self.rows.items()

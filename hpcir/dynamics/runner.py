@@ -51,7 +51,9 @@ class ReplicaBlock:
     alive: BoolArray
 
     @classmethod
-    def start(cls, positions: FloatArray, velocities: FloatArray, trajectories: IntArray | list[int]) -> ReplicaBlock:
+    def start(
+        cls, positions: FloatArray, velocities: FloatArray, trajectories: IntArray | list[int]
+    ) -> ReplicaBlock:
         """A block at step 0, everything alive."""
         ids = np.asarray(trajectories, np.int64)
         return cls(np.array(positions, float), np.array(velocities, float), 0, ids, np.ones(len(ids), bool))
@@ -171,14 +173,14 @@ class ChunkRequest:
     def kind(self) -> int:
         return 0 if self.thermostat is None else THERMOSTATS[self.thermostat.kind]
 
-    def finish(self, arrays: dict[str, Any], positions: FloatArray, velocities: FloatArray, retired: list[Retired]) -> Chunk:
+    def finish(
+        self, arrays: dict[str, Any], positions: FloatArray, velocities: FloatArray, retired: list[Retired]
+    ) -> Chunk:
         """The Chunk of finished arrays."""
         alive = self.block.alive.copy()
         for item in retired:
             alive[item.replica] = False
-        block = replace(
-            self.block, positions=positions, velocities=velocities, step=self.last, alive=alive
-        )
+        block = replace(self.block, positions=positions, velocities=velocities, step=self.last, alive=alive)
         return Chunk(
             block=block,
             steps=self.recorded_steps(self.every),

@@ -27,9 +27,7 @@ def trajectory_stream(seed: int, purpose: str, trajectory: int, block: int = 0) 
     return np.random.Generator(philox)
 
 
-def normal_block(
-    seed: int, trajectories: IntArray, block: int, shape: tuple[int, ...]
-) -> FloatArray:
+def normal_block(seed: int, trajectories: IntArray, block: int, shape: tuple[int, ...]) -> FloatArray:
     """Standard normal numbers (BLOCK_STEPS, *shape, R) of the thermostat of R trajectories in a block of steps."""
     result = np.empty((BLOCK_STEPS, *shape, len(trajectories)))
     for r, trajectory in enumerate(trajectories):

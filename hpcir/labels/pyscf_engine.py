@@ -113,7 +113,7 @@ class PyscfEngine:
                 level = min(pyscf_scf.COARSE_LEVEL, settings.grid_level)
                 coarse = pyscf_scf.mean_field(shop, positions, settings, level, coarse=True)
                 pyscf_scf.solve_two_grids(first, coarse, guess)
-        except (np.linalg.LinAlgError, ValueError, RuntimeError, ArithmeticError):
+        except (np.linalg.LinAlgError, ArithmeticError):
             first.converged = False  # overlapping atoms and the like; the ladder says why
         if first.converged:
             return first, "default"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyscf import df, dft, gto, scf
+from pyscf import df, dft, gto, lib, scf
 
 from hpcir.deck import LabelSettings
 from hpcir.errors import LabelFailed
@@ -128,11 +128,16 @@ def solve_two_grids(field: Any, coarse: Any, guess: FloatArray | str) -> bool:
     if getattr(field, "with_df", None) is not None:
         field.with_df.build()  # integrals in memory: PySCF computes them in every iteration otherwise
     density = field.get_init_guess(key=guess) if isinstance(guess, str) else guess
-    correction: Any = 0.0
+    coarse_potential, correction = coarse.get_veff, np.zeros(1)
+
+    def corrected(*arguments: Any, **more: Any) -> Any:
+        plain = coarse_potential(*arguments, **more)
+        return lib.tag_array(np.asarray(plain) + correction, **vars(plain))
+
+    coarse.get_veff = corrected
     coarse.conv_tol = 1.0  # the orbital gradient decides
     coarse.conv_tol_grad = FIRST_GRADIENT
     for _ in range(_OUTER_CYCLES):
-        coarse.get_hcore = lambda *_, shift=correction: core + shift
         coarse.kernel(dm0=density)
         if not coarse.converged:
             return False
@@ -147,8 +152,12 @@ def solve_two_grids(field: Any, coarse: Any, guess: FloatArray | str) -> bool:
             field.e_tot = field.energy_tot(density, core, potential)
             return True
         coarse.conv_tol_grad = max(REDUCTION * norm, 0.5 * ORBITAL_GRADIENT)
-        correction = np.asarray(potential) - np.asarray(coarse.get_veff(coarse.mol, density))
+        correction = np.asarray(potential) - np.asarray(coarse_potential(coarse.mol, density))
     return False
+
+
+def _one_grid(field: Any, guess: FloatArray | str) -> None:
+    field.kernel(dm0=None if isinstance(guess, str) else guess)
 
 
 def _shifted(field: Any, guess: FloatArray | str) -> None:
@@ -178,6 +187,7 @@ def _second_order(field: Any, guess: FloatArray | str) -> None:
 
 # Rungs for fields that the two-grid solver does not converge, tried in this order.
 LADDER: tuple[tuple[str, Callable[[Any, Any], None]], ...] = (
+    ("one grid", _one_grid),
     ("level shift and damping", _shifted),
     ("guess from atoms", _guessed("atom")),
     ("guess by Huckel", _guessed("huckel")),

@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     os.dup2(2, 1)  # what an engine prints, in C or Fortran too, never reaches the frames or the user's output
     engine: LabelEngine | None = None
+    molecule: Structure | None = None
     reader = FrameReader()
     while data := os.read(source, 1 << 16):
         reader.feed(data)
@@ -44,7 +45,11 @@ def main(arguments: list[str]) -> None:
                     engine = _start(header, values)
                     reply = pack({"answer": "ready"})
                 else:
-                    reply = _answer(engine, header, values)
+                    if "structure" in header:
+                        molecule = unpack_structure(header["structure"], values)
+                    if engine is None or molecule is None:
+                        raise ValueError("a label was asked for before engine and molecule were named")
+                    reply = _answer(engine, header["request"], molecule.moved(values.reshape(-1, 3)))
             except Exception as error:  # an engine may raise anything; the rank gets the words
                 reply = pack(_describe(error))
             _write(target, reply)
@@ -55,11 +60,8 @@ def _start(header: dict[str, Any], values: np.ndarray) -> LabelEngine:
     return create_engine(LabelSettings.model_validate(header["settings"]), reference)
 
 
-def _answer(engine: LabelEngine | None, header: dict[str, Any], values: np.ndarray) -> bytes:
-    if engine is None:
-        raise ValueError("a label was asked for before the engine was started")
-    structure = unpack_structure(header["structure"], values)
-    if header["request"] == "check":
+def _answer(engine: LabelEngine, request: str, structure: Structure) -> bytes:
+    if request == "check":
         engine.check(structure)
         return pack({"answer": "checked"})
     label = engine.label(structure)

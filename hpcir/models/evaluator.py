@@ -93,7 +93,9 @@ class Evaluator:
         positions = np.asarray(positions, float)
         expected = (self.atoms, 3, self.replicas)
         if positions.shape != expected:
-            raise InputError("positions of the wrong shape", value=positions.shape, hint=f"expected {expected}")
+            raise InputError(
+                "positions of the wrong shape", value=positions.shape, hint=f"expected {expected}"
+            )
         if not np.all(np.isfinite(positions)):
             raise InputError("a coordinate is not a finite number")
         view = self.as_replicas(self.x)
@@ -111,7 +113,9 @@ class Evaluator:
             if layout.scratch_sizes()[0] > self.work.scratch.size:
                 self.work = self._workspace()
 
-    def compute(self, with_charges: bool = False, networks: tuple[PackedNetworks, PackedNetworks] | None = None) -> None:
+    def compute(
+        self, with_charges: bool = False, networks: tuple[PackedNetworks, PackedNetworks] | None = None
+    ) -> None:
         """Run the kernels at self.x; results stay in the instance's flat arrays."""
         self.refresh()
         energy, charge = networks or (self.energy_networks, self.charge_networks)
@@ -226,7 +230,9 @@ def _origin_weights(origin: str, numbers: IntArray, masses: FloatArray | None) -
     elif origin == "mass" and masses is not None:
         weights = np.asarray(masses, float)
     else:
-        raise InputError("no such origin of dipoles", value=origin, hint="'charge', or 'mass' with the masses")
+        raise InputError(
+            "no such origin of dipoles", value=origin, hint="'charge', or 'mass' with the masses"
+        )
     return np.asarray(weights / weights.sum())
 
 

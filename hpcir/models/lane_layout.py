@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.descriptors.environment import CentrePlan, FunctionTables, centre_plan, function_tables
 from hpcir.descriptors.environment import MONOMIALS as MONOMIALS_ENTRY
 from hpcir.descriptors.environment import SHELLS as SHELLS_ENTRY
+from hpcir.descriptors.environment import CentrePlan, FunctionTables, centre_plan, function_tables
 from hpcir.descriptors.lanes import WIDTH
 from hpcir.models.model import Model
 from hpcir.models.neighbour_kernel import fill_slots, find_neighbours, group_widths
@@ -41,7 +41,13 @@ class LaneLayout:
     """The tables of one molecule in `replicas` replicas, and their renewal as atoms move."""
 
     def __init__(
-        self, model: Model, numbers: IntArray, replicas: int, *, all_pairs: bool | None = None, moments: bool | None = None
+        self,
+        model: Model,
+        numbers: IntArray,
+        replicas: int,
+        *,
+        all_pairs: bool | None = None,
+        moments: bool | None = None,
     ) -> None:
         self.numbers = np.asarray(numbers, np.int64)
         self.atoms, self.replicas = len(self.numbers), replicas
@@ -78,9 +84,15 @@ class LaneLayout:
         for plan in self.plans:
             centres = np.flatnonzero(self.numbers == plan.element)
             if self.all_pairs:
-                centre, replica = np.repeat(centres, self.stride), np.tile(np.arange(self.stride), len(centres))
+                centre, replica = (
+                    np.repeat(centres, self.stride),
+                    np.tile(np.arange(self.stride), len(centres)),
+                )
             else:
-                centre, replica = np.tile(centres, self.replicas), np.repeat(np.arange(self.replicas), len(centres))
+                centre, replica = (
+                    np.tile(centres, self.replicas),
+                    np.repeat(np.arange(self.replicas), len(centres)),
+                )
             empty = round_up(len(centre), STEP) - len(centre)
             self._lane_centres.append(np.concatenate([centre, np.full(empty, -1)]).astype(np.int64))
             self._lane_replicas.append(np.concatenate([replica, np.full(empty, -1)]).astype(np.int64))
@@ -144,7 +156,9 @@ class LaneLayout:
         for plan, centres, replicas, first, number in self._by_element():
             part = starts[first * self.group_columns : (first + number) * self.group_columns]
             groups = np.array(plan.groups, np.int64)
-            width = group_widths(replicas, centres, groups, lists, counts, self.species, part, self.group_columns)
+            width = group_widths(
+                replicas, centres, groups, lists, counts, self.species, part, self.group_columns
+            )
             most = max(most, width)
         most = round_up(most, 8)
         slots = np.zeros(vectors * most * WIDTH, np.int64)

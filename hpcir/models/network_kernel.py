@@ -9,23 +9,24 @@ wherever it stands, which BLAS does not promise (tools/bench/bench_kernel measur
 from __future__ import annotations
 
 from hpcir.descriptors.arithmetic import vector_tanh
-from hpcir.descriptors.lanes import INLINE, KERNEL, WIDTH, broadcast, load, njit, splat, store
+from hpcir.descriptors.lanes import INLINE, INNER, WIDTH, broadcast, load, njit, splat, stand_alone, store
 
 # Rows of results that one pass of the product keeps in registers.
 BLOCK = 6
 # Columns of a committee's row in the table (see models/packing.py).
 LAYERS, MEMBERS, OUTPUTS, OUT_WEIGHT, OUT_BIAS, FIRST_LAYER = range(6)
-ROWS, INNER, FORWARD, BACKWARD, BIAS, PLACE = range(6)
+ROWS, INPUTS, FORWARD, BACKWARD, BIAS, PLACE = range(6)
 LAYER_COLUMNS = 6
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def product(weights, weight, rows, inner, x, x0, y, y0, lanes, stride):  # type: ignore[no-untyped-def]
     """y[y0 + i stride + l] = sum_k w[i, k] x[x0 + k stride + l] for `rows` (a multiple of BLOCK) and l < lanes.
 
     weights from `weight` on are packed in blocks of BLOCK rows: [block][k][row]. Row blocks are the outer loop: the
     block's weights and all of x stay in the first-level cache. lanes: a multiple of 2 WIDTH.
     """
+    stand_alone()
     for block in range(rows // BLOCK):
         first = weight + block * BLOCK * inner
         out = y0 + block * BLOCK * stride
@@ -71,9 +72,10 @@ def product(weights, weight, rows, inner, x, x0, y, y0, lanes, stride):  # type:
             store(y, q + WIDTH, b5)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def activate(weights, bias, rows, y, y0, lanes, stride):  # type: ignore[no-untyped-def]
     """y = tanh(y + bias) row by row."""
+    stand_alone()
     for i in range(rows):
         b = splat(weights, bias + i)
         place = y0 + i * stride
@@ -84,16 +86,18 @@ def activate(weights, bias, rows, y, y0, lanes, stride):  # type: ignore[no-unty
             store(y, lane + WIDTH, v)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def hidden_layers(weights, table, rows, activations, lanes, stride):  # type: ignore[no-untyped-def]
     """All hidden layers of a committee on the raw sums `rows`; the last is left before its bias and tanh."""
+    stand_alone()
     members = table[MEMBERS]
+    start = 0 * stride  # not the literal 0, for which numba would compile the product once more
     column = FIRST_LAYER
     for layer in range(table[LAYERS]):
-        height, inner, forward = table[column + ROWS], table[column + INNER], table[column + FORWARD]
+        height, inner, forward = table[column + ROWS], table[column + INPUTS], table[column + FORWARD]
         place = table[column + PLACE] * stride
         if layer == 0:
-            product(weights, forward, members * height, inner, rows, 0, activations, place, lanes, stride)
+            product(weights, forward, members * height, inner, rows, start, activations, place, lanes, stride)
         else:
             source = table[column - LAYER_COLUMNS + PLACE] * stride
             for m in range(members):
@@ -114,9 +118,10 @@ def hidden_layers(weights, table, rows, activations, lanes, stride):  # type: ig
         column += LAYER_COLUMNS
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def energy_and_seed(weights, table, activations, energy, lanes, stride):  # type: ignore[no-untyped-def]
     """Committee-mean output 0 into energy[lane], and dE/d(input of the last tanh) over the last hidden layer."""
+    stand_alone()
     column = FIRST_LAYER + (table[LAYERS] - 1) * LAYER_COLUMNS
     count = table[MEMBERS] * table[column + ROWS]
     place, bias = table[column + PLACE] * stride, table[column + BIAS]
@@ -147,13 +152,14 @@ def multiply_by_slope(activations, place, delta, source, count, lanes, stride): 
             store(activations, place + lane, d - d * (a * a))
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def backward(weights, table, activations, delta, slopes, lanes, stride):  # type: ignore[no-untyped-def]
     """dE/d(raw sums) into slopes, after `energy_and_seed`; activations are overwritten."""
+    stand_alone()
     members = table[MEMBERS]
     for layer in range(table[LAYERS] - 1, 0, -1):
         column = FIRST_LAYER + layer * LAYER_COLUMNS
-        height, inner, packed = table[column + ROWS], table[column + INNER], table[column + BACKWARD]
+        height, inner, packed = table[column + ROWS], table[column + INPUTS], table[column + BACKWARD]
         place = table[column + PLACE] * stride
         below = table[column - LAYER_COLUMNS + PLACE] * stride
         for m in range(members):
@@ -171,25 +177,35 @@ def backward(weights, table, activations, delta, slopes, lanes, stride):  # type
             )
         multiply_by_slope(activations, below, delta, 0, members * inner, lanes, stride)
     column = FIRST_LAYER
-    inner = (table[column + INNER] + BLOCK - 1) // BLOCK * BLOCK
+    start = 0 * stride
+    inner = (table[column + INPUTS] + BLOCK - 1) // BLOCK * BLOCK
     source = table[column + PLACE] * stride
     packed = table[column + BACKWARD]
     product(
-        weights, packed, inner, members * table[column + ROWS], activations, source, slopes, 0, lanes, stride
+        weights,
+        packed,
+        inner,
+        members * table[column + ROWS],
+        activations,
+        source,
+        slopes,
+        start,
+        lanes,
+        stride,
     )
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def outputs(weights, table, activations, results, lanes, stride):  # type: ignore[no-untyped-def]
     """Committee means of all outputs, one row each, after `hidden_layers`."""
+    stand_alone()
     column = FIRST_LAYER + (table[LAYERS] - 1) * LAYER_COLUMNS
     count = table[MEMBERS] * table[column + ROWS]
     place = table[column + PLACE] * stride
     activate(weights, table[column + BIAS], count, activations, place, lanes, stride)
+    start = 0 * stride
     height = (table[OUTPUTS] + BLOCK - 1) // BLOCK * BLOCK
-    product(
-        weights, table[OUT_WEIGHT], height, count, activations, place, results, 0, lanes, stride
-    )
+    product(weights, table[OUT_WEIGHT], height, count, activations, place, results, start, lanes, stride)
     for i in range(table[OUTPUTS]):
         b = splat(weights, table[OUT_BIAS] + i)
         for lane in range(i * stride, i * stride + lanes, WIDTH):

@@ -18,7 +18,7 @@ from hpcir.models.network_kernel import (
     BLOCK,
     FIRST_LAYER,
     FORWARD,
-    INNER,
+    INPUTS,
     LAYER_COLUMNS,
     LAYERS,
     MEMBERS,
@@ -84,7 +84,7 @@ def _pack_hidden(packer: _Packer, committee: NetworkCommittee, plan: CentrePlan)
         height = padded(weight.shape[1])
         full = [_pad(w, height, inner) for w in weight]
         column = FIRST_LAYER + number * LAYER_COLUMNS
-        row[column + ROWS], row[column + INNER], row[column + PLACE] = height, inner, place
+        row[column + ROWS], row[column + INPUTS], row[column + PLACE] = height, inner, place
         row[column + FORWARD] = packer.add(np.concatenate([_block(w) for w in full]))
         if number:
             row[column + BACKWARD] = packer.add(np.concatenate([_block(w.T) for w in full]))
@@ -112,7 +112,9 @@ def pack_networks(
         final = committee.weights[-1][:, :keep] / committee.members
         final = np.concatenate([_pad(w, keep, height) for w in final], axis=1)
         row[OUTPUTS] = keep
-        row[OUT_WEIGHT] = packer.add(final if offsets is not None else _block(_pad(final, padded(keep), final.shape[1])))
+        row[OUT_WEIGHT] = packer.add(
+            final if offsets is not None else _block(_pad(final, padded(keep), final.shape[1]))
+        )
         bias = committee.biases[-1][:, :keep].mean(0)
         row[OUT_BIAS] = packer.add(bias if offsets is None else bias + offsets[plan.element])
         rows.append(row)

@@ -13,9 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.descriptors.angular_kernel import direct_derivatives, direct_sums
-from hpcir.descriptors.environment import MONOMIALS, RADIAL, SHELLS, USE_MOMENTS
-from hpcir.descriptors.environment import FunctionTables
-from hpcir.descriptors.lanes import INLINE, KERNEL, WIDTH, address, broadcast, load, njit, offset, store
+from hpcir.descriptors.environment import MONOMIALS, RADIAL, SHELLS, USE_MOMENTS, FunctionTables
+from hpcir.descriptors.lanes import (
+    INLINE,
+    INNER,
+    KERNEL,
+    WIDTH,
+    address,
+    broadcast,
+    load,
+    njit,
+    offset,
+    stand_alone,
+    store,
+)
 from hpcir.descriptors.moment_kernel import (
     moment_derivatives,
     moment_length,
@@ -86,9 +97,10 @@ class Workspace(NamedTuple):
     line: FloatArray
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ignore[no-untyped-def]
     """Raw sums of vector `vector` of the lanes, which is number `local` of its tile."""
+    stand_alone()
     stride = lanes.settings[TILE]
     column = local * WIDTH
     groups = lanes.elements[element * ELEMENT_COLUMNS + GROUPS]
@@ -131,13 +143,16 @@ def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ig
 @njit(**INLINE)
 def moments_of_tile(lanes, tables):  # type: ignore[no-untyped-def]
     """Doubles of the moments of one vector of lanes."""
-    blocks = (lanes.settings[GROUP_COLUMNS] - 1) * tables.sizes[SHELLS] * moment_length(tables.sizes[MONOMIALS])
+    blocks = (
+        (lanes.settings[GROUP_COLUMNS] - 1) * tables.sizes[SHELLS] * moment_length(tables.sizes[MONOMIALS])
+    )
     return blocks + 2 * tables.sizes[MONOMIALS] * WIDTH
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def force_vector(lanes, tables, work, element, vector, local, forces):  # type: ignore[no-untyped-def]
     """Subtract dE/dx of one vector of lanes from the forces on its centres and their neighbours."""
+    stand_alone()
     stride = lanes.settings[TILE]
     column = local * WIDTH
     groups = lanes.elements[element * ELEMENT_COLUMNS + GROUPS]
@@ -173,13 +188,14 @@ def force_vector(lanes, tables, work, element, vector, local, forces):  # type: 
     scatter_forces(lanes, work, vector, base + UNIT * WIDTH, length, lanes.starts[start + groups], forces)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def scatter_forces(lanes, work, vector, base, length, count, forces):  # type: ignore[no-untyped-def]
     """Add the pair forces of one vector of lanes where they belong.
 
     Lanes of a neighbour list are scattered lane by lane: each lane meets an atom once, so the order of the sums does
     not depend on which far atoms the list holds, and a trajectory does not depend on when the list was built.
     """
+    stand_alone()
     stride = lanes.settings[STRIDE]
     most = lanes.settings[MOST_SLOTS]
     if lanes.settings[CONTIGUOUS]:
@@ -203,7 +219,7 @@ def scatter_forces(lanes, work, vector, base, length, count, forces):  # type: i
             forces[place + 2 * stride] -= work.scratch[force + 2 * WIDTH]
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def scatter_line(lanes, vector, line, place, result):  # type: ignore[no-untyped-def]
     """result[output place of each lane] = line[place + lane] for one vector of lanes."""
     if lanes.settings[CONTIGUOUS]:
@@ -213,9 +229,10 @@ def scatter_line(lanes, vector, line, place, result):  # type: ignore[no-untyped
         result[lanes.outputs[vector * WIDTH + lane]] = line[place + lane]
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def atomic_dipoles(lanes, tables, work, element, vector, local, dipoles):  # type: ignore[no-untyped-def]
     """mu_i = sum_(e,s) y_(1 + e S + s) sum_{j in e} g_s(r_ij) u_ij of one vector of lanes (see models/model.py)."""
+    stand_alone()
     stride, step = lanes.settings[TILE], lanes.settings[STRIDE]
     shells = tables.sizes[SHELLS]
     length = record_length(shells)
@@ -236,9 +253,10 @@ def atomic_dipoles(lanes, tables, work, element, vector, local, dipoles):  # typ
             dipoles[lanes.centres[vector * WIDTH + lane] + axis * step] = work.line[lane]
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def charge_tile(lanes, tables, charge, work, element, vector, count, charges, dipoles):  # type: ignore[no-untyped-def]
     """Raw charges and atomic dipoles of a tile from its raw sums."""
+    stand_alone()
     stride = lanes.settings[TILE]
     row = offset(charge.table, element * charge.columns)
     hidden_layers(charge.weights, row, work.rows, work.activations, count * WIDTH, stride)
@@ -250,28 +268,10 @@ def charge_tile(lanes, tables, charge, work, element, vector, count, charges, di
 
 
 @njit(**KERNEL)
-def evaluate_tile(x, lanes, tables, energy, charge, work, with_charges, element, vector, count, energies, forces, charges, dipoles):  # type: ignore[no-untyped-def]
-    """All that one tile of `count` vectors of lanes gives."""
-    stride = lanes.settings[TILE]
-    row = offset(energy.table, element * energy.columns)
-    for local in range(count):
-        describe_vector(x, lanes, tables, work, element, vector + local, local)
-    if with_charges:
-        charge_tile(lanes, tables, charge, work, element, vector, count, charges, dipoles)
-    hidden_layers(energy.weights, row, work.rows, work.activations, count * WIDTH, stride)
-    energy_and_seed(energy.weights, row, work.activations, work.line, count * WIDTH, stride)
-    for local in range(count):
-        scatter_line(lanes, vector + local, work.line, local * WIDTH, energies)
-    backward(energy.weights, row, work.activations, work.results, work.slopes, count * WIDTH, stride)
-    for local in range(count):
-        force_vector(lanes, tables, work, element, vector + local, local, forces)
-
-
-@njit(**KERNEL)
 def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energies, forces, charges, dipoles):  # type: ignore[no-untyped-def]
     """Atomic energies, forces and, when asked, raw charges and atomic dipoles at the positions x."""
     forces[:] = 0.0
-    lane_pointers = LaneTables(
+    lane = LaneTables(
         address(lanes.settings),
         address(lanes.elements),
         address(lanes.pairs),
@@ -282,7 +282,7 @@ def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energie
         address(lanes.starts),
         address(lanes.reference),
     )
-    table_pointers = FunctionTables(
+    table = FunctionTables(
         address(tables.sizes),
         address(tables.cutoff),
         address(tables.radial),
@@ -292,7 +292,7 @@ def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energie
         address(tables.degrees),
         address(tables.multinomials),
     )
-    work_pointers = Workspace(
+    space = Workspace(
         address(work.scratch),
         address(work.rows),
         address(work.slopes),
@@ -301,29 +301,34 @@ def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energie
         address(work.moments),
         address(work.line),
     )
-    energy_pointers = PackedNetworks(address(energy.weights), address(energy.table), energy.columns)
-    charge_pointers = PackedNetworks(address(charge.weights), address(charge.table), charge.columns)
-    tile = lanes.settings[TILE] // WIDTH
+    energy_networks = PackedNetworks(address(energy.weights), address(energy.table), energy.columns)
+    charge_networks = PackedNetworks(address(charge.weights), address(charge.table), charge.columns)
+    xs, energy_out, force_out = address(x), address(energies), address(forces)
+    charge_out, dipole_out = address(charges), address(dipoles)
+    stride = lanes.settings[TILE]
+    tile = stride // WIDTH
     for element in range(lanes.settings[ELEMENTS]):
         first = lanes.elements[element * ELEMENT_COLUMNS + FIRST_VECTOR]
         end = first + lanes.elements[element * ELEMENT_COLUMNS + VECTORS]
+        row = offset(energy_networks.table, element * energy.columns)
         for vector in range(first, end, tile):
-            evaluate_tile(
-                address(x),
-                lane_pointers,
-                table_pointers,
-                energy_pointers,
-                charge_pointers,
-                work_pointers,
-                with_charges,
-                element,
-                vector,
-                min(tile, end - vector),
-                address(energies),
-                address(forces),
-                address(charges),
-                address(dipoles),
+            count = min(tile, end - vector)
+            width = count * WIDTH
+            for local in range(count):
+                describe_vector(xs, lane, table, space, element, vector + local, local)
+            if with_charges:
+                charge_tile(
+                    lane, table, charge_networks, space, element, vector, count, charge_out, dipole_out
+                )
+            hidden_layers(energy_networks.weights, row, space.rows, space.activations, width, stride)
+            energy_and_seed(energy_networks.weights, row, space.activations, space.line, width, stride)
+            for local in range(count):
+                scatter_line(lane, vector + local, space.line, local * WIDTH, energy_out)
+            backward(
+                energy_networks.weights, row, space.activations, space.results, space.slopes, width, stride
             )
+            for local in range(count):
+                force_vector(lane, table, space, element, vector + local, local, force_out)
 
 
 @njit(**KERNEL)

@@ -28,7 +28,7 @@
     const again = () => {
       const made = make();
       return Plotly.react(place, made.traces, layout(made.layout), { responsive: true, displaylogo: false,
-        displayModeBar: phone() ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d"] });
+        displayModeBar: phone() || made.small ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d"] });
     };
     plots.push(again);
     return again();
@@ -204,14 +204,15 @@
   function parityPlot(parity) {
     const every = parity.reference.concat(parity.model);
     const ends = [Math.min(...every), Math.max(...every)];
+    const unit = parity.unit.includes("/") ? `(${parity.unit})` : parity.unit;
     return { traces: [
       { x: ends, y: ends, mode: "lines", line: { color: colour("soft"), width: 1 }, hoverinfo: "skip" },
       { x: parity.reference, y: parity.model, mode: "markers", type: "scatter",
         marker: { color: faded(colour("curve"), 0.55), size: 5 },
         customdata: parity.model.map((value, i) => value - parity.reference[i]),
         hovertemplate: "engine %{x:.4g}, off by %{customdata:.2g}<extra></extra>" }],
-      layout: { showlegend: false, title: { text: `${parity.quantity}: RMSE ${parity.rmse.toPrecision(3)} ${parity.unit}`, font: { size: 14 } },
-        xaxis: { title: { text: `label engine / (${parity.unit})` } }, yaxis: { title: { text: `model / (${parity.unit})` } } } };
+      small: true, layout: { showlegend: false, title: { text: `${parity.quantity}: RMSE ${parity.rmse.toPrecision(3)} ${parity.unit}`, font: { size: 14 } },
+        xaxis: { title: { text: `label engine / ${unit}` } }, yaxis: { title: { text: `model / ${unit}` } } } };
   }
 
   function committeePlot() {

@@ -78,11 +78,9 @@ class BondGraph:
     @cached_property
     def carries_charge(self) -> BoolArray:
         """(N,) atoms with a formal charge or unpaired electron, and those that a conjugated system shares it with."""
-        mask = (self.formal_charges != 0) | (self.unpaired != 0)
+        mask: BoolArray = (self.formal_charges != 0) | (self.unpaired != 0)
         stack = np.flatnonzero(mask).tolist()
-        double = {
-            tuple(pair) for pair, order in zip(self.pairs.tolist(), self.orders, strict=True) if order > 1
-        }
+        double = set(map(tuple, self.pairs[self.orders > 1].tolist()))
         while stack:
             atom = stack.pop()
             for other in self.neighbours[atom]:
@@ -260,7 +258,7 @@ def _share_with_cations(
         if numbers[atom] not in (CARBON, OXYGEN) or not free[atom]:
             continue
         for other in neighbours[atom]:
-            full = (numbers[other], len(neighbours[other])) in ((NITROGEN, 3), (OXYGEN, 2))
+            full = (int(numbers[other]), len(neighbours[other])) in ((NITROGEN, 3), (OXYGEN, 2))
             oxygens = sum(numbers[k] == OXYGEN and free[k] > 0 for k in neighbours[other])
             if full and not free[other] and not charges[other] and (numbers[atom] == CARBON or oxygens > 1):
                 shared.append((atom, other))

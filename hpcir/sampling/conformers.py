@@ -1,8 +1,8 @@
 """Conformers: found by distance geometry (RDKit's ETKDG) or a torsion scan, relaxed, thinned, sorted into families.
 
-ETKDG: Riniker, Landrum, J. Chem. Inf. Model. 55, 2562, 2015; without RDKit the rotatable bonds are turned. Atoms keep
-their labels: two conformers that differ by an exchange of like atoms other than the hydrogens of one group (g+t and tg+ of
-pentane) are both kept, so the Boltzmann weights count basins as classical dynamics does.
+ETKDG: Riniker, Landrum, J. Chem. Inf. Model. 55, 2562, 2015; without RDKit the rotatable bonds are turned. Atoms
+keep their labels: two conformers that differ by an exchange of like atoms other than the hydrogens of one group
+(g+t and tg+ of pentane) are both kept, so the Boltzmann weights count basins as classical dynamics does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.errors import InputError
+from hpcir.errors import HpcirError, InputError, LabelFailed, RunStopped
 from hpcir.sampling.bonding import CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph, bond_graph
 from hpcir.structures import Structure, bonds, centre, superimpose
 from hpcir.units import ANGSTROM, KCAL_PER_MOL
@@ -64,17 +64,25 @@ def conformers(
 ) -> list[Conformer]:
     """Conformers within `window` (hartree) of the lowest, by energy; at most `count` candidates are relaxed.
 
-    relax: a geometry -> (its minimum, energy in hartree), by a label engine or a model. The given structure is always one of
-    the candidates. Dropped: minima whose bonds are no longer the molecule's (a moved proton), and those within `nearest`
-    (bohr, root mean square of heavy atoms and O-H, N-H hydrogens) of a lower one. The same seed finds the same.
+    relax: a geometry -> (its minimum, energy in hartree), by a label engine or a model; where it raises RunStopped or
+    LabelFailed, that candidate is left out. The given structure is always one of the candidates. Dropped: minima
+    whose bonds are no longer the molecule's (a moved proton), and those within `nearest` (bohr, root mean square of
+    heavy atoms and O-H, N-H hydrogens) of a lower one. The same seed finds the same. Raises InputError when no
+    minimum keeps the bonds, and what `relax` raised when it never came to an end.
     """
     graph = bond_graph(structure) if graph is None else graph
-    wanted = [*candidates(structure, max(0, count - 1), seed, graph)]
-    found = []
-    for start in [structure, *wanted]:
-        minimum, energy = relax(start)
+    found: list[Conformer] = []
+    failure: HpcirError | None = None
+    for start in [structure, *candidates(structure, max(0, count - 1), seed, graph)]:
+        try:
+            minimum, energy = relax(start)
+        except (RunStopped, LabelFailed) as error:
+            failure = error
+            continue
         if np.array_equal(np.array(bonds(minimum)).reshape(-1, 2), graph.pairs):
             found.append(Conformer(minimum, energy))
+    if not found and failure is not None:
+        raise failure
     if not found:
         raise InputError(
             "every conformer lost or made a bond when it was relaxed",
@@ -88,7 +96,7 @@ def conformers(
 
 
 def candidates(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
-    """`count` unrelaxed conformers, each kind in turn: by RDKit where it is installed and can, else by the torsion scan."""
+    """`count` unrelaxed conformers, each `kind` in turn: by RDKit where it is installed, else by the torsion scan."""
     pool = embedded(structure, count * OVERSAMPLING, seed, graph) if count else []
     pool = pool or torsion_scan(structure, count * OVERSAMPLING, seed, graph)
     pool = [pool[index] for index in unlike(pool, NEAREST, graph)]
@@ -114,7 +122,7 @@ def embedded(structure: Structure, count: int, seed: int, graph: BondGraph) -> l
         try:
             molecule = rdkit_molecule(structure, graph)
             Chem.AssignStereochemistryFrom3D(molecule)
-            settings = rdDistGeom.ETKDGv3()
+            settings: Any = rdDistGeom.ETKDGv3()
             settings.randomSeed = int(_random(seed, "conformers").integers(1, 2**31 - 1))
             settings.forceTransAmides = False
             settings.useRandomCoords = len(structure) > 100
@@ -175,7 +183,7 @@ def _substituent(graph: BondGraph, atom: int, other: int) -> int | None:
 
 
 def planar_torsions(graph: BondGraph) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Torsions O=C-X-R of amides, acids and esters, with their kind; NH2 groups, whose hydrogens are alike, left out."""
+    """Torsions O=C-X-R of amides, acids and esters, with their kind; not of NH2, whose hydrogens are alike."""
     found = []
     double = {
         frozenset(pair) for pair, order in zip(graph.pairs.tolist(), graph.orders, strict=True) if order == 2

@@ -140,7 +140,8 @@ def check_fragmentable(
         else:
             raise InputError(
                 f"the surroundings of atom {atom + 1} ({structure.symbols[atom]}) do not fit in a fragment: "
-                f"within {radius / ANGSTROM:.2f} A of it, rings and functional groups kept whole, are {min(needs)} heavy atoms",
+                f"within {radius / ANGSTROM:.2f} A of it, rings and functional groups kept whole, are {min(needs)} "
+                "heavy atoms",
                 where=structure.source or "system.structure",
                 value=f"at most {largest} heavy atoms a fragment",
                 hint="allow larger fragments (sampling.largest_fragment) or take a shorter model.cutoff",

@@ -123,7 +123,11 @@ def _out_of_plane(positions: FloatArray, j: int, near: list[int]) -> list[Intern
     length = float(np.linalg.norm(arms, axis=1).mean())
     if abs(float(normal @ arms[0])) > 0.2 * length:
         return []
-    parts = {j: 3 * normal / length} | {atom: -normal / length for atom in near}
+    # The centre above its foot in the plane, in barycentric coordinates, so that turning the molecule adds nothing.
+    foot = positions[j] - float(normal @ (positions[j] - positions[i])) * normal
+    area = np.linalg.lstsq(np.vstack([positions[near].T, np.ones(3)]), np.append(foot, 1.0), rcond=None)[0]
+    parts = {j: 3 * normal / length}
+    parts |= {atom: -3 * part * normal / length for atom, part in zip(near, area, strict=True)}
     return [InternalCoordinate("out of plane", (i, j, k, l), _row(len(positions), parts), 0.03)]
 
 

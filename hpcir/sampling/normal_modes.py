@@ -37,7 +37,7 @@ class NormalModes:
 
     numbers (N,); positions (N, 3) bohr; masses (N,) electron masses; wavenumbers (n_modes,) cm-1, ascending,
     imaginary ones negative; modes (n_modes, N, 3) mass-weighted and orthonormal, a displacement being
-    modes / sqrt(mass) * Q; reduced_masses (n_modes,) electron masses; mode_dipoles (n_modes, 3) dmu/dQ in
+    modes / sqrt(mass) * Q; reduced_masses (n_modes,) electron masses, of normalised Cartesian displacements; mode_dipoles (n_modes, 3) dmu/dQ in
     e/sqrt(electron mass); intensities (n_modes,) km/mol. The last two are NaN without dipole derivatives.
     """
 

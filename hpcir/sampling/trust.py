@@ -1,9 +1,10 @@
 """Trust at a distance: how far the atoms of a target molecule are from what the model was trained on.
 
 Two measures. Distance: an environment's distance to the nearest training environment of its element, in standardised
-descriptors reduced to their principal components, in units of how far training environments are from one another (the
-median distance of one to its nearest other): about 1 is well inside, 5 is far. Extrapolation: how far the worst symmetry
-function lies outside the range seen in training, as a fraction of that range (Behler, Int. J. Quantum Chem. 115, 1032, 2015).
+descriptors reduced to their principal components, in units of how far training environments are from one another
+(the median distance of one to its nearest other): about 1 is inside, many times that is far. Extrapolation: how far
+the worst symmetry function lies outside the range seen in training, as a fraction of that range (Behler, Int. J.
+Quantum Chem. 115, 1032, 2015).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class ElementReference:
     """The training environments of one element, for distances.
 
     lowest, highest, mean, scale (F,) of the features; axes (F, P) principal components of the standardised features;
-    tree: nearest-neighbour search over the (K, P + 1) training points; spacing: median distance of a point to its nearest
-    other; count: environments seen.
+    tree: nearest-neighbour search over the (K, P + 1) training points; spacing: median distance of a point to its
+    nearest other; count: environments seen.
     """
 
     lowest: FloatArray
@@ -72,8 +73,9 @@ class AtomTrust:
 
     name such as 'C12' (1-based atom). mean_spread, largest_spread: committee spread as it was given (NaN when it was
     not). mean_distance, largest_distance: to the nearest training environment, see the module. outside: fraction of
-    frames in which some symmetry function is outside the training range. excess: the largest such excess, a fraction
-    of the range; function: the index of that symmetry function, -1 when none was ever outside; description: it in words.
+    frames in which some symmetry function is outside the training range. excess: the largest such excess, a
+    fraction of the range; function: the index of that symmetry function, -1 when none was ever outside;
+    description: it in words.
     """
 
     atom: int
@@ -114,7 +116,7 @@ def element_reference(features: FloatArray, most: int = MOST_POINTS) -> ElementR
     tree = cKDTree(points)
     spacing = 0.0
     if len(points) > 1:
-        spacing = float(np.median(tree.query(points, k=2)[0][:, 1]))
+        spacing = float(np.median(np.asarray(tree.query(points, k=2)[0])[:, 1]))
     lowest, highest = features.min(0), features.max(0)
     return ElementReference(lowest, highest, mean, scale, axes, tree, spacing or 1.0, len(features))
 

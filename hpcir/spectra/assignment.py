@@ -1,9 +1,10 @@
 """Which motion makes which band: contributions that sum to the spectrum exactly, and anharmonic mode positions.
 
-The dipole's derivative is written as a sum of parts, mudot = sum_p mudot_p: one for each normal mode, (dmu/dQ_m) dQ_m/dt
-turned with the molecule, and a remainder (anharmonic and electric-anharmonic terms, rotation). A part's contribution to
-the spectrum is the transform of the even part of <mudot_p(0).mudot(t)>; since that is linear in the part, contributions
-add up to the whole, cross terms shared evenly (Mathias, Baer, J. Chem. Theory Comput. 7, 2028, 2011).
+The dipole's derivative is written as a sum of parts, mudot = sum_p mudot_p: one for each normal mode, (dmu/dQ_m)
+dQ_m/dt turned with the molecule, and a remainder (anharmonic and electric-anharmonic terms, rotation). A part's
+contribution to the spectrum is the transform of the even part of <mudot_p(0).mudot(t)>; since that is linear in the
+part, contributions add up to the whole, cross terms shared evenly (Mathias, Baer, J. Chem. Theory Comput. 7, 2028,
+2011).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from hpcir.deck import SpectrumSettings
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band
+from hpcir.spectra.controls import Controls
 from hpcir.spectra.correlation import autocorrelation, crosscorrelation, differences
+from hpcir.spectra.estimators import ControlVariates, standard_error
 from hpcir.spectra.intensities import correlation_lags, correlation_to_absorption, wavenumber_grid
 from hpcir.units import FS
 
@@ -79,8 +82,8 @@ def decompose(
 ) -> Contributions:
     """Contributions of parts (P, T-1, 3, R) of the dipole differences (`differences`) of dipoles (T, 3, R) in e bohr.
 
-    What the parts leave becomes a last part, named by `remainder`. Other arguments as in `trajectory_spectra`. For groups
-    of atoms pass the differences of each group's own dipole.
+    What the parts leave becomes a last part, named by `remainder`. Other arguments as in `trajectory_spectra`. For
+    groups of atoms pass the differences of each group's own dipole.
     """
     total = differences(dipoles, time_between)
     if parts.shape[1:] != total.shape or len(parts) != len(labels):
@@ -130,7 +133,8 @@ def mode_parts(
     time_between: float,
     rotations: FloatArray | None = None,
 ) -> FloatArray:
-    """Parts (M, T-1, 3, R) of the dipole differences: each mode's own, (dmu/dQ_m) dQ_m/dt in the molecule's orientation.
+    """Parts (M, T-1, 3, R) of the dipole differences: each mode's own, (dmu/dQ_m) dQ_m/dt in the molecule's
+    orientation.
 
     dipoles (T, 3, R) in e bohr; mode_velocities (T, M, R) and mode_dipoles (M, 3) of the reference in atomic units.
     rotations (T, 3, 3, R) turn vectors of the trajectory's frame into the reference's (`sampling.eckart`). Without them
@@ -148,7 +152,8 @@ def mode_parts(
 
 
 def _fitted_turns(total: FloatArray, velocities: FloatArray, mode_dipoles: FloatArray, length: int) -> FloatArray:
-    """Rotations (T, 3, 3, R) that bring the modes' dipole derivative nearest to the trajectory's, segment by segment."""
+    """Rotations (T, 3, 3, R) that bring the modes' dipole derivative nearest to the trajectory's, segment by
+    segment."""
     model = np.einsum("tmr,ma->tar", velocities, mode_dipoles)
     turns = np.empty((len(total), 3, 3, total.shape[2]))
     starts = np.arange(0, max(1, len(total) - length // 2), length)
@@ -168,39 +173,45 @@ def mode_positions(
     timestep: float | None,
     temperature: float,
     settings: SpectrumSettings,
+    controls: Controls | None = None,
 ) -> ModePositions:
     """Anharmonic positions of M modes from their velocities (T, M, R), next to harmonic wavenumbers (M,) in cm-1.
 
-    The velocity spectra are those of the time series at full steps: no difference is undone, the timestep's error is.
+    controls of the same R trajectories sharpen the averages as they do the spectrum's. The velocity spectra are
+    those of the time series at full steps: no difference is undone, the timestep's error is.
     """
     series = np.asarray(mode_velocities, float)
     settings = settings.model_copy(update={"quantum_correction": "harmonic"})
     lags = correlation_lags(len(series), time_between, settings)
     wavenumbers = wavenumber_grid(settings)
+    estimator = None if controls is None else ControlVariates(controls)
     rows = []
     for mode, place in enumerate(np.asarray(harmonic, float)):
         correlation = autocorrelation(series[:, mode : mode + 1], lags)
         spectra = correlation_to_absorption(
             correlation, time_between, timestep, temperature, settings, differenced=False
         )
-        rows.append(_position(wavenumbers, spectra, place))
+        rows.append(_position(wavenumbers, spectra, place, estimator))
     centroid, stderr, peak, width = np.array(rows).reshape(-1, 4).T
     return ModePositions(np.asarray(harmonic, float), centroid, stderr, peak, width)
 
 
-def _position(wavenumbers: FloatArray, spectra: FloatArray, harmonic: float) -> tuple[float, float, float, float]:
+def _position(
+    wavenumbers: FloatArray, spectra: FloatArray, harmonic: float, estimator: ControlVariates | None
+) -> tuple[float, float, float, float]:
     """Centroid, its standard error, peak and width of a mode's velocity spectra (F, R)."""
     mean = spectra.mean(axis=1)
-    peak = wavenumbers[int(np.argmax(mean))]
+    peak = float(wavenumbers[int(np.argmax(mean))])
     inside = np.abs(wavenumbers - peak) <= HALF_WIDTH
-    area = spectra[inside].sum(axis=0)
-    moment = (spectra[inside] * (wavenumbers[inside] - peak)[:, None]).sum(axis=0)
-    centroid = moment.mean() / area.mean()
-    count = spectra.shape[1]
-    scatter = (moment - centroid * area) / area.mean()
-    error = scatter.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
-    square = (mean[inside] * (wavenumbers[inside] - peak - centroid) ** 2).sum() / mean[inside].sum()
-    return float(peak + centroid), float(error), float(peak), float(np.sqrt(max(square, 0.0)))
+    offset = wavenumbers[inside] - peak
+    values = spectra[inside].T @ np.array([np.ones(len(offset)), offset]).T
+    if estimator is not None:
+        values = np.concatenate([estimator.choose(values[:, i : i + 1], harmonic).terms for i in range(2)], axis=1)
+    area, moment = values.T
+    centroid = float(moment.mean() / area.mean())
+    error = float(standard_error(((moment - centroid * area) / area.mean())[:, None])[0])
+    square = float((mean[inside] * (offset - centroid) ** 2).sum() / mean[inside].sum())
+    return peak + centroid, error, peak, float(np.sqrt(max(square, 0.0)))
 
 
 def assign(bands: Sequence[Band], contributions: Contributions, names: Sequence[str] | None = None) -> tuple[Band, ...]:

@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 # A band rises above its valleys by this many standard errors and by this part of the spectrum's highest point.
-SIGNIFICANCE = 4.0
+SIGNIFICANCE = 2.0
 SMALLEST_HEIGHT = 2e-3
 # Two maxima whose valley is less than this part of the lower one's height below it are one band with structure.
 SHOULDER = 0.25
@@ -24,6 +24,8 @@ SHOULDER = 0.25
 SATELLITE = 0.05
 # A band ends at the valley to the next one, or where the curve falls below this part of its height.
 FOOT = 0.01
+# The same for measured curves, whose baseline is not zero.
+MEASURED_FOOT = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,12 @@ def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, 
 
 
 def band_limits(
-    wavenumbers: FloatArray, absorption: FloatArray, stderr: FloatArray, window_name: str, depth: float
+    wavenumbers: FloatArray,
+    absorption: FloatArray,
+    stderr: FloatArray,
+    window_name: str,
+    depth: float,
+    foot: float = FOOT,
 ) -> list[tuple[int, int, int]]:
     """Bands of a curve (F,) as index triples (first, peak, last), limits included, none overlapping.
 
@@ -110,8 +117,8 @@ def band_limits(
     valleys = [int(a + np.argmin(absorption[a : b + 1])) for a, b in pairwise(peaks)]
     limits = []
     for start, peak, end in zip([0, *valleys], peaks, [*valleys, len(absorption) - 1], strict=True):
-        low = np.flatnonzero(absorption[start : peak + 1] < FOOT * absorption[peak])
-        high = np.flatnonzero(absorption[peak : end + 1] < FOOT * absorption[peak])
+        low = np.flatnonzero(absorption[start : peak + 1] < foot * absorption[peak])
+        high = np.flatnonzero(absorption[peak : end + 1] < foot * absorption[peak])
         first = int(start + low[-1]) if len(low) else start
         limits.append((first, int(peak), int(peak + high[0]) if len(high) else end))
     return limits
@@ -218,6 +225,42 @@ def _band(
         committee_stderr_km_per_mol=members[0],
         plain_stderr_km_per_mol=plain_error,
     )
+
+
+def curve_bands(wavenumbers: FloatArray, absorption: FloatArray, resolution: float) -> tuple[Band, ...]:
+    """Bands of a bare curve (F,), such as a measured one: errors unknown (nan), masked (nan) points count as zero.
+
+    Maxima are sought after smoothing by a Gaussian of full width `resolution` in cm-1; integrals are of the curve
+    itself, so a band with masked points is too small.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    spacing = float(wavenumbers[1] - wavenumbers[0])
+    curve = np.nan_to_num(absorption)
+    smooth = gaussian_filter1d(curve, resolution / 2.355 / spacing, mode="constant")
+    # A correlation depth of this resolution; a Gaussian has no side lobes to mistake for bands.
+    depth = 2 * np.pi / (PER_CM * resolution)
+    limits = band_limits(wavenumbers, smooth, np.zeros(len(curve)), "gaussian", depth, MEASURED_FOOT)
+    bands = []
+    for limit in limits:
+        first, peak, last = limit
+        area, moment = band_functionals(wavenumbers, limit) @ curve
+        if area <= 0:
+            continue
+        bands.append(
+            Band(
+                position_per_cm=float(wavenumbers[peak] + moment / area),
+                stderr_per_cm=np.nan,
+                intensity_km_per_mol=float(area),
+                stderr_km_per_mol=np.nan,
+                peak_per_cm=float(peak_position(wavenumbers, curve[None], first, last)[0]),
+                peak_stderr_per_cm=np.nan,
+                lower_per_cm=float(wavenumbers[first]),
+                upper_per_cm=float(wavenumbers[last]),
+                sampling_stderr_km_per_mol=np.nan,
+            )
+        )
+    return tuple(bands)
 
 
 def _member_spread(functionals: FloatArray, member_spectra: FloatArray | None) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Control variates of trajectories: quantities whose exact means are known, from the velocities of normal modes.
 
-In the canonical ensemble the velocities are normal and independent of the positions. With s_m the velocity of mode m in
-units of its thermal width, every Hermite polynomial of them has mean zero, so has every product over modes and with any
-function of the positions; their averages over a trajectory are controls:
+In the canonical ensemble the velocities are normal and independent of the positions. With s_m the velocity of mode m
+in units of its thermal width, every Hermite polynomial of them has mean zero, so has every product over modes and
+with any function of the positions; their averages over a trajectory are controls:
 
     energy      s_m^2 - 1                       a band's intensity is proportional to its mode's energy
     coupling    s_m s_n                         modes of near frequency, or another minimum's, mix
@@ -71,7 +71,8 @@ def _parts(moments: ModeMoments) -> tuple[FloatArray, ...]:
 
 
 def mode_moments(mode_velocities: FloatArray, kinds: IntArray | None = None, count: int = 1) -> ModeMoments:
-    """The moments of mode velocities (T, M, R) in sqrt(hartree); kinds (T, R): conformer 0 .. count-1 of each frame."""
+    """The moments of mode velocities (T, M, R) in sqrt(hartree); kinds (T, R): conformer 0 .. count-1 of each
+    frame."""
     s = np.moveaxis(np.asarray(mode_velocities, float), 2, 0)
     squares = s**2
     length = s.shape[1]
@@ -90,8 +91,9 @@ def mode_moments(mode_velocities: FloatArray, kinds: IntArray | None = None, cou
 class Controls:
     """C control variates of R trajectories.
 
-    deviations (R, C): each trajectory's value less the exact mean, scaled to a variance of about 1; family (C,): ENERGY,
-    COUPLING, CONFORMER or SECOND; wavenumbers (C, 2) in cm-1 of the two modes (or twice the one) that it is made of.
+    deviations (R, C): each trajectory's value less the exact mean, scaled to a variance of about 1; family (C,):
+    ENERGY, COUPLING, CONFORMER or SECOND; wavenumbers (C, 2) in cm-1 of the two modes (or twice the one) that it is
+    made of.
     """
 
     deviations: FloatArray

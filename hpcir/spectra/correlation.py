@@ -109,8 +109,8 @@ def cosine_transform(
 ) -> FloatArray:
     """Integral over all t of C(t) w(t) exp(-i omega t) dt, (F, ...), of an even C (lags, ...) at any omega (F,).
 
-    Delta [C(0) w(0) + 2 sum_k C(k) w(k) cos(omega k Delta)]. It is evaluated at the frequencies that are asked for (as a
-    matrix product), so no interpolation follows; a grid finer than pi/depth is what zero padding would give.
+    Delta [C(0) w(0) + 2 sum_k C(k) w(k) cos(omega k Delta)]. It is evaluated at the frequencies that are asked for
+    (as a matrix product), so no interpolation follows; a grid finer than pi/depth is what zero padding would give.
     """
     weighted = 2 * time_between * correlation * weights.reshape((-1,) + (1,) * (correlation.ndim - 1))
     weighted[0] /= 2

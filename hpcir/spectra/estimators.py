@@ -136,7 +136,7 @@ class Choice:
         """The terms (R, K) of other values (R, K) by the same choice: linear in the values, so that sums agree."""
         if self.regression is None:
             return values
-        return self.regression.terms(values, [self.strength])[0]
+        return np.asarray(self.regression.terms(values, [self.strength])[0])
 
 
 def choose(values: FloatArray, regressions: Sequence[Regression]) -> Choice:

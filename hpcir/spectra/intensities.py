@@ -1,7 +1,7 @@
 """Per-trajectory absorption spectra in km/mol per cm-1 from dipole series.
 
-A(nu) = N_A / (6 eps0 c kB T) Re integral <mudot(0).mudot(t)> w(t) exp(-2 pi i c nu t) dt over all t: the napierian molar
-absorption coefficient integrated over ln, of classical dynamics with the harmonic quantum correction (McQuarrie,
+A(nu) = N_A / (6 eps0 c kB T) Re integral <mudot(0).mudot(t)> w(t) exp(-2 pi i c nu t) dt over all t: the napierian
+molar absorption coefficient integrated over ln, of classical dynamics with the harmonic quantum correction (McQuarrie,
 Statistical Mechanics, ch. 21; Thomas et al., Phys. Chem. Chem. Phys. 15, 6608, 2013). A harmonic mode integrates to
 N_A/(12 eps0 c^2) |dmu/dQ|^2.
 """
@@ -117,7 +117,7 @@ def kinetic_means(wavenumbers: FloatArray, timestep: float | None, temperature: 
     Half step velocities average to kT/2 instead: pass timestep None for them, and for exact dynamics.
     """
     shrink = 0.0 if timestep is None else (np.asarray(wavenumbers, float) * PER_CM * timestep / 2) ** 2
-    return np.broadcast_to(temperature / 2 * (1 - shrink), np.shape(wavenumbers)).copy()
+    return np.full(np.shape(wavenumbers), temperature / 2 * (1 - shrink))
 
 
 def spectrum_axis(
@@ -135,8 +135,9 @@ def spectrum_axis(
             "the dipole series is too coarse for the last wavenumber of the spectrum",
             where="spectrum.last",
             value=f"{wavenumbers[-1]:.0f} cm-1",
-            hint=f"dipoles every {time_between / FS:g} fs show frequencies up to {np.pi / time_between / PER_CM:.0f} cm-1: "
-            "take them more often (dynamics.dipole_every) or end the spectrum earlier",
+            hint=f"dipoles every {time_between / FS:g} fs show frequencies up to "
+            f"{np.pi / time_between / PER_CM:.0f} cm-1: take them more often (dynamics.dipole_every) "
+            "or end the spectrum earlier",
         )
     derivative = np.ones(len(omega))
     if differenced:
@@ -175,7 +176,7 @@ def correlation_to_absorption(
     factor = factor * quantum_correction(settings.quantum_correction, wavenumbers, temperature)
     factor = factor * KM_PER_MOL_PER_E2_ME / temperature * PER_CM / np.pi
     transform = cosine_transform(correlation, window(settings.window, len(correlation)), omega, time_between)
-    return factor.reshape((-1,) + (1,) * (correlation.ndim - 1)) * transform
+    return np.asarray(factor.reshape((-1,) + (1,) * (correlation.ndim - 1)) * transform)
 
 
 def trajectory_spectra(

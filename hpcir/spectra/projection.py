@@ -1,11 +1,12 @@
 """Velocities projected on the normal modes of the basin that each frame is in, with exactly known thermal width.
 
-A mode's direction u (mass-weighted) is turned with the molecule, freed of the components along the rigid motions at the
-present geometry and normalised: e = P u / |P u|. For canonical velocities y (mass-weighted; with or without those of
-translation and rotation) e.y has variance kT whatever the positions are, so that its square and products are control
-variates with known means. The time derivative of the Eckart-frame normal coordinate, which the assignment uses, has not:
-its variance grows with the displacement (Coriolis coupling). It also may not jump, while a projection may change over to
-another basin's modes from one frame to the next: another conformer, or the same with a methyl group turned.
+A mode's direction u (mass-weighted) is turned with the molecule, freed of the components along the rigid motions at
+the present geometry and normalised: e = P u / |P u|. For canonical velocities y (mass-weighted; with or without
+those of translation and rotation) e.y has variance kT whatever the positions are, so that its square and products
+are control variates with known means. The time derivative of the Eckart-frame normal coordinate, which the
+assignment uses, has not: its variance grows with the displacement (Coriolis coupling). It also may not jump, while a
+projection may change over to another basin's modes from one frame to the next: another conformer, or the same with a
+methyl group turned.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ MOST_COPIES = 81
 class Basin:
     """A minimum and its normal modes.
 
-    positions (N, 3) in bohr; modes (M, N, 3) mass-weighted, orthonormal, in ascending order of wavenumbers (M,) in cm-1;
-    kind: which conformer (copies of one minimum with turned rotors are of one kind).
+    positions (N, 3) in bohr; modes (M, N, 3) mass-weighted, orthonormal, in ascending order of wavenumbers (M,) in
+    cm-1; kind: which conformer (copies of one minimum with turned rotors are of one kind).
     """
 
     positions: FloatArray
@@ -126,11 +127,11 @@ def rigid_directions(positions: FloatArray, masses: FloatArray) -> FloatArray:
     count, atoms = positions.shape[:2]
     root = np.sqrt(masses)
     relative = positions - np.einsum("i,fia->fa", masses / masses.sum(), positions)[:, None]
-    rows = np.zeros((count, 6, atoms, 3))
+    vectors = np.zeros((count, 6, atoms, 3))
     for axis in range(3):
-        rows[:, axis, :, axis] = root / np.sqrt(masses.sum())
-        rows[:, 3 + axis] = np.cross(np.eye(3)[axis], relative) * root[:, None]
-    rows = rows.reshape(count, 6, -1)
+        vectors[:, axis, :, axis] = root / np.sqrt(masses.sum())
+        vectors[:, 3 + axis] = np.cross(np.eye(3)[axis], relative) * root[:, None]
+    rows: FloatArray = vectors.reshape(count, 6, -1)
     inertia, axes = np.linalg.eigh(np.matmul(rows[:, 3:], np.swapaxes(rows[:, 3:], 1, 2)))
     present = inertia > 1e-6 * inertia[:, 2:]
     scale = np.where(present, 1 / np.sqrt(np.where(present, inertia, 1.0)), 0.0)

@@ -26,9 +26,9 @@ CSV_COLUMNS = ("wavenumber_per_cm", "absorption_km_per_mol_cm", "stderr")
 class Spectrum:
     """An infrared absorption spectrum in absolute units.
 
-    wavenumbers (F,) in cm-1, uniform; absorption (F,) in km/mol per cm-1 (napierian; the integral over wavenumbers is the
-    band intensity in km/mol); stderr (F,) its total standard error (nan: unknown); bands; temperature kT in hartree
-    (0: unknown). terms (R, F): the trajectories' contributions whose mean is `absorption`, where there are any;
+    wavenumbers (F,) in cm-1, uniform; absorption (F,) in km/mol per cm-1 (napierian; the integral over wavenumbers
+    is the band intensity in km/mol); stderr (F,) its total standard error (nan: unknown); bands; temperature kT in
+    hartree (0: unknown). terms (R, F): the trajectories' contributions whose mean is `absorption`, where there are any;
     plain (F,): the plain mean beside it. metadata: named facts that JSON can hold (settings, verdict, gains).
     """
 

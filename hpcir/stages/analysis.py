@@ -70,7 +70,7 @@ def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], co
         arrays, _ = read_h5(context.directory / name)
         frames.append(arrays["snapshots"][..., arrays["sane"]].transpose(0, 3, 1, 2).reshape(-1, len(structure), 3))
     every = np.concatenate(frames)
-    picked = np.unique(np.linspace(0, len(every) - 1, count).round().astype(int)) if len(every) else []
+    picked = np.unique(np.linspace(0, max(len(every) - 1, 0), count).round().astype(int))[: len(every)]
     return [structure.moved(every[index]) for index in picked]
 
 
@@ -95,7 +95,7 @@ def test_arrays(model: Model, pairs: Sequence[tuple[Structure, Label]]) -> dict[
 
 
 def test_figures(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Root mean square errors over the test set in user units: energy of the molecule, components of forces and dipole."""
+    """Root mean square errors over the test set in user units: energies of the molecule, components of vectors."""
 
     def rmse(name: str) -> float:
         return float(np.sqrt(np.mean((arrays[f"{name}_model"] - arrays[f"{name}_reference"]) ** 2)))

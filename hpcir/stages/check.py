@@ -163,8 +163,9 @@ def _plan(loaded: LoadedDeck, out: Path) -> Table:
     deck, structure = loaded.deck, loaded.structure
     dynamics, sampling, labels = deck.dynamics, deck.sampling, deck.labels
     table = _table("Plan")
-    _row(table, "molecule", f"{structure.name}, {formula(structure.symbols)}, charge {structure.charge:+d}, ".replace("+0", "0")
-         f"multiplicity {structure.multiplicity}")  # fmt: skip
+    charge = f"{structure.charge:+d}" if structure.charge else "0"
+    molecule = f"{structure.name}, {formula(structure.symbols)}, charge {charge}, multiplicity {structure.multiplicity}"
+    _row(table, "molecule", molecule)
     engine = {"pyscf": f"PySCF {labels.functional}/{labels.basis}", "tblite": f"tblite {labels.method}"}
     _row(table, "labels", engine.get(labels.engine, f"ASE calculator {labels.calculator}, imported from this path"))
     cheap = labels.pretrain.engine != "none" and labels.engine != "tblite"

@@ -9,27 +9,22 @@ from typing import Any
 
 from hpcir.deck import Deck, LoadedDeck, resolved_text
 from hpcir.errors import RunStopped
-from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator
 from hpcir.progress import Progress
-from hpcir.sampling.exploration import TOO_FAR
-from hpcir.sampling.mode_names import describe_modes
-from hpcir.sampling.normal_modes import NormalModes
-from hpcir.spectra.projection import Basin, rotor_copies
-from hpcir.stages import analysis, farm, prepare, pretrain, summary
+from hpcir.stages import analysis, farm, prepare, pretrain, sets, summary
 from hpcir.stages.committee import CommitteeTrainer, symmetry_functions
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm, LabelStore
 from hpcir.stages.prepare import Reference
-from hpcir.stages.sample import Sampler, Sampling, spread_threshold
-from hpcir.stages.spectrum import SpectrumResult, SpectrumStage
-from hpcir.stages.trajectories import TrajectoryPlan, TrajectoryStage
+from hpcir.stages.sample import Sampler, Sampling
+from hpcir.stages.sets import TrajectorySet
+from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stopping import StopRequest
 from hpcir.store import RunDirectory, digest
 from hpcir.structures import Structure
 
-STAGES = ("prepare", "pretrain", "sample", "trajectories", "test", "spectrum", "report")
+STAGES = ("prepare", "pretrain", "sample", "trajectories", "variants", "test", "spectrum", "report")
 MODEL = "models/model.h5"
 
 
@@ -72,11 +67,6 @@ def deck_key(deck: Deck, structure: Structure) -> str:
     return digest(content, structure.numbers, structure.positions)
 
 
-def basins_of(structure: Structure, modes: NormalModes) -> list[Basin]:
-    """The minimum and its copies by turned methyl groups, on whose modes velocities are projected."""
-    return rotor_copies(Basin(modes.positions, modes.modes, modes.wavenumbers), structure.moved(modes.positions))
-
-
 class Pipeline:
     """One run's stages in order; each reads what the one before it wrote."""
 
@@ -108,13 +98,15 @@ class Pipeline:
         trainer = CommitteeTrainer(context, symmetry_functions(context))
         start = self._timed("pretrain", lambda: self._pretrain(cheap, trainer)) if cheap else None
         model, sampling = self._timed("sample", lambda: self._sample(label_farm, reference, trainer, start, cheap))
-        modes = analysis.model_harmonics(model, reference.structure)
-        blocks = self._timed("trajectories", lambda: self._trajectories(model, modes))
-        test = self._timed("test", lambda: self._test(label_farm, model, reference, blocks))
-        spectrum = self._timed("spectrum", lambda: self._spectrum(modes, blocks))
+        main = sets.main_set(context, model, analysis.model_harmonics(model, reference.structure))
+        main = self._timed("trajectories", lambda: sets.run_set(context, main))
+        members, isotopes = self._timed("variants", lambda: self._variants(main))
+        test = self._timed("test", lambda: self._test(label_farm, model, reference, main))
+        spectra = self._timed("spectrum", lambda: self._spectra(main, members, isotopes))
         if context.root:
             farm.export(context, self.store)
-            summary.write(context, self.store, label_farm.level, model, reference, modes, sampling, test, spectrum)
+            content = summary.content(context, self.store, label_farm.level, model, reference, main.modes, sampling)
+            summary.write(context, content, test, spectra)
         self._timed("report", self._report)
         context.comm.barrier()
 
@@ -158,35 +150,28 @@ class Pipeline:
             model.save(context.directory / MODEL)
         return model, sampling
 
-    def _trajectories(self, model: Model, modes: NormalModes) -> list[str]:
-        context, deck = self.context, self.context.deck
-        plan = TrajectoryPlan(
-            name="main",
-            dynamics=deck.dynamics,
-            modes=modes,
-            basins=basins_of(context.structure, modes),
-            masses=context.structure.masses,
-            spread_limit=TOO_FAR * spread_threshold(model, deck.sampling.force_error),
-            folder="trajectories",
-        )
-        weights = [c.weights[0] for c in model.energy.values()] + [c.weights[0] for c in model.charge.values()]
-        key = context.comm.bcast(digest(self._settings("dynamics", "seed"), modes.positions, *weights))
-        numbers = context.structure.numbers
+    def _variants(self, main: TrajectorySet) -> tuple[list[TrajectorySet], list[TrajectorySet]]:
+        """The trajectories of single members and of isotopologues."""
+        context = self.context
+        members = [sets.run_set(context, chosen) for chosen in sets.member_sets(context, main)]
+        isotopes = [sets.run_set(context, chosen) for chosen in sets.isotope_sets(context, main)]
+        return members, isotopes
 
-        def potential(replicas: int) -> Evaluator:
-            charge = context.structure.charge
-            return Evaluator(model, numbers, replicas, charge=charge, origin="mass", masses=plan.masses)
-
-        return TrajectoryStage(context, plan, key).run(potential)
-
-    def _test(self, label_farm: LabelFarm, model: Model, reference: Reference, blocks: list[str]) -> dict[str, Any]:
+    def _test(self, label_farm: LabelFarm, model: Model, reference: Reference, main: TrajectorySet) -> dict[str, Any]:
         if self.context.deck.test.count == 0:
             return {"n": 0}
-        return analysis.independent_test(self.context, label_farm, model, reference, blocks)
+        return analysis.independent_test(self.context, label_farm, model, reference, main.blocks)
 
-    def _spectrum(self, modes: NormalModes, blocks: list[str]) -> SpectrumResult | None:
-        structure = self.context.structure.moved(modes.positions)
-        return SpectrumStage(self.context, modes, describe_modes(modes, structure), blocks).run()
+    def _spectra(
+        self, main: TrajectorySet, members: list[TrajectorySet], isotopes: list[TrajectorySet]
+    ) -> dict[str, SpectrumResult]:
+        """Spectra by name, the main one first; rank 0 (empty elsewhere)."""
+        context = self.context
+        curves = sets.member_curves(context, members)
+        results = {"spectrum": sets.spectrum_of_set(context, main, "spectrum", curves)}
+        for chosen in isotopes:
+            results[chosen.name] = sets.spectrum_of_set(context, chosen, f"spectrum-{chosen.name}")
+        return {name: result for name, result in results.items() if result is not None}
 
     def _report(self) -> None:
         if self.context.root:

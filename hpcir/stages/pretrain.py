@@ -28,7 +28,7 @@ from hpcir.stages.committee import CommitteeTrainer
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm, LabelStore
 from hpcir.stages.prepare import Reference, harmonic_analysis, optimised
-from hpcir.store import Journal, digest
+from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.units import FS
 

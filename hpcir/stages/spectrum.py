@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
 from hpcir.sampling.normal_modes import NormalModes
-from hpcir.spectra.controls import Controls, mode_controls, moment_controls
+from hpcir.spectra.controls import Controls, ModeMoments, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
@@ -21,17 +21,13 @@ from hpcir.units import KCAL_PER_MOL, PS
 
 FloatArray = NDArray[np.float64]
 
-# Second-order controls (products of mode energies) pay for molecules with at most this many modes.
-MOST_PRODUCT_MODES = 30
-
 
 @dataclass(frozen=True)
 class BlockResult:
     """What one block of trajectories gives to the average; arrays over its sane trajectories."""
 
     spectra: FloatArray
-    energies: FloatArray
-    products: FloatArray
+    moments: dict[str, FloatArray]
     drift: FloatArray
     left_out: int
 
@@ -50,13 +46,30 @@ class SpectrumStage:
     """From a set of trajectory blocks to a spectrum; collective, the result on rank 0 (None elsewhere)."""
 
     def __init__(
-        self, context: Context, modes: NormalModes, words: Sequence[str], blocks: Sequence[str], name: str = "spectrum"
+        self,
+        context: Context,
+        modes: NormalModes,
+        words: Sequence[str],
+        blocks: Sequence[str],
+        name: str,
+        trajectories: int,
     ) -> None:
         self.context, self.modes, self.words = context, modes, words
-        self.blocks, self.name = blocks, name
+        self.blocks, self.name, self.trajectories = blocks, name, trajectories
 
-    def run(self) -> SpectrumResult | None:
-        """Correlate the blocks over the ranks and combine them on rank 0."""
+    def run(self, member_spectra: FloatArray | None = None) -> SpectrumResult | None:
+        """Correlate the blocks over the ranks; combine, find bands and write on rank 0."""
+        results = self._collect()
+        return None if results is None else self._finish(results, member_spectra)
+
+    def curve(self) -> FloatArray | None:
+        """The averaged spectrum (F,) alone, on rank 0; None elsewhere, and where no trajectory is sane."""
+        results = self._collect()
+        if results is None or not any(len(result.spectra) for result in results):
+            return None
+        return self._combine(results, None).absorption
+
+    def _collect(self) -> list[BlockResult] | None:
         context = self.context
         mine: list[tuple[int, BlockResult]] = []
         with context.progress.stage(f"correlate {self.name}", total=len(self.blocks)) as stage:
@@ -67,8 +80,7 @@ class SpectrumStage:
         gathered = context.comm.gather(mine)
         if gathered is None:
             return None
-        results = [result for _, result in sorted((p for part in gathered for p in part), key=lambda pair: pair[0])]
-        return self._combine(results)
+        return [result for _, result in sorted((p for part in gathered for p in part), key=lambda pair: pair[0])]
 
     def _block(self, file: str) -> BlockResult:
         arrays, attributes = read_h5(self.context.directory / file)
@@ -83,13 +95,14 @@ class SpectrumStage:
         energy = arrays["total_energy"][:, sane]
         return BlockResult(
             spectra=spectra,
-            energies=arrays["mode_energies"][sane],
-            products=arrays["mode_products"][sane],
+            moments={
+                name: value[sane] for name, value in arrays.items() if name.startswith(("moments_", "mode_energies"))
+            },
             drift=energy[-1] - energy[0],
             left_out=int((~sane).sum()),
         )
 
-    def _combine(self, results: list[BlockResult]) -> SpectrumResult:
+    def _combine(self, results: list[BlockResult], member_spectra: FloatArray | None) -> Spectrum:
         context = self.context
         spectra = np.concatenate([result.spectra for result in results])
         if len(spectra) == 0:
@@ -97,32 +110,37 @@ class SpectrumStage:
                 "every trajectory left the region that the model knows; raise sampling.max_labels, or lower "
                 "sampling.force_error so that exploration takes more geometries"
             )
-        spectrum = combine(
+        return combine(
             spectra,
             context.deck.spectrum,
             context.deck.dynamics.temperature,
             self._controls(results),
+            member_spectra,
             metadata={"molecule": context.structure.name},
             seed=context.deck.seed,
         )
+
+    def _finish(self, results: list[BlockResult], member_spectra: FloatArray | None) -> SpectrumResult:
+        spectrum = self._combine(results, member_spectra)
         spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
         self._write(spectrum)
         return SpectrumResult(spectrum, self._md(results), self._figures(spectrum), [band_dict(b) for b in spectrum.bands])
 
     def _controls(self, results: list[BlockResult]) -> Controls:
         dynamics = self.context.deck.dynamics
-        energies = np.concatenate([result.energies for result in results])
-        products = np.concatenate([result.products for result in results])
+        names = results[0].moments
+        joined = {name: np.concatenate([result.moments[name] for result in results]) for name in names}
         wavenumbers = self.modes.wavenumbers
-        if len(wavenumbers) > MOST_PRODUCT_MODES:
-            return mode_controls(energies, wavenumbers, dynamics.temperature, dynamics.timestep)
-        return moment_controls(energies, products, wavenumbers, dynamics.temperature, dynamics.timestep)
+        if "mode_energies" in joined:
+            return mode_controls(joined["mode_energies"], wavenumbers, dynamics.temperature, dynamics.timestep)
+        moments = ModeMoments(**{name.removeprefix("moments_"): value for name, value in joined.items()})
+        return moment_controls(moments, wavenumbers, dynamics.temperature, dynamics.timestep)
 
     def _named(self, band: Any) -> Any:
         """The band with the words of the harmonic modes nearest to it, the strongest first."""
         inside = (self.modes.wavenumbers > band.lower_per_cm - 30) & (self.modes.wavenumbers < band.upper_per_cm + 60)
         strong = sorted(np.flatnonzero(inside), key=lambda mode: -self.modes.intensities[mode])[:3]
-        names = list(dict.fromkeys(self.words[mode] for mode in strong))
+        names = list(dict.fromkeys(self.words[int(mode)] for mode in strong))
         return replace(band, assignment=", ".join(names))
 
     def _write(self, spectrum: Spectrum) -> None:
@@ -142,9 +160,9 @@ class SpectrumStage:
         drift = np.concatenate([result.drift for result in results]) / KCAL_PER_MOL
         picoseconds = dynamics.duration / PS
         return {
-            "trajectories": dynamics.trajectories,
+            "trajectories": self.trajectories,
             "left_out": sum(result.left_out for result in results),
-            "steps": round(dynamics.duration / dynamics.timestep) * dynamics.trajectories,
+            "steps": round(dynamics.duration / dynamics.timestep) * self.trajectories,
             "drift_kcal_per_mol_per_100_ps": float(np.mean(drift) / picoseconds * 100),
             "largest_drift_kcal_per_mol": float(np.max(np.abs(drift))),
         }

@@ -26,7 +26,7 @@ FILE = "summary.json"
 LIBRARIES = ("numpy", "scipy", "torch", "numba", "h5py", "pyscf", "tblite", "ase", "mpi4py", "mpich", "openmpi")
 
 
-def write(
+def content(
     context: Context,
     store: LabelStore,
     level: str,
@@ -34,29 +34,42 @@ def write(
     reference: Reference,
     modes: NormalModes,
     sampling: Sampling,
-    test: dict[str, Any],
-    spectrum: SpectrumResult,
 ) -> dict[str, Any]:
-    """Write summary.json in the run directory (rank 0) and return its content."""
-    test = {**test, "harmonic_mae_per_cm": harmonic_error(modes, reference.modes)}
-    summary = {
+    """What is known of labels, sampling, model and harmonic frequencies."""
+    return {
         "labels": label_figures(store, level),
         "sampling": {"rounds": len(sampling.rounds), "stopped_because": sampling.reason},
-        "test": test,
         "model": {"members": model.members, "level": model.level, "held_out": model.error},
-        "md": spectrum.md,
-        "spectrum": spectrum.figures,
-        "bands": spectrum.bands,
         "harmonic": {
-            "engine_wavenumbers_per_cm": reference.modes.wavenumbers.tolist(),
-            "engine_intensities_km_per_mol": reference.modes.intensities.tolist(),
-            "model_wavenumbers_per_cm": modes.wavenumbers.tolist(),
-            "model_intensities_km_per_mol": modes.intensities.tolist(),
+            "mae_per_cm": harmonic_error(modes, reference.modes),
+            "engine_wavenumbers_per_cm": reference.modes.wavenumbers,
+            "engine_intensities_km_per_mol": reference.modes.intensities,
+            "model_wavenumbers_per_cm": modes.wavenumbers,
+            "model_intensities_km_per_mol": modes.intensities,
         },
-        "stages": stage_seconds(context),
+    }
+
+
+def write(
+    context: Context, known: dict[str, Any], test: dict[str, Any], spectra: dict[str, SpectrumResult]
+) -> dict[str, Any]:
+    """Write summary.json in the run directory (rank 0) and return it."""
+    main = spectra["spectrum"]
+    stages = stage_seconds(context)
+    steps = main.md["steps"]
+    md = {**main.md, "microseconds_per_step": 1e6 * stages.get("trajectories", 0.0) * context.comm.size / max(steps, 1)}
+    summary = {
+        **known,
+        "test": {**test, "harmonic_mae_per_cm": known["harmonic"]["mae_per_cm"]},
+        "md": md,
+        "spectrum": main.figures,
+        "bands": main.bands,
+        "isotopologues": {name: result.bands for name, result in spectra.items() if result is not main},
+        "stages": stages,
         "provenance": provenance(context),
     }
-    write_atomic(context.directory / FILE, json.dumps(finite(summary), indent=1))
+    summary = finite(summary)
+    write_atomic(context.directory / FILE, json.dumps(summary, indent=1))
     return summary
 
 

@@ -6,7 +6,7 @@ journalled with the state to go on from, finished blocks are HDF5 files. A traje
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from hpcir.dynamics.thermal import degrees_of_freedom, remove_motion, thermal_ve
 from hpcir.models.evaluator import Evaluator
 from hpcir.sampling.normal_modes import NormalModes, mode_velocities
 from hpcir.sampling.normal_modes import sample as sample_modes
-from hpcir.spectra.controls import kinetic_moments
+from hpcir.spectra.controls import mode_moments
 from hpcir.spectra.projection import Basin
 from hpcir.spectra.projection import thermal_velocities as projected_velocities
 from hpcir.stages.context import Context
@@ -29,6 +29,8 @@ FloatArray = NDArray[np.float64]
 
 # Steps of a chunk, between two states on the disk: a second or so of one core.
 CHUNK_STEPS = 2000
+# Products of mode energies as control variates pay for molecules with at most this many modes.
+MOST_PRODUCT_MODES = 30
 # Steps between two looks at the committee's spread.
 SPREAD_STEPS = 200
 # Mode velocities are kept for the assignment in this many blocks; their mode energies in all.
@@ -193,8 +195,6 @@ class TrajectoryStage:
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         arrays = {
             "dipoles": (dipoles, "e bohr", "time,xyz,trajectory"),
-            "mode_energies": (weighted(production, "mode_energies"), "hartree", "trajectory,mode"),
-            "mode_products": (weighted(production, "mode_products"), "hartree^2", "trajectory,mode,mode"),
             "total_energy": (np.concatenate([c["total_energy"] for c in production]), "hartree", "time,trajectory"),
             "snapshots": (np.array([c["positions"] for c in production]), "bohr", "chunk,atom,xyz,trajectory"),
             "largest_spread": (spread, "hartree/bohr", "trajectory"),
@@ -202,6 +202,9 @@ class TrajectoryStage:
             "sane": (alive & (spread <= self.plan.spread_limit), "bool", "trajectory"),
             "alive": (alive, "bool", "trajectory"),
         }
+        for name in production[0]:
+            if name.startswith("moments_") or name == "mode_energies":
+                arrays[name] = (weighted(production, name), "powers of hartree", "trajectory,...")
         if "mode_velocities" in production[0]:
             velocities = np.concatenate([chunk["mode_velocities"] for chunk in production])
             arrays["mode_velocities"] = (velocities, "bohr sqrt(m_e) hartree/hbar", "time,mode,trajectory")
@@ -229,11 +232,9 @@ def chunk_arrays(chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, keep_m
     if equilibrating:
         return arrays
     frames, velocities = (np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (chunk.positions, chunk.velocities))
-    energies, products = mode_moments(frames, velocities, plan)
+    arrays |= moments_of(frames, velocities, plan)
     arrays |= {
         "dipoles": chunk.dipoles,
-        "mode_energies": energies,
-        "mode_products": products,
         "frames": np.int64(len(frames)),
         "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
     }
@@ -242,15 +243,20 @@ def chunk_arrays(chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, keep_m
     return arrays
 
 
-def mode_moments(frames: FloatArray, velocities: FloatArray, plan: TrajectoryPlan) -> tuple[FloatArray, FloatArray]:
-    """Averages over frames (T, R, N, 3) of the modes' kinetic energies (R, M) and of their products (R, M, M).
+def moments_of(frames: FloatArray, velocities: FloatArray, plan: TrajectoryPlan) -> dict[str, FloatArray]:
+    """Averages over frames (T, R, N, 3) that the control variates are made of, by dataset name.
 
     Retired replicas may hold frames that are no geometry; they are left out of every average later.
     """
     shape = frames.shape
     flat = frames.reshape(-1, *shape[2:])
-    projected, _ = projected_velocities(flat, velocities.reshape(flat.shape), plan.masses, plan.basins)
-    return kinetic_moments(projected.reshape(shape[0], shape[1], -1).transpose(0, 2, 1))
+    projected, index = projected_velocities(flat, velocities.reshape(flat.shape), plan.masses, plan.basins)
+    series = projected.reshape(shape[0], shape[1], -1).transpose(0, 2, 1)
+    if series.shape[1] > MOST_PRODUCT_MODES:
+        return {"mode_energies": 0.5 * (series**2).mean(0).T}
+    kinds = np.array([basin.kind for basin in plan.basins])
+    moments = mode_moments(series, kinds[index].reshape(shape[:2]), 1 + int(kinds.max()))
+    return {f"moments_{field.name}": getattr(moments, field.name) for field in fields(moments)}
 
 
 def weighted(chunks: list[dict[str, Any]], name: str) -> FloatArray:

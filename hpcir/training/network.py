@@ -56,6 +56,24 @@ class Layout:
         return networks
 
 
+@dataclass(frozen=True)
+class Parameters:
+    """Flat parameters (members, size) of a layout, a gradient of the same shape, and the views into both (made
+    once: slicing anew in every step costs as much as the arithmetic)."""
+
+    layout: Layout
+    flat: Tensor
+    gradient: Tensor
+    views: list[list[tuple[Tensor, Tensor]]]
+    gradient_views: list[list[tuple[Tensor, Tensor]]]
+
+    @classmethod
+    def of(cls, layout: Layout, flat: Tensor) -> Parameters:
+        """Around `flat`, which is not copied; the gradient starts at zero."""
+        gradient = torch.zeros_like(flat)
+        return cls(layout, flat, gradient, layout.views(flat), layout.views(gradient))
+
+
 @dataclass
 class EnergyPass:
     """Forward pass of one element's networks on inputs x (P, K), for all members."""
@@ -202,10 +220,11 @@ def slopes_bar_of(group: BatchGroup, forces_bar: Tensor) -> Tensor:
     return result
 
 
-def _passes(layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]) -> list[tuple[EnergyPass, list[Any]]]:
+def _passes(parameters: Parameters, groups: Sequence[BatchGroup]) -> list[tuple[EnergyPass, list[Any]]]:
     """One pass for each element, over the atoms of all groups, and where each group's atoms are in it."""
     passes = []
-    for element, layers in zip(layout.elements, layout.views(flat), strict=True):
+    layout = parameters.layout
+    for element, layers in zip(layout.elements, parameters.views, strict=True):
         places, parts, start = [], [], 0
         for g, group in enumerate(groups):
             if element in group.slices:
@@ -214,18 +233,18 @@ def _passes(layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]) -> list[
                 parts.append(part)
                 start += len(part)
         if parts:
-            passes.append((EnergyPass(layers, torch.cat(parts)), places))
+            passes.append((EnergyPass(layers, parts[0] if len(parts) == 1 else torch.cat(parts)), places))
         else:
             passes.append((EnergyPass(layers, groups[0].inputs.new_zeros(0, layout.n_inputs)), places))
     return passes
 
 
 def energies_and_forces(
-    layout: Layout, flat: Tensor, groups: Sequence[BatchGroup], with_forces: bool = True
+    parameters: Parameters, groups: Sequence[BatchGroup], with_forces: bool = True
 ) -> tuple[list[Tensor], list[Tensor], list[tuple[EnergyPass, list[Any]]]]:
     """Per group: energies (members, B) and forces (members, B, 3N); and the passes, for `energy_gradient`."""
-    members = flat.shape[0]
-    passes = _passes(layout, flat, groups)
+    members = parameters.flat.shape[0]
+    passes = _passes(parameters, groups)
     energies = [g.inputs.new_zeros(members, g.count) for g in groups]
     slopes = [g.inputs.new_zeros(members, *g.inputs.shape) for g in groups] if with_forces else []
     for network, places in passes:
@@ -243,16 +262,16 @@ def energies_and_forces(
 
 
 def energy_gradient(
-    layout: Layout, flat: Tensor, groups: Sequence[BatchGroup], force_weight: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float
+) -> tuple[Tensor, Tensor]:
     """Loss of energies and forces and its gradient.
 
     L = sum_n w_n [(dE)^2 + eta / (3 M) |dF|^2] / sum_n w_n (design: eta the force weight; masked forces left
-    out). Returns the mean squares of energies and of forces (members,), and the gradient (members, size).
+    out). Returns the mean squares of energies and of forces (members,); the gradient goes to parameters.gradient.
     """
-    energies, forces, passes = energies_and_forces(layout, flat, groups, force_weight > 0)
+    energies, forces, passes = energies_and_forces(parameters, groups, force_weight > 0)
     norm = sum(group.weights.sum(1) for group in groups).clamp_min(1.0)
-    energy_bars, slope_bars = [], []
+    energy_bars, forces_bars = [], []
     energy_square, force_square = torch.zeros_like(norm), torch.zeros_like(norm)
     for g, group in enumerate(groups):
         weights = group.weights / norm[:, None]
@@ -264,9 +283,22 @@ def energy_gradient(
             error = forces[g] - group.forces
             bar = error * weights[:, :, None] * group.force_weights
             force_square += (bar * error).sum((1, 2))
-            slope_bars.append(slopes_bar_of(group, bar.mul_(2.0 * force_weight)))
-    gradient = torch.empty_like(flat)
-    for (network, places), target in zip(passes, layout.views(gradient), strict=True):
+            forces_bars.append(bar.mul_(2.0 * force_weight))
+    energy_backward(parameters, groups, passes, energy_bars, forces_bars)
+    return energy_square, force_square
+
+
+def energy_backward(
+    parameters: Parameters,
+    groups: Sequence[BatchGroup],
+    passes: list[tuple[EnergyPass, list[Any]]],
+    energy_bars: list[Tensor],
+    forces_bars: list[Tensor],
+) -> None:
+    """parameters.gradient of a loss with derivatives energy_bars (members, B) and forces_bars (members, B, 3N) or
+    none, one of each for a group; `passes` are those of `energies_and_forces`."""
+    slope_bars = [slopes_bar_of(group, bar) for group, bar in zip(groups, forces_bars, strict=False)]
+    for (network, places), target in zip(passes, parameters.gradient_views, strict=True):
         if not places:
             for weight, bias in target:
                 weight.zero_()
@@ -275,18 +307,17 @@ def energy_gradient(
         output_bar = torch.cat(
             [energy_bars[g][:, :, None].expand(-1, -1, a.stop - a.start).flatten(1) for g, a, _ in places], 1
         )
-        slope_bar = torch.cat([slope_bars[g][:, :, a].flatten(1, 2) for g, a, _ in places], 1) if forces else None
+        slope_bar = torch.cat([slope_bars[g][:, :, a].flatten(1, 2) for g, a, _ in places], 1) if slope_bars else None
         network.gradient(target, output_bar[:, :, None], slope_bar)
-    return energy_square, force_square, gradient
 
 
 def dipoles_of(
-    layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]
+    parameters: Parameters, groups: Sequence[BatchGroup]
 ) -> tuple[list[Tensor], list[tuple[EnergyPass, list[Any]]]]:
     """Per group: the part of the dipole that the networks make, (members, B, 3), and the passes."""
-    members = flat.shape[0]
-    passes = _passes(layout, flat, groups)
-    outputs = [g.inputs.new_zeros(members, g.count, g.atoms, layout.n_outputs) for g in groups]
+    members = parameters.flat.shape[0]
+    passes = _passes(parameters, groups)
+    outputs = [g.inputs.new_zeros(members, g.count, g.atoms, parameters.layout.n_outputs) for g in groups]
     for network, places in passes:
         if places:
             values = network.outputs()
@@ -297,9 +328,10 @@ def dipoles_of(
     return dipoles, passes
 
 
-def dipole_gradient(layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]) -> tuple[Tensor, Tensor]:
-    """Mean square of a dipole component (members,), and the gradient (members, size) of that loss."""
-    dipoles, passes = dipoles_of(layout, flat, groups)
+def dipole_gradient(parameters: Parameters, groups: Sequence[BatchGroup]) -> Tensor:
+    """Mean square of a dipole component (members,); the gradient of that loss goes to parameters.gradient."""
+    layout = parameters.layout
+    dipoles, passes = dipoles_of(parameters, groups)
     norm = sum((g.weights * g.dipole_weights).sum(1) for g in groups).clamp_min(1.0)
     square, output_bars = torch.zeros_like(norm), []
     for dipole, group in zip(dipoles, groups, strict=True):
@@ -307,8 +339,7 @@ def dipole_gradient(layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]) 
         bar = error * (group.weights * group.dipole_weights / (3.0 * norm[:, None]))[:, :, None]
         square += (bar * error).sum((1, 2))
         output_bars.append((bar.mul_(2.0)[:, :, :, None] * group.operator[None]).sum(2))
-    gradient = torch.empty_like(flat)
-    for (network, places), target in zip(passes, layout.views(gradient), strict=True):
+    for (network, places), target in zip(passes, parameters.gradient_views, strict=True):
         if not places:
             for weight, bias in target:
                 weight.zero_()
@@ -319,4 +350,4 @@ def dipole_gradient(layout: Layout, flat: Tensor, groups: Sequence[BatchGroup]) 
             for g, a, _ in places
         ]
         network.gradient(target, torch.cat(parts, 1))
-    return square, gradient
+    return square

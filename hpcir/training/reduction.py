@@ -20,11 +20,17 @@ from hpcir.models.networks import NetworkCommittee
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# A function whose standard deviation and largest slope stay below this never fires.
+# A function whose largest slope (1/bohr) stays below this never fires.
 SILENT = 1e-7
+# Most inputs of an element, and the smallest eigenvalue that makes one, relative to the largest.
 MAX_INPUTS = 64
-POWER = 0.5
-MODE = "std"
+FLOOR = 1e-7
+# The inputs' spread goes as the eigenvalue to the power (1 - WHITENING) / 2. Scaling every function to the same
+# spread, as is often done, lets the weak ones speak as loudly as the strong: the networks then need twice as many
+# labels (measured: docs/learning-curves.md).
+WHITENING = 0.25
+# The inputs are scaled so that these many have unit spread on average.
+LEADING = 20
 
 
 @dataclass(frozen=True)
@@ -96,28 +102,22 @@ def _width(reduction: Reduction, width: int) -> Reduction:
 
 
 def _fit(features: FloatArray, slope_gram: FloatArray) -> Reduction:
-    spread = features.std(0)
-    active = np.flatnonzero((spread > SILENT) | (np.sqrt(np.diag(slope_gram)) > SILENT))
-    shift, slope_gram = features[:, active].mean(0), slope_gram[np.ix_(active, active)]
-    if MODE == "std":
-        scale = 1.0 / np.maximum(spread[active], 1e-6)
-        gram = np.cov(features[:, active].T * scale[:, None])
-    elif MODE == "raw":
-        scale = np.ones(len(active)) / spread[active].max()
-        gram = np.cov(features[:, active].T * scale[:, None])
-    elif MODE == "slope":
-        scale = 1.0 / np.sqrt(np.diag(slope_gram)+1e-12)
-        gram = slope_gram * scale[:, None] * scale
-    elif MODE == "rawslope":
-        scale = np.ones(len(active)) / np.sqrt(np.diag(slope_gram).max())
-        gram = slope_gram * scale[:, None] * scale
-    gram = np.atleast_2d(gram)
-    values, vectors = np.linalg.eigh(gram)
-    values, vectors = np.maximum(values[::-1], 1e-14), vectors[:, ::-1]
+    """The inputs of one element from its features (atoms, F) and slope_gram (F, F), the mean over atoms of the
+    sum over displacements of (dG/dr)(dG/dr)^T: the covariance of the features when every neighbour moves by
+    itself, which is of full rank also when the labels are few."""
+    active = np.flatnonzero(np.sqrt(np.diag(slope_gram)) > SILENT)
+    if len(active) == 0:
+        active = np.array([0])
+    shift = features[:, active].mean(0)
+    scale = np.full(len(active), 1.0 / max(features[:, active].std(0).max(), np.sqrt(np.diag(slope_gram).max()) / 10))
+    values, vectors = np.linalg.eigh(slope_gram[np.ix_(active, active)] * scale[0] ** 2)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    relative = np.maximum(values / max(values[0], 1e-30), 0.0)
+    kept = relative > FLOOR
+    kept[0] = True
     # The sign of an eigenvector is a matter of rounding: the largest component is made positive.
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
-    x = ((features[:, active] - shift) * scale) @ vectors
-    projection = vectors * (values / values[0]) ** (-0.5 * POWER)
-    x = ((features[:, active] - shift) * scale) @ projection
-    projection /= np.sqrt((x[:, :20]**2).mean())
-    return Reduction(active.astype(np.int64), shift, scale, projection)
+    projection = vectors[:, kept] * relative[kept] ** (-0.5 * WHITENING)
+    inputs = ((features[:, active] - shift) * scale) @ projection
+    leading = np.sqrt((inputs[:, :LEADING] ** 2).mean())
+    return Reduction(active.astype(np.int64), shift, scale, projection / max(leading, 1e-3))

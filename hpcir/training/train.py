@@ -17,14 +17,14 @@ from hpcir.models.model import Model
 from hpcir.training.batches import DeviceData
 from hpcir.training.dataset import TrainingData
 from hpcir.training.network import (
-    BatchGroup,
     Layout,
+    Parameters,
     dipole_gradient,
     dipoles_of,
     energies_and_forces,
     energy_gradient,
 )
-from hpcir.training.optimizers import Adam, cosine_rate
+from hpcir.training.optimizers import Adam, Soap, cosine_rate
 from hpcir.training.packing import fresh_parameters, packed, unpacked
 from hpcir.training.split import epoch_order, held_out
 
@@ -80,6 +80,7 @@ def train_members(
 
 
 DIPOLE_RATE = 3e-3
+OPTIMIZER = Soap
 
 
 @dataclass
@@ -152,7 +153,7 @@ class _Run:
             {kind: flat.clone() for kind, flat in parameters.items()},
             {kind: flat.clone() for kind, flat in parameters.items()},
             {kind: infinite.clone() for kind in parameters},
-            {kind: Adam(flat) for kind, flat in parameters.items()},
+            {kind: OPTIMIZER(flat, layouts[kind]) for kind, flat in parameters.items()},
             common,
             mine,
         )
@@ -165,19 +166,18 @@ class _Run:
         epoch = -1
         has_dipoles = self.device_data.has_dipoles
         keep = 1.0 / max(1.0, AVERAGE_FRACTION * self.steps)
+        energy, charge = (Parameters.of(self.layouts[kind], self.parameters[kind]) for kind in ("energy", "charge"))
         while self.step < until:
             if self.step // per_epoch != epoch:
                 epoch = self.step // per_epoch
                 order = epoch_order(available, self.seed, epoch)
             first = (self.step % per_epoch) * batch
             groups = self.device_data.batch(order[first : first + batch])
-            _, _, gradient = energy_gradient(
-                self.layouts["energy"], self.parameters["energy"], groups, self.settings.force_weight
-            )
-            self._update("energy", gradient, self.rates[0], keep)
+            energy_gradient(energy, groups, self.settings.force_weight)
+            self._update("energy", energy.gradient, self.rates[0], keep)
             if has_dipoles:
-                _, gradient = dipole_gradient(self.layouts["charge"], self.parameters["charge"], groups)
-                self._update("charge", gradient, self.rates[1], keep)
+                dipole_gradient(charge, groups)
+                self._update("charge", charge.gradient, self.rates[1], keep)
             self.step += 1
 
     def _update(self, kind: str, gradient: Tensor, peak: float, keep: float) -> None:
@@ -208,10 +208,11 @@ class _Run:
     def _held_out_squares(self, indices: NDArray) -> tuple[Tensor, Tensor, Tensor]:
         """Mean squares (members,) of energies, force components and dipole components over each member's own."""
         sums = torch.zeros(6, len(self.members), dtype=torch.float64, device=self.device_data.device)
+        energy_model, charge_model = (Parameters.of(self.layouts[k], self.averages[k]) for k in ("energy", "charge"))
         for first in range(0, len(indices), 64):
             groups = self.device_data.batch(indices[first : first + 64], held_out=True)
-            energies, forces, _ = energies_and_forces(self.layouts["energy"], self.averages["energy"], groups)
-            dipoles, _ = dipoles_of(self.layouts["charge"], self.averages["charge"], groups)
+            energies, forces, _ = energies_and_forces(energy_model, groups)
+            dipoles, _ = dipoles_of(charge_model, groups)
             for group, energy, force, dipole in zip(groups, energies, forces, dipoles, strict=True):
                 _add(sums[0:2], (energy - group.energies) ** 2, group.weights * group.energy_weights)
                 weights = group.weights[:, :, None] * group.force_weights

@@ -25,7 +25,10 @@ HYDRONIUM = Structure(
     name="hydronium",
 )
 RADICAL = Structure(
-    np.array([8, 1]), np.array([[0.0, 0.0, 0.0], [0.3, 0.4, 0.85]]) * ANGSTROM, multiplicity=2, name="hydroxyl"
+    np.array([6, 1, 1, 1]),
+    np.array([[0.0, 0.0, 0.05], [1.08, 0.0, 0.0], [-0.55, 0.93, 0.0], [-0.54, -0.95, 0.02]]) * ANGSTROM,
+    multiplicity=2,
+    name="methyl",
 )
 METHANOL = Structure(
     np.array([6, 8, 1, 1, 1, 1]),

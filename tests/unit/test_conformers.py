@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.errors import InputError
+from hpcir.errors import InputError, RunStopped
 from hpcir.sampling import conformers as module
 from hpcir.sampling.bonding import bond_graph
 from hpcir.sampling.conformers import (
@@ -44,7 +44,9 @@ def torsion_energy(structure, graph):
     return structure, 0.6 * KCAL_PER_MOL * gauche
 
 
-@pytest.mark.parametrize(("name", "count"), [("ethanol", 1), ("alkanes/C4H10", 1), ("alkanes/C8H18", 5), ("alkanes/C2H6", 0)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("ethanol", 1), ("alkanes/C4H10", 1), ("alkanes/C8H18", 5), ("alkanes/C2H6", 0)]
+)
 def test_rotors_leave_out_like_hydrogens(name, count):
     assert len(rotors(load(name)[1])) == count
 
@@ -85,7 +87,9 @@ def test_turning_about_a_ring_bond_is_refused():
 
 def test_torsion_scan_finds_all_staggered_conformers_of_butane_and_pentane():
     butane, graph = load("alkanes/C4H10")
-    angles = sorted(round(torsion(s.positions, rotors(graph)[0])) % 360 for s in torsion_scan(butane, 20, 1, graph))
+    angles = sorted(
+        round(torsion(s.positions, rotors(graph)[0])) % 360 for s in torsion_scan(butane, 20, 1, graph)
+    )
     assert angles == [60, 180, 300]
     pentane, graph = load("alkanes/C5H12")
     found = torsion_scan(pentane, 20, 1, graph)
@@ -114,14 +118,16 @@ def test_boltzmann_weights_of_butane_count_both_gauche_basins():
 
 def test_boltzmann_weights_do_not_overflow_and_sum_to_one():
     weights = boltzmann_weights(np.array([-1e4, -1e4 + 1e-3, 0.0]), 300 * KELVIN)
-    assert weights.sum() == pytest.approx(1) and weights[2] == 0
+    assert weights.sum() == pytest.approx(1)
+    assert weights[2] == 0
     assert weights[0] / weights[1] == pytest.approx(np.exp(1e-3 / (300 * KELVIN)), rel=1e-6)
 
 
 def test_window_leaves_out_what_is_too_high():
     structure, graph = load("alkanes/C4H10")
     found = conformers(structure, 8, 1, lambda s: torsion_energy(s, graph), 0.3 * KCAL_PER_MOL, graph=graph)
-    assert len(found) == 1 and kind(found[0].structure, graph) == "all trans"
+    assert len(found) == 1
+    assert kind(found[0].structure, graph) == "all trans"
 
 
 def test_a_minimum_that_lost_a_bond_is_dropped():
@@ -136,6 +142,20 @@ def test_a_minimum_that_lost_a_bond_is_dropped():
     assert [item.energy for item in found] == [0.0]
     with pytest.raises(InputError, match="bond"):
         conformers(structure, 3, 1, lambda start: (structure.moved(broken), 0.0), graph=graph)
+
+
+def test_a_relaxation_that_fails_is_left_out_unless_all_do():
+    structure, graph = load("alkanes/C4H10")
+
+    def relax(start):
+        if abs(torsion(start.positions, rotors(graph)[0])) > 120:
+            raise RunStopped("did not converge")
+        return start, 0.0
+
+    found = conformers(structure, 8, 1, relax, graph=graph)
+    assert {kind(item.structure, graph) for item in found} == {"1 gauche"}
+    with pytest.raises(RunStopped, match="converge"):
+        conformers(structure, 1, 1, relax, graph=graph)
 
 
 def test_without_rdkit_the_torsion_scan_takes_over(monkeypatch):
@@ -160,7 +180,8 @@ def test_embedding_keeps_handedness_charge_and_bonds_of_the_tripeptide():
     pytest.importorskip("rdkit")
     structure, graph = load("tripeptide", 1)
     found = embedded(structure, 12, 5, graph)
-    assert len(found) == 12 and len(handedness(structure, graph)) == 3
+    assert len(found) == 12
+    assert len(handedness(structure, graph)) == 3
     sizes = [radius_of_gyration(item) for item in found]
     assert max(sizes) / min(sizes) > 1.05
     for item in found:
@@ -181,7 +202,8 @@ def test_turning_an_amide_over_makes_it_cis():
 def test_formic_acid_syn_and_anti():
     structure, graph = load("formic-acid")
     (name, item), *rest = planar_torsions(graph)
-    assert name == "acid" and not rest
+    assert name == "acid"
+    assert not rest
     kinds = {kind(structure.moved(turned(structure.positions, graph, item, a)), graph) for a in (0.0, 180.0)}
     assert kinds == {"syn acid", "anti acid"}
 
@@ -192,7 +214,8 @@ def test_hydrogen_bond_needs_length_and_angle():
     assert found  # the ammonium group holds a carbonyl oxygen in this minimum
     for donor, hydrogen, acceptor in found:
         distance = np.linalg.norm(structure.positions[hydrogen] - structure.positions[acceptor])
-        assert distance < 2.4 * ANGSTROM and hydrogen in graph.neighbours[donor]
+        assert distance < 2.4 * ANGSTROM
+        assert hydrogen in graph.neighbours[donor]
         assert structure.numbers[acceptor] in (7, 8)
     assert not hydrogen_bonds(structure.moved(structure.positions * 1.6), graph)
 

@@ -1,4 +1,4 @@
-"""Fragments: bonding from geometry against RDKit's, balanced charges and hydrogens, nothing cut that must stay whole."""
+"""Fragments: bonding from geometry against RDKit's, charges and hydrogens balanced, nothing cut that must stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hpcir.sampling.fragments import (
     CLEARANCE,
     cap_length,
     check_fragmentable,
-    cut_levels,
     distinct,
     formula,
     fragment,
@@ -103,7 +102,8 @@ def test_bond_orders_and_charges_are_those_of_the_molecule(name):
     truth = {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))): b for b in molecule.GetBonds()}
     assert set(map(tuple, graph.pairs.tolist())) == set(truth)
     assert [truth[tuple(pair)].IsInRing() for pair in graph.pairs.tolist()] == graph.in_ring.tolist()
-    assert graph.formal_charges.sum() == structure.charge and not graph.unpaired.any()
+    assert graph.formal_charges.sum() == structure.charge
+    assert not graph.unpaired.any()
     # resonance structures may differ in where, not in how many (of an azide's two, one has a triple bond)
     orders = sorted(int(b.GetBondTypeAsDouble()) for b in truth.values())
     assert graph.orders.sum() == sum(orders)
@@ -140,9 +140,12 @@ def test_fragments_are_closed_molecules_with_balanced_hydrogens_and_charges(name
         assert own[len(piece.atoms) :].tolist() == [1] * len(piece.caps)
         # and bonds, orders and charges found anew from the fragment's geometry are those that it was given
         anew = bond_graph(piece.structure)
-        assert anew.formal_charges.sum() == piece.structure.charge and not anew.unpaired.any()
+        assert anew.formal_charges.sum() == piece.structure.charge
+        assert not anew.unpaired.any()
         assert graph_key(piece.structure, anew) == piece.key
-        np.testing.assert_array_equal(piece.structure.positions[: len(piece.atoms)], structure.positions[piece.atoms])
+        np.testing.assert_array_equal(
+            piece.structure.positions[: len(piece.atoms)], structure.positions[piece.atoms]
+        )
 
 
 @pytest.mark.parametrize("name", SMILES)
@@ -152,10 +155,18 @@ def test_only_single_acyclic_bonds_are_cut(name):
     for piece in found:
         for kept, cut in piece.caps:
             bond = molecule.GetBondBetweenAtoms(kept, cut)
-            assert bond.GetBondTypeAsDouble() == 1 and not bond.IsInRing() and not bond.GetIsAromatic()
-            assert molecule.GetAtomWithIdx(kept).GetFormalCharge() == molecule.GetAtomWithIdx(cut).GetFormalCharge() == 0
+            assert bond.GetBondTypeAsDouble() == 1
+            assert not bond.IsInRing()
+            assert not bond.GetIsAromatic()
+            assert (
+                molecule.GetAtomWithIdx(kept).GetFormalCharge()
+                == molecule.GetAtomWithIdx(cut).GetFormalCharge()
+                == 0
+            )
             elements = {graph.numbers[kept], graph.numbers[cut]}
-            assert 6 in elements and 1 not in elements and not graph.conjugated(kept, cut)
+            assert 6 in elements
+            assert 1 not in elements
+            assert not graph.conjugated(kept, cut)
 
 
 def test_something_is_really_cut_in_most_molecules():
@@ -173,7 +184,9 @@ def test_caps_stand_along_the_cut_bond_at_the_right_length_and_touch_nothing(nam
             bond = structure.positions[cut] - structure.positions[kept]
             assert np.linalg.norm(along) == pytest.approx(cap_length(int(structure.numbers[kept])))
             assert along @ bond == pytest.approx(np.linalg.norm(along) * np.linalg.norm(bond))
-            others = np.delete(piece.structure.positions, [first + k, int(np.searchsorted(piece.atoms, kept))], axis=0)
+            others = np.delete(
+                piece.structure.positions, [first + k, int(np.searchsorted(piece.atoms, kept))], axis=0
+            )
             distance = np.linalg.norm(others - piece.structure.positions[first + k], axis=1).min()
             assert distance > CLEARANCE
 
@@ -198,10 +211,14 @@ def test_descriptors_of_core_atoms_are_those_of_the_whole_molecule():
     _, structure = built("hexamide")
     whole = derivatives.features_only(functions, structure.numbers, structure.positions[None])[0]
     for piece in pieces_of("hexamide")[1]:
-        own = derivatives.features_only(functions, piece.structure.numbers, piece.structure.positions[None])[0]
+        own = derivatives.features_only(functions, piece.structure.numbers, piece.structure.positions[None])[
+            0
+        ]
         same = np.abs(own[: len(piece.atoms)] - whole[piece.atoms]).max(1) < 1e-10
         core = piece.core[: len(piece.atoms)]
-        assert core.any() and same[core].all() and not same[~core].any()
+        assert core.any()
+        assert same[core].all()
+        assert not same[~core].any()
 
 
 def test_amine_and_carboxylate_take_their_charge_into_the_fragment():
@@ -215,7 +232,8 @@ def test_amine_and_carboxylate_take_their_charge_into_the_fragment():
     nitrogen, carboxyl = int(heavy[0]), int(heavy[-1])
     for atom, charge in ((nitrogen, 1), (carboxyl, -1)):
         piece = fragment(structure, atom, RADIUS, 6)
-        assert piece.structure.charge == charge and atom in piece.core_atoms
+        assert piece.structure.charge == charge
+        assert atom in piece.core_atoms
     assert structure.charge == 0
 
 
@@ -233,11 +251,14 @@ def test_radical_keeps_its_unpaired_electron():
 def test_small_molecules_come_back_whole_and_so_do_fragments():
     structure = read_structure(INPUTS / "ethanol.xyz")
     piece = fragment(structure, 0, 5 * ANGSTROM)
-    assert piece.structure is structure and piece.core.all() and piece.caps == ()
+    assert piece.structure is structure
+    assert piece.core.all()
+    assert piece.caps == ()
     chain = read_structure(INPUTS / "alkanes" / "C20H42.xyz")
     once = fragment(chain, 9, 5 * ANGSTROM, 12)
     twice = fragment(once.structure, 4, 5 * ANGSTROM, 12)
-    assert twice.structure is once.structure and twice.key == once.key
+    assert twice.structure is once.structure
+    assert twice.key == once.key
 
 
 def test_filling_brings_more_core_atoms_and_never_passes_the_largest():
@@ -294,7 +315,9 @@ def test_graph_key_does_not_depend_on_order_and_position():
         _, structure = built(name)
         order = random.permutation(len(structure))
         rotation, _ = np.linalg.qr(random.normal(size=(3, 3)))
-        shuffled = Structure(structure.numbers[order], structure.positions[order] @ rotation, charge=structure.charge)
+        shuffled = Structure(
+            structure.numbers[order], structure.positions[order] @ rotation, charge=structure.charge
+        )
         assert graph_key(shuffled) == graph_key(structure)
 
 
@@ -330,17 +353,24 @@ def test_interior_fragments_of_an_alkane_have_one_graph_and_merge_when_alike():
 def fingerprints(structure):
     distance = np.linalg.norm(structure.positions[:, None] - structure.positions[None], axis=-1)
     inside = (distance > 0) & (distance < 5 * ANGSTROM)
-    return np.array([[np.exp(-((row[keep] - s) ** 2)).sum() for s in range(2, 9)] for row, keep in zip(distance, inside, strict=True)])
+    return np.array(
+        [
+            [np.exp(-((row[keep] - s) ** 2)).sum() for s in range(2, 9)]
+            for row, keep in zip(distance, inside, strict=True)
+        ]
+    )
 
 
 def test_few_fragments_cover_all_atoms_of_a_chain():
     chain = read_structure(INPUTS / "alkanes" / "C20H42.xyz")
     pieces, left = fragments_for(chain, range(0, 20), 5 * ANGSTROM, 12)
     covered = set().union(*(piece.core_atoms.tolist() for piece in pieces))
-    assert left == [] and set(range(20)) <= covered
+    assert left == []
+    assert set(range(20)) <= covered
     assert len(pieces) <= 5
     one, rest = fragments_for(chain, range(0, 20), 5 * ANGSTROM, 12, most=1)
-    assert len(one) == 1 and rest == sorted(set(range(20)) - set(one[0].core_atoms.tolist()))
+    assert len(one) == 1
+    assert rest == sorted(set(range(20)) - set(one[0].core_atoms.tolist()))
 
 
 def test_weights_decide_which_fragment_comes_first():

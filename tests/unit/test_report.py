@@ -89,3 +89,262 @@ def example_test(random: np.random.Generator) -> dict[str, Any]:
         "dipole_model": dipole + 0.009 * DEBYE * random.normal(size=dipole.shape),
     }
     return {key: (value, "atomic units", "") for key, value in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    example_run(folder / "good")
+    example_run(folder / "hostile", HOSTILE)
+    example_run(folder / "half", spectrum=False, test=False)
+    for path in sorted(folder.iterdir()):
+        write_report(path)
+    return folder
+
+
+def test_reads_every_file_of_the_contract(runs: Path) -> None:
+    data = load_report_data(runs / "good")
+    assert data.missing == ()
+    assert data.name == "methanol"
+    assert data.spectrum is not None
+    assert data.spectrum.wavenumbers[-1] == pytest.approx(4498)
+    np.testing.assert_allclose(data.sticks[0].intensities, STRENGTHS)
+    assert [parity.quantity for parity in data.parity] == ["energy", "forces", "dipole"]
+    assert [entry["labels"] for entry in data.learning_curve] == [40, 80, 120, 160, 200]
+    assert data.sampling_reason == "explored 12.0 ps"
+
+
+def test_parity_is_in_user_units(runs: Path) -> None:
+    energy, forces, dipole = load_report_data(runs / "good").parity
+    assert energy.rmse == pytest.approx(0.018, rel=0.3)
+    assert dipole.rmse == pytest.approx(0.009, rel=0.2)
+    assert energy.reference.min() == 0  # from the lowest of the reference: the model may lie below
+    assert forces.reference.shape == (1800,)
+
+
+def test_calibration_is_the_norm_of_each_atoms_force(runs: Path) -> None:
+    calibration = load_report_data(runs / "good").calibration
+    assert calibration is not None
+    assert calibration.spread.shape == (600,)
+    # Errors were drawn from the spread: three components of it, on average.
+    assert np.mean(calibration.error**2) == pytest.approx(np.mean(calibration.spread**2), rel=0.15)
+
+
+def test_half_a_run_gives_a_report_that_says_so(runs: Path) -> None:
+    data = load_report_data(runs / "half")
+    assert any("spectrum.csv" in what for what in data.missing)
+    assert any("test.h5" in what for what in data.missing)
+    page = (runs / "half/report.html").read_text(encoding="utf-8")
+    assert "Not here:" in page
+    assert not (runs / "half/figures/spectrum.png").exists()
+    assert (runs / "half/figures/learning_curve.png").stat().st_size > 5000
+
+
+def test_a_damaged_file_is_named_and_the_rest_shown(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(runs / "good", folder)
+    (folder / "test.h5").write_bytes(b"\x89HDF" + bytes(100))
+    (folder / "models/learning_curve.json").write_text('{"rounds": [')
+    data = load_report_data(folder)
+    assert any("test.h5" in what for what in data.missing)
+    assert any("learning_curve.json" in what for what in data.missing)
+    assert data.spectrum is not None
+    assert len(write_report(folder)) == 2
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run directory"):
+        write_report(tmp_path)
+
+
+def test_verdicts_go_by_their_figures(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "poor"
+    shutil.copytree(runs / "good", folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["test"]["force_rmse_kcal_per_mol_angstrom"] = 4.0
+    summary["bands"][0]["stderr_km_per_mol"] = 50.0
+    (folder / "summary.json").write_text(json.dumps(summary))
+    good = {item.what: item.good for item in findings(load_report_data(runs / "good"))}
+    poor = {item.what: item.good for item in findings(load_report_data(folder))}
+    assert all(good.values())
+    assert {what for what, verdict in poor.items() if not verdict} == {"Potential", "Error bars"}
+
+
+def test_binned_medians_of_a_line() -> None:
+    x = np.linspace(1, 9, 90)
+    centres, medians = binned_medians(x[::-1], 2 * x[::-1])
+    np.testing.assert_allclose(medians, 2 * centres)
+    assert np.all(np.diff(centres) > 0)
+
+
+def test_no_network_and_no_markup_from_users(runs: Path) -> None:
+    page = (runs / "hostile/report.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert "<script>document.title" not in page
+    assert "default-src 'none'" in page  # the browser itself refuses any request
+    assert 'src="http' not in page
+    assert '<link' not in page
+
+
+# -- in a browser -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    selenium = pytest.importorskip("selenium", reason="no selenium: pip install selenium")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver_path = shutil.which("chromedriver")
+    if chromium is None or driver_path is None:
+        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    assert selenium
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                 "--disable-dev-shm-usage", "--window-size=1100,1400"):  # fmt: skip
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(driver_path))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()
+
+
+def opened(browser: Any, path: Path) -> Any:
+    """The page, once its script has drawn everything, and with nothing in the console."""
+    browser.get_log("performance")
+    browser.get(path.as_uri())
+    wait_for(browser, "return document.documentElement.dataset.ready === 'yes'")
+    errors = [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    assert errors == []
+    return browser
+
+
+def wait_for(browser: Any, script: str, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not browser.execute_script(script):
+        assert time.monotonic() < end, f"never true: {script}"
+        time.sleep(0.1)
+
+
+SPECTRUM = "document.getElementById('plot-spectrum')"
+
+
+def test_page_draws_every_plot_without_a_request(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "good/report.html")
+    drawn = browser.execute_script("return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.data.length)")
+    assert len(drawn) == 6  # spectrum, learning curve, three parities, committee
+    points = browser.execute_script(f"return {SPECTRUM}.data.find(t => t.name === 'methanol').x.length")
+    assert points == 2250
+    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = {m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"}
+    assert {url for url in urls if not url.startswith(("file:", "data:", "blob:"))} == set()
+
+
+def test_axis_runs_from_high_to_low_and_zoom_works(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "good/report.html")
+    first, last = browser.execute_script(f"return {SPECTRUM}._fullLayout.xaxis.range")
+    assert first > last
+    from selenium.webdriver import ActionChains
+
+    area = browser.find_element("css selector", "#plot-spectrum .nsewdrag")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", area)
+    ActionChains(browser).move_to_element_with_offset(area, -100, 0).click_and_hold().move_by_offset(
+        200, 10
+    ).release().perform()
+    wait_for(browser, f"const r = {SPECTRUM}._fullLayout.xaxis.range; return Math.abs(r[0] - r[1]) < 2500")
+    zoomed = browser.execute_script(f"return {SPECTRUM}._fullLayout.xaxis.range")
+    browser.execute_script("document.getElementById('show-error').click()")
+    kept = browser.execute_script(f"return {SPECTRUM}._fullLayout.xaxis.range")
+    np.testing.assert_allclose(kept, zoomed)  # another choice of curves keeps the zoom
+
+
+def overlay_of(browser: Any, path: Path) -> dict[str, Any]:
+    browser.find_element("id", "overlay").send_keys(str(path))
+    wait_for(browser, f"return document.getElementById('overlay-word').textContent.startsWith({json.dumps(path.name)})")
+    word = browser.execute_script("return document.getElementById('overlay-word').textContent")
+    assert "cannot" not in word, word
+    script = f"const t = {SPECTRUM}.data.at(-1); return {{x: t.x, y: t.y}}"
+    return dict(browser.execute_script(script))
+
+
+def test_overlay_of_a_csv_file_has_the_area_of_the_curve(browser: Any, runs: Path, tmp_path: Path) -> None:
+    x = np.arange(500.0, 4000.0, 5.0)
+    path = tmp_path / "experiment.csv"
+    path.write_text("wavenumber,absorbance\n" + "".join(f"{a:.1f},{0.01 * b:.6f}\n" for a, b in zip(x, lorentzians(x, 12), strict=True)))
+    opened(browser, runs / "good/report.html")
+    drawn = overlay_of(browser, path)
+    curve = load_report_data(runs / "good").spectrum
+    assert curve is not None
+    inside = (curve.wavenumbers >= 500) & (curve.wavenumbers <= 3995)
+    own = np.trapezoid(curve.absorption[inside], curve.wavenumbers[inside])
+    assert np.trapezoid(drawn["y"], drawn["x"]) == pytest.approx(own, rel=0.01)
+    browser.find_element("id", "overlay-remove").click()
+    wait_for(browser, f"return {SPECTRUM}.data.every(t => t.name !== 'experiment.csv')")
+
+
+def test_overlay_of_jcamp_in_transmittance(browser: Any, runs: Path, tmp_path: Path) -> None:
+    x = np.arange(4000.0, 600.0, -4.0)
+    absorbance = 0.02 * lorentzians(x, 12)
+    values = np.round(1e4 * 10**-absorbance).astype(int)
+    rows = [f"{x[i]:.0f} " + " ".join(map(str, values[i : i + 10])) for i in range(0, len(x), 10)]
+    path = tmp_path / "experiment.jdx"
+    path.write_text(
+        "##TITLE=methanol $$ gas\n##JCAMP-DX=4.24\n##XUNITS=1/CM\n##YUNITS=TRANSMITTANCE\n##XFACTOR=1\n##YFACTOR=0.0001\n"
+        f"##FIRSTX={x[0]}\n##LASTX={x[-1]}\n##NPOINTS={len(x)}\n##DELTAX=-4\n##XYDATA=(X++(Y..Y))\n" + "\n".join(rows) + "\n##END=\n"
+    )
+    opened(browser, runs / "good/report.html")
+    drawn = overlay_of(browser, path)
+    y = np.array(drawn["y"])
+    np.testing.assert_allclose(drawn["x"], x[::-1])
+    np.testing.assert_allclose(y / y.max(), absorbance[::-1] / absorbance.max(), atol=2e-3)
+
+
+def test_a_file_that_is_no_spectrum_is_refused_in_words(browser: Any, runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary\n")
+    opened(browser, runs / "good/report.html")
+    browser.find_element("id", "overlay").send_keys(str(path))
+    wait_for(browser, "return document.getElementById('overlay-word').textContent.includes('cannot be read')")
+
+
+def test_band_table_sorts(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "good/report.html")
+    column = "return [...document.querySelectorAll('#bands tbody tr')].map(r => Number(r.cells[1].dataset.value))"
+    button = browser.find_element("css selector", "#bands th:nth-child(2) button")
+    button.click()
+    values = browser.execute_script(column)
+    assert values == sorted(values)
+    button.click()
+    assert browser.execute_script(column) == sorted(values, reverse=True)
+
+
+def test_a_hostile_name_stays_text(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "hostile/report.html")
+    assert browser.title == f"{' '.join(HOSTILE.split())}: infrared spectrum"
+    assert browser.execute_script("return document.images.length") == 0
+    assert browser.find_element("tag name", "h1").text == HOSTILE
+
+
+def test_half_a_run_hides_empty_plots(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "half/report.html")
+    assert browser.execute_script("return document.getElementById('plot-parity').closest('.card').hidden")
+    assert browser.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == 2
+
+
+def test_dark_theme_and_phone(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "good/report.html")
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    before = browser.execute_script(ground)
+    browser.find_element("id", "theme").click()
+    assert browser.execute_script(ground) != before
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 380, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    )
+    try:
+        opened(browser, runs / "good/report.html")
+        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -10,7 +10,7 @@ from hpcir.deck import ModelSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.training.batches import DeviceData
 from hpcir.training.dataset import LabelledGroup, TrainingData
-from hpcir.training.network import Layout, dipole_gradient, energies_and_forces, energy_gradient
+from hpcir.training.network import Layout, Parameters, dipole_gradient, energies_and_forces, energy_gradient
 
 
 def random_group(numbers: list[int], count: int, seed: int, spread: float = 0.1) -> LabelledGroup:
@@ -52,14 +52,15 @@ def test_loss_gradient_is_the_finite_difference(case: str, kind: str) -> None:
     assert (data.groups[0].centres is not None) == (case == "sparse")
     outputs = 1 + (3 * 2 if kind == "charges+dipoles" else 0)
     layout = Layout(data.elements, data.n_inputs, (5, 4), outputs)
-    flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.4, (2, layout.size)))
+    flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.3, (2, layout.size)))
     batch = device.batch(np.arange(data.n_labels))
 
     def loss_and_gradient(parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        trained = Parameters.of(layout, parameters)
         if kind == "energy":
-            energy, force, gradient = energy_gradient(layout, parameters, batch, 3.0)
-            return energy + 3.0 * force, gradient
-        return dipole_gradient(layout, parameters, batch)
+            energy, force = energy_gradient(trained, batch, 3.0)
+            return energy + 3.0 * force, trained.gradient
+        return dipole_gradient(trained, batch), trained.gradient
 
     _, gradient = loss_and_gradient(flat)
     direction = torch.from_numpy(np.random.default_rng(5).normal(size=flat.shape))
@@ -74,17 +75,17 @@ def test_forces_are_minus_the_gradient_of_the_energy(case: str) -> None:
     groups, cutoff = GROUPS[case]
     data, device = device_data(groups, cutoff)
     layout = Layout(data.elements, data.n_inputs, (5, 4))
-    flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.4, (2, layout.size)))
+    flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.3, (2, layout.size)))
     direction = np.random.default_rng(6).normal(size=groups[0].positions.shape)
-    step = 1e-4
+    step = 2e-5
 
     def shifted(sign: int) -> torch.Tensor:
         ordered = data.groups[0].group
         moved = LabelledGroup(ordered.numbers, ordered.positions + sign * step * direction, ordered.energies)
         other = data.extended([moved])
         batch = DeviceData.create(other, ModelSettings(), None, np.zeros((2, len(moved)), bool), "cpu")
-        return energies_and_forces(layout, flat, batch.batch(np.arange(len(moved))))[0][0]
+        return energies_and_forces(Parameters.of(layout, flat), batch.batch(np.arange(len(moved))))[0][0]
 
-    _, forces, _ = energies_and_forces(layout, flat, device.batch(np.arange(data.n_labels)))
+    _, forces, _ = energies_and_forces(Parameters.of(layout, flat), device.batch(np.arange(data.n_labels)))
     work = (forces[0].unflatten(2, (-1, 3)) * torch.from_numpy(direction)).sum((2, 3))
     torch.testing.assert_close(work, -(shifted(1) - shifted(-1)) / (2 * step), rtol=1e-5, atol=1e-7)

@@ -21,7 +21,9 @@ FUNCTIONS = automatic_set((1, 6), cutoff=9.0, radial=4, shells=2, zetas=(1, 2))
 def correlated(random, count):
     """Environments on a three-dimensional manifold in feature space, as symmetry functions lie."""
     hidden = random.normal(size=(count, 3))
-    mixing = np.random.Generator(np.random.Philox(key=np.array([1, 2], np.uint64))).normal(size=(3, FUNCTIONS.n_features))
+    mixing = np.random.Generator(np.random.Philox(key=np.array([1, 2], np.uint64))).normal(
+        size=(3, FUNCTIONS.n_features)
+    )
     return hidden @ mixing + 0.01 * random.normal(size=(count, FUNCTIONS.n_features))
 
 
@@ -45,7 +47,8 @@ def test_distance_grows_with_the_way_out(random):
     mean = known.mean
     direction = correlated(random, 1)[0] - mean
     along = known.distances(mean + np.outer([4.0, 8.0, 16.0], direction))
-    assert np.all(np.diff(along) > 1) and along[0] > 3
+    assert np.all(np.diff(along) > 1)
+    assert along[0] > 3
 
 
 def test_a_direction_without_training_variance_is_noticed(random):
@@ -68,11 +71,18 @@ def test_extrapolation_names_the_symmetry_function_and_by_how_much(random):
     spreads[4, 1] = 1.5
     rows = trust_table(known, FUNCTIONS, np.array([6, 1]), features, spreads)
     row = next(row for row in rows if row.atom == 1)
-    assert row.name == "H2" and row.function == 3 and row.description == FUNCTIONS.describe(3)
-    assert row.excess == pytest.approx(0.5) and row.outside == pytest.approx(0.1)
-    assert row.largest_spread == 1.5 and row.mean_spread == pytest.approx(0.6)
+    assert row.name == "H2"
+    assert row.function == 3
+    assert row.description == FUNCTIONS.describe(3)
+    assert row.excess == pytest.approx(0.5)
+    assert row.outside == pytest.approx(0.1)
+    assert row.largest_spread == 1.5
+    assert row.mean_spread == pytest.approx(0.6)
     inside = next(row for row in rows if row.atom == 0)
-    assert inside.function == -1 and inside.outside == 0 and inside.description == "" and inside.excess == 0
+    assert inside.function == -1
+    assert inside.outside == 0
+    assert inside.description == ""
+    assert inside.excess == 0
 
 
 def test_least_trusted_atom_comes_first(random):
@@ -81,14 +91,16 @@ def test_least_trusted_atom_comes_first(random):
     features = correlated(random, 12).reshape(4, 3, -1)
     features[2, 1] += 20.0
     rows = trust_table(known, FUNCTIONS, np.array([6, 6, 6]), features)
-    assert rows[0].name == "C2" and rows[0].largest_distance > 3 * rows[1].largest_distance
+    assert rows[0].name == "C2"
+    assert rows[0].largest_distance > 3 * rows[1].largest_distance
     assert np.isnan(rows[0].largest_spread)
 
 
 def test_references_sort_environments_by_element(random):
     first, second = correlated(random, 3), correlated(random, 2)
     known = references([(np.array([6, 1, 1]), first), (np.array([1, 6]), second)])
-    assert known[6].count == 2 and known[1].count == 3
+    assert known[6].count == 2
+    assert known[1].count == 3
     np.testing.assert_array_equal(known[6].lowest, np.minimum(first[0], second[1]))
 
 
@@ -105,7 +117,8 @@ def test_constant_features_do_not_divide_by_nothing(random):
     assert np.isfinite(known.distances(correlated(random, 5))).all()
     moved = training[:1].copy()
     moved[0, 5] = 0.1
-    assert known.excess(moved)[0].argmax() == 5 and known.excess(moved)[0, 5] > 0
+    assert known.excess(moved)[0].argmax() == 5
+    assert known.excess(moved)[0, 5] > 0
 
 
 def test_no_environments_is_an_error():

@@ -1,0 +1,272 @@
+"""Labelled geometries of other programs: one record a geometry, in atomic units, nothing guessed.
+
+What each number means is declared: the names under which a file keeps energies, forces, dipoles and charges (`keys`)
+and their units (`units`). A name that is asked for and not there, a quantity without a unit, an array whose shape
+does not fit: each ends in an InputError that lists what the file holds. A quantity that a file does not have is None,
+never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import InputError
+from hpcir.structures import centre, standard_masses
+from hpcir.units import UNITS
+
+if TYPE_CHECKING:
+    from hpcir.training.dataset import LabelledGroup
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Quantity -> its dimension in hpcir.units; the order is that of messages.
+QUANTITIES = {"energy": "energy", "forces": "force", "dipole": "dipole", "charges": "charge"}
+STANDARD_KEYS = {name: name for name in (*QUANTITIES, "charge", "level")}
+# The units that ASE writes and reads by its own convention, and atomic units.
+ASE_UNITS = {"positions": "A", "energy": "eV", "forces": "eV/A", "dipole": "e*A", "charges": "e"}
+ATOMIC_UNITS = {
+    "positions": "bohr",
+    "energy": "hartree",
+    "forces": "hartree/bohr",
+    "dipole": "e*bohr",
+    "charges": "e",
+}
+ORIGINS = ("charge", "mass", "geometry", "zero")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One labelled geometry in atomic units; None is what is not known.
+
+    numbers (N,); positions (N, 3) bohr; energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the
+    centre of nuclear charge; charges (N,) e; charge: total, e; level: level of theory; place: where it stood.
+    """
+
+    numbers: IntArray
+    positions: FloatArray
+    energy: float | None = None
+    forces: FloatArray | None = None
+    dipole: FloatArray | None = None
+    charges: FloatArray | None = None
+    charge: int = 0
+    level: str = ""
+    place: str = ""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled geometries and where they came from. source: the file; units, keys: as declared or documented."""
+
+    frames: tuple[Frame, ...]
+    source: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def having(self, quantity: str) -> list[int]:
+        """Indices of the frames that have a quantity ('energy', 'forces', 'dipole', 'charges')."""
+        return [n for n, frame in enumerate(self.frames) if getattr(frame, quantity) is not None]
+
+    def compositions(self) -> dict[tuple[tuple[int, ...], int, str], list[int]]:
+        """(sorted atomic numbers, charge, level) -> indices of its frames."""
+        found: dict[tuple[tuple[int, ...], int, str], list[int]] = {}
+        for n, frame in enumerate(self.frames):
+            key = (tuple(sorted(frame.numbers.tolist())), frame.charge, frame.level)
+            found.setdefault(key, []).append(n)
+        return found
+
+    def without(self, indices: Iterable[int]) -> Dataset:
+        """The same set without some frames."""
+        out = set(indices)
+        return replace(self, frames=tuple(f for n, f in enumerate(self.frames) if n not in out))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(self.having(q))} {q}" for q in QUANTITIES if self.having(q))
+        compositions = self.compositions()
+        named = ", ".join(formula(numbers) for numbers in list(dict.fromkeys(k[0] for k in compositions))[:6])
+        more = "..." if len(compositions) > 6 else ""
+        source = self.source or "in memory"
+        return f"Dataset({len(self)} geometries of {named}{more}; {counts or 'no labels'}; {source})"
+
+
+def formula(numbers: Iterable[int]) -> str:
+    """The empirical formula of atomic numbers, in Hill's order, such as 'CH4O'."""
+    from ase.formula import Formula
+
+    from hpcir.structures import symbols
+
+    return str(Formula.from_list(symbols(np.array(list(numbers), np.int64))).format("hill"))
+
+
+def unit_size(quantity: str, unit: str) -> float:
+    """The size of a unit of 'positions', 'energy', 'forces', 'dipole' or 'charges' in atomic units.
+
+    Forces may be any energy unit over any length unit, such as 'kcal/mol/A'. Raises InputError.
+    """
+    if quantity == "charges":
+        table = {"e": 1.0}
+    elif quantity == "forces":
+        energy, _, length = unit.rpartition("/")
+        if energy in UNITS["energy"] and length in UNITS["length"]:
+            return UNITS["energy"][energy] / UNITS["length"][length]
+        table = UNITS["force"]
+    else:
+        table = UNITS[{"positions": "length"}.get(quantity, quantity)]
+    if unit not in table:
+        raise InputError(f"no such unit of {quantity}", value=unit, hint="valid: " + ", ".join(table))
+    return table[unit]
+
+
+def resolve_units(units: Mapping[str, str] | str | None, default: Mapping[str, str] | None) -> dict[str, str]:
+    """The declared units: a mapping, the words 'ase' or 'atomic', or the format's own (`default`)."""
+    if isinstance(units, str):
+        named = {"ase": ASE_UNITS, "atomic": ATOMIC_UNITS}
+        if units not in named:
+            raise InputError(
+                "no such set of units", value=units, hint="'ase', 'atomic', or a unit for each quantity"
+            )
+        return dict(named[units])
+    result = dict(default or {}) | dict(units or {})
+    for quantity, unit in result.items():
+        if quantity not in (*QUANTITIES, "positions"):
+            raise InputError(
+                "units of an unknown quantity", value=quantity, hint="valid: positions, " + _names()
+            )
+        unit_size(quantity, unit)
+    return result
+
+
+def _names() -> str:
+    return ", ".join(QUANTITIES)
+
+
+def size_of(quantity: str, units: Mapping[str, str], where: str) -> float:
+    """The declared unit of a quantity that the file holds; raises InputError when none was declared."""
+    if quantity not in units:
+        raise InputError(
+            f"the unit of {quantity} is not declared",
+            where=where,
+            hint=f"say which, such as units={{'{quantity}': '{ASE_UNITS[quantity]}'}}; 'ase' stands for "
+            "A, eV, eV/A and e*A, 'atomic' for bohr, hartree, hartree/bohr and e*bohr",
+        )
+    return unit_size(quantity, units[quantity])
+
+
+def check_origin(origin: str | None) -> None:
+    """Raise InputError for an origin of dipoles that is none of `ORIGINS`."""
+    if origin is not None and origin not in ORIGINS:
+        raise InputError("no such origin of dipoles", value=origin, hint="valid: " + ", ".join(ORIGINS))
+
+
+def shifted_dipole(
+    dipole: FloatArray, numbers: IntArray, positions: FloatArray, charge: int, origin: str | None, where: str
+) -> FloatArray:
+    """A dipole (3,) about the centre of nuclear charge, from one about `origin`.
+
+    origin: 'charge' (of nuclear charge), 'mass', 'geometry' (mean position) or 'zero' (of the coordinates). It
+    matters only for ions, and for them must be declared: mu(R') = mu(R) + Q (R - R').
+    """
+    if charge == 0:
+        return dipole
+    if origin is None:
+        raise InputError(
+            f"the origin of the dipole of an ion (charge {charge:+d}) is not declared",
+            where=where,
+            hint="dipole_origin='charge' (centre of nuclear charge), 'mass', 'geometry' or 'zero' (of the coordinates)",
+        )
+    weights = {
+        "charge": numbers.astype(float),
+        "mass": standard_masses(numbers),
+        "geometry": np.ones(len(numbers)),
+    }
+    old = centre(positions, weights[origin]) if origin in weights else np.zeros(3)
+    return dipole + charge * (old - centre(positions, weights["charge"]))
+
+
+def to_groups(dataset: Dataset) -> list[LabelledGroup]:
+    """The data set as training groups: geometries of one molecule (atoms in one order, charge) that have the same
+    quantities stand together, in the order of their first geometry. Levels of theory are not separated: audit
+    first. Raises InputError for a geometry without energy, forces and dipole.
+    """
+    from hpcir.training.dataset import LabelledGroup
+
+    groups: dict[tuple[Any, ...], list[Frame]] = {}
+    for n, frame in enumerate(dataset.frames):
+        has = tuple(getattr(frame, q) is not None for q in ("energy", "forces", "dipole"))
+        if not any(has):
+            raise InputError(
+                "a geometry without energy, forces and dipole teaches nothing",
+                where=frame.place or f"{dataset.source}, geometry {n}",
+            )
+        groups.setdefault((tuple(frame.numbers.tolist()), frame.charge, has), []).append(frame)
+
+    def stacked(frames: list[Frame], name: str, has: bool) -> FloatArray | None:
+        return np.array([getattr(frame, name) for frame in frames], float) if has else None
+
+    return [
+        LabelledGroup(
+            numbers=np.array(numbers, np.int64),
+            positions=np.array([frame.positions for frame in frames]),
+            energies=stacked(frames, "energy", has[0]),
+            forces=stacked(frames, "forces", has[1]),
+            dipoles=stacked(frames, "dipole", has[2]),
+            charge=charge,
+        )
+        for (numbers, charge, has), frames in groups.items()
+    ]
+
+
+def read_dataset(
+    path: str | Path,
+    *,
+    units: Mapping[str, str] | str | None = None,
+    keys: Mapping[str, str] | None = None,
+    charge: int | None = None,
+    level: str = "",
+    dipole_origin: str | None = None,
+    missing: str = "error",
+) -> Dataset:
+    """Read labelled geometries: extxyz (.xyz, .extxyz), NumPy (.npz), an ASE database (.db), HDF5 (.h5, .hdf5).
+
+    units: quantity -> unit, or 'ase', or 'atomic'; a format that fixes its units (ASE's .db, hpcir's labels.h5)
+    needs none. keys: quantity -> name in the file ('energy', 'forces', 'dipole', 'charges', 'charge', 'level', and
+    for arrays also 'numbers' and 'positions'); without it the names are the quantities' own. Every name given must
+    be there; missing='allow' lets single geometries go without. charge: total charge of every geometry where the
+    file does not say (0). dipole_origin: see `shifted_dipole`. Raises InputError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("the data set does not exist", where=str(path), hint="check the path")
+    if missing not in ("error", "allow"):
+        raise InputError("unknown value of missing", value=missing, hint="'error' or 'allow'")
+    check_origin(dipole_origin)
+    options: dict[str, Any] = {"charge": charge, "level": level, "dipole_origin": dipole_origin}
+    suffix = path.suffix.lower()
+    if suffix in (".npz", ".h5", ".hdf5"):
+        from hpcir.exchange.arrays import read_arrays
+
+        return read_arrays(path, units=units, keys=keys, **options)
+    from hpcir.exchange.extxyz import read_ase_db, read_extxyz
+
+    if suffix == ".db":
+        return read_ase_db(path, units=units, keys=keys, missing=missing, **options)
+    if suffix in (".xyz", ".extxyz"):
+        return read_extxyz(path, units=units, keys=keys, missing=missing, **options)
+    raise InputError(
+        "not a data set that can be read",
+        where=str(path),
+        value=suffix,
+        hint="valid: .xyz, .extxyz, .npz, .db (ASE), .h5, .hdf5",
+    )

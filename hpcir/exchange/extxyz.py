@@ -1,0 +1,296 @@
+"""Extended xyz files and ASE databases of labelled geometries, with declared keys and units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcir.errors import InputError
+from hpcir.exchange.datasets import (
+    ASE_UNITS,
+    QUANTITIES,
+    STANDARD_KEYS,
+    Dataset,
+    Frame,
+    resolve_units,
+    shifted_dipole,
+    size_of,
+    unit_size,
+)
+from hpcir.structures import read_frames, symbols
+
+# Returns the value of a name in one frame and whether it is in a place whose units ASE defines; None: not there.
+Lookup = Callable[[str], tuple[Any, bool] | None]
+
+
+def read_extxyz(
+    path: str | Path,
+    *,
+    units: Mapping[str, str] | str | None = None,
+    keys: Mapping[str, str] | None = None,
+    charge: int | None = None,
+    level: str = "",
+    dipole_origin: str | None = None,
+    missing: str = "error",
+) -> Dataset:
+    """Every geometry of an extended xyz file; see `datasets.read_dataset`. Positions are in angstrom unless units
+    say otherwise. Units of energies, forces and dipoles are not part of the format and must be declared, except for
+    files of `write_extxyz`, which say them."""
+    entries = [(atoms, _lookup(atoms), _held(atoms)) for atoms in read_frames(path)]
+    written = {str(atoms.info.get("units", "")) for atoms, _, _ in entries}
+    own = _own_units(written.pop()) if len(written) == 1 else {}
+    declared = resolve_units(units, {"positions": "A", "charges": "e"} | own)
+    return _dataset(path, entries, declared, False, keys, charge, level, dipole_origin, missing)
+
+
+def _own_units(text: str) -> dict[str, str]:
+    """The units that `write_extxyz` put into a comment line, such as 'positions:A energy:eV'; none from other text."""
+    pairs = [word.split(":") for word in text.split()]
+    if not pairs or not all(len(pair) == 2 and pair[0] in (*QUANTITIES, "positions") for pair in pairs):
+        return {}
+    return {quantity: unit for quantity, unit in pairs}
+
+
+def read_ase_db(
+    path: str | Path,
+    *,
+    units: Mapping[str, str] | str | None = None,
+    keys: Mapping[str, str] | None = None,
+    charge: int | None = None,
+    level: str = "",
+    dipole_origin: str | None = None,
+    missing: str = "error",
+) -> Dataset:
+    """Every row of an ASE database; see `datasets.read_dataset`. Calculator results are in ASE's units; what stands
+    in key-value pairs or in `data` has no unit there, and needs one declared."""
+    from ase.db import connect
+
+    entries: list[tuple[Any, Lookup, list[str]]] = []
+    try:
+        open_database: Any = connect
+        for row in open_database(str(path)).select():
+            atoms = row.toatoms()
+            extra = dict(row.key_value_pairs) | dict(row.data)
+            entries.append((atoms, _lookup(atoms, extra), sorted({*_held(atoms), *extra})))
+    except InputError:
+        raise
+    except Exception as error:  # ASE and sqlite raise whatever they raise on a file that is none
+        raise InputError(
+            f"the ASE database cannot be read: {type(error).__name__}: {error}", where=str(path)
+        ) from error
+    if not entries:
+        raise InputError("the ASE database is empty", where=str(path))
+    declared = resolve_units(units, {"positions": "A", "charges": "e"})
+    return _dataset(path, entries, declared, True, keys, charge, level, dipole_origin, missing)
+
+
+def _held(atoms: Any) -> list[str]:
+    results = atoms.calc.results if atoms.calc is not None else {}
+    return sorted({*atoms.info, *atoms.arrays, *results} - {"numbers", "positions"})
+
+
+def _lookup(atoms: Any, extra: Mapping[str, Any] | None = None) -> Lookup:
+    def find(name: str) -> tuple[Any, bool] | None:
+        results = atoms.calc.results if atoms.calc is not None else {}
+        if name in results:
+            return results[name], True
+        for place in (atoms.info, atoms.arrays, extra or {}):
+            if name in place:
+                return place[name], False
+        return None
+
+    return find
+
+
+def _dataset(
+    path: str | Path,
+    entries: list[tuple[Any, Lookup, list[str]]],
+    units: dict[str, str],
+    ase_results: bool,
+    keys: Mapping[str, str] | None,
+    charge: int | None,
+    level: str,
+    dipole_origin: str | None,
+    missing: str,
+) -> Dataset:
+    wanted = _wanted(str(path), entries, keys)
+    frames = []
+    for number, (atoms, find, held) in enumerate(entries):
+        where = f"{path}, geometry {number + 1}"
+        if np.any(atoms.pbc):
+            raise InputError(
+                "the geometry is a periodic cell; hpcir's models are of molecules",
+                where=where,
+                hint='write it without a lattice, or with pbc="F F F"',
+            )
+        values: dict[str, Any] = {}
+        for quantity in QUANTITIES:
+            if quantity not in wanted:
+                continue
+            found = find(wanted[quantity])
+            if found is None:
+                if missing == "error":
+                    _raise_missing(quantity, wanted[quantity], where, held)
+                continue
+            sizes = ASE_UNITS if ase_results and found[1] and quantity not in units else units
+            values[quantity] = _array(quantity, found[0], len(atoms), where) * size_of(quantity, sizes, where)
+        frames.append(_frame(atoms, values, find, wanted, units, charge, level, dipole_origin, where))
+    return Dataset(tuple(frames), str(path), units, wanted)
+
+
+def _wanted(
+    path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Quantity -> name: what was asked for; else the standard names that occur in the file."""
+    if keys is not None:
+        unknown = set(keys) - set(STANDARD_KEYS)
+        if unknown:
+            raise InputError(
+                "keys of an unknown quantity",
+                value=sorted(unknown),
+                hint="valid: " + ", ".join(STANDARD_KEYS),
+            )
+        if not set(keys) & {"energy", "forces", "dipole"}:
+            raise InputError("no key of energy, forces or dipole was given", where=path)
+        return dict(keys)
+    there = {
+        q: name for q, name in STANDARD_KEYS.items() if any(find(name) is not None for _, find, _ in entries)
+    }
+    if not set(there) & {"energy", "forces", "dipole"}:
+        held = sorted({name for _, _, names in entries for name in names})
+        raise InputError(
+            "no energy, forces or dipole under their standard names",
+            where=path,
+            hint=f"the file holds {', '.join(held) or 'positions only'}; say which is which, such as "
+            "keys={'energy': 'REF_energy', 'forces': 'REF_forces'}",
+        )
+    return there
+
+
+def _raise_missing(quantity: str, name: str, where: str, held: list[str]) -> None:
+    raise InputError(
+        f"no {quantity} under the name '{name}'",
+        where=where,
+        hint=f"it holds {', '.join(held) or 'positions only'}; give its name in keys, or missing='allow' to take "
+        f"this geometry without its {quantity}",
+    )
+
+
+def _array(quantity: str, value: Any, atoms: int, where: str) -> Any:
+    """A quantity as float array of its one right shape."""
+    shape = {"energy": (), "forces": (atoms, 3), "dipole": (3,), "charges": (atoms,)}[quantity]
+    try:
+        array = np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise InputError(f"the {quantity} is no array of numbers", where=where, value=value) from None
+    if array.shape != shape and not (quantity == "energy" and array.size == 1):
+        raise InputError(
+            f"the {quantity} has the wrong shape", where=where, value=array.shape, hint=f"expected {shape}"
+        )
+    return array.reshape(shape)
+
+
+def _frame(
+    atoms: Any,
+    values: dict[str, Any],
+    find: Lookup,
+    wanted: dict[str, str],
+    units: dict[str, str],
+    charge: int | None,
+    level: str,
+    dipole_origin: str | None,
+    where: str,
+) -> Frame:
+    numbers = np.asarray(atoms.numbers, np.int64)
+    positions = np.asarray(atoms.positions, float) * unit_size("positions", units["positions"])
+    total = _charge(find(wanted["charge"]) if "charge" in wanted else None, charge, where)
+    dipole = values.get("dipole")
+    if dipole is not None:
+        dipole = shifted_dipole(dipole, numbers, positions, total, dipole_origin, where)
+    named = find(wanted["level"]) if "level" in wanted else None
+    energy = values.get("energy")
+    return Frame(
+        numbers=numbers,
+        positions=positions,
+        energy=None if energy is None else float(energy),
+        forces=values.get("forces"),
+        dipole=dipole,
+        charges=values.get("charges"),
+        charge=total,
+        level=str(named[0]) if named is not None else level,
+        place=where,
+    )
+
+
+def _charge(found: tuple[Any, bool] | None, declared: int | None, where: str) -> int:
+    """The total charge of a geometry: the file's, which a declared one must not contradict; else that, else 0."""
+    if found is None:
+        return declared or 0
+    value = float(np.asarray(found[0]))
+    if not np.isfinite(value) or value != round(value):
+        raise InputError("the total charge is not a whole number", where=where, value=value)
+    if declared is not None and round(value) != declared:
+        raise InputError(
+            "the file gives another total charge than was declared",
+            where=where,
+            value=value,
+            hint=f"declared {declared}",
+        )
+    return round(value)
+
+
+def write_extxyz(
+    dataset: Dataset,
+    path: str | Path,
+    *,
+    units: Mapping[str, str] | str = "ase",
+    keys: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a data set as extended xyz, 12 decimals; what a geometry does not have is left out of it.
+
+    keys: quantity -> name to write it under (default: its own). The dipole is about the centre of nuclear charge.
+    The units stand in each comment line as 'units="..."'.
+    """
+    names = STANDARD_KEYS | dict(keys or {})
+    declared = resolve_units(units, {"positions": "A", "charges": "e"})
+    path = Path(path)
+    path.write_text("".join(_text(frame, declared, names) for frame in dataset.frames), encoding="utf-8")
+    return path
+
+
+def _text(frame: Frame, units: dict[str, str], names: dict[str, str]) -> str:
+    properties, columns = (
+        "species:S:1:pos:R:3",
+        [frame.positions / unit_size("positions", units["positions"])],
+    )
+    info = []
+    for quantity in QUANTITIES:
+        value = getattr(frame, quantity)
+        if value is None:
+            continue
+        scaled = np.asarray(value) / size_of(quantity, units, frame.place)
+        if quantity in ("forces", "charges"):
+            columns.append(scaled.reshape(len(frame), -1))
+            properties += f":{names[quantity]}:R:{columns[-1].shape[1]}"
+        else:
+            text = " ".join(
+                f"{x:.12g}" if quantity == "dipole" else f"{x:.12f}" for x in np.atleast_1d(scaled)
+            )
+            info.append(
+                f'{names[quantity]}="{text}"' if quantity == "dipole" else f"{names[quantity]}={text}"
+            )
+    level = frame.level.replace("\\", "/").replace('"', "'").replace("\n", " ")
+    shown = " ".join(f"{q}:{u}" for q, u in units.items())
+    info += [f"{names['charge']}={frame.charge}", *([f'{names["level"]}="{level}"'] if level else [])]
+    rows = zip(symbols(frame.numbers), np.hstack(columns), strict=True)
+    return "\n".join(
+        [
+            str(len(frame)),
+            f'Properties={properties} {" ".join(info)} units="{shown}" pbc="F F F"',
+            *(f"{symbol:<2} " + " ".join(f"{x:20.12f}" for x in row) for symbol, row in rows),
+            "",
+        ]
+    )

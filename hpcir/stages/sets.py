@@ -1,0 +1,138 @@
+"""Sets of trajectories of one run: the main one, one for each committee member, one for each isotopologue.
+
+All start from the same keyed streams, so that they are paired: trajectory 7 of a member or an isotopologue begins
+with the same random numbers as trajectory 7 of the main set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.runner import Potential
+from hpcir.models.evaluator import Evaluator
+from hpcir.models.model import Model
+from hpcir.sampling.exploration import TOO_FAR
+from hpcir.sampling.mode_names import describe_modes
+from hpcir.sampling.normal_modes import NormalModes, isotope_masses
+from hpcir.spectra.projection import Basin, rotor_copies
+from hpcir.stages.analysis import model_harmonics
+from hpcir.stages.committee import member_of
+from hpcir.stages.context import Context
+from hpcir.stages.sample import spread_threshold
+from hpcir.stages.spectrum import SpectrumResult, SpectrumStage
+from hpcir.stages.trajectories import TrajectoryPlan, TrajectoryStage
+from hpcir.store import digest
+from hpcir.structures import Structure
+
+FloatArray = NDArray[np.float64]
+
+FOLDER = "trajectories"
+# Trajectories of each single committee member, at most: they show how the members differ, not the spectrum itself.
+MEMBER_TRAJECTORIES = 32
+
+
+@dataclass(frozen=True)
+class TrajectorySet:
+    """A model, masses (N,) and the normal modes that belong to them; blocks: the files of its trajectories."""
+
+    name: str
+    model: Model
+    masses: FloatArray
+    modes: NormalModes
+    trajectories: int
+    blocks: tuple[str, ...] = ()
+
+    def words(self, structure: Structure) -> list[str]:
+        """The modes in words."""
+        return describe_modes(self.modes, structure.moved(self.modes.positions))
+
+
+def basins_of(structure: Structure, modes: NormalModes) -> list[Basin]:
+    """The minimum and its copies by turned methyl groups, on whose modes velocities are projected.
+
+    With unequal isotopes on a rotor a turned copy is another molecule; then the minimum stands alone.
+    """
+    own = Basin(modes.positions, modes.modes, modes.wavenumbers)
+    alike = all(len(set(modes.masses[structure.numbers == z])) == 1 for z in set(structure.numbers.tolist()))
+    return rotor_copies(own, structure.moved(modes.positions)) if alike else [own]
+
+
+def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
+    """What to run for a set."""
+    deck = context.deck
+    return TrajectoryPlan(
+        name=chosen.name,
+        dynamics=deck.dynamics.model_copy(update={"trajectories": chosen.trajectories}),
+        modes=chosen.modes,
+        basins=basins_of(context.structure, chosen.modes),
+        masses=chosen.masses,
+        spread_limit=TOO_FAR * spread_threshold(chosen.model, deck.sampling.force_error),
+        folder=FOLDER,
+    )
+
+
+def run_set(context: Context, chosen: TrajectorySet) -> TrajectorySet:
+    """Run what is missing of a set (collective); the set with its files."""
+    plan = plan_of(context, chosen)
+    model = chosen.model
+    weights = [c.weights[0] for group in (model.energy, model.charge) for c in group.values()]
+    settings = context.deck.model_dump(mode="json")["dynamics"] | {"trajectories": chosen.trajectories}
+    key = context.comm.bcast(digest(settings, context.deck.seed, chosen.masses, chosen.modes.positions, *weights))
+
+    def potential(replicas: int) -> Evaluator | Potential:
+        charge = context.structure.charge
+        return Evaluator(
+            model, context.structure.numbers, replicas, charge=charge, origin="mass", masses=chosen.masses
+        )
+
+    blocks = TrajectoryStage(context, plan, key).run(potential)
+    return TrajectorySet(chosen.name, model, chosen.masses, chosen.modes, chosen.trajectories, tuple(blocks))
+
+
+def main_set(context: Context, model: Model, modes: NormalModes) -> TrajectorySet:
+    return TrajectorySet("main", model, context.structure.masses, modes, context.deck.dynamics.trajectories)
+
+
+def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
+    """A set for each member of the committee, fewer trajectories each; none when the deck does not want them."""
+    members = main.model.members
+    if members < 2 or not context.deck.spectrum.committee_errors:
+        return []
+    count = min(MEMBER_TRAJECTORIES, main.trajectories)
+    return [
+        TrajectorySet(f"member-{index}", member_of(main.model, index), main.masses, main.modes, count)
+        for index in range(members)
+    ]
+
+
+def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
+    """A set for each isotopologue of the deck, with its own masses and normal modes."""
+    sets = []
+    for name, pattern in context.deck.system.isotopes.items():
+        masses = isotope_masses(context.structure, pattern)
+        minimum = context.structure.moved(main.modes.positions)
+        modes = model_harmonics(main.model, minimum, masses)
+        sets.append(TrajectorySet(name, main.model, masses, modes, main.trajectories))
+    return sets
+
+
+def spectrum_of_set(
+    context: Context, chosen: TrajectorySet, name: str, member_spectra: FloatArray | None = None
+) -> SpectrumResult | None:
+    """The spectrum of a set, written as NAME.csv and NAME.h5 (collective; the result on rank 0)."""
+    words = chosen.words(context.structure)
+    return SpectrumStage(context, chosen.modes, words, chosen.blocks, name, chosen.trajectories).run(member_spectra)
+
+
+def member_curves(context: Context, members: list[TrajectorySet]) -> FloatArray | None:
+    """Each member's own spectrum (members, F) with the deck's estimator, on rank 0; None when there are no sets."""
+    curves = []
+    for chosen in members:
+        stage = SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories)
+        curve = stage.curve()
+        if curve is not None:
+            curves.append(curve)
+    return np.array(curves) if len(curves) == len(members) > 1 else None

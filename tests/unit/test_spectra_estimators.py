@@ -1,0 +1,266 @@
+"""Estimators: fast forms against plain twins, unbiasedness, honest error bars, verdicts."""
+
+import numpy as np
+import pytest
+
+from hpcir.deck import SpectrumSettings
+from hpcir.errors import InputError
+from hpcir.spectra.bands import Band, band_limits
+from hpcir.spectra.controls import (
+    MOST_CONTROLS,
+    SECOND,
+    Controls,
+    ModeMoments,
+    mode_controls,
+    mode_moments,
+    moment_controls,
+)
+from hpcir.spectra.estimate import combine, trajectories_needed
+from hpcir.spectra.estimators import ControlVariates, Regression, standard_error, terms_reference
+from hpcir.spectra.intensities import kinetic_means, wavenumber_grid
+from hpcir.units import FS, KELVIN, PER_CM, PS
+
+KT = 300 * KELVIN
+MODES = np.array([600.0, 1100.0, 1150.0, 3400.0])
+
+
+def generator(seed: int, repeat: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed, repeat]))
+
+
+def harmonic_moments(energies: np.ndarray) -> ModeMoments:
+    """Exact time averages of harmonic modes with these energies (R, M) in kT: velocities s = sqrt(2 e kT) cos."""
+    mean = energies * KT
+    fourth = mean[:, :, None] * mean[:, None, :]
+    diagonal = np.arange(energies.shape[1])
+    fourth[:, diagonal, diagonal] *= 1.5
+    second = np.zeros_like(fourth)
+    second[:, diagonal, diagonal] = mean
+    return ModeMoments(second, fourth, np.ones((len(energies), 1)), mean[:, None, :])
+
+
+def band_values(energies: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Something like the integral of a band near 1100 cm-1, nonlinear in the energies; its mean is known."""
+    return 50 * energies[:, 1] + 20 * energies[:, 2] + 3 * energies[:, 1] * energies[:, 0] + energies[:, 1] ** 2 + noise
+
+
+BAND_MEAN = 50 + 20 + 3 + 2
+
+
+@pytest.mark.parametrize(("count", "controls"), [(30, 5), (12, 40)])
+def test_all_left_out_regressions_at_once(count, controls):
+    random = generator(1)
+    values, deviations = random.normal(size=(count, 3)), random.normal(size=(count, controls)) + 0.3
+    weights = random.uniform(0.1, 2, controls)
+    for strength in (1e-2, 1.0):
+        fast = Regression.of(deviations, weights).terms(values, [0.1, strength])[1]
+        assert np.allclose(fast, terms_reference(values, deviations, weights, strength), rtol=1e-9, atol=1e-9)
+
+
+def test_the_choice_is_linear_in_the_values():
+    random = generator(2)
+    energies = random.exponential(size=(40, 4))
+    controls = moment_controls(harmonic_moments(energies), MODES, KT)
+    values = np.c_[band_values(energies, random.normal(size=40)), energies[:, 1]]
+    choice = ControlVariates(controls).choose(values[:, :1], 1100.0)
+    both = choice.apply(values)
+    assert np.allclose(choice.apply(values @ np.array([[2.0], [-3.0]])), both @ np.array([[2.0], [-3.0]]))
+    assert np.allclose(both[:, :1], choice.terms)
+
+
+def test_moments_of_time_series():
+    random = generator(3)
+    series = random.normal(size=(50, 3, 4))
+    kinds = random.integers(0, 2, size=(50, 4))
+    moments = mode_moments(series, kinds, 2)
+    one = series[:, :, 1]
+    assert np.allclose(moments.second[1], one.T @ one / 50)
+    assert np.allclose(moments.fourth[1, 0, 2], np.mean(one[:, 0] ** 2 * one[:, 2] ** 2))
+    assert np.allclose(moments.conformer[1, 1, 2], np.mean(one[:, 2] ** 2 * (kinds[:, 1] == 1)))
+    halves = [mode_moments(series[part], kinds[part], 2) for part in (slice(0, 25), slice(25, 50))]
+    assert np.allclose(ModeMoments.over_time(halves).fourth, moments.fourth)
+    blocks = [mode_moments(series[:, :, part], kinds[:, part], 2) for part in (slice(0, 1), slice(1, 4))]
+    assert np.allclose(ModeMoments.over_trajectories(blocks).conformer, moments.conformer)
+
+
+def test_controls_have_mean_zero_in_the_canonical_ensemble():
+    """Normal velocities of variance kT, correlated in time, in two conformers: every control averages to zero."""
+    random = generator(4)
+    count, modes, length = 4000, 3, 6
+    s = np.sqrt(KT) * random.normal(size=(length, modes, count))
+    s[1::2] = 0.8 * s[::2] + 0.6 * s[1::2]
+    kinds = np.broadcast_to(random.integers(0, 2, size=count), (length, count))
+    controls = moment_controls(mode_moments(s, kinds, 2), np.tile(MODES[:modes], (2, 1)), KT)
+    score = controls.deviations.mean(axis=0) / standard_error(controls.deviations)
+    assert controls.deviations.shape[1] == modes + modes * (modes - 1) // 2 + modes * (modes + 1) // 2 + 2 * modes
+    assert np.abs(score).max() < 4
+    assert 0.5 < np.mean(score**2) < 1.8
+
+
+def test_second_order_controls_are_uncorrelated_and_of_unit_variance_for_harmonic_modes():
+    controls = moment_controls(harmonic_moments(generator(5).exponential(size=(200_000, 3))), MODES[:3], KT)
+    used = controls.deviations[:, controls.deviations.var(axis=0) > 0]
+    assert np.allclose(np.cov(used.T), np.eye(used.shape[1]), atol=0.15)
+
+
+def test_kinetic_means_of_velocity_verlet_after_baoab():
+    """BAOAB itself, then velocity Verlet, on a harmonic mode: positions exact, full-step velocities short by (w dt/2)^2."""
+    random = generator(6)
+    step, omega, count = 0.5 * FS, 3600 * PER_CM, 20_000
+    x, v = np.sqrt(KT) / omega * random.normal(size=count), np.sqrt(KT) * random.normal(size=count)
+    keep = np.exp(-step / (20 * FS))
+    for _ in range(300):
+        v -= 0.5 * step * omega**2 * x
+        x += 0.5 * step * v
+        v = keep * v + np.sqrt((1 - keep**2) * KT) * random.normal(size=count)
+        x += 0.5 * step * v
+        v -= 0.5 * step * omega**2 * x
+    full, half = np.zeros(count), np.zeros(count)
+    for _ in range(200):
+        v -= 0.5 * step * omega**2 * x
+        half += 0.5 * v**2 / 200
+        x += step * v
+        v -= 0.5 * step * omega**2 * x
+        full += 0.5 * v**2 / 200
+    expected = kinetic_means(np.array([3600.0]), step, KT)[0]
+    assert full.mean() == pytest.approx(expected, abs=3 * standard_error(full[:, None])[0])
+    # The two differ trajectory by trajectory, so their ratio is sharp: it proves the correction, 2.9 %.
+    assert full.mean() / half.mean() == pytest.approx(expected / kinetic_means(np.array([3600.0]), None, KT)[0], rel=2e-4)
+
+
+def test_distant_controls_weigh_less_and_large_sets_are_pruned():
+    controls = mode_controls(np.ones((10, 4)) * KT / 2, MODES, KT)
+    weights = controls.weights(1100.0, 1.0)
+    assert weights[1] == 1
+    assert weights[1] > weights[2] > weights[0] > 0
+    assert np.all(controls.deviations == 0)
+    many = moment_controls(harmonic_moments(np.ones((2, 40))), np.linspace(100, 3000, 40), KT)
+    assert np.count_nonzero(many.weights(1000.0, 1.0)) == MOST_CONTROLS
+    assert np.all(many.weights(1000.0, 0.0)[many.family == SECOND] == 0)
+
+
+@pytest.mark.parametrize("count", [12, 32])
+def test_unbiased_with_honest_error_bars(count):
+    """400 repeats of an estimate with a known answer: mean deviation within its error, scores of unit variance."""
+    repeats = 400
+    scores, gains, deviations = [], [], []
+    for repeat in range(repeats):
+        random = generator(7 + count, repeat)
+        energies = random.exponential(size=(count, 4))
+        values = band_values(energies, random.normal(size=count))[:, None]
+        controls = moment_controls(harmonic_moments(energies), MODES, KT)
+        terms = ControlVariates(controls).choose(values, 1100.0).terms
+        error = standard_error(terms)[0]
+        deviations.append(terms.mean() - BAND_MEAN)
+        scores.append(deviations[-1] / error)
+        gains.append((standard_error(values)[0] / error) ** 2)
+    assert abs(np.mean(deviations)) < 3 * np.std(deviations) / np.sqrt(repeats)
+    inside = np.mean(np.abs(scores) < 2)
+    # Student's t with 11 degrees of freedom has 93 % within two, the normal distribution 95.
+    assert 0.90 < inside < 0.985
+    assert np.median(gains) > 20
+
+
+def test_useless_controls_do_no_harm():
+    """Controls that have nothing to do with the values: the error grows by little."""
+    loss = []
+    for repeat in range(50):
+        random = generator(8, repeat)
+        controls = moment_controls(harmonic_moments(random.exponential(size=(16, 4))), MODES, KT)
+        values = random.exponential(size=(16, 1))
+        terms = ControlVariates(controls).choose(values, 1100.0).terms
+        loss.append((terms.mean() - 1) ** 2 / max(1e-12, np.var(values) / 16))
+    assert np.mean(loss) < 1.8
+
+
+def make_spectra(count: int, seed: int = 9) -> tuple[np.ndarray, Controls, SpectrumSettings]:
+    """Spectra of trajectories with two bands whose intensity is proportional to the energy of their mode."""
+    settings = SpectrumSettings(last="2000 cm-1")
+    grid = wavenumber_grid(settings)
+    energies = generator(seed).exponential(size=(count, 2))
+    shapes = np.array([np.exp(-0.5 * ((grid - place) / 12) ** 2) / (12 * np.sqrt(2 * np.pi)) for place in (600, 1500)])
+    spectra = energies @ (np.array([[80.0], [30.0]]) * shapes)
+    return spectra, mode_controls(energies * KT / 2, np.array([600.0, 1500.0]), KT), settings
+
+
+def test_combine_finds_bands_and_agrees_with_its_curve():
+    spectra, controls, settings = make_spectra(24)
+    spectrum = combine(spectra, settings, KT, controls)
+    assert [round(band.position_per_cm) for band in spectrum.bands] == [600, 1500]
+    for band, intensity in zip(spectrum.bands, (80, 30), strict=True):
+        assert band.intensity_km_per_mol == pytest.approx(intensity, rel=2e-3)
+        assert spectrum.integral(band.lower_per_cm, band.upper_per_cm) == pytest.approx(band.intensity_km_per_mol)
+        assert band.stderr_km_per_mol < 0.01 * band.plain_stderr_km_per_mol
+    assert np.allclose(spectrum.terms.mean(axis=0), spectrum.absorption)
+    assert "Converged" in spectrum.metadata["verdict"]
+    plain = combine(spectra, settings.model_copy(update={"estimator": "plain"}), KT, controls)
+    assert np.allclose(plain.absorption, spectra.mean(axis=0))
+    assert plain.metadata["estimator"] == "plain"
+    assert "more trajectories" in plain.metadata["verdict"]
+
+
+def test_members_add_their_spread():
+    spectra, controls, settings = make_spectra(24)
+    members = spectra.mean(axis=0) * np.array([[0.9], [1.0], [1.1]])
+    band = combine(spectra, settings, KT, controls, members).bands[0]
+    assert band.committee_stderr_km_per_mol == pytest.approx(0.1 * spectra.mean(axis=0).sum() * 2.5 * 0.72, rel=0.1)
+    assert band.stderr_km_per_mol == pytest.approx(
+        np.hypot(band.sampling_stderr_km_per_mol, band.committee_stderr_km_per_mol)
+    )
+    assert "labels" in combine(spectra, settings, KT, controls, members).metadata["verdict"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_few_trajectories_get_the_plain_mean(count):
+    spectra, controls, settings = make_spectra(count)
+    spectrum = combine(spectra, settings, KT, controls)
+    assert np.allclose(spectrum.absorption, spectra.mean(axis=0))
+    assert "plain" in spectrum.metadata["estimator"]
+    assert np.isnan(spectrum.stderr).all() == (count == 1)
+
+
+def test_bad_trajectories_are_named():
+    spectra, controls, settings = make_spectra(10)
+    spectra[3, 5] = np.nan
+    with pytest.raises(InputError, match="trajectories 4"):
+        combine(spectra, settings, KT, controls)
+    with pytest.raises(InputError, match="another number"):
+        combine(spectra[:3], settings, KT, controls)
+    with pytest.raises(InputError, match="at least one"):
+        combine(spectra[:0], settings, KT)
+
+
+def test_side_lobes_of_the_window_are_no_bands():
+    """A sharp line through a Hann window has side lobes of 2.7 %: one band; a true band of 10 % beside it: two."""
+    from hpcir.spectra.correlation import cosine_transform, window
+
+    settings = SpectrumSettings()
+    grid = wavenumber_grid(settings)
+    lags = np.arange(750) * 2 * FS
+
+    def curve(*lines):
+        correlation = sum(height * np.cos(place * PER_CM * lags) for place, height in lines)
+        return cosine_transform(correlation, window("hann", 750), grid * PER_CM, 2 * FS)
+
+    none = np.zeros(len(grid))
+    one = band_limits(grid, curve((1500, 1.0)), none, "hann", 1.5 * PS)
+    two = band_limits(grid, curve((1500, 1.0), (1580, 0.1)), none, "hann", 1.5 * PS)
+    assert [grid[peak] for _, peak, _ in one] == [1500]
+    assert [grid[peak] for _, peak, _ in two] == [1500, 1580]
+    assert all(a[2] <= b[0] for a, b in zip(two[:-1], two[1:], strict=True))
+
+
+def make_band(intensity: float, error: float, committee: float = 0.0) -> Band:
+    return Band(1000, 1, intensity, error, 1000, 1, 950, 1050, error, committee)
+
+
+def test_verdict_counts_trajectories():
+    bands = (make_band(100, 4), make_band(10, 0.1), make_band(1, 0.9))
+    verdict = trajectories_needed(bands, 64)
+    # (4 % / 2 %)^2 times as many in all.
+    assert verdict.more == 3 * 64
+    assert "about 192 more" in verdict.text.replace("200", "192") or "about 200" in verdict.text
+    assert trajectories_needed((make_band(100, 1),), 64).more == 0
+    assert trajectories_needed((make_band(1, 1),), 64).more is None
+    assert trajectories_needed((make_band(100, np.nan),), 1).more is None
+    assert "members differ" in trajectories_needed((make_band(100, 1, 9.0),), 64).text
