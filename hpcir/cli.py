@@ -150,9 +150,9 @@ def _stage_command(name: str) -> Answer:
         keywords = {key: value for key, value in vars(options).items() if key not in ("answer", "command", "threads")}
         if "deck" in keywords:
             keywords["deck"] = _load(options, comm) if options.deck is not None else None
-        from hpcir.stages import commands
+        from importlib import import_module
 
-        getattr(commands, name)(**keywords, comm=comm)
+        getattr(import_module("hpcir.stages.commands"), name)(**keywords, comm=comm)
 
     return answer
 
@@ -238,7 +238,9 @@ def _add_run_commands(commands: Any) -> None:
     run.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
     run.add_argument("--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
     run.add_argument("--until", metavar="STAGE", help="stop after this stage, such as prepare, sample or spectrum")
-    run.add_argument("--fresh", action="store_true", help="start over; refused unless the directory is empty or --force")
+    run.add_argument(
+        "--fresh", action="store_true", help="start over; refused unless the directory is empty or --force"
+    )
     run.add_argument("--force", action="store_true", help="allow --fresh to clear a run directory")
     run.add_argument("--walltime", metavar="TIME", type=_seconds, help="stop in time with all saved, such as '110 min'")
 
@@ -263,9 +265,15 @@ def _add_model_commands(commands: Any) -> None:
 
     train = _command(commands, "train", "train a committee on an outside data set", _stage_command("train"))
     train.add_argument("--data", metavar="DATA", type=Path, required=True, help="extxyz file of labelled geometries")
-    train.add_argument("--deck", metavar="DECK", type=Path, help="deck for model, training and seed (default: defaults)")
     train.add_argument(
-        "--units", metavar="NAME=UNIT", action=_Pairs, default={}, help="units of the data, such as energy=eV force=eV/A"
+        "--deck", metavar="DECK", type=Path, help="deck for model, training and seed (default: defaults)"
+    )
+    train.add_argument(
+        "--units",
+        metavar="NAME=UNIT",
+        action=_Pairs,
+        default={},
+        help="units of the data, such as energy=eV force=eV/A",
     )
     train.add_argument(
         "--keys", metavar="NAME=KEY", action=_Pairs, default={}, help="names in the data, such as energy=REF_energy"
@@ -295,7 +303,9 @@ def _add_model_commands(commands: Any) -> None:
 def _add_spectrum_commands(commands: Any) -> None:
     spectrum = _command(commands, "spectrum", "spectrum from any dipole series", _stage_command("spectrum"))
     spectrum.add_argument("series", metavar="SERIES", type=Path, nargs="+", help="dipole series (h5, csv, npz, extxyz)")
-    spectrum.add_argument("--deck", metavar="DECK", type=Path, help="deck for dynamics and spectrum (default: defaults)")
+    spectrum.add_argument(
+        "--deck", metavar="DECK", type=Path, help="deck for dynamics and spectrum (default: defaults)"
+    )
     spectrum.add_argument("--step", metavar="TIME", type=_femtoseconds, help="time between dipoles, such as '2 fs'")
     spectrum.add_argument("--temperature", metavar="T", type=_kelvin, help="temperature, such as '300 K'")
     spectrum.add_argument("--unit", metavar="UNIT", help="unit of the dipoles: D, e*A or e*bohr")
@@ -353,5 +363,3 @@ def _femtoseconds(text: str) -> float:
 
 def _kelvin(text: str) -> float:
     return _quantity(text, "temperature")
-
-

@@ -59,9 +59,7 @@ else:
 class Section(BaseModel):
     """A part of the deck: unknown keys are refused, values cannot change after reading."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False)
 
 
 class System(Section):
@@ -127,7 +125,7 @@ class ModelSettings(Section):
 class TrainingSettings(Section):
     """How the networks learn."""
 
-    optimizer: Literal["adam", "kalman"] = Field("adam", description="optimiser")
+    optimizer: Literal["adam", "soap", "kalman"] = Field("adam", description="optimiser")
     steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
     pretrain_steps: int = Field(6000, ge=1, description="optimiser steps on the cheap level's labels")
     retrain_steps: int = Field(1500, ge=1, description="optimiser steps of a retraining with new labels (warm)")
@@ -196,7 +194,9 @@ class SpectrumSettings(Section):
     estimator: Literal["control_variates", "plain"] = Field(
         "control_variates", description="average with mode energies as control variates, or the plain mean"
     )
-    committee_errors: bool = Field(True, description="run each committee member alone too, for its share of the error bars")
+    committee_errors: bool = Field(
+        True, description="run each committee member alone too, for its share of the error bars"
+    )
     timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
     first: Wavenumber = Field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
     last: Wavenumber = Field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")
@@ -284,7 +284,9 @@ def resolved_text(deck: Deck, structure: str | None = None) -> str:
     content = deck.model_dump(mode="json")
     if structure is not None:
         content["system"]["structure"] = structure
-    lines = ["# The deck with every default, as hpcir ran it. Quantities take units; bare numbers are in the units shown."]
+    lines = [
+        "# The deck with every default, as hpcir ran it. Quantities take units; bare numbers are in the units shown."
+    ]
     _write_section(Deck, content, "", lines, yaml.safe_dump)
     return "\n".join(lines) + "\n"
 

@@ -17,7 +17,7 @@ SENSIBLE_TIMESTEP = 1.0 * FS
 # Above every fundamental but those of H2 and HF: what a dipole series must resolve so that no band folds back.
 HIGHEST_BAND_PER_CM = 4000.0
 
-_ISOTOPE = re.compile(r"^(\d*)([A-Z][a-z]?)(\d*)$")
+_ISOTOPE = re.compile(r"^([A-Z][a-z]?)(\d{0,6})$", re.ASCII)
 
 
 def check_deck(loaded: LoadedDeck) -> Structure:
@@ -44,13 +44,13 @@ def deck_warnings(loaded: LoadedDeck) -> list[str]:
     found = []
     if dynamics.timestep > SENSIBLE_TIMESTEP:
         found.append(
-            f"{loaded.where('dynamics.timestep')}: {dynamics.timestep / FS:g} fs is long for stretches of hydrogen; "
-            "0.5 fs is usual"
+            f"{loaded.where('dynamics.timestep')}: {dynamics.timestep / FS:g} fs is long for stretches of "
+            "hydrogen; 0.5 fs is usual"
         )
     if nyquist_per_cm(loaded) < HIGHEST_BAND_PER_CM:
         found.append(
-            f"{loaded.where('dynamics.dipole_every')}: bands above {nyquist_per_cm(loaded):.0f} cm-1 fold back into the "
-            "spectrum; take dipoles more often"
+            f"{loaded.where('dynamics.dipole_every')}: bands above {nyquist_per_cm(loaded):.0f} cm-1 fold back into "
+            "the spectrum; take dipoles more often"
         )
     if spectrum.depth > dynamics.duration / 2:
         found.append(
@@ -183,28 +183,25 @@ def _structure(loaded: LoadedDeck) -> Structure:
 
 def _isotopes(loaded: LoadedDeck, structure: Structure) -> Iterator[InputError]:
     """Every substituted element or atom must be in the molecule, every mass a mass."""
-    present = set(structure.symbols)
     for name, pattern in loaded.deck.system.isotopes.items():
-        keys = list(pattern)
-        for index, key in enumerate(keys):
-            place = key if isinstance(pattern, dict) else index
-            where = loaded.file.where(("system", "isotopes", name, place))
-            problem = _isotope_problem(key, structure, present, isinstance(pattern, list))
+        for key, mass in pattern.items():
+            where = loaded.file.where(("system", "isotopes", name, key))
+            problem = _isotope_problem(key, structure)
             if problem:
                 yield InputError(problem[0], where=where, value=key, hint=problem[1])
-            elif isinstance(pattern, dict) and not 0 < pattern[key] < 400:
-                yield InputError("this is no mass in amu", where=where, value=pattern[key], hint="deuterium has 2.014")
+            elif not 0 < mass < 400:
+                yield InputError("this is no mass in amu", where=where, value=mass, hint="deuterium has 2.014")
 
 
-def _isotope_problem(key: str, structure: Structure, present: set[str], listed: bool) -> tuple[str, str] | None:
+def _isotope_problem(key: str, structure: Structure) -> tuple[str, str] | None:
     match = _ISOTOPE.match(key)
-    if match is None or (match[1] and not listed):
+    if match is None:
         return "neither an element nor an atom", "write an element, 'H', or an atom by its number, 'H6'"
-    element = {"D": "H", "T": "H"}.get(match[2], match[2]) if listed else match[2]
-    if element not in present:
-        return f"the molecule has no {element}", nearest(element, present)
-    if match[3]:
-        atom = int(match[3])
+    element, number = match.groups()
+    if element not in structure.symbols:
+        return f"the molecule has no {element}", nearest(element, set(structure.symbols))
+    if number:
+        atom = int(number)
         if not 1 <= atom <= len(structure):
             return f"the molecule has atoms 1 to {len(structure)}", ""
         if structure.symbols[atom - 1] != element:

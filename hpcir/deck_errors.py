@@ -52,7 +52,7 @@ def _key_of(item: Any, data: Any) -> KeyPath:
     """The keys of an error's location that are keys of the file (pydantic adds the names of union branches)."""
     key: list[str | int] = []
     for part in item["loc"]:
-        if isinstance(data, dict) and part in data or isinstance(data, list) and isinstance(part, int):
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int)):
             key.append(part)
             data = data[part]
     if item["type"] == "missing":

@@ -50,7 +50,7 @@ def _rows(path: Path) -> list[str]:
 
 def _count(path: Path, rows: list[str]) -> int:
     first = rows[0].strip() if rows else ""
-    if not first.isascii() or not first.isdigit() or not 0 < int(first[:9]) or len(first) > 8:
+    if not first.isascii() or not first.isdigit() or not int(first[:9]) > 0 or len(first) > 8:
         raise InputError("the first line must be the number of atoms", where=f"{path}:1", value=first[:60], hint=_HINT)
     return int(first)
 
@@ -60,7 +60,9 @@ def _atom(where: str, row: str) -> tuple[int, list[float]]:
 
     words = row.split()
     if len(words) < 4:
-        raise InputError("an atom needs a symbol and three coordinates", where=where, value=row.strip()[:60], hint=_HINT)
+        raise InputError(
+            "an atom needs a symbol and three coordinates", where=where, value=row.strip()[:60], hint=_HINT
+        )
     symbol = words[0].capitalize()
     symbol = {"D": "H", "T": "H"}.get(symbol, symbol)
     number = int(symbol) if symbol.isascii() and symbol.isdigit() and len(symbol) < 4 else atomic_numbers.get(symbol, 0)
@@ -84,6 +86,8 @@ def _nothing_else(path: Path, rows: list[str], count: int) -> None:
             continue
         if not row.strip().isdigit():
             raise InputError(
-                f"the first line promises {count} atoms, and more follow", where=f"{path}:{line}", value=row.strip()[:60]
+                f"the first line promises {count} atoms, and more follow",
+                where=f"{path}:{line}",
+                value=row.strip()[:60],
             )
         return

@@ -139,7 +139,9 @@ class Stage:
 
     def result(self) -> str:
         """': 40 labels, force RMSE 0.3 kcal/mol/Å' for the line that ends the stage; empty when nothing was counted."""
-        parts = [f"{self.done}{f' of {self.total}' if self.total not in (None, self.done) else ''} {self.unit}".rstrip()]
+        parts = [
+            f"{self.done}{f' of {self.total}' if self.total not in (None, self.done) else ''} {self.unit}".rstrip()
+        ]
         parts = parts if self.done else []
         parts += [figure_text(name, value) for name, value in self.figures.items()]
         return ": " + ", ".join(parts) if parts else ""

@@ -68,7 +68,7 @@ def crowded(places: Iterable[tuple[str, tuple[int, ...]]], threads: int) -> str:
     for host, (ranks, available) in hosts.items():
         if ranks * threads > len(available):
             return (
-                f"{ranks} ranks x {threads} threads on {host} want {ranks * threads} cores, and these processes may use "
-                f"{len(available)}; start fewer ranks or give fewer labels.threads"
+                f"{ranks} ranks x {threads} threads on {host} want {ranks * threads} cores, and these processes may "
+                f"use {len(available)}; start fewer ranks or give fewer labels.threads"
             )
     return ""

@@ -70,7 +70,9 @@ def read_yaml(path: str | Path) -> YamlFile:
     file = YamlFile(Path(path))
     root = _compose(file.path, _read_text(file.path))
     if root is None:
-        raise InputError("the deck is empty", where=str(file.path), hint="`hpcir init STRUCTURE.xyz` writes one that runs")
+        raise InputError(
+            "the deck is empty", where=str(file.path), hint="`hpcir init STRUCTURE.xyz` writes one that runs"
+        )
     if not isinstance(root, yaml.MappingNode):
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
         raise InputError(
@@ -179,8 +181,9 @@ class _Reader:
             if not isinstance(name_node, yaml.ScalarNode):
                 self._problem("a key must be a word", key, None)
                 continue
-            path = (*key, str(name_node.value))
-            if name_node.value in result:
+            name = str(name_node.value)
+            path = (*key, name)
+            if name in result:
                 self.file.problems.append(
                     InputError(
                         f"the key is written twice, first on line {self.file.lines[path]}",
@@ -190,7 +193,7 @@ class _Reader:
                 )
                 continue
             self.file.lines[path] = line
-            result[path[-1]] = self._value(value_node, path)
+            result[name] = self._value(value_node, path)
         return result
 
     def _scalar(self, node: yaml.ScalarNode, key: KeyPath) -> Any:

@@ -79,6 +79,8 @@ def shifted_gaussians(count: int, first: float, cutoff: float, overlap: float = 
 
     The width makes neighbouring Gaussians cross at exp(-overlap / 4): eta = overlap / spacing^2.
     """
+    if count == 0:
+        return ()
     shifts = np.linspace(first, cutoff, count + 1)[:-1]
     spacing = (cutoff - first) / count
     eta = overlap / spacing**2

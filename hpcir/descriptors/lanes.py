@@ -27,7 +27,11 @@ from numba import njit, types  # noqa: E402
 from numba.core.cgutils import get_or_insert_function  # noqa: E402
 from numba.core.typing import signature  # noqa: E402
 from numba.core.typing.templates import ConcreteTemplate, infer_global  # noqa: E402
-from numba.extending import intrinsic, lower_builtin, models, register_model  # noqa: E402
+from numba.extending import intrinsic as _intrinsic  # noqa: E402
+from numba.extending import lower_builtin, models, register_model  # noqa: E402
+
+# numba's own type of an intrinsic asks its callers for the typing context, which only the compiler passes.
+intrinsic: Any = _intrinsic
 
 # Options of every kernel: no Python inside, no zero-division checks, kept on disk, the interpreter lock released.
 KERNEL: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}

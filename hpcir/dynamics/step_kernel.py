@@ -80,7 +80,8 @@ def kick(state, forces, settings):  # type: ignore[no-untyped-def]
         for axis in range(3):
             first = (atom * 3 + axis) * stride
             for r in range(stride):
-                state.v[first + r] += state.alive[r] * (factor * forces[first + r])
+                # A choice, not a product: the forces of a retired replica may be NaN.
+                state.v[first + r] += factor * forces[first + r] if state.alive[r] > 0.0 else 0.0
 
 
 @njit(**KERNEL)
@@ -157,9 +158,6 @@ def check_forces(state, results, settings, step):  # type: ignore[no-untyped-def
             retire(state, r, NOT_FINITE, step, atoms)
         elif worst > limit:
             retire(state, r, FORCE, step, atoms)
-        if state.alive[r] == 0.0:
-            for component in range(3 * atoms):
-                results.forces[component * stride + r] = 0.0
 
 
 @njit(**KERNEL)

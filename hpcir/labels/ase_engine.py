@@ -66,14 +66,15 @@ class AseEngine:
             charges=np.full(count, structure.charge / count),
             magmoms=np.full(count, (structure.multiplicity - 1) / count),
         )
-        atoms.calc = self._calculator()
+        molecule: Any = atoms  # ASE has no types
+        molecule.calc = self._calculator()
         try:
-            energy = float(atoms.get_potential_energy()) * EV
-            forces = np.asarray(atoms.get_forces(), float) * EV_PER_ANGSTROM
+            energy = float(molecule.get_potential_energy()) * EV
+            forces = np.asarray(molecule.get_forces(), float) * EV_PER_ANGSTROM
         except Exception as error:  # a calculator may raise anything
             raise LabelFailed(f"{structure.name}: {self._name()} failed: {type(error).__name__}: {error}") from error
         try:
-            dipole = np.asarray(atoms.get_dipole_moment(), float) * ANGSTROM
+            dipole = np.asarray(molecule.get_dipole_moment(), float) * ANGSTROM
         except Exception as error:
             raise LabelFailed(
                 f"{structure.name}: {self._name()} returned no dipole ({type(error).__name__}: {error}); "
@@ -107,7 +108,9 @@ def _imported(path: str) -> Any:
         module = import_module(module_name) if found else None
     except Exception as error:
         raise InputError(
-            f"the module of the calculator cannot be imported: {type(error).__name__}: {error}", where=_WHERE, value=path
+            f"the module of the calculator cannot be imported: {type(error).__name__}: {error}",
+            where=_WHERE,
+            value=path,
         ) from error
     if module is None:
         raise InputError(f"there is no module '{module_name}'", where=_WHERE, value=path, hint=_FORM)

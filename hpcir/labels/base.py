@@ -62,7 +62,10 @@ def create_engine(settings: LabelSettings, reference: Structure | None = None) -
         module, function = ENGINES[settings.engine].split(":")
     except KeyError:
         raise InputError(
-            "no such label engine", where="labels.engine", value=settings.engine, hint="valid: " + ", ".join(ENGINES)
+            "no such label engine",
+            where="labels.engine",
+            value=settings.engine,
+            hint="valid: " + ", ".join(ENGINES),
         ) from None
     factory: Callable[[LabelSettings, Structure | None], LabelEngine] = getattr(import_module(module), function)
     return factory(settings, reference)

@@ -50,5 +50,8 @@ def require_package(module: str, where: str, value: object, install: str) -> Non
     """Raise InputError when a Python package that the deck asks for is not installed."""
     if find_spec(module) is None:
         raise InputError(
-            f"the Python package '{module}' is not installed", where=where, value=value, hint=f"install it: {install}"
+            f"the Python package '{module}' is not installed",
+            where=where,
+            value=value,
+            hint=f"install it: {install}",
         )

@@ -31,7 +31,19 @@ FloatArray = NDArray[np.float64]
 START_LIMIT = 600.0
 # How often a waiting rank looks whether it should stop.
 POLL_SECONDS = 0.1
-_LAUNCHER_PREFIXES = ("PMI_", "PMI2_", "PMIX_", "OMPI_", "ORTE_", "PRTE_", "I_MPI_", "HYDRA_", "HYDI_", "MPI_", "SLURM_")
+_LAUNCHER_PREFIXES = (
+    "PMI_",
+    "PMI2_",
+    "PMIX_",
+    "OMPI_",
+    "ORTE_",
+    "PRTE_",
+    "I_MPI_",
+    "HYDRA_",
+    "HYDI_",
+    "MPI_",
+    "SLURM_",
+)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -140,7 +152,9 @@ class IsolatedEngine:
             answer, _ = worker.exchange(header, positions, START_LIMIT, self._interrupted)
         except (_WorkerDied, TimeoutError) as error:
             reason = str(error) or f"no answer within {START_LIMIT:g} s"
-            raise RunStopped(f"the process of the label engine {self._settings.engine} cannot start: {reason}") from None
+            raise RunStopped(
+                f"the process of the label engine {self._settings.engine} cannot start: {reason}"
+            ) from None
         _raise_input_error(answer)
         if answer["answer"] == "failed":
             raise RunStopped(f"the label engine {self._settings.engine} cannot start: {answer['reason']}")
@@ -167,7 +181,14 @@ class _Worker:
         self._folder = tempfile.TemporaryDirectory(prefix="hpcir-label-") if settings.engine == "ase" else None
         to_child, self._requests = os.pipe()
         self._answers, from_child = os.pipe()
-        command = [sys.executable, "-m", "hpcir.labels.worker", str(to_child), str(from_child), str(os.getpid())]
+        command = [
+            sys.executable,
+            "-m",
+            "hpcir.labels.worker",
+            str(to_child),
+            str(from_child),
+            str(os.getpid()),
+        ]
         try:
             self._process = subprocess.Popen(
                 command,

@@ -11,7 +11,16 @@ from hpcir.labels.checks import nearest_names, require_package
 from hpcir.structures import Structure
 
 _COMMON_FUNCTIONALS = ("bp86", "pbe", "blyp", "b3lyp", "pbe0", "tpss", "r2scan", "wb97x-v", "hf")
-_COMMON_BASES = ("def2-svp", "def2-tzvp", "def2-tzvpp", "def2-qzvp", "cc-pvdz", "cc-pvtz", "6-31g*", "6-311g**")
+_COMMON_BASES = (
+    "def2-svp",
+    "def2-tzvp",
+    "def2-tzvpp",
+    "def2-qzvp",
+    "cc-pvdz",
+    "cc-pvtz",
+    "6-31g*",
+    "6-311g**",
+)
 _DISPERSION_VERSIONS = {"d3": "d3zero", "d3bj": "d3bj", "d4": "d4"}
 
 

@@ -89,7 +89,13 @@ def unpack_structure(header: dict[str, Any], values: np.ndarray) -> Structure:
 def _describe(error: Exception) -> dict[str, Any]:
     if isinstance(error, InputError):
         value = error.value if isinstance(error.value, (str, int, float, type(None))) else repr(error.value)
-        return {"answer": "input", "what": error.what, "where": error.where, "value": value, "hint": error.hint}
+        return {
+            "answer": "input",
+            "what": error.what,
+            "where": error.where,
+            "value": value,
+            "hint": error.hint,
+        }
     if isinstance(error, LabelFailed):
         return {"answer": "failed", "reason": str(error)}
     return {"answer": "failed", "reason": f"{type(error).__name__}: {error}"}

@@ -105,9 +105,9 @@ def load_report_data(run_dir: str | Path) -> ReportData:
         summary=summary,
         spectrum=_spectrum(folder / SPECTRUM, "", missing),
         others=tuple(
-            curve
+            other
             for path in sorted(folder.glob("spectrum-*.csv"))
-            if (curve := _spectrum(path, path.stem.removeprefix("spectrum-"), missing)) is not None
+            if (other := _spectrum(path, path.stem.removeprefix("spectrum-"), missing)) is not None
         ),
         sticks=_sticks(folder / REFERENCE, summary, missing),
         bands=[band for band in summary.get("bands") or [] if isinstance(band, dict)],
@@ -186,9 +186,7 @@ def _sticks(path: Path, summary: dict[str, Any], missing: list[str]) -> tuple[St
     found = []
     arrays = _arrays(path, "the harmonic spectrum", missing)
     if {"harmonic_wavenumbers_per_cm", "harmonic_intensities_km_per_mol"} <= arrays.keys():
-        found.append(
-            Sticks("engine", arrays["harmonic_wavenumbers_per_cm"], arrays["harmonic_intensities_km_per_mol"])
-        )
+        found.append(Sticks("engine", arrays["harmonic_wavenumbers_per_cm"], arrays["harmonic_intensities_km_per_mol"]))
     harmonic = summary.get("harmonic") or {}
     if harmonic.get("model_wavenumbers_per_cm") and harmonic.get("model_intensities_km_per_mol"):
         found.append(
@@ -204,10 +202,10 @@ def _sticks(path: Path, summary: dict[str, Any], missing: list[str]) -> tuple[St
 def _learning_curve(path: Path, missing: list[str]) -> tuple[list[dict[str, Any]], str]:
     """The rounds of sampling, with the reason why it ended where the file says it."""
     content = _json(path, "the learning curve", missing)
-    reason = ""
+    rounds, reason = content, ""
     if isinstance(content, dict):
-        content, reason = content.get("rounds") or [], str(content.get("reason") or "")
-    rounds = content if isinstance(content, list) else []
+        rounds, reason = content.get("rounds"), str(content.get("reason") or "")
+    rounds = rounds if isinstance(rounds, list) else []
     return [entry for entry in rounds if isinstance(entry, dict) and "labels" in entry], reason
 
 

@@ -71,7 +71,9 @@ def spectrum_figure(data: ReportData) -> Figure:
     figure, axes = _figure(9, 4.2)
     curve = data.spectrum
     assert curve is not None
-    axes.plot(curve.wavenumbers, curve.absorption, color=CURVE, linewidth=1.3, label=plain(f"{data.name}, MD"), zorder=3)
+    axes.plot(
+        curve.wavenumbers, curve.absorption, color=CURVE, linewidth=1.3, label=plain(f"{data.name}, MD"), zorder=3
+    )
     error = np.nan_to_num(curve.stderr)
     axes.fill_between(
         curve.wavenumbers,

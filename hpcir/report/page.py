@@ -175,9 +175,7 @@ def _bands(bands: Sequence[dict[str, Any]]) -> str:
         word = str(band.get("assignment") or "")
         cells.append(f'<td data-value="{_text(word)}">{_text(word)}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f'<table id="bands" class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-    )
+    return f'<table id="bands" class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def _times(seconds: dict[str, float]) -> str:

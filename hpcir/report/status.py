@@ -84,7 +84,8 @@ def _headline(status: dict[str, Any]) -> str:
         process = status["process"]
         ranks = status.get("ranks", 1)
         since = duration_text(time.time() - status["started"]) if "started" in status else "a moment"
-        return f"{status['state']} for {since} on {process['host']}, process {process['pid']}, {ranks} rank{'s'[: ranks > 1]}"
+        crew = f"{ranks} rank{'s'[: ranks > 1]}"
+        return f"{status['state']} for {since} on {process['host']}, process {process['pid']}, {crew}"
     ending = {
         "done": "done" if status["summary"] else "stopped where --until said; the same command without it goes on",
         "interrupted": "stopped on request with everything saved; the same command goes on",

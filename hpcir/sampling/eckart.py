@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 
-def eckart_frame(
-    positions: FloatArray, reference: FloatArray, masses: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def eckart_frame(positions: FloatArray, reference: FloatArray, masses: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Positions (..., N, 3) turned and shifted onto a reference (N, 3) with least mass-weighted displacement.
 
     Returns the positions in the frame (..., N, 3), and the rotations (..., 3, 3): framed = (positions - centre

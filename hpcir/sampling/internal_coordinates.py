@@ -102,16 +102,12 @@ def _bend(structure: Structure, i: int, j: int, k: int) -> list[InternalCoordina
     if cosine < LINEAR_COSINE:
         axes = np.linalg.svd((u - v)[None])[2][1:]
         return [
-            InternalCoordinate(
-                "linear bend", (i, j, k), _row(size, {i: e / a, k: e / b, j: -e / a - e / b}), constant
-            )
+            InternalCoordinate("linear bend", (i, j, k), _row(size, {i: e / a, k: e / b, j: -e / a - e / b}), constant)
             for e in axes
         ]
     sine = np.sqrt(1 - cosine**2)
     first, second = (cosine * u - v) / (a * sine), (cosine * v - u) / (b * sine)
-    return [
-        InternalCoordinate("bend", (i, j, k), _row(size, {i: first, k: second, j: -first - second}), constant)
-    ]
+    return [InternalCoordinate("bend", (i, j, k), _row(size, {i: first, k: second, j: -first - second}), constant)]
 
 
 def _out_of_plane(positions: FloatArray, j: int, near: list[int]) -> list[InternalCoordinate]:

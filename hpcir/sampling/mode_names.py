@@ -35,9 +35,7 @@ def describe_modes(modes: NormalModes, structure: Structure) -> list[str]:
     return [_name(coordinates, structure, displacement) for displacement in displacements]
 
 
-def shares_of_mode(
-    coordinates: list[InternalCoordinate], displacement: FloatArray
-) -> FloatArray:
+def shares_of_mode(coordinates: list[InternalCoordinate], displacement: FloatArray) -> FloatArray:
     """Potential energy share (n_coordinates,) of each internal coordinate in a displacement (3N,); they sum to 1."""
     energy = np.array([c.force_constant * float(c.row @ displacement) ** 2 for c in coordinates])
     return energy / max(energy.sum(), 1e-300)
@@ -165,9 +163,7 @@ def _rock_word(
     moved = displacement.reshape(-1, 3)
     weight = {"rock": 0.0, "wag": 0.0, "twist": 0.0, "scissor": 0.0}
     for centre in {member.atoms[1] for member in members}:
-        hydrogens = sorted(
-            {a for m in members if m.atoms[1] == centre for a in m.atoms if structure.numbers[a] == 1}
-        )
+        hydrogens = sorted({a for m in members if m.atoms[1] == centre for a in m.atoms if structure.numbers[a] == 1})
         if len(hydrogens) != 2:
             continue
         a, b = hydrogens

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,9 @@ class NormalModes:
 
     numbers (N,); positions (N, 3) bohr; masses (N,) electron masses; wavenumbers (n_modes,) cm-1, ascending,
     imaginary ones negative; modes (n_modes, N, 3) mass-weighted and orthonormal, a displacement being
-    modes / sqrt(mass) * Q; reduced_masses (n_modes,) electron masses, of normalised Cartesian displacements; mode_dipoles (n_modes, 3) dmu/dQ in
-    e/sqrt(electron mass); intensities (n_modes,) km/mol. The last two are NaN without dipole derivatives.
+    modes / sqrt(mass) * Q; reduced_masses (n_modes,) electron masses, of normalised Cartesian
+    displacements; mode_dipoles (n_modes, 3) dmu/dQ in e/sqrt(electron mass); intensities
+    (n_modes,) km/mol. The last two are NaN without dipole derivatives.
     """
 
     numbers: NDArray[np.int64]
@@ -58,12 +60,12 @@ class NormalModes:
         """(n_modes,) in hartree/hbar; imaginary ones negative."""
         return self.wavenumbers * PER_CM
 
-    def to_arrays(self) -> dict[str, NDArray]:
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Every field by name, to be written to a file."""
         return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray]) -> NormalModes:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NormalModes:
         """The inverse of `to_arrays`; other entries of the mapping are left alone."""
         return cls(**{field.name: np.asarray(arrays[field.name]) for field in fields(cls)})
 
@@ -177,9 +179,7 @@ def normal_modes(
     )
 
 
-def sample(
-    modes: NormalModes, temperature: float, count: int, rng: np.random.Generator
-) -> FloatArray:
+def sample(modes: NormalModes, temperature: float, count: int, rng: np.random.Generator) -> FloatArray:
     """Thermal geometries (count, N, 3) in bohr from the classical harmonic distribution: Q ~ N(0, kT/omega^2).
 
     temperature in hartree. Imaginary and soft modes (below 100 cm-1) get the amplitude of 100 cm-1, and no mode
@@ -225,7 +225,7 @@ def sane(numbers: NDArray[np.int64], reference: FloatArray, positions: FloatArra
 
 
 def mode_coordinates(positions: FloatArray, modes: NormalModes) -> FloatArray:
-    """Normal coordinates Q (..., n_modes) in bohr sqrt(electron mass) of geometries (..., N, 3), in the Eckart frame."""
+    """Normal coordinates Q (..., n_modes), bohr sqrt(electron mass), of geometries (..., N, 3) in the Eckart frame."""
     rotated, _ = eckart_frame(positions, modes.positions, modes.masses)
     displacement = (rotated - modes.positions) * np.sqrt(modes.masses)[:, None]
     return _project(displacement, modes)
@@ -264,7 +264,8 @@ def isotope_masses(structure: Structure, pattern: Mapping[str, float]) -> FloatA
                 where="system.isotopes",
                 value=key,
                 hint="write an element ('H') or an element with its 1-based number ('H6'); "
-                + "atoms: " + " ".join(f"{name}{i + 1}" for i, name in enumerate(names)),
+                + "atoms: "
+                + " ".join(f"{name}{i + 1}" for i, name in enumerate(names)),
             )
         masses[chosen] = pattern[key] * AMU
     return masses

@@ -46,7 +46,7 @@ def optimise(
     atoms = Atoms(numbers=structure.numbers, positions=structure.positions / ANGSTROM, calculator=calculator)
     with BFGS(atoms, logfile=None, maxstep=max_step / ANGSTROM) as optimiser:
         # The model Hessian knows stiff stretches from soft torsions, so the first steps already fit.
-        optimiser.H0 = model_hessian(structure) * EV_PER_ANGSTROM**-1 * ANGSTROM
+        optimiser.H0 = model_hessian(structure) * ANGSTROM / EV_PER_ANGSTROM
         try:
             converged = optimiser.run(fmax=force_tolerance / EV_PER_ANGSTROM, steps=max_labels - 1)
         except LabelFailed as error:
@@ -68,14 +68,15 @@ def _labelling_calculator(structure: Structure, label_function: LabelFunction) -
     """An ASE calculator (eV, angstrom) that asks the label function and remembers its last label."""
     from ase.calculators.calculator import Calculator, all_changes
 
-    class LabellingCalculator(Calculator):  # type: ignore[misc]
+    class LabellingCalculator(Calculator):
         implemented_properties = ["energy", "forces"]  # noqa: RUF012
         count = 0
         last: Label
 
         def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
             super().calculate(atoms, properties, system_changes)
-            self.last = label_function(structure.moved(self.atoms.positions * ANGSTROM))
+            moved: Any = self.atoms
+            self.last = label_function(structure.moved(moved.positions * ANGSTROM))
             self.count += 1
             self.results = {"energy": self.last.energy / EV, "forces": self.last.forces / EV_PER_ANGSTROM}
 

@@ -206,7 +206,9 @@ def _position(
     offset = wavenumbers[inside] - peak
     values = spectra[inside].T @ np.array([np.ones(len(offset)), offset]).T
     if estimator is not None:
-        values = np.concatenate([estimator.choose(values[:, i : i + 1], harmonic).terms for i in range(2)], axis=1)
+        regressions = estimator.regressions(harmonic)
+        columns = values[:, :1], values[:, 1:]
+        values = np.concatenate([estimator.choose(c, regressions).terms(c) for c in columns], axis=1)
     area, moment = values.T
     centroid = float(moment.mean() / area.mean())
     error = float(standard_error(((moment - centroid * area) / area.mean())[:, None])[0])

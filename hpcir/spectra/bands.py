@@ -184,11 +184,12 @@ def find_bands(
         if estimator is None:
             area, moment = values.T
         else:
-            choice = estimator.choose(values[:, :1], float(wavenumbers[limit[1]]))
-            area = choice.terms[:, 0]
-            moment = estimator.choose(values[:, 1:], float(wavenumbers[limit[1]])).terms[:, 0]
+            regressions = estimator.regressions(float(wavenumbers[limit[1]]))
+            choice = estimator.choose(values[:, :1], regressions)
+            area = choice.terms(values[:, :1])[:, 0]
+            moment = estimator.choose(values[:, 1:], regressions).terms(values[:, 1:])[:, 0]
             inside = slice(limit[0], limit[2] + 1)
-            terms[:, inside] = choice.apply(spectra[:, inside])
+            terms[:, inside] = choice.terms(spectra[:, inside])
         results.append(
             (limit, area, moment, float(standard_error(values)[0]), _member_spread(functionals, member_spectra))
         )

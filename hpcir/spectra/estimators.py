@@ -1,14 +1,14 @@
 """Averages over trajectories with honest error bars: the plain mean and the control-variate mean.
 
-A trajectory's spectrum scatters mostly because each mode starts with another thermal energy. The time-averaged
-kinetic energy of a mode has a known mean, so what it explains of the scatter can be subtracted (control variates:
-Owen, Monte Carlo theory, methods and examples, ch. 8.9):
+A trajectory's spectrum scatters mostly because each mode starts with another thermal energy. Controls z (`controls`)
+have known means (0), so what they explain of the scatter can be subtracted (Owen, Monte Carlo theory, methods and
+examples, ch. 8.9):
 
-    u_r = y_r - z_r . b_(-r),    estimate = mean of u_r,
+    u_r = y_r - z_r . b_(-r),    estimate = mean of u_r.
 
-with z_r the trajectory's controls less their exact means. The coefficients b_(-r) are a ridge regression over all
-trajectories but r, so they are independent of z_r, E[z_r . b_(-r)] = 0, and the estimate is unbiased whatever the
-regression is worth; a poor one only gains less. The scatter of the u_r gives the error bar.
+The coefficients b_(-r), and the choice of how strongly they are shrunk and which controls count, come from the
+trajectories of other folds than r's alone. They are thus independent of z_r, E[z_r . b_(-r)] = 0, and the estimate is
+unbiased whatever the regression is worth; a poor one only gains less. The scatter of the u_r gives the error bar.
 """
 
 from __future__ import annotations
@@ -22,34 +22,23 @@ from numpy.typing import NDArray
 from hpcir.spectra.controls import SECOND, Controls
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 # Ridge strengths that the cross-validation tries, as fractions of the trajectory count, and prior weights of the
 # controls of second order against those of first (0: they are left out).
 STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
-SECOND_ORDER_WEIGHTS = (0.0, 0.003, 0.01, 0.03, 0.1, 1.0)
+SECOND_ORDER_WEIGHTS = (0.0, 0.003, 0.03, 0.3)
+# The same, and the number of controls, for the curve outside bands, where speed counts.
+CURVE_WEIGHTS = (0.03,)
+CURVE_CONTROLS = 100
 # With fewer trajectories than this a regression is not worth its noise.
 FEWEST_TRAJECTORIES = 8
+# Folds of the trajectories.
+FOLDS = 8
+# Most effective coefficients, as a part of the trajectories that they are fitted to.
+MOST_FREEDOM = 1 / 3
 # Values within so many cm-1 of each other are regressed together.
 BLOCK = 25.0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Means (K,) of K quantities over R trajectories.
-
-    stderr (K,); terms (R, K), one a trajectory, whose mean is `mean`; plain_stderr (K,) of the plain mean beside it.
-    """
-
-    mean: FloatArray
-    stderr: FloatArray
-    terms: FloatArray
-    plain_stderr: FloatArray
-
-    @property
-    def gain(self) -> FloatArray:
-        """(K,) how many times the variance of the plain mean exceeds this estimate's."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(self.stderr > 0, (self.plain_stderr / self.stderr) ** 2, 1.0))
 
 
 def standard_error(terms: FloatArray) -> FloatArray:
@@ -59,28 +48,28 @@ def standard_error(terms: FloatArray) -> FloatArray:
     return np.asarray(terms.std(axis=0, ddof=1) / np.sqrt(len(terms)))
 
 
-def estimate_of(terms: FloatArray, values: FloatArray) -> Estimate:
-    """The estimate that terms (R, K) make; values (R, K) are the raw ones of the plain mean (terms may be the
-    same)."""
-    return Estimate(terms.mean(axis=0), standard_error(terms), terms, standard_error(values))
-
-
 @dataclass(frozen=True)
 class Regression:
     """Ridge regression on one set of controls, factorised so that every strength and every left-out r is cheap.
 
-    With the weighted controls X = 1 c^T + A (c their sample means): A A^T = V diag(S) V^T; lift = V^T A c.
+    With the weighted controls X = 1 c^T + A (c their sample means): A A^T = V diag(S) V^T; lift = V^T A c; used: which
+    controls, scale: the roots of their weights; directions = A^T V.
     """
 
     vectors: FloatArray
     values: FloatArray
     lift: FloatArray
+    scale: FloatArray
+    directions: FloatArray
+    used: IntArray
 
     @classmethod
-    def of(cls, deviations: FloatArray, weights: FloatArray) -> Regression:
-        """Factorise deviations (R, M) with prior weights (M,), by the smaller of the two Gram matrices."""
-        used = weights > 0
-        scaled = deviations[:, used] * np.sqrt(weights[used])
+    def of(cls, deviations: FloatArray, weights: FloatArray, used: IntArray | None = None) -> Regression:
+        """Factorise deviations (R, C), or the `used` columns of them, with prior weights, by the smaller Gram
+        matrix."""
+        used = np.arange(deviations.shape[1]) if used is None else used
+        scale = np.sqrt(weights)
+        scaled = deviations[:, used] * scale
         centre = scaled.mean(axis=0)
         centred = scaled - centre
         if centred.shape[1] < len(centred):
@@ -90,7 +79,19 @@ class Regression:
         else:
             values, vectors = np.linalg.eigh(centred @ centred.T)
             values = np.maximum(values, 0.0)
-        return cls(vectors, values, vectors.T @ (centred @ centre))
+        directions = centred.T @ vectors
+        return cls(vectors, values, directions.T @ centre, scale, directions, used)
+
+    def freedom(self, strengths: Sequence[float]) -> FloatArray:
+        """Effective number of coefficients (S,) at S strengths: the trace of the regression's hat matrix."""
+        penalty = len(self.vectors) * np.asarray(strengths)[:, None]
+        return np.asarray((self.values / (self.values + penalty)).sum(axis=1))
+
+    def predictor(self, deviations: FloatArray, strength: float) -> FloatArray:
+        """Matrix (T, R) that turns values (R,) into the explained parts z . b (T,) for other deviations (T, C)."""
+        inverse = 1 / (self.values + len(self.vectors) * strength)
+        matrix = ((deviations[:, self.used] * self.scale) @ self.directions * inverse) @ self.vectors.T
+        return np.asarray(matrix - matrix.mean(axis=1, keepdims=True))
 
     def terms(self, values: FloatArray, strengths: Sequence[float]) -> FloatArray:
         """Terms u_r (S, R, K) of values (R, K) at S strengths: each with the regression over all trajectories but
@@ -126,31 +127,41 @@ def terms_reference(values: FloatArray, deviations: FloatArray, weights: FloatAr
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation chose: the regression (None: none helps) and its strength; terms (R, K)."""
+    """A cross-fitted regression: matrix (R, R) turns the values of all trajectories into each one's explained part,
+    from the values of other folds alone; freedom: the effective number of its coefficients."""
 
-    regression: Regression | None
-    strength: float
-    terms: FloatArray
+    matrix: FloatArray
+    freedom: float
 
-    def apply(self, values: FloatArray) -> FloatArray:
-        """The terms (R, K) of other values (R, K) by the same choice: linear in the values, so that sums agree."""
-        if self.regression is None:
-            return values
-        return np.asarray(self.regression.terms(values, [self.strength])[0])
+    def terms(self, values: FloatArray) -> FloatArray:
+        """Terms (R, K) of values (R, K), linear in the values.
+
+        Their scatter about the mean is widened by sqrt(1 + 2 freedom / R): the coefficients' noise is common to
+        terms of different folds and does not show in it. The factor is what coverage tests ask for.
+        """
+        terms = values - self.matrix @ values
+        mean = terms.mean(axis=0)
+        return np.asarray(mean + np.sqrt(1 + 2 * self.freedom / len(values)) * (terms - mean))
 
 
-def choose(values: FloatArray, regressions: Sequence[Regression]) -> Choice:
-    """The regression and ridge strength whose leave-one-out terms scatter least, in sum over K values (R, K)."""
-    best = Choice(None, 0.0, values)
-    least = float(values.shape[1])
+def best_strength(values: FloatArray, regressions: Sequence[Regression]) -> tuple[Regression, float] | None:
+    """The regression and strength whose leave-one-out terms scatter least, in sum over K values (R, K).
+
+    None where none is better than no regression. Strengths with more freedom than MOST_FREEDOM are not tried.
+    """
+    best = None
     variance = values.var(axis=0)
     variance[variance == 0] = 1.0
+    least = float((values.var(axis=0) / variance).sum())
     for regression in regressions:
-        terms = regression.terms(values, STRENGTHS)
-        scatter = (terms.var(axis=1) / variance).sum(axis=1)
+        allowed = regression.freedom(STRENGTHS) <= MOST_FREEDOM * len(values)
+        strengths = np.array(STRENGTHS)[allowed]
+        if len(strengths) == 0:
+            continue
+        scatter = (regression.terms(values, strengths).var(axis=1) / variance).sum(axis=1)
         lowest = int(np.argmin(scatter))
         if scatter[lowest] < least:
-            best, least = Choice(regression, STRENGTHS[lowest], terms[lowest]), float(scatter[lowest])
+            best, least = (regression, float(strengths[lowest])), float(scatter[lowest])
     return best
 
 
@@ -159,23 +170,46 @@ class ControlVariates:
 
     def __init__(self, controls: Controls) -> None:
         self.controls = controls
-        self.orders = SECOND_ORDER_WEIGHTS if np.any(controls.family == SECOND) else SECOND_ORDER_WEIGHTS[:1]
+        count = len(controls.deviations)
+        self.second_order = bool(np.any(controls.family == SECOND))
+        # Neighbours go to different folds: starts may have been made in some order.
+        self.folds = [np.arange(count) % FOLDS == fold for fold in range(min(FOLDS, count))]
 
-    def choose(self, values: FloatArray, wavenumber: float, orders: Sequence[float] | None = None) -> Choice:
-        """The best regression for values (R, K) that belong to one wavenumber in cm-1; orders: weights to try."""
+    def regressions(
+        self, wavenumber: float, orders: Sequence[float] = SECOND_ORDER_WEIGHTS, most: int | None = None
+    ) -> list[list[Regression]]:
+        """For every fold, the regressions on the other folds' trajectories with each weight of the second order."""
         deviations = self.controls.deviations
-        if len(values) < FEWEST_TRAJECTORIES or deviations.shape[1] == 0:
-            return Choice(None, 0.0, values)
-        weights = [self.controls.weights(wavenumber, order) for order in orders or self.orders]
-        return choose(values, [Regression.of(deviations, weight) for weight in weights])
+        if len(deviations) < FEWEST_TRAJECTORIES or deviations.shape[1] == 0:
+            return []
+        sets = []
+        for order in orders if self.second_order else orders[:1]:
+            weights = self.controls.weights(wavenumber, order)
+            used = np.argsort(-weights, kind="stable")[:most]
+            used = used[weights[used] > 0]
+            sets.append((used, weights[used]))
+        return [[Regression.of(deviations[~fold], weights, used) for used, weights in sets] for fold in self.folds]
+
+    def choose(self, values: FloatArray, regressions: Sequence[Sequence[Regression]]) -> Choice:
+        """The cross-fitted regression for values (R, K): every fold's is chosen on the other folds."""
+        count = len(values)
+        matrix = np.zeros((count, count))
+        freedom = 0.0
+        for fold, candidates in zip(self.folds, regressions, strict=bool(regressions)):
+            found = best_strength(values[~fold], candidates)
+            if found is not None:
+                regression, strength = found
+                matrix[np.ix_(fold, ~fold)] = regression.predictor(self.controls.deviations[fold], strength)
+                freedom += float(regression.freedom([strength])[0]) / len(self.folds)
+        return Choice(matrix, freedom)
 
     def curve(self, spectra: FloatArray, wavenumbers: FloatArray) -> FloatArray:
         """Terms (R, F) of spectra (R, F) at wavenumbers (F,), regressed block by block."""
         terms = np.empty_like(spectra)
-        # One weight of the second order will do for the first look; within bands the regression is chosen anew.
-        orders = (0.1,) if len(self.orders) > 1 else None
         block = np.floor(wavenumbers / BLOCK)
         for index in np.unique(block):
             columns = np.flatnonzero(block == index)
-            terms[:, columns] = self.choose(spectra[:, columns], float(wavenumbers[columns].mean()), orders).terms
+            middle = float(wavenumbers[columns].mean())
+            regressions = self.regressions(middle, CURVE_WEIGHTS, CURVE_CONTROLS)
+            terms[:, columns] = self.choose(spectra[:, columns], regressions).terms(spectra[:, columns])
         return terms

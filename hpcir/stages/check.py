@@ -161,28 +161,49 @@ def _row(table: Any, name: str, value: str) -> None:
 
 def _plan(loaded: LoadedDeck, out: Path) -> Table:
     deck, structure = loaded.deck, loaded.structure
-    dynamics, sampling, labels = deck.dynamics, deck.sampling, deck.labels
-    table = _table("Plan")
+    dynamics, sampling = deck.dynamics, deck.sampling
     charge = f"{structure.charge:+d}" if structure.charge else "0"
-    molecule = f"{structure.name}, {formula(structure.symbols)}, charge {charge}, multiplicity {structure.multiplicity}"
-    _row(table, "molecule", molecule)
-    engine = {"pyscf": f"PySCF {labels.functional}/{labels.basis}", "tblite": f"tblite {labels.method}"}
-    _row(table, "labels", engine.get(labels.engine, f"ASE calculator {labels.calculator}, imported from this path"))
-    cheap = labels.pretrain.engine != "none" and labels.engine != "tblite"
-    _row(table, "pretraining", f"{labels.pretrain.labels} labels of {labels.pretrain.method}, "
-         f"{'where tblite is there' if labels.pretrain.engine == 'auto' else 'tblite'}" if cheap else "none")  # fmt: skip
-    _row(table, "committee", f"{deck.model.members} networks of {' x '.join(map(str, deck.model.hidden))}")
     temperatures = ", ".join(f"{t / KELVIN:g}" for t in sampling.temperatures)
-    _row(table, "exploration", f"up to {sampling.rounds} rounds of {sampling.trajectories} trajectories of "
-         f"{sampling.duration / PS:g} ps at {temperatures} K")  # fmt: skip
     steps = round(dynamics.duration / dynamics.timestep)
-    _row(table, "trajectories", f"{dynamics.trajectories} x {dynamics.duration / PS:g} ps at "
-         f"{dynamics.temperature / KELVIN:g} K, {steps} steps of {dynamics.timestep / FS:g} fs each, "
-         f"{dynamics.ensemble.upper()}")  # fmt: skip
+    table = _table("Plan")
+    _row(table, "molecule", f"{structure.name}, {formula(structure.symbols)}")
+    _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
+    _row(table, "labels", _engine(loaded))
+    _row(table, "pretraining", _pretraining(loaded))
+    _row(table, "committee", f"{deck.model.members} networks of {' x '.join(map(str, deck.model.hidden))}")
+    _row(
+        table,
+        "exploration",
+        f"up to {sampling.rounds} rounds of {sampling.trajectories} trajectories of {sampling.duration / PS:g} ps at "
+        f"{temperatures} K",
+    )
+    _row(
+        table,
+        "trajectories",
+        f"{dynamics.trajectories} x {dynamics.duration / PS:g} ps at {dynamics.temperature / KELVIN:g} K, "
+        f"{steps} steps of {dynamics.timestep / FS:g} fs each, {dynamics.ensemble.upper()}",
+    )
     if deck.system.isotopes:
         _row(table, "isotopologues", ", ".join(deck.system.isotopes))
     _row(table, "run directory", str(out))
     return table
+
+
+def _engine(loaded: LoadedDeck) -> str:
+    labels = loaded.deck.labels
+    if labels.engine == "pyscf":
+        return f"PySCF {labels.functional}/{labels.basis}"
+    if labels.engine == "tblite":
+        return f"tblite {labels.method}"
+    return f"ASE calculator, imported from {labels.calculator}"
+
+
+def _pretraining(loaded: LoadedDeck) -> str:
+    labels = loaded.deck.labels
+    if labels.pretrain.engine == "none" or (labels.pretrain.engine == "auto" and labels.engine == "tblite"):
+        return "none"
+    condition = ", where tblite is installed" if labels.pretrain.engine == "auto" else ""
+    return f"{labels.pretrain.labels} labels of {labels.pretrain.method}{condition}"
 
 
 def _cost(loaded: LoadedDeck, ranks: int, timed: TimedLabel | None, need: int, free: int) -> Table:

@@ -11,56 +11,81 @@ element's weights, so the filter is for small networks (tens of inputs, 15 to 20
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
 import torch
 
-from hpcir.training.network import BatchGroup, Parameters, energies_and_forces, energy_backward
+from hpcir.training.network import BatchGroup, Layout, Parameters, energies_and_forces, energy_backward
 
 Tensor = torch.Tensor
 
 
-class KalmanFilter:
-    """The filter of one member; its state is `covariances` (elements, n, n) and the forgetting factor."""
+# Variance of a measured energy, in the loss's units: labels are exact, this is what the networks cannot follow.
+NOISE = 1e-3
 
-    def __init__(self, parameters: Parameters, start: float = 1.0, forgetting: float = 0.99, rate: float = 0.9995):
-        count, size = len(parameters.layout.elements), parameters.layout.element_size
-        eye = torch.eye(size, dtype=parameters.flat.dtype, device=parameters.flat.device)
-        self.covariances = start * eye.expand(count, size, size).clone()
-        self.forgetting = torch.tensor(forgetting, dtype=torch.float64)
-        self.rate = rate
 
-    def step(self, parameters: Parameters, group: BatchGroup, force_weight: float, noise: float) -> float:
-        """One measurement: group has one geometry, parameters one member. noise: variance of a measured energy in
-        the loss's units. Returns the weighted square of what the prediction missed."""
-        residual, derivatives = measurement(parameters, group, force_weight)
+class KalmanCommittee:
+    """One filter for each member; covariances (members, elements, n, n) and forgetting factors (members,)."""
+
+    def __init__(self, parameters: Tensor, layout: Layout, start: float = 1.0) -> None:
+        members, elements, size = len(parameters), len(layout.elements), layout.element_size
+        eye = torch.eye(size, dtype=parameters.dtype, device=parameters.device)
+        self.covariances = start * eye.expand(members, elements, size, size).clone()
+        self.forgetting = torch.full((members,), 0.99, dtype=torch.float64)
+        self.forgetting_rate = 0.9995
+
+    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
+        """All geometries of a batch, one after another, for every member that learns them; rate is not used."""
+        for group in groups:
+            for label in range(group.count):
+                for member in torch.nonzero(group.weights[:, label] > 0).flatten().tolist():
+                    self._measure(parameters, one_label(group, label), member, force_weight)
+
+    def _measure(self, parameters: Parameters, group: BatchGroup, member: int, force_weight: float) -> None:
+        own = parameters.flat[member]
+        residual, derivatives = measurement(parameters.layout, own, group, force_weight)
         if len(residual) == 0:
-            return 0.0
-        elements = self.covariances.shape[0]
-        h = derivatives.unflatten(1, (elements, -1)).permute(1, 2, 0)
-        ph = torch.bmm(self.covariances, h)
-        lam = float(self.forgetting)
+            return
+        covariance = self.covariances[member]
+        h = derivatives.unflatten(1, (covariance.shape[0], -1)).permute(1, 2, 0)
+        ph = torch.bmm(covariance, h)
+        forgetting = float(self.forgetting[member])
         a = torch.einsum("enr,ens->rs", h, ph)
-        a.diagonal().add_(lam * noise)
+        a.diagonal().add_(forgetting * NOISE)
         factor = torch.linalg.cholesky(a)
         update = torch.einsum("enr,r->en", ph, torch.cholesky_solve(residual[:, None], factor)[:, 0])
-        parameters.flat.view(elements, -1).add_(update)
+        own.view(covariance.shape[0], -1).add_(update)
         half = torch.linalg.solve_triangular(factor, ph.transpose(1, 2), upper=False)
-        self.covariances.baddbmm_(half.transpose(1, 2), half, alpha=-1.0).div_(lam)
-        self.forgetting.copy_(lam * self.rate + 1.0 - self.rate)
-        return float(residual @ residual)
+        covariance.baddbmm_(half.transpose(1, 2), half, alpha=-1.0).div_(forgetting)
+        self.forgetting[member] = forgetting * self.forgetting_rate + 1.0 - self.forgetting_rate
 
     def state(self) -> dict[str, Tensor]:
+        """Covariances and forgetting factors."""
         return {"covariances": self.covariances, "forgetting": self.forgetting}
 
 
-def measurement(parameters: Parameters, group: BatchGroup, force_weight: float) -> tuple[Tensor, Tensor]:
+def one_label(group: BatchGroup, label: int) -> BatchGroup:
+    """The batch of the one label."""
+    row = slice(label, label + 1)
+    changed = {
+        item.name: getattr(group, item.name)[row]
+        for item in fields(group)
+        if item.name not in ("slices", "weights") and getattr(group, item.name) is not None
+    }
+    return replace(group, weights=group.weights[:, row], **changed)
+
+
+def measurement(layout: Layout, flat: Tensor, group: BatchGroup, force_weight: float) -> tuple[Tensor, Tensor]:
     """Weighted (measured - predicted) (rows,) of one geometry's energy and learnt force components, and the
-    derivatives of the weighted predictions by the parameters, (rows, size)."""
-    energies, forces, _ = energies_and_forces(parameters, [group])
-    scales = torch.cat([group.energy_weights[0][None], force_weight * group.force_weights[0]]).sqrt()
-    missed = torch.cat([group.energies - energies[0][0], (group.forces - forces[0][0])[0]])
+    derivatives of the weighted predictions by the parameters flat (size,), as (rows, size)."""
+    scales = torch.cat([group.energy_weights, force_weight * group.force_weights[0]]).sqrt()
     rows = torch.nonzero(scales > 0).flatten()
-    copies = Parameters.of(parameters.layout, parameters.flat.expand(len(rows), -1).contiguous())
-    _, _, passes = energies_and_forces(copies, [group])
+    copies = Parameters.of(layout, flat.expand(len(rows), -1).contiguous())
+    if len(rows) == 0:
+        return scales[rows], copies.flat
+    energies, forces, passes = energies_and_forces(copies, [group])
+    missed = torch.cat([group.energies - energies[0][0], (group.forces - forces[0][0])[0]])
     bars = torch.diag(scales)[rows]
     energy_backward(copies, [group], passes, [bars[:, :1]], [bars[:, None, 1:]])
     return (missed * scales)[rows], copies.gradient

@@ -1,61 +1,68 @@
-"""Optimisers of flat parameter tensors (members, size), and the one table of them.
+"""Optimisers of a committee's flat parameters (members, size), and the one table of them.
 
-An optimiser is stepped with a gradient and a rate; its state goes in and out as named arrays, so that a training
-can be stopped and continued bit for bit.
+State goes in and out as named arrays, so that a training can be stopped and continued bit for bit.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 
-from hpcir.training.network import Layout
+from hpcir.errors import InputError
+from hpcir.training.kalman import KalmanCommittee
+from hpcir.training.network import BatchGroup, Layout, Parameters, energy_gradient
 
 Tensor = torch.Tensor
 
 
-class Optimizer(Protocol):
-    """Changes parameters (members, size) in place."""
+class EnergyOptimizer(Protocol):
+    """Learns energies and forces from batches."""
 
-    def step(self, parameters: Tensor, gradient: Tensor, rate: float | Tensor) -> None: ...
-    def state(self) -> dict[str, Tensor]: ...
-    def load(self, state: dict[str, Tensor]) -> None: ...
+    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
+        """Change parameters.flat in place by one batch; rate: the learning rate of this step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors that change, by name (not copies)."""
 
 
-class Adam:
-    """Adam (Kingma and Ba, arXiv:1412.6980) with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101)."""
+class GradientOptimizer:
+    """An optimiser that goes by the gradient of the loss alone."""
+
+    def step(self, parameters: Tensor, gradient: Tensor, rate: float) -> None:
+        """One step downhill."""
+        raise NotImplementedError
+
+    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
+        """One step downhill in the loss of energies and forces."""
+        energy_gradient(parameters, groups, force_weight)
+        self.step(parameters.flat, parameters.gradient, rate)
+
+
+class Adam(GradientOptimizer):
+    """Adam (Kingma and Ba, arXiv:1412.6980)."""
 
     def __init__(
-        self, parameters: Tensor, beta1: float = 0.9, beta2: float = 0.99, decay: float = 0.0, tiny: float = 1e-8
+        self, parameters: Tensor, layout: Layout, beta1: float = 0.9, beta2: float = 0.99, tiny: float = 1e-8
     ) -> None:
         self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        self.beta1, self.beta2, self.decay, self.tiny = beta1, beta2, decay, tiny
+        self.beta1, self.beta2, self.tiny = beta1, beta2, tiny
         self.count = torch.zeros((), dtype=torch.float64)
 
-    def step(self, parameters: Tensor, gradient: Tensor, rate: float | Tensor) -> None:
-        """One step downhill of `rate` in every parameter (a number, or (size,) for rates of their own)."""
+    def step(self, parameters: Tensor, gradient: Tensor, rate: float) -> None:
+        """One step downhill."""
         self.count += 1
         count = float(self.count)
         self.first.lerp_(gradient, 1 - self.beta1)
         self.second.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
         scale = math.sqrt(1 - self.beta2**count) / (1 - self.beta1**count)
         direction = self.first / (self.second.sqrt().add_(self.tiny))
-        if self.decay:
-            direction.add_(parameters, alpha=self.decay / scale)
-        if isinstance(rate, Tensor):
-            parameters.addcmul_(direction, rate, value=-scale)
-        else:
-            parameters.add_(direction, alpha=-rate * scale)
+        parameters.add_(direction, alpha=-rate * scale)
 
     def state(self) -> dict[str, Tensor]:
         return {"first": self.first, "second": self.second, "count": self.count}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        self.first.copy_(state["first"])
-        self.second.copy_(state["second"])
-        self.count.copy_(state["count"])
 
 
 def cosine_rate(step: int, steps: int, peak: float, warm_up: float = 0.02) -> float:
@@ -64,7 +71,7 @@ def cosine_rate(step: int, steps: int, peak: float, warm_up: float = 0.02) -> fl
     return peak * min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-class Soap:
+class Soap(GradientOptimizer):
     """Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al., arXiv:2409.11321).
 
     For the gradient G (out, in) of a weight matrix, L and R are running averages of G G^T and G^T G with
@@ -95,8 +102,8 @@ class Soap:
                 gram.append(parameters.new_zeros(members, elements, size, size))
                 basis.append(torch.eye(size).to(parameters).expand(members, elements, size, size).clone())
 
-    def step(self, parameters: Tensor, gradient: Tensor, rate: float | Tensor) -> None:
-        """One step downhill of `rate`."""
+    def step(self, parameters: Tensor, gradient: Tensor, rate: float) -> None:
+        """One step downhill."""
         self.count += 1
         count = float(self.count)
         self.first.lerp_(gradient, 1 - self.beta1)
@@ -106,10 +113,7 @@ class Soap:
         scale = math.sqrt(1 - self.beta2**count) / (1 - self.beta1**count)
         self.rotated.div_(self.second.sqrt().add_(self.tiny))
         self._rotate(self.rotated, self.direction, into=False)
-        if isinstance(rate, Tensor):
-            parameters.addcmul_(self.direction, rate, value=-scale)
-        else:
-            parameters.add_(self.direction, alpha=-rate * scale)
+        parameters.add_(self.direction, alpha=-rate * scale)
         self._learn_bases(gradient, int(count))
 
     def _matrices(self, flat: Tensor) -> list[Tensor]:
@@ -148,6 +152,18 @@ class Soap:
                 named[f"{name}_{layer}"] = getattr(self, name)[layer]
         return named
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+
+OPTIMIZERS: dict[str, Callable[[Tensor, Layout], EnergyOptimizer]] = {
+    "adam": Adam,
+    "soap": Soap,
+    "kalman": KalmanCommittee,
+}
+
+
+def create_optimizer(name: str, parameters: Tensor, layout: Layout) -> EnergyOptimizer:
+    """The optimiser of that name for parameters (members, size). Raises InputError listing the valid names."""
+    if name not in OPTIMIZERS:
+        raise InputError(
+            "no such optimiser", where="training.optimizer", value=name, hint="valid: " + ", ".join(OPTIMIZERS)
+        )
+    return OPTIMIZERS[name](parameters, layout)

@@ -22,9 +22,8 @@ from hpcir.training.network import (
     dipole_gradient,
     dipoles_of,
     energies_and_forces,
-    energy_gradient,
 )
-from hpcir.training.optimizers import Adam, Soap, cosine_rate
+from hpcir.training.optimizers import Adam, EnergyOptimizer, cosine_rate, create_optimizer
 from hpcir.training.packing import fresh_parameters, packed, unpacked
 from hpcir.training.split import epoch_order, held_out
 
@@ -80,7 +79,6 @@ def train_members(
 
 
 DIPOLE_RATE = 3e-3
-OPTIMIZER = Soap
 
 
 @dataclass
@@ -100,7 +98,8 @@ class _Run:
     averages: dict[str, Tensor]
     best: dict[str, Tensor]
     best_loss: dict[str, Tensor]
-    optimizers: dict[str, Adam]
+    energy_optimizer: EnergyOptimizer
+    charge_optimizer: Adam
     common: NDArray
     mine: NDArray
     step: int = 0
@@ -153,7 +152,8 @@ class _Run:
             {kind: flat.clone() for kind, flat in parameters.items()},
             {kind: flat.clone() for kind, flat in parameters.items()},
             {kind: infinite.clone() for kind in parameters},
-            {kind: OPTIMIZER(flat, layouts[kind]) for kind, flat in parameters.items()},
+            create_optimizer(settings.optimizer, parameters["energy"], layouts["energy"]),
+            Adam(parameters["charge"], layouts["charge"]),
             common,
             mine,
         )
@@ -173,16 +173,15 @@ class _Run:
                 order = epoch_order(available, self.seed, epoch)
             first = (self.step % per_epoch) * batch
             groups = self.device_data.batch(order[first : first + batch])
-            energy_gradient(energy, groups, self.settings.force_weight)
-            self._update("energy", energy.gradient, self.rates[0], keep)
+            rate = cosine_rate(self.step, self.steps, self.rates[0])
+            self.energy_optimizer.learn(energy, groups, self.settings.force_weight, rate)
+            self.averages["energy"].lerp_(energy.flat, keep)
             if has_dipoles:
                 dipole_gradient(charge, groups)
-                self._update("charge", charge.gradient, self.rates[1], keep)
+                rate = cosine_rate(self.step, self.steps, self.rates[1])
+                self.charge_optimizer.step(charge.flat, charge.gradient, rate)
+                self.averages["charge"].lerp_(charge.flat, keep)
             self.step += 1
-
-    def _update(self, kind: str, gradient: Tensor, peak: float, keep: float) -> None:
-        self.optimizers[kind].step(self.parameters[kind], gradient, cosine_rate(self.step, self.steps, peak))
-        self.averages[kind].lerp_(self.parameters[kind], keep)
 
     def check(self) -> dict[str, float]:
         """Held-out errors of the averaged weights; the best weights so far of each member are kept."""
@@ -272,7 +271,7 @@ class _Run:
             "averages": self.averages[kind],
             "best": self.best[kind],
             "best_loss": self.best_loss[kind],
-            **self.optimizers[kind].state(),
+            **(self.energy_optimizer if kind == "energy" else self.charge_optimizer).state(),
         }
 
 

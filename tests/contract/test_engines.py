@@ -241,7 +241,12 @@ def test_impossible_geometries_fail_with_a_word(name: str) -> None:
         ("pyscf", {"basis": "nonsense"}, "labels.basis", "def2-svp"),
         ("tblite", {"method": "GFN2"}, "labels.method", "GFN2-xTB"),
         ("ase", {"calculator": ""}, "labels.calculator", "package.module:Class"),
-        ("ase", {"calculator": "ase.calculators.nothing:Nothing"}, "labels.calculator", "package.module:Class"),
+        (
+            "ase",
+            {"calculator": "ase.calculators.nothing:Nothing"},
+            "labels.calculator",
+            "package.module:Class",
+        ),
         ("ase", {"calculator": "misbehaving_calculators:Sprungs"}, "labels.calculator", "Springs"),
         ("ase", {"calculator": "misbehaving_calculators:NoDipole"}, "labels.calculator", "dipole"),
         ("ase", {"arguments": {"nonsense": 1}}, "labels.arguments", ""),

@@ -45,7 +45,9 @@ def test_inputs_are_sound(name: str) -> None:
 
 
 def test_quantities_with_and_without_units_are_the_same(tmp_path: Path) -> None:
-    written = load_deck(deck_file(tmp_path, with_keys("dynamics: {timestep: 0.25 fs, duration: 4 ps, temperature: 310 K}")))
+    written = load_deck(
+        deck_file(tmp_path, with_keys("dynamics: {timestep: 0.25 fs, duration: 4 ps, temperature: 310 K}"))
+    )
     bare = load_deck(deck_file(tmp_path, with_keys("dynamics: {timestep: 0.25, duration: 4000, temperature: 310}")))
     assert written.deck == bare.deck
     assert written.deck.dynamics.timestep == pytest.approx(0.25 * FS)
@@ -59,7 +61,9 @@ def test_numbers_read_as_people_write_them(tmp_path: Path) -> None:
 
 
 def test_resolved_deck_has_every_default_and_reads_back_the_same(tmp_path: Path) -> None:
-    loaded = load_deck(deck_file(tmp_path, with_keys("dynamics: {duration: 1.7 ps}\nsampling: {temperatures: [250 K]}")))
+    loaded = load_deck(
+        deck_file(tmp_path, with_keys("dynamics: {duration: 1.7 ps}\nsampling: {temperatures: [250 K]}"))
+    )
     text = resolved_text(loaded.deck)
     again = tmp_path / "again.yaml"
     again.write_text(text)
@@ -82,7 +86,9 @@ def test_resolved_deck_survives_odd_names(tmp_path: Path) -> None:
 
 def test_digest_follows_settings_and_nothing_else(tmp_path: Path) -> None:
     first = load_deck(deck_file(tmp_path, with_keys("seed: 3"))).deck
-    same = load_deck(deck_file(tmp_path, "seed: 3 # comment\nsystem:\n  structure: ./water.xyz\nlabels: {threads: 2}")).deck
+    same = load_deck(
+        deck_file(tmp_path, "seed: 3 # comment\nsystem:\n  structure: ./water.xyz\nlabels: {threads: 2}")
+    ).deck
     other = load_deck(deck_file(tmp_path, with_keys("seed: 4"))).deck
     assert deck_digest(first) == deck_digest(same)
     assert deck_digest(first) != deck_digest(other)
@@ -180,7 +186,10 @@ def test_isotopes_of_the_molecule_are_taken(tmp_path: Path) -> None:
         (WATER.replace("0.757", "0,757"), "water.xyz:4: a coordinate is not a number (found: '0,757')"),
         (WATER.replace("3\n", "4\n", 1), "water.xyz:5: the first line promises 4 atoms, and 3 follow"),
         (WATER.replace("3\n", "2\n", 1), "water.xyz:5: the first line promises 2 atoms, and more follow"),
-        (WATER.replace("3\n", "three\n", 1), "water.xyz:1: the first line must be the number of atoms (found: 'three')"),
+        (
+            WATER.replace("3\n", "three\n", 1),
+            "water.xyz:1: the first line must be the number of atoms (found: 'three')",
+        ),
         (WATER.replace("0 -0.757", "0 0.757"), "atoms 2 (H) and 3 (H) overlap (found: '0.000 A apart')"),
         ("", "water.xyz:1: the first line must be the number of atoms"),
     ],

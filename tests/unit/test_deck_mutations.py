@@ -31,7 +31,11 @@ def other_value(lines: list[str], random: Random) -> list[str]:
 def misspelt(lines: list[str], random: Random) -> list[str]:
     index = pick(random, lines)
     at = int(random.integers(len(lines[index]) + 1))
-    return [*lines[:index], lines[index][:at] + chr(int(random.integers(32, 127))) + lines[index][at + 1 :], *lines[index + 1 :]]
+    return [
+        *lines[:index],
+        lines[index][:at] + chr(int(random.integers(32, 127))) + lines[index][at + 1 :],
+        *lines[index + 1 :],
+    ]
 
 
 def twice(lines: list[str], random: Random) -> list[str]:
@@ -106,7 +110,10 @@ def test_mutated_decks_are_refused_in_words_or_valid(tmp_path: Path) -> None:
     assert refused > COUNT // 2  # the mutations do break decks
 
 
-@pytest.mark.parametrize("data", [b"", b"\n\n", b"# only a comment\n", b"\xff\xfe\x00", bytes(range(256)), b"[1, 2]", b"word", b"{", b"a: b: c"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\n\n", b"# only a comment\n", b"\xff\xfe\x00", bytes(range(256)), b"[1, 2]", b"word", b"{", b"a: b: c"],
+)
 def test_files_that_are_no_decks(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "deck.yaml"
     path.write_bytes(data)
@@ -116,7 +123,9 @@ def test_files_that_are_no_decks(tmp_path: Path, data: bytes) -> None:
 
 def test_an_alias_bomb_is_refused_quickly(tmp_path: Path) -> None:
     path = tmp_path / "deck.yaml"
-    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)
+    ]
     path.write_text("\n".join(rows))
     with pytest.raises(InputError, match="too large"):
         load_deck(path)

@@ -23,7 +23,9 @@ from hpcir.units import ANGSTROM
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 WATER = Structure(
-    np.array([8, 1, 1]), np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.0, -0.76, -0.48]]) * ANGSTROM, name="water"
+    np.array([8, 1, 1]),
+    np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.0, -0.76, -0.48]]) * ANGSTROM,
+    name="water",
 )
 FAR = WATER.moved(WATER.positions + np.array([[0.0, 0.0, 4.0], [0, 0, 0], [0, 0, 0]]) * ANGSTROM)
 
@@ -34,9 +36,7 @@ def _calculators_importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def springs(accident: str = "none", name: str = "Springs") -> LabelSettings:
-    return LabelSettings(
-        engine="ase", calculator=f"misbehaving_calculators:{name}", arguments={"accident": accident}
-    )
+    return LabelSettings(engine="ase", calculator=f"misbehaving_calculators:{name}", arguments={"accident": accident})
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,10 @@ def test_isolated_label_equals_the_engines_own(tblite_engine: IsolatedEngine) ->
 
 def test_input_errors_come_through(tblite_engine: IsolatedEngine) -> None:
     tblite_engine.check(WATER)
-    with IsolatedEngine(LabelSettings(engine="tblite", method="GFN3-xTB")) as engine, pytest.raises(InputError) as caught:
+    with (
+        IsolatedEngine(LabelSettings(engine="tblite", method="GFN3-xTB")) as engine,
+        pytest.raises(InputError) as caught,
+    ):
         engine.check(WATER)
     assert caught.value.where == "labels.method"
     assert caught.value.value == "GFN3-xTB"
@@ -122,7 +125,10 @@ def test_engine_that_cannot_start_is_named() -> None:
     no_dipole = springs(name="NoDipole")
     with IsolatedEngine(no_dipole) as engine, pytest.raises(InputError, match="no dipole"):
         engine.check(WATER)
-    with IsolatedEngine(springs(name="ForgetsDipole")) as engine, pytest.raises(LabelFailed, match="no dipole"):
+    with (
+        IsolatedEngine(springs(name="ForgetsDipole")) as engine,
+        pytest.raises(LabelFailed, match="no dipole"),
+    ):
         engine.label(WATER)
 
 

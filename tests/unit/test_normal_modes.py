@@ -80,7 +80,7 @@ def test_diatomic_has_the_analytic_frequency_and_intensity() -> None:
     # The convention of normalised Cartesian displacements, which is not the two-body reduced mass.
     assert modes.reduced_masses[0] == pytest.approx(1 / (reduced * (structure.masses**-2.0).sum()), rel=1e-10)
     # |dmu/dQ|^2 = charge^2 / reduced mass, at 974.9 km/mol per e^2/amu.
-    assert KM_PER_MOL_PER_E2_AMU == pytest.approx(974.9, abs=0.05)
+    assert pytest.approx(974.9, abs=0.05) == KM_PER_MOL_PER_E2_AMU
     expected = KM_PER_MOL_PER_E2_AMU * charge**2 / (reduced / AMU)
     assert modes.intensities[0] == pytest.approx(expected, rel=1e-10)
 

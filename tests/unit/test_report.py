@@ -52,7 +52,9 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
         "harmonic_intensities_km_per_mol": (STRENGTHS, "km/mol", "mode"),
     }
     write_h5(folder / "prepare.h5", harmonic, {})
-    summary: dict[str, Any] = {"labels": {"level": "BP86/def2-SVP (PySCF)", "count": 240, "failed": 1, "seconds": 410.0}}
+    summary: dict[str, Any] = {
+        "labels": {"level": "BP86/def2-SVP (PySCF)", "count": 240, "failed": 1, "seconds": 410.0}
+    }
     summary["stages"] = {"prepare": 71.3, "sample": 305.0, "trajectories": 92.0, "test": 84.1, "spectrum": 3.2}
     summary["provenance"] = {"program": "hpcir", "ranks": 2, "seed": 1, "temperature_kelvin": 300.0}
     summary["md"] = {"trajectories": 64, "steps": 640000, "microseconds_per_step": 8.1}
@@ -183,7 +185,7 @@ def test_no_network_and_no_markup_from_users(runs: Path) -> None:
     assert "<script>document.title" not in page
     assert "default-src 'none'" in page  # the browser itself refuses any request
     assert 'src="http' not in page
-    assert '<link' not in page
+    assert "<link" not in page
 
 
 # -- in a browser -----------------------------------------------------------------------------------------------
@@ -273,7 +275,10 @@ def overlay_of(browser: Any, path: Path) -> dict[str, Any]:
 def test_overlay_of_a_csv_file_has_the_area_of_the_curve(browser: Any, runs: Path, tmp_path: Path) -> None:
     x = np.arange(500.0, 4000.0, 5.0)
     path = tmp_path / "experiment.csv"
-    path.write_text("wavenumber,absorbance\n" + "".join(f"{a:.1f},{0.01 * b:.6f}\n" for a, b in zip(x, lorentzians(x, 12), strict=True)))
+    path.write_text(
+        "wavenumber,absorbance\n"
+        + "".join(f"{a:.1f},{0.01 * b:.6f}\n" for a, b in zip(x, lorentzians(x, 12), strict=True))
+    )
     opened(browser, runs / "good/report.html")
     drawn = overlay_of(browser, path)
     curve = load_report_data(runs / "good").spectrum
@@ -293,7 +298,9 @@ def test_overlay_of_jcamp_in_transmittance(browser: Any, runs: Path, tmp_path: P
     path = tmp_path / "experiment.jdx"
     path.write_text(
         "##TITLE=methanol $$ gas\n##JCAMP-DX=4.24\n##XUNITS=1/CM\n##YUNITS=TRANSMITTANCE\n##XFACTOR=1\n##YFACTOR=0.0001\n"
-        f"##FIRSTX={x[0]}\n##LASTX={x[-1]}\n##NPOINTS={len(x)}\n##DELTAX=-4\n##XYDATA=(X++(Y..Y))\n" + "\n".join(rows) + "\n##END=\n"
+        f"##FIRSTX={x[0]}\n##LASTX={x[-1]}\n##NPOINTS={len(x)}\n##DELTAX=-4\n##XYDATA=(X++(Y..Y))\n"
+        + "\n".join(rows)
+        + "\n##END=\n"
     )
     opened(browser, runs / "good/report.html")
     drawn = overlay_of(browser, path)

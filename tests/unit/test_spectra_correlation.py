@@ -129,9 +129,7 @@ def test_timestep_correction_undoes_velocity_verlet(timestep):
     settings = SpectrumSettings(window="gaussian", zero_padding=20)
     off = settings.model_copy(update={"timestep_correction": False})
     grid = wavenumber_grid(settings)
-    corrected, raw = (
-        trajectory_spectra(positions[::between], between * step, step, KT, s)[0] for s in (settings, off)
-    )
+    corrected, raw = (trajectory_spectra(positions[::between], between * step, step, KT, s)[0] for s in (settings, off))
     exact = trajectory_spectra(line(3600, step, 20 * PS), step, None, KT, settings)[0]
     assert abs(grid[np.argmax(corrected)] - 3600) <= grid[1] - grid[0]
     shift = observed_frequency(np.array([true]), step)[0] / PER_CM

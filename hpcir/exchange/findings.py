@@ -1,0 +1,58 @@
+"""What an audit of a data set says: findings in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.exchange.datasets import Dataset, Frame
+
+FloatArray = NDArray[np.float64]
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the audit saw. severity: 'error' (do not train on this), 'warning' (look), 'note'.
+
+    check: which test; text: what was seen, with numbers; advice: what to do; frames: indices of the geometries.
+    """
+
+    severity: str
+    check: str
+    text: str
+    advice: str
+    frames: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.text}. {self.advice[0].upper()}{self.advice[1:]}."
+
+
+def describe(findings: list[Finding]) -> str:
+    """The findings as text for a terminal, one a line; a sentence when there is none."""
+    if not findings:
+        return "The audit found nothing that speaks against training on this data set."
+    return "\n".join(f"- {finding}" for finding in findings)
+
+
+def some(frames: list[int], most: int = 5) -> str:
+    """'geometries 1, 2, 5, ...' counted from 1, as a user counts them in the file."""
+    shown = ", ".join(str(n + 1) for n in frames[:most])
+    return (
+        f"{'geometry' if len(frames) == 1 else 'geometries'} {shown}{', ...' if len(frames) > most else ''}"
+    )
+
+
+def values(dataset: Dataset, frames: list[int], quantity: str) -> list[Any]:
+    """A quantity of frames that have it."""
+    return [getattr(dataset.frames[n], quantity) for n in frames]
+
+
+def nuclear_centre(frame: Frame) -> FloatArray:
+    """(3,) centre of nuclear charge, bohr."""
+    z = frame.numbers.astype(float)
+    return np.asarray(z @ frame.positions / z.sum(), float)

@@ -1,0 +1,191 @@
+"""Training: grouping, resuming, warm starts, sum rules, and learning an analytic potential."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hpcir.deck import ModelSettings, TrainingSettings
+from hpcir.descriptors.definition import automatic_set
+from hpcir.models.model import Model
+from hpcir.training.dataset import LabelledGroup, TrainingData, estimated_bytes
+from hpcir.training.evaluation import held_out_errors, predict
+from hpcir.training.split import held_out
+from hpcir.training.train import join_members, train_members
+
+NUMBERS = np.array([8, 1, 1])
+MINIMUM = np.array([[0.0, 0.0, 0.0], [0.0, 1.43, 1.11], [0.0, -1.43, 1.11]])
+FUNCTIONS = automatic_set((1, 8), 7.0, 6, 3, (1, 2))
+NETWORKS = ModelSettings(hidden=[12, 12])
+SHORT = TrainingSettings(steps=40, retrain_steps=20, batch=8)
+
+
+def water(count: int, seed: int, spread: float = 0.12) -> LabelledGroup:
+    """Labels of an analytic water: harmonic in its three distances, charges that depend on the bond lengths."""
+    positions = MINIMUM + np.random.default_rng(seed).normal(0, spread, (count, 3, 3))
+    pairs = [(0, 1, 0.5, 1.81), (0, 2, 0.5, 1.81), (1, 2, 0.15, 2.86)]
+    energies, forces, charges = np.full(count, -76.0), np.zeros_like(positions), np.zeros((count, 3))
+    for a, b, stiffness, rest in pairs:
+        bond = positions[:, a] - positions[:, b]
+        length = np.linalg.norm(bond, axis=1)
+        energies += 0.5 * stiffness * (length - rest) ** 2
+        pull = -stiffness * ((length - rest) / length)[:, None] * bond
+        forces[:, a] += pull
+        forces[:, b] -= pull
+        if a == 0:
+            charges[:, b] = 0.35 + 0.1 * (length - rest)
+    charges[:, 0] = -charges.sum(1)
+    origin = np.einsum("i,six->sx", NUMBERS / 10.0, positions)
+    dipoles = np.einsum("si,six->sx", charges, positions - origin[:, None])
+    return LabelledGroup(NUMBERS, positions, energies, forces, dipoles)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return TrainingData.build([water(40, 1)], FUNCTIONS)
+
+
+def weights_of(model: Model, member: int) -> list[np.ndarray]:
+    networks = [*model.energy.values(), *model.charge.values()]
+    return [layer[member] for n in networks for layer in (*n.weights, *n.biases)]
+
+
+def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "soap", "kalman"])
+def test_a_member_does_not_depend_on_which_others_train_beside_it(data: TrainingData, optimizer: str) -> None:
+    settings = SHORT.model_copy(update={"optimizer": optimizer, "steps": 40 if optimizer != "kalman" else 3})
+    together, _ = train_members(data, NETWORKS, settings, members=[0, 1, 2, 3, 4], seed=3)
+    pair, _ = train_members(data, NETWORKS, settings, members=[3, 1], seed=3)
+    assert same(weights_of(together, 3), weights_of(pair, 0))
+    assert same(weights_of(together, 1), weights_of(pair, 1))
+    assert not same(weights_of(together, 0), weights_of(together, 1))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "soap", "kalman"])
+def test_resuming_is_bit_for_bit(data: TrainingData, optimizer: str) -> None:
+    settings = SHORT.model_copy(update={"optimizer": optimizer, "steps": 40 if optimizer != "kalman" else 4})
+    states: list[dict] = []
+    arguments = {"members": [0, 1], "seed": 5}
+    whole, _ = train_members(data, NETWORKS, settings, on_checkpoint=states.append, **arguments)
+    middle = states[len(states) // 2]
+    assert 0 < int(middle["step"]) < settings.steps
+    resumed, _ = train_members(data, NETWORKS, settings, state=middle, **arguments)
+    for member in (0, 1):
+        assert same(weights_of(whole, member), weights_of(resumed, member))
+
+
+def test_warm_start_without_a_step_is_the_same_function(data: TrainingData) -> None:
+    model, _ = train_members(data, NETWORKS, SHORT, members=[0, 1], seed=3)
+    elsewhere = TrainingData.build([water(30, 9)], FUNCTIONS, "float64")
+    warm, _ = train_members(elsewhere, NETWORKS, SHORT, members=[0, 1], seed=3, start=model, steps=0)
+    test = TrainingData.build([water(10, 11)], FUNCTIONS, "float64", start=model.energy)
+    before, after = (predict(m, test, test.groups[0]) for m in (model, warm))
+    np.testing.assert_allclose(after.forces, before.forces, atol=1e-9)
+    np.testing.assert_allclose(after.dipoles, before.dipoles, atol=1e-9)
+
+
+def test_adding_labels_computes_only_the_new_ones(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hpcir.training import dataset
+
+    computed = []
+    real = dataset._compute
+    monkeypatch.setattr(dataset, "_compute", lambda d, n, p: computed.append(len(p)) or real(d, n, p))
+    old, new = water(40, 1), water(7, 2)
+    both = LabelledGroup(
+        NUMBERS,
+        *(np.concatenate([getattr(g, name) for g in (new, old)]) for name in ("positions", "energies", "forces", "dipoles")),
+    )
+    extended = data.extended([both])
+    assert computed == [7]
+    whole = TrainingData(FUNCTIONS, data.reductions, (), "float32").extended([both])
+    np.testing.assert_array_equal(extended.groups[0].jacobian, whole.groups[0].jacobian)
+    np.testing.assert_array_equal(extended.groups[0].inputs, whole.groups[0].inputs)
+
+
+def test_memory_is_what_was_estimated(data: TrainingData) -> None:
+    tensors = data.groups[0]
+    stated = data.nbytes - tensors.vectors.nbytes
+    assert stated == estimated_bytes(40, 3, 3, data.n_inputs)
+
+
+def test_a_tripeptide_with_a_thousand_labels_is_under_four_gigabytes() -> None:
+    assert estimated_bytes(1000, 34, 34, 96) < 4e9 / 2
+
+
+@pytest.mark.parametrize("dipole", ["charges", "charges+dipoles"])
+def test_model_forces_charges_and_permutation(data: TrainingData, dipole: str) -> None:
+    settings = ModelSettings(hidden=[12, 12], dipole=dipole)
+    model, _ = train_members(data, settings, SHORT, members=[0, 1], seed=3)
+    group = water(1, 21)
+    answer = model.evaluate(NUMBERS, group.positions[0])
+    stored = TrainingData.build([group], FUNCTIONS, "float64", start=model.energy)
+    prediction = predict(model, stored, stored.groups[0])
+    order = np.argsort(NUMBERS, kind="stable")
+    np.testing.assert_allclose(answer.energy, prediction.energies.mean(), rtol=1e-10)
+    np.testing.assert_allclose(answer.forces[order], prediction.forces.mean(0)[0], atol=1e-9)
+    np.testing.assert_allclose(answer.dipole, prediction.dipoles.mean(0)[0], atol=1e-9)
+    assert abs(answer.charges.sum()) < 1e-12
+    swapped = model.evaluate(NUMBERS[[2, 0, 1]], group.positions[0][[2, 0, 1]])
+    np.testing.assert_allclose(swapped.energy, answer.energy, rtol=1e-12)
+    np.testing.assert_allclose(swapped.forces, answer.forces[[2, 0, 1]], atol=1e-11)
+    step, direction = 1e-4, np.random.default_rng(1).normal(size=(3, 3))
+    up, down = (model.evaluate(NUMBERS, group.positions[0] + s * step * direction).energy for s in (1, -1))
+    np.testing.assert_allclose((answer.forces * direction).sum(), -(up - down) / (2 * step), atol=2e-7)
+
+
+def test_masked_forces_and_missing_parts_are_left_out() -> None:
+    good = water(30, 1)
+    mask = np.random.default_rng(2).random((30, 3)) > 0.3
+    spoilt = LabelledGroup(
+        NUMBERS, good.positions, good.energies, np.where(mask[:, :, None], good.forces, 99.0), None, force_mask=mask
+    )
+    clean = LabelledGroup(
+        NUMBERS, good.positions, good.energies, np.where(mask[:, :, None], good.forces, -5.0), None, force_mask=mask
+    )
+    sets = [TrainingData.build([g], FUNCTIONS) for g in (spoilt, clean)]
+    for built in sets:
+        object.__setattr__(built.groups[0], "keys", tuple(f"{n:032x}" for n in range(30)))
+    models = [train_members(d, NETWORKS, SHORT, members=[0], seed=1)[0] for d in sets]
+    # The unit of the energy is the root mean square force, masked ones included or not: not part of the physics.
+    assert models[0].charge == {}
+    assert np.isfinite(models[0].energy[8].weights[0]).all()
+    np.testing.assert_allclose(models[0].energy[8].weights[-1], models[1].energy[8].weights[-1], rtol=1e-6)
+
+
+def test_held_out_labels_stay_held_out_when_labels_are_added() -> None:
+    keys = water(60, 4).keys()
+    common, mine = held_out(keys, range(4), 7, 0.2)
+    fewer, fewer_mine = held_out(keys[:50], range(4), 7, 0.2)
+    np.testing.assert_array_equal(common[:50], fewer)
+    np.testing.assert_array_equal(mine[:, :50], fewer_mine)
+    own = mine & ~common
+    assert common.any()
+    assert own.sum(0).max() == 1
+
+
+def test_a_committee_learns_an_analytic_potential() -> None:
+    settings = TrainingSettings(steps=1500, batch=16, learning_rate=1e-2)
+    data = TrainingData.build([water(80, 1)], FUNCTIONS)
+    parts = [train_members(data, NETWORKS, settings, members=[m], seed=2)[0] for m in (0, 1)]
+    model = join_members(parts)
+    test = TrainingData.build([water(40, 77)], FUNCTIONS, "float64", start=model.energy)
+    group, prediction = test.groups[0].group, predict(model, test, test.groups[0])
+    force_error = np.sqrt(np.mean((prediction.forces.mean(0) - group.forces) ** 2))
+    dipole_error = np.sqrt(np.mean((prediction.dipoles.mean(0) - group.dipoles) ** 2))
+    assert force_error < 0.02 * group.forces.std()
+    assert dipole_error < 0.02 * group.dipoles.std()
+    errors = held_out_errors(model, data, 2, settings.validation)
+    assert 0.2 < errors["force_calibration"] < 5.0
+    assert errors["force_rmse"] <= errors["member_force_rmse"]
+
+
+def test_the_kalman_filter_learns_the_same_potential() -> None:
+    settings = TrainingSettings(steps=30, batch=16, optimizer="kalman", precision="float64")
+    data = TrainingData.build([water(60, 1)], FUNCTIONS, "float64", max_inputs=16)
+    model, _ = train_members(data, ModelSettings(hidden=[8, 8]), settings, members=[0], seed=2)
+    test = TrainingData.build([water(40, 77)], FUNCTIONS, "float64", start=model.energy)
+    group, prediction = test.groups[0].group, predict(model, test, test.groups[0])
+    assert np.sqrt(np.mean((prediction.forces[0] - group.forces) ** 2)) < 0.1 * group.forces.std()
