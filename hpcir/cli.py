@@ -56,7 +56,6 @@ def _answer(options: argparse.Namespace) -> int:
         comm = world()
         rank = comm.rank
         with abort_on_exception(comm):
-            _warn_when_crowded(options, comm)
             options.answer(options, comm)
     except HpcirError as error:
         if rank == 0:
@@ -104,6 +103,7 @@ def _run(options: argparse.Namespace, comm: Communicator) -> None:
     from hpcir.stages.check import check_output
 
     on_root(comm, lambda: check_output(out))
+    _warn_when_crowded(options, comm)
 
     pipeline.run(
         loaded,
@@ -150,6 +150,7 @@ def _stage_command(name: str) -> Answer:
         keywords = {key: value for key, value in vars(options).items() if key not in ("answer", "command", "threads")}
         if "deck" in keywords:
             keywords["deck"] = _load(options, comm) if options.deck is not None else None
+        _warn_when_crowded(options, comm)
         from importlib import import_module
 
         getattr(import_module("hpcir.stages.commands"), name)(**keywords, comm=comm)
@@ -224,7 +225,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from hpcir import __version__
 
-        parser.exit(EXIT_DONE, f"hpcir {__version__}\n")
+        parser._print_message(f"hpcir {__version__}\n", sys.stdout)
+        parser.exit(EXIT_DONE)
 
 
 def _command(commands: Any, name: str, help: str, answer: Answer) -> argparse.ArgumentParser:

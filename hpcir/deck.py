@@ -108,8 +108,8 @@ class ModelSettings(Section):
 
     cutoff: Length = Field("5 A", gt=0, description="cutoff radius of the symmetry functions")
     cutoff_function: Literal["polynomial", "cosine", "tanh3"] = Field("polynomial", description="cutoff function")
-    radial: int = Field(12, ge=1, description="radial functions for each neighbour element")
-    shells: int = Field(5, ge=0, description="radial shells of the angular functions, for each element pair")
+    radial: int = Field(10, ge=1, description="radial functions for each neighbour element")
+    shells: int = Field(4, ge=0, description="radial shells of the angular functions, for each element pair")
     zetas: list[Annotated[int, Field(ge=1, le=8)]] = Field(
         default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
     )
@@ -118,19 +118,19 @@ class ModelSettings(Section):
     )
     members: int = Field(4, ge=1, description="networks in the committee")
     dipole: Literal["charges", "charges+dipoles"] = Field(
-        "charges", description="dipole from atomic charges, or from charges and atomic dipoles"
+        "charges+dipoles", description="dipole from atomic charges, or from charges and atomic dipoles"
     )
 
 
 class TrainingSettings(Section):
     """How the networks learn."""
 
-    optimizer: Literal["adam", "soap", "kalman"] = Field("adam", description="optimiser")
+    optimizer: Literal["adam", "soap", "kalman"] = Field("soap", description="optimiser")
     steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
     pretrain_steps: int = Field(6000, ge=1, description="optimiser steps on the cheap level's labels")
     retrain_steps: int = Field(1500, ge=1, description="optimiser steps of a retraining with new labels (warm)")
     batch: int = Field(32, ge=1, description="geometries in a batch")
-    learning_rate: float = Field(3e-3, gt=0, description="largest learning rate of the schedule")
+    learning_rate: float = Field(1e-2, gt=0, description="largest learning rate of the schedule")
     force_weight: float = Field(10.0, ge=0, description="eta of the loss: weight of the forces against the energy")
     validation: float = Field(0.1, gt=0, lt=1, description="fraction of the labels held out, another for each member")
     precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")

@@ -2,7 +2,7 @@
 
 The scalar library functions that numba calls do not vectorise. exp here is 2^n exp(f) with |f| <= ln(2)/2 and a
 Taylor polynomial of degree 12 (truncation 2e-16), tanh is 1 - 2 / (exp(2x) + 1). Both are compared with numpy over
-their whole range in the tests: relative error of exp below 1e-15, absolute error of tanh below 3e-16.
+their whole range in the tests: relative error of exp below 1e-15, absolute error of tanh below 4e-16.
 """
 
 from __future__ import annotations
@@ -46,7 +46,12 @@ _COS = tuple((-1.0) ** n / math.factorial(2 * n) for n in range(12))
 def vector_exp(x):  # type: ignore[no-untyped-def]
     """exp of each lane; arguments below -708 give exp(-708) and above 709 exp(709); NaN stays NaN."""
     x = where_greater(x, 709.0, broadcast(709.0), x)
-    x = where_greater(-708.0, x, broadcast(-708.0), x)
+    return limited_exp(where_greater(-708.0, x, broadcast(-708.0), x))
+
+
+@njit(**INLINE)
+def limited_exp(x):  # type: ignore[no-untyped-def]
+    """exp of each lane for arguments from -708 to 709."""
     shifted = x * _LOG2E + _ROUND
     n = shifted - _ROUND
     f = x - n * _LN2_HIGH - n * _LN2_LOW
@@ -59,10 +64,10 @@ def vector_exp(x):  # type: ignore[no-untyped-def]
 
 @njit(**INLINE)
 def vector_tanh(x):  # type: ignore[no-untyped-def]
-    """tanh of each lane, absolute error below 3e-16; NaN stays NaN."""
+    """tanh of each lane, absolute error below 4e-16; NaN stays NaN."""
     x = where_greater(x, 20.0, broadcast(20.0), x)
     x = where_greater(-20.0, x, broadcast(-20.0), x)
-    return 1.0 - 2.0 / (vector_exp(x + x) + 1.0)
+    return 1.0 - 2.0 / (limited_exp(x + x) + 1.0)
 
 
 @njit(**INNER)

@@ -25,8 +25,7 @@ import llvmlite.binding as llvm  # noqa: E402
 from llvmlite import ir  # noqa: E402
 from numba import njit, types  # noqa: E402
 from numba.core.cgutils import get_or_insert_function  # noqa: E402
-from numba.core.typing import signature  # noqa: E402
-from numba.core.typing.templates import ConcreteTemplate, infer_global  # noqa: E402
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature  # noqa: E402
 from numba.extending import intrinsic as _intrinsic  # noqa: E402
 from numba.extending import lower_builtin, models, register_model  # noqa: E402
 

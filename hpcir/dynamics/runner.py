@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +130,7 @@ def run_chunk(
     if hasattr(potential, "layout"):
         from hpcir.dynamics.compiled import run_compiled
 
-        return run_compiled(potential, request)
+        return run_compiled(cast("Evaluator", potential), request)
     from hpcir.dynamics.plain import run_plain
 
     return run_plain(potential, request)

@@ -205,9 +205,9 @@ def record(state, results, settings, records, row):  # type: ignore[no-untyped-d
 
 
 @njit(**KERNEL)
-def advance(
+def advance(  # type: ignore[no-untyped-def]
     state, results, records, settings, noise, lanes, tables, energy, charge, work, first, last, row, drifted
-):  # type: ignore[no-untyped-def]
+):
     """Steps first .. last - 1 (absolute numbers). Returns (the step reached, the next row of the records).
 
     A record is made after every step whose number is a multiple of settings' EVERY. noise: (steps, numbers), the first

@@ -15,7 +15,7 @@ from hpcir.exchange.audit_units import (
     check_force_energy,
     check_origin,
 )
-from hpcir.exchange.datasets import QUANTITIES, Dataset, Frame, formula
+from hpcir.exchange.datasets import QUANTITIES, Dataset, formula
 from hpcir.exchange.findings import SEVERITIES, Finding, describe, some, values
 
 __all__ = ["Finding", "audit", "describe"]
@@ -74,7 +74,7 @@ def check_zero(dataset: Dataset) -> list[Finding]:
                     "error",
                     "zero",
                     f"{name} of {len(zero)} of {len(having)} geometries are exactly zero ({some(zero)})",
-                    "most likely they were never computed: take the quantity out of keys, or leave these geometries out",
+                    "most likely never computed: take the quantity out of keys, or leave these geometries out",
                     tuple(zero),
                 )
             )
@@ -157,7 +157,7 @@ def check_outliers(dataset: Dataset) -> list[Finding]:
             own = [n for n in members if getattr(dataset.frames[n], name) is not None]
             if len(own) < 8:
                 continue
-            sizes = np.array([_size(dataset.frames[n], name) for n in own])
+            sizes = _sizes(dataset, own, name)
             middle = np.median(sizes)
             width = 1.4826 * np.median(np.abs(sizes - middle))
             if width > 0:
@@ -176,9 +176,13 @@ def check_outliers(dataset: Dataset) -> list[Finding]:
     ]
 
 
-def _size(frame: Frame, name: str) -> float:
-    value = getattr(frame, name)
-    return float(value) if name == "energy" else float(np.abs(value).max())
+def _sizes(dataset: Dataset, frames: list[int], name: str) -> np.ndarray:
+    """What is compared: the largest component, or the root of the energy above the lowest, which is near normal."""
+    found = values(dataset, frames, name)
+    if name == "energy":
+        energies = np.array(found, float)
+        return np.asarray(np.sqrt(energies - energies.min()))
+    return np.array([np.abs(value).max() for value in found])
 
 
 def check_levels(dataset: Dataset) -> list[Finding]:
@@ -205,8 +209,8 @@ def check_levels(dataset: Dataset) -> list[Finding]:
                 Finding(
                     "error",
                     "levels",
-                    f"the energies of {formula(numbers)} fall into two groups, {len(own) - len(upper)} and {len(upper)} "
-                    f"geometries, {gap:.3g} hartree apart and each no wider than {width:.2g}",
+                    f"the energies of {formula(numbers)} fall into two groups, of {len(own) - len(upper)} and "
+                    f"{len(upper)} geometries, {gap:.3g} hartree apart and each no wider than {width:.2g}",
                     "two levels of theory, two electronic states or two isomers? Train on the two apart",
                     tuple(upper),
                 )

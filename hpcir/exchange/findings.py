@@ -29,7 +29,8 @@ class Finding:
     frames: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.text}. {self.advice[0].upper()}{self.advice[1:]}."
+        stop = "" if self.advice.endswith("?") else "."
+        return f"{self.severity}: {self.text}. {self.advice[0].upper()}{self.advice[1:]}{stop}"
 
 
 def describe(findings: list[Finding]) -> str:

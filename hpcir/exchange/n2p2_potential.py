@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hpcir import __version__
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2_kernel import FunctionTables, Neighbours, all_features, all_gradients
-from hpcir.models.model import Evaluation
+from hpcir.models.model import Evaluation, html_table
 from hpcir.structures import centre, symbols
 
 FloatArray = NDArray[np.float64]
@@ -199,6 +199,30 @@ class N2p2Potential:
     def cutoff(self) -> float:
         """The longest cutoff, bohr."""
         return max(networks.cutoff for networks in (*self.energy, *self.charge))
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What this potential is, as pairs of a name and a text, for printing."""
+        networks = self.energy[0]
+        counts = "; ".join(
+            f"{symbols(np.array([z]))[0]} {len(networks.elements[z].kind)}" for z in self.elements
+        )
+        return [
+            ("elements", ", ".join(symbols(np.array(self.elements)))),
+            ("committee", f"{self.members} members"),
+            ("dipole", "charge networks" if self.charge else "none: it knows no dipole"),
+            ("level of theory", self.level or "not recorded"),
+            (
+                "symmetry functions",
+                f"{counts}, n2p2 cutoff type {networks.cutoff_type}, to {self.cutoff:.2f} bohr",
+            ),
+            *((name, str(value)) for name, value in self.provenance.items()),
+        ]
+
+    def __repr__(self) -> str:
+        return "n2p2 potential\n" + "\n".join(f"  {name}: {text}" for name, text in self.facts())
+
+    def _repr_html_(self) -> str:
+        return html_table("n2p2 potential", self.facts())
 
     def require(self, numbers: IntArray) -> None:
         """Raise InputError when a structure has an element that the potential has no network for."""

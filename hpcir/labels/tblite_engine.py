@@ -18,8 +18,8 @@ from hpcir.structures import Structure
 
 METHODS = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
 HEAVIEST_ELEMENT = 86
-# tblite's default accuracy of 1 leaves 3e-6 hartree/bohr of noise in the forces, 0.01 leaves 4e-8 at a tenth
-# more time (tools/bench/bench_labels).
+# tblite's default accuracy of 1 leaves 4e-6 hartree/bohr of noise in the forces of methanol, 0.01 leaves 5e-8
+# (tools/bench/bench_labels).
 ACCURACY = 0.01
 # Rungs for charges that do not converge: (name, settings of the calculator).
 LADDER: tuple[tuple[str, dict[str, Any]], ...] = (

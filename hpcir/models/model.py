@@ -74,6 +74,33 @@ class Model:
     def elements(self) -> tuple[int, ...]:
         return tuple(sorted(self.energy))
 
+    def facts(self) -> list[tuple[str, str]]:
+        """What this model is, as pairs of a name and a text, for printing."""
+        from hpcir.structures import symbols
+
+        names = symbols(np.array(self.elements))
+        layers = "; ".join(
+            f"{name} " + "-".join(map(str, (len(c.active), *c.hidden, c.n_outputs)))
+            for name, c in zip(names, (self.energy[z] for z in self.elements), strict=True)
+        )
+        f = self.functions
+        facts = [
+            ("elements", ", ".join(names)),
+            ("committee", f"{self.members} members"),
+            ("dipole", "charge networks" if self.charge else "none: it knows no dipole"),
+            ("level of theory", self.level or "not recorded"),
+            ("total charge", f"{self.total_charge:+d}" if self.total_charge else "0"),
+            ("symmetry functions", f"{f.n_features} a centre, {f.cutoff_function} cutoff at {f.cutoff:.2f} bohr"),
+            ("energy networks", layers),
+        ]
+        return facts + [(name.replace("_", " "), f"{value:.4g}") for name, value in self.error.items()]
+
+    def __repr__(self) -> str:
+        return "hpcir model\n" + "\n".join(f"  {name}: {text}" for name, text in self.facts())
+
+    def _repr_html_(self) -> str:
+        return html_table("hpcir model", self.facts())
+
     def evaluate(self, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> Evaluation:
         """Energy, forces, charges and dipole of one geometry: numbers (N,), positions (N, 3) in bohr.
 
@@ -119,6 +146,14 @@ class Model:
                 return _read(file)
         except (OSError, KeyError) as error:
             raise InputError(f"the model file cannot be read: {error}", where=str(path)) from error
+
+
+def html_table(title: str, facts: list[tuple[str, str]]) -> str:
+    """A small table for notebooks; every text is escaped."""
+    from html import escape
+
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in facts)
+    return f"<table><caption>{escape(title)}</caption>{rows}</table>"
 
 
 def find_model_file(path: Path) -> Path:

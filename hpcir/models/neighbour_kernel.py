@@ -102,9 +102,9 @@ def group_widths(replica_of, centre_of, groups, lists, counts, species, starts, 
 
 
 @njit(**KERNEL)
-def fill_slots(
+def fill_slots(  # type: ignore[no-untyped-def]
     replica_of, centre_of, groups, lists, counts, species, starts, group_columns, slots, most, stride, absent
-):  # type: ignore[no-untyped-def]
+):
     """Places of the neighbours in the slots of every vector of one element; `absent` is the place of no atom."""
     for vector in range(replica_of.size // WIDTH):
         for lane in range(WIDTH):

@@ -13,7 +13,12 @@ FloatArray = NDArray[np.float64]
 
 
 def random_committee(
-    stream: np.random.Generator, features: int, hidden: tuple[int, ...], members: int, n_outputs: int, dropped: int
+    stream: np.random.Generator,
+    features: int,
+    hidden: tuple[int, ...],
+    members: int,
+    n_outputs: int,
+    dropped: int,
 ) -> NetworkCommittee:
     """A committee on all but `dropped` of the features, weights of variance 1 / inputs."""
     active = np.sort(stream.permutation(features)[: features - dropped])

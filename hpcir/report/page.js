@@ -68,7 +68,7 @@
       if (place <= 0) return;
       x.push(place, place, null); y.push(0, scale * sticks.y[i], null); told.push(sticks.y[i], sticks.y[i], null);
     });
-    return { x, y, customdata: told, mode: "lines", name: "harmonic, relative heights", connectgaps: false,
+    return { x, y, customdata: told, mode: "lines", name: data.spectra.length ? "harmonic, relative heights" : "harmonic", connectgaps: false,
       line: { color: colour("reference"), width: 2 },
       hovertemplate: "harmonic %{x:.1f} cm⁻¹: %{customdata:.3g} km/mol<extra></extra>" };
   }
@@ -99,7 +99,7 @@
     const x = data.spectra.length ? data.spectra[0].x : [0, 4500];
     return { hovermode: "closest", uirevision: "spectrum",
       xaxis: { title: { text: "wavenumber / cm⁻¹" }, range: [x[x.length - 1], x[0]] },
-      yaxis: { title: { text: "absorption / (km mol⁻¹ cm)" }, rangemode: "tozero" } };
+      yaxis: { title: { text: data.spectra.length ? "absorption / (km mol⁻¹ cm)" : "intensity / (km/mol)" }, rangemode: "tozero" } };
   }
 
   // -- a file to compare with ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from hpcir.units import AMU, ANGSTROM, KM_PER_MOL_PER_E2_ME, PER_CM
 
 FloatArray = NDArray[np.float64]
 
-STEP = 0.01
+STEP = 0.02
 """Default displacement of the central differences in bohr."""
 
 # A molecule whose smallest moment of inertia is below this fraction of the largest counts as linear.
@@ -70,40 +70,48 @@ class NormalModes:
         return cls(**{field.name: np.asarray(arrays[field.name]) for field in fields(cls)})
 
 
+def internal_directions(structure: Structure) -> FloatArray:
+    """Orthonormal displacements (n, 3N) without translation and rotation, n = 3N-6 (3N-5 for linear molecules)."""
+    rigid = rigid_motions(structure.positions, np.ones(len(structure)))
+    return np.asarray(np.linalg.svd(rigid, full_matrices=True)[2][len(rigid) :])
+
+
 def displaced_geometries(structure: Structure, step: float = STEP) -> list[Structure]:
-    """The 6N geometries of central differences: atom by atom, x y z, first +step then -step (bohr)."""
-    geometries = []
-    for atom in range(len(structure)):
-        for axis in range(3):
-            for sign in (1, -1):
-                positions = structure.positions.copy()
-                positions[atom, axis] += sign * step
-                geometries.append(structure.moved(positions))
-    return geometries
+    """The 2n geometries of central differences along `internal_directions`, first +step then -step (bohr) of each.
 
-
-def hessian_from_labels(labels: Sequence[Label], step: float = STEP) -> FloatArray:
-    """Hessian (3N, 3N) in hartree/bohr^2, symmetrised, from the labels of `displaced_geometries` in their order."""
-    pairs = _pairs([label.forces.ravel() for label in labels])
-    hessian = -(pairs[:, 0] - pairs[:, 1]) / (2 * step)
-    return 0.5 * (hessian + hessian.T)
-
-
-def dipole_derivatives_from_labels(labels: Sequence[Label], step: float = STEP) -> FloatArray:
-    """Derivatives (3, 3N) in e of the labels' dipole, from the labels of `displaced_geometries` in their order.
-
-    The origin is the labels' own, the centre of nuclear charge, which moves with the atoms: they sum to zero over
-    the atoms, for ions too. `normal_modes` turns them into those about a fixed origin.
+    A third fewer for methanol than along Cartesian axes, and the same Hessian: at a stationary point translations
+    and rotations have no curvature.
     """
-    pairs = _pairs([label.dipole for label in labels])
-    return (pairs[:, 0] - pairs[:, 1]).T / (2 * step)
+    directions = internal_directions(structure).reshape(-1, len(structure), 3)
+    return [structure.moved(structure.positions + sign * step * d) for d in directions for sign in (1, -1)]
 
 
-def _pairs(rows: list[FloatArray]) -> FloatArray:
-    """(3N, 2, ...) the rows of the +step and -step geometries of each coordinate."""
-    if len(rows) % 6:
-        raise ValueError(f"central differences need 6 labels an atom, but {len(rows)} were given")
-    return np.array(rows).reshape(len(rows) // 2, 2, -1)
+def derivatives_from_labels(
+    structure: Structure, at_rest: Label, labels: Sequence[Label], step: float = STEP
+) -> tuple[FloatArray, FloatArray]:
+    """Hessian (3N, 3N) in hartree/bohr^2 and dipole derivatives (3, 3N) in e at a stationary point.
+
+    labels: of `displaced_geometries(structure, step)` in their order; at_rest: of the point itself, whose dipole turns
+    with the molecule. The derivatives are about the labels' origin, the centre of nuclear charge, which moves with the
+    atoms: they sum to zero over the atoms, for ions too; `normal_modes` turns them into those about a fixed origin.
+    """
+    directions = internal_directions(structure)
+    if len(labels) != 2 * len(directions):
+        raise ValueError(f"{len(directions)} directions need {2 * len(directions)} labels, not {len(labels)}")
+    forces = np.array([label.forces.ravel() for label in labels]).reshape(len(directions), 2, -1)
+    dipoles = np.array([label.dipole for label in labels]).reshape(len(directions), 2, 3)
+    curvature = -(forces[:, 0] - forces[:, 1]) @ directions.T / (2 * step)
+    hessian = directions.T @ (0.5 * (curvature + curvature.T)) @ directions
+    slopes = (dipoles[:, 0] - dipoles[:, 1]) / (2 * step)
+    return hessian, slopes.T @ directions + _turning(structure, at_rest.dipole)
+
+
+def _turning(structure: Structure, dipole: FloatArray) -> FloatArray:
+    """The part (3, 3N) of the dipole derivatives that comes from rotation: dmu = omega x mu for dr = omega x r."""
+    relative = structure.positions - centre(structure.positions, np.ones(len(structure)))
+    generators = np.array([np.cross(axis, relative).ravel() for axis in np.eye(3)])
+    change = np.array([np.cross(axis, dipole) for axis in np.eye(3)])
+    return change.T @ np.linalg.pinv(generators, rcond=1e-6).T
 
 
 def fixed_origin(structure: Structure, dipole_derivatives: FloatArray) -> FloatArray:

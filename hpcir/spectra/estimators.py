@@ -155,7 +155,7 @@ def best_strength(values: FloatArray, regressions: Sequence[Regression]) -> tupl
     least = float((values.var(axis=0) / variance).sum())
     for regression in regressions:
         allowed = regression.freedom(STRENGTHS) <= MOST_FREEDOM * len(values)
-        strengths = np.array(STRENGTHS)[allowed]
+        strengths = [strength for strength, fits in zip(STRENGTHS, allowed, strict=True) if fits]
         if len(strengths) == 0:
             continue
         scatter = (regression.terms(values, strengths).var(axis=1) / variance).sum(axis=1)

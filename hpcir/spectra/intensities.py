@@ -197,4 +197,4 @@ def trajectory_spectra(
         raise InputError("dipole series must have the shape (times, 3, trajectories)", value=dipoles.shape)
     lags = correlation_lags(len(dipoles) - 1, time_between, settings)
     correlation = autocorrelation(differences(dipoles, time_between), lags)
-    return correlation_to_absorption(correlation, time_between, timestep, temperature, settings).T
+    return np.asarray(correlation_to_absorption(correlation, time_between, timestep, temperature, settings).T)

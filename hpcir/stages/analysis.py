@@ -37,7 +37,7 @@ def model_harmonics(model: Model, near: Structure, masses: FloatArray | None = N
     """Normal modes and harmonic intensities of the model at its own minimum near a structure."""
     label = as_label_function(model)
     minimum = optimise(near, label).structure
-    labels = [label(geometry) for geometry in displaced_geometries(minimum, STEP)]
+    labels = [label(geometry) for geometry in (minimum, *displaced_geometries(minimum, STEP))]
     return modes_of(minimum, labels, masses)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,11 +67,17 @@ def check_output(out: Path) -> Path:
         raise InputError("the run directory is a file", where=str(out), hint="give --out another name")
     while not place.exists():
         place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+    try:
+        # Only the attempt tells: permissions, read-only disks, root on a network disk, a spent quota.
+        with tempfile.TemporaryDirectory(prefix=".hpcir-check-", dir=place):
+            return place
+    except OSError as error:
         raise InputError(
-            "the run directory cannot be written", where=str(out), value=str(place), hint="give --out another place"
-        )
-    return place
+            f"the run directory cannot be written: {error.strerror}",
+            where=str(out),
+            value=str(place),
+            hint="give --out another place",
+        ) from None
 
 
 def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:

@@ -13,9 +13,8 @@ from hpcir.labels import Label
 from hpcir.sampling.normal_modes import (
     STEP,
     NormalModes,
-    dipole_derivatives_from_labels,
+    derivatives_from_labels,
     displaced_geometries,
-    hessian_from_labels,
     normal_modes,
 )
 from hpcir.sampling.optimise import optimise
@@ -65,13 +64,12 @@ def harmonic_analysis(context: Context, farm: LabelFarm, minimum: Structure, pur
             "analysis needs them all. Try labels.max_cycles or another functional"
         )
     good = [label for label in labels if label is not None]
-    return Reference(minimum, modes_of(minimum, good[1:]), good[0].energy)
+    return Reference(minimum, modes_of(minimum, good), good[0].energy)
 
 
 def modes_of(minimum: Structure, labels: Sequence[Label], masses: FloatArray | None = None) -> NormalModes:
-    """Normal modes and intensities from the labels of `displaced_geometries(minimum, STEP)`; other masses if given."""
-    hessian = hessian_from_labels(labels, STEP)
-    return normal_modes(minimum, hessian, dipole_derivatives_from_labels(labels, STEP), masses)
+    """Normal modes and intensities from the labels of the minimum and of `displaced_geometries(minimum, STEP)`."""
+    return normal_modes(minimum, *derivatives_from_labels(minimum, labels[0], labels[1:], STEP), masses)
 
 
 def write(context: Context, reference: Reference) -> None:

@@ -35,6 +35,10 @@ class GradientOptimizer:
         """One step downhill."""
         raise NotImplementedError
 
+    def state(self) -> dict[str, Tensor]:
+        """The tensors that change, by name (not copies)."""
+        raise NotImplementedError
+
     def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
         """One step downhill in the loss of energies and forces."""
         energy_gradient(parameters, groups, force_weight)

@@ -23,7 +23,7 @@ IntArray = NDArray[np.int64]
 # A function whose largest slope (1/bohr) stays below this never fires.
 SILENT = 1e-7
 # Most inputs of an element, and the smallest eigenvalue that makes one, relative to the largest.
-MAX_INPUTS = 64
+MAX_INPUTS = 80
 FLOOR = 1e-7
 # The inputs' spread goes as the eigenvalue to the power (1 - WHITENING) / 2. Scaling every function to the same
 # spread, as is often done, lets the weak ones speak as loudly as the strong: the networks then need twice as many

@@ -23,7 +23,13 @@ from hpcir.training.network import (
     dipoles_of,
     energies_and_forces,
 )
-from hpcir.training.optimizers import Adam, EnergyOptimizer, cosine_rate, create_optimizer
+from hpcir.training.optimizers import (
+    Adam,
+    EnergyOptimizer,
+    GradientOptimizer,
+    cosine_rate,
+    create_optimizer,
+)
 from hpcir.training.packing import fresh_parameters, packed, unpacked
 from hpcir.training.split import epoch_order, held_out
 
@@ -69,7 +75,7 @@ def train_members(
             run.load(state)
         began = time.perf_counter()
         while run.step < steps:
-            run.advance(min(steps, (run.step * CHECKS // steps + 1) * steps // CHECKS or 1))
+            run.advance(max(run.step + 1, (run.step * CHECKS // steps + 1) * steps // CHECKS))
             figures = run.check()
             if on_progress is not None:
                 on_progress({"step": run.step, "steps": steps, "seconds": time.perf_counter() - began, **figures})
@@ -78,6 +84,12 @@ def train_members(
         return run.model(), run.state()
 
 
+# The charge networks have a gradient optimiser of their own: dipoles have no filter.
+CHARGE_OPTIMIZERS: dict[str, Callable[[Tensor, Layout], GradientOptimizer]] = {
+    "adam": Adam,
+    "soap": Adam,
+    "kalman": Adam,
+}
 DIPOLE_RATE = 3e-3
 
 
@@ -99,7 +111,7 @@ class _Run:
     best: dict[str, Tensor]
     best_loss: dict[str, Tensor]
     energy_optimizer: EnergyOptimizer
-    charge_optimizer: Adam
+    charge_optimizer: GradientOptimizer
     common: NDArray
     mine: NDArray
     step: int = 0
@@ -153,7 +165,7 @@ class _Run:
             {kind: flat.clone() for kind, flat in parameters.items()},
             {kind: infinite.clone() for kind in parameters},
             create_optimizer(settings.optimizer, parameters["energy"], layouts["energy"]),
-            Adam(parameters["charge"], layouts["charge"]),
+            CHARGE_OPTIMIZERS[settings.optimizer](parameters["charge"], layouts["charge"]),
             common,
             mine,
         )

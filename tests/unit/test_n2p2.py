@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -461,3 +462,14 @@ def test_networks_of_their_own_size(tmp_path):
     network = import_n2p2(folder).energy[0].elements[8]
     assert [w.shape for w in network.weights] == [(5, 3), (7, 5), (1, 7)]
     assert network.biases[1] == pytest.approx(values[55:62])
+
+
+def test_models_print_what_they_are(tmp_path):
+    model = replace(random_model(), level="<b>PBE</b>")
+    for thing in (model, import_n2p2(write_potential(tmp_path, "1", [], "ttl"), level="<b>PBE</b>")):
+        assert "H, C, O" in repr(thing)
+        assert "PBE" in repr(thing)
+        assert len(repr(thing)) < 1000
+        assert "&lt;b&gt;PBE" in thing._repr_html_()
+        assert "<b>" not in thing._repr_html_()
+    assert "2 members" in repr(model)

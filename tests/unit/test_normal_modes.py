@@ -13,10 +13,10 @@ from hpcir.sampling.internal_coordinates import InternalCoordinate, internal_coo
 from hpcir.sampling.mode_names import describe_modes
 from hpcir.sampling.normal_modes import (
     NormalModes,
-    dipole_derivatives_from_labels,
+    derivatives_from_labels,
     displaced_geometries,
     fixed_origin,
-    hessian_from_labels,
+    internal_directions,
     isotope_masses,
     mode_coordinates,
     mode_velocities,
@@ -50,7 +50,7 @@ def analysed(engine: LabelEngine, structure: Structure) -> tuple[Structure, np.n
     minimum = optimise(structure, engine.label).structure
     step = 0.005  # the sum rules hold up to its square and to the engine's noise over it
     labels = [engine.label(geometry) for geometry in displaced_geometries(minimum, step)]
-    hessian, derivatives = hessian_from_labels(labels, step), dipole_derivatives_from_labels(labels, step)
+    hessian, derivatives = derivatives_from_labels(minimum, engine.label(minimum), labels, step)
     return minimum, hessian, derivatives, normal_modes(minimum, hessian, derivatives)
 
 
@@ -175,7 +175,29 @@ def test_methanols_modes_have_their_names(tblite: LabelEngine) -> None:
 
 
 def _hessian_again(engine: LabelEngine, minimum: Structure) -> np.ndarray:
-    return hessian_from_labels([engine.label(geometry) for geometry in displaced_geometries(minimum)])
+    labels = [engine.label(geometry) for geometry in displaced_geometries(minimum)]
+    return derivatives_from_labels(minimum, engine.label(minimum), labels)[0]
+
+
+@pytest.mark.parametrize(("name", "charge"), [("CH3OH", 0), ("CO2", 0), ("NH3", 0)])
+def test_internal_directions_give_what_cartesian_differences_give(tblite: LabelEngine, name: str, charge: int) -> None:
+    minimum = optimise(molecule(name, charge), tblite.label, force_tolerance=1e-6).structure
+    step, size = 0.005, 3 * len(minimum)
+    hessian, dipoles = np.zeros((size, size)), np.zeros((3, size))
+    for index in range(size):
+        shift = np.zeros(size)
+        shift[index] = step
+        ends = [tblite.label(minimum.moved(minimum.positions + s * shift.reshape(-1, 3))) for s in (1, -1)]
+        hessian[index] = -(ends[0].forces - ends[1].forces).ravel() / (2 * step)
+        dipoles[:, index] = (ends[0].dipole - ends[1].dipole) / (2 * step)
+    labels = [tblite.label(geometry) for geometry in displaced_geometries(minimum, step)]
+    assert len(labels) == 2 * len(internal_directions(minimum)) == 2 * len(normal_modes(minimum, hessian))
+    ours, slopes = derivatives_from_labels(minimum, tblite.label(minimum), labels, step)
+    np.testing.assert_allclose(ours, hessian, atol=1e-4)
+    np.testing.assert_allclose(slopes, dipoles, atol=2e-4)
+    cartesian, internal = normal_modes(minimum, hessian, dipoles), normal_modes(minimum, ours, slopes)
+    np.testing.assert_allclose(internal.wavenumbers, cartesian.wavenumbers, atol=0.5)
+    np.testing.assert_allclose(internal.intensities, cartesian.intensities, atol=0.1, rtol=2e-3)
 
 
 def _oh_bonds(structure: Structure) -> list[tuple[int, int]]:

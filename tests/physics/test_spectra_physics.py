@@ -1,0 +1,361 @@
+"""Absolute intensities and positions of systems with analytic answers, and error bars that are right about them."""
+
+import numpy as np
+import pytest
+
+from hpcir.deck import SpectrumSettings
+from hpcir.spectra.assignment import assign, decompose, mode_parts, mode_positions
+from hpcir.spectra.controls import mode_controls, mode_moments, moment_controls
+from hpcir.spectra.correlation import differences
+from hpcir.spectra.estimate import combine, estimate_spectrum
+from hpcir.spectra.estimators import standard_error
+from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
+from hpcir.spectra.projection import Basin, rigid_directions, rotor_copies, rotors, thermal_velocities
+from hpcir.structures import Structure
+from hpcir.units import AMU, ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_AMU, KM_PER_MOL_PER_E2_ME, PER_CM, PS
+
+KT = 300 * KELVIN
+BETWEEN = 2 * FS
+SETTINGS = SpectrumSettings(depth="1 ps")
+
+
+def generator(seed: int, repeat: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=[seed, repeat]))
+
+
+class HarmonicModes:
+    """Thermal trajectories of harmonic modes with fixed dipole derivatives, each trajectory in another orientation."""
+
+    def __init__(self, random, count, wavenumbers=(600.0, 1100.0, 1720.0), length=3 * PS):
+        self.wavenumbers = np.array(wavenumbers)
+        modes = len(self.wavenumbers)
+        # In e per sqrt(electron mass); intensities of some tens of km/mol.
+        self.dipoles = np.array([[0.15, 0.1, 0], [0.3, -0.1, 0.1], [0, 0.2, 0.4]])[:modes] / np.sqrt(AMU)
+        self.intensities = KM_PER_MOL_PER_E2_ME * (self.dipoles**2).sum(axis=1)
+        times = np.arange(0, length, BETWEEN)
+        omega = self.wavenumbers * PER_CM
+        amplitude = np.sqrt(2 * KT * random.exponential(size=(modes, count))) / omega[:, None]
+        phase = omega * times[:, None]
+        phase = phase[:, :, None] + random.uniform(0, 2 * np.pi, size=(modes, count))
+        self.coordinates = amplitude * np.cos(phase)
+        self.velocities = -amplitude * omega[:, None] * np.sin(phase)
+        self.rotations, _ = np.linalg.qr(random.normal(size=(count, 3, 3)))
+        self.rotations *= np.linalg.det(self.rotations)[:, None, None]
+        body = np.einsum("tmr,ma->tar", self.coordinates, self.dipoles)
+        self.series = np.einsum("rba,tbr->tar", self.rotations, body)
+
+
+def test_unit_of_intensity():
+    """One harmonic mode integrates to 974.9 km/mol per e^2/amu (N_A / (12 eps0 c^2))."""
+    assert KM_PER_MOL_PER_E2_AMU == pytest.approx(974.88, abs=0.02)
+
+
+def test_harmonic_modes_have_their_analytic_intensities():
+    modes = HarmonicModes(generator(1), 64)
+    controls = moment_controls(mode_moments(modes.velocities), modes.wavenumbers, KT)
+    spectrum = estimate_spectrum(modes.series, BETWEEN, None, KT, SETTINGS, controls)
+    assert len(spectrum.bands) == 3
+    for band, place, intensity in zip(spectrum.bands, modes.wavenumbers, modes.intensities, strict=True):
+        assert abs(band.position_per_cm - place) < 3 * band.stderr_per_cm + 0.3
+        # The window's side lobes beyond the limits, below 1 %, are not within the band.
+        assert abs(band.intensity_km_per_mol - intensity) < 3 * band.stderr_km_per_mol + 0.01 * intensity
+        assert band.stderr_km_per_mol < 0.01 * intensity < band.plain_stderr_km_per_mol
+    plain = estimate_spectrum(modes.series, BETWEEN, None, KT, SETTINGS)
+    for band, intensity in zip(plain.bands, modes.intensities, strict=True):
+        assert abs(band.intensity_km_per_mol - intensity) < 3 * band.stderr_km_per_mol
+
+
+def test_blocks_stream():
+    modes = HarmonicModes(generator(2), 10)
+    whole = estimate_spectrum(modes.series, BETWEEN, None, KT, SETTINGS)
+    parts = estimate_spectrum((modes.series[:, :, p] for p in (slice(0, 3), slice(3, 10))), BETWEEN, None, KT, SETTINGS)
+    assert np.allclose(whole.absorption, parts.absorption, rtol=1e-12)
+
+
+def coverage(repeats: int, count: int) -> tuple[float, float, float]:
+    """Parts of band intensities within one and two standard errors of the analytic answer, and the mean score."""
+    settings = SpectrumSettings(depth="0.5 ps", last="2000 cm-1", window="gaussian")
+    scores = []
+    for repeat in range(repeats):
+        modes = HarmonicModes(generator(30 + count, repeat), count, length=1.2 * PS)
+        controls = moment_controls(mode_moments(modes.velocities), modes.wavenumbers, KT)
+        spectrum = estimate_spectrum(modes.series, BETWEEN, None, KT, settings, controls)
+        assert len(spectrum.bands) == 3
+        for band, intensity in zip(spectrum.bands, modes.intensities, strict=True):
+            scores.append((band.intensity_km_per_mol - intensity) / band.stderr_km_per_mol)
+    return np.mean(np.abs(scores) < 1), np.mean(np.abs(scores) < 2), np.mean(scores)
+
+
+def test_error_bars_of_bands_cover_few_repeats():
+    one, two, mean = coverage(12, 16)
+    assert two > 0.8
+    assert abs(mean) < 0.8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count", [16, 32])
+def test_error_bars_of_bands_cover(count):
+    one, two, mean = coverage(200, count)
+    assert 0.58 < one < 0.85
+    assert 0.90 < two < 0.99
+    assert abs(mean) < 0.15
+
+
+class Morse:
+    """A Morse oscillator with dipole a x + b x^2, its exact orbits, and their canonical averages.
+
+    x(t) = ln[(1 - sqrt(e) cos(w t)) / (1 - e)] / alpha with e = E/D, w = w0 sqrt(1 - e): the classical orbit.
+    """
+
+    def __init__(self, temperature=KT, wavenumber=1500.0, well=0.02, mass=1.5 * AMU):
+        self.omega, self.well, self.mass, self.kt = wavenumber * PER_CM, well, mass, temperature
+        self.alpha = self.omega * np.sqrt(mass / (2 * well))
+        self.slope, self.curvature = 0.4, 0.15
+        fraction = (np.arange(4000) + 0.5) / 4000 * 0.6
+        # Phase space volume of an energy is the period: p(E) ~ exp(-E/kT) / w(E).
+        weight = np.exp(-fraction * well / temperature) / np.sqrt(1 - fraction)
+        self.fractions, self.weights = fraction, weight / weight.sum()
+
+    def orbit(self, fraction, phase):
+        x = np.log((1 - np.sqrt(fraction) * np.cos(phase)) / (1 - fraction)) / self.alpha
+        return x, self.slope * x + self.curvature * x**2
+
+    def bands(self):
+        """Intensity (km/mol) and centroid (cm-1) of the fundamental, and the intensity of the whole spectrum."""
+        phase = 2 * np.pi * np.arange(256) / 256
+        _, dipole = self.orbit(self.fractions[:, None], phase)
+        amplitude = 2 * np.abs(np.fft.rfft(dipole, axis=1)) / 256
+        frequency = self.omega * np.sqrt(1 - self.fractions)[:, None] * np.arange(129)
+        power = KM_PER_MOL_PER_E2_ME / self.kt * 0.5 * (amplitude * frequency) ** 2 * self.weights[:, None]
+        centroid = (power[:, 1] * frequency[:, 1]).sum() / power[:, 1].sum() / PER_CM
+        return power[:, 1].sum(), centroid, power[:, 1:].sum()
+
+    def configuration_average(self):
+        """The whole intensity another way: K <(dmu/dx)^2> / m over exp(-V/kT) (the velocities average exactly)."""
+        x = np.linspace(-0.6 / self.alpha, 1.2 / self.alpha, 20001)
+        boltzmann = np.exp(-self.well * (1 - np.exp(-self.alpha * x)) ** 2 / self.kt)
+        slope = self.slope + 2 * self.curvature * x
+        return KM_PER_MOL_PER_E2_ME / self.mass * (slope**2 * boltzmann).sum() / boltzmann.sum()
+
+    def simulate(self, random, count, timestep, length):
+        """Velocity Verlet from exact canonical starts: dipoles (T, 3, R) every 2 fs, mean kinetic energies (R, 1)."""
+        start = random.choice(self.fractions, p=self.weights, size=count)
+        phase = random.uniform(0, 2 * np.pi, count)
+        x, _ = self.orbit(start, phase)
+        speed = np.sqrt(2 / self.mass * np.maximum(start * self.well - self.potential(x), 0))
+        v = np.sign(np.sin(phase)) * speed
+        every = round(BETWEEN / timestep)
+        series, energy, second, fourth = [], 0.0, 0.0, 0.0
+        for step in range(int(length / timestep)):
+            if step % every == 0:
+                series.append(self.slope * x + self.curvature * x**2)
+            v = v + 0.5 * timestep * self.force(x) / self.mass
+            square = self.mass * v**2
+            energy, second, fourth = energy + 0.5 * square, second + square, fourth + square**2
+            x = x + timestep * v
+            v = v + 0.5 * timestep * self.force(x) / self.mass
+        dipoles = np.zeros((len(series), 3, count))
+        dipoles[:, 2] = series
+        steps = int(length / timestep)
+        return dipoles, (energy / steps)[:, None], (second / steps, fourth / steps)
+
+    def potential(self, x):
+        return self.well * (1 - np.exp(-self.alpha * x)) ** 2
+
+    def force(self, x):
+        e = np.exp(-self.alpha * x)
+        return -2 * self.well * self.alpha * e * (1 - e)
+
+
+def test_morse_averages_agree_with_each_other():
+    morse = Morse()
+    assert morse.bands()[2] == pytest.approx(morse.configuration_average(), rel=2e-3)
+
+
+def test_morse_oscillator_position_and_intensity():
+    """Against the numerically exact classical average over energies; anharmonic: 1500 cm-1 is 6 % lower."""
+    from hpcir.spectra.controls import ModeMoments
+
+    morse = Morse()
+    intensity, centroid, whole = morse.bands()
+    dipoles, _, (second, fourth) = morse.simulate(generator(4), 128, 0.5 * FS, 3 * PS)
+    moments = ModeMoments(second[:, None, None], fourth[:, None, None], np.ones((128, 1)), second[:, None, None].copy())
+    controls = moment_controls(moments, np.array([1500.0]), KT)
+    spectrum = estimate_spectrum(dipoles, BETWEEN, 0.5 * FS, KT, SETTINGS, controls)
+    band = max(spectrum.bands, key=lambda b: b.intensity_km_per_mol)
+    assert 1500 - centroid > 10
+    assert abs(band.intensity_km_per_mol - intensity) < 3 * band.stderr_km_per_mol + 0.01 * intensity
+    assert abs(band.position_per_cm - centroid) < 3 * band.stderr_per_cm + 0.3
+    assert band.plain_stderr_km_per_mol > 5 * band.sampling_stderr_km_per_mol
+    total = spectrum.terms.sum(axis=1) * (spectrum.wavenumbers[1] - spectrum.wavenumbers[0])
+    assert abs(total.mean() - whole) < 3 * standard_error(total[:, None])[0] + 0.01 * whole
+
+
+@pytest.mark.long
+def test_morse_error_bars_cover():
+    """200 repeats: intensity and position of an anharmonic band within their error bars as often as they should be."""
+    morse = Morse()
+    intensity, centroid, _ = morse.bands()
+    settings = SpectrumSettings(depth="0.5 ps", last="2500 cm-1", window="gaussian")
+    scores = []
+    for repeat in range(200):
+        dipoles, energies, _ = morse.simulate(generator(50, repeat), 24, 0.5 * FS, 1.5 * PS)
+        controls = mode_controls(energies, np.array([1500.0]), KT)
+        spectrum = estimate_spectrum(dipoles, BETWEEN, 0.5 * FS, KT, settings, controls)
+        band = max(spectrum.bands, key=lambda b: b.intensity_km_per_mol)
+        scores.append(
+            (
+                (band.intensity_km_per_mol - intensity) / band.stderr_km_per_mol,
+                (band.position_per_cm - centroid) / band.stderr_per_cm,
+            )
+        )
+    inside = np.mean(np.abs(scores) < 2, axis=0)
+    assert np.all(inside > 0.88)
+    assert np.all(inside < 0.995)
+    assert np.all(np.abs(np.mean(scores, axis=0)) < 0.3)
+
+
+def test_rigid_rotor_has_its_rotational_band():
+    """A linear rotor: A(nu) = K mu^2/kT w^2 p(w) with the thermal p(w) = (I w/kT) exp(-I w^2/2kT); integral 2 K
+    mu^2/I."""
+    random = generator(6)
+    inertia, dipole, count = 2 * AMU * ANGSTROM**2, 0.7, 3000
+    rate = np.sqrt(2 * KT / inertia * random.exponential(size=count))
+    start, _ = np.linalg.qr(random.normal(size=(count, 3, 2)))
+    times = np.arange(0, 3 * PS, 4 * FS)
+    angle = rate * times[:, None]
+    series = dipole * (
+        np.cos(angle)[:, None] * start[:, :, 0].T[None] + np.sin(angle)[:, None] * start[:, :, 1].T[None]
+    )
+    settings = SpectrumSettings(window="gaussian", depth="2 ps", last="1500 cm-1")
+    grid = wavenumber_grid(settings)
+    spectra = trajectory_spectra(series, 4 * FS, None, KT, settings)
+    mean, error = spectra.mean(axis=0), standard_error(spectra)
+    integral = spectra.sum(axis=1) * (grid[1] - grid[0])
+    exact = 2 * KM_PER_MOL_PER_E2_ME * dipole**2 / inertia
+    assert abs(integral.mean() - exact) < 3 * standard_error(integral[:, None])[0] + 2e-3 * exact
+    omega = grid * PER_CM
+    shape = KM_PER_MOL_PER_E2_ME * dipole**2 / KT * omega**3 * inertia / KT * np.exp(-inertia * omega**2 / (2 * KT))
+    smooth = np.abs(shape) * PER_CM
+    inner = (grid > 60) & (grid < 500)
+    # The window blurs by 10 cm-1, which is little on this scale.
+    assert np.max(np.abs(mean - smooth)[inner] / (4 * error[inner] + 0.02 * smooth.max())) < 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_mode_contributions_sum_to_the_spectrum(known):
+    modes = HarmonicModes(generator(7), 12)
+    rotations = np.broadcast_to(np.moveaxis(modes.rotations, 0, 2), (len(modes.series), 3, 3, 12))
+    parts = mode_parts(modes.series, modes.velocities, modes.dipoles, BETWEEN, rotations if known else None)
+    result = decompose(parts, ["a", "b", "c"], modes.series, BETWEEN, None, KT, SETTINGS)
+    spectrum = estimate_spectrum(modes.series, BETWEEN, None, KT, SETTINGS)
+    assert np.max(np.abs(result.contributions.sum(axis=0) - spectrum.plain)) < 1e-10 * spectrum.plain.max()
+    assert result.labels == ("a", "b", "c", "remainder")
+    # In a harmonic molecule each mode makes its band, and nothing remains.
+    for index, band in enumerate(spectrum.bands):
+        shares = result.shares(band.lower_per_cm, band.upper_per_cm)
+        assert shares[index] == pytest.approx(1, abs=0.02)
+        assert shares.sum() == pytest.approx(1, abs=1e-10)
+    named = assign(spectrum.bands, result, ["CO stretch", "CO stretch", "OH stretch"])
+    assert [band.assignment for band in named] == ["CO stretch 100 %", "CO stretch 100 %", "OH stretch 100 %"]
+
+
+def test_group_contributions_sum_to_the_spectrum():
+    """Groups of atoms: any split of the dipole, here into random parts, sums to the whole."""
+    random = generator(8)
+    groups = np.cumsum(random.normal(size=(3, 1200, 3, 4)), axis=1)
+    whole = groups.sum(axis=0)
+    parts = np.array([differences(group, BETWEEN) for group in groups])
+    result = decompose(parts, ["OH", "CH3", "C"], whole, BETWEEN, 0.5 * FS, KT, SETTINGS)
+    spectrum = estimate_spectrum(whole, BETWEEN, 0.5 * FS, KT, SETTINGS)
+    assert np.max(np.abs(result.contributions.sum(axis=0) - spectrum.plain)) < 1e-10 * np.abs(spectrum.plain).max()
+    assert np.max(np.abs(result.contributions[-1])) < 1e-10 * np.abs(spectrum.plain).max()
+
+
+def test_mode_positions_are_those_of_the_modes():
+    modes = HarmonicModes(generator(9), 16)
+    harmonic = modes.wavenumbers + np.array([5.0, 20.0, -15.0])
+    controls = mode_controls(0.5 * (modes.velocities**2).mean(axis=0).T, modes.wavenumbers, KT)
+    for given in (None, controls):
+        found = mode_positions(modes.velocities, harmonic, BETWEEN, None, KT, SETTINGS, given)
+        assert np.allclose(found.centroid, modes.wavenumbers, atol=0.7)
+        assert np.allclose(found.shift, modes.wavenumbers - harmonic, atol=0.7)
+
+
+def test_isolated_bands_do_not_depend_on_window_and_sampling():
+    modes = HarmonicModes(generator(10), 4)
+    reference = None
+    for name in ("hann", "gaussian", "blackman"):
+        settings = SETTINGS.model_copy(update={"window": name})
+        grid = wavenumber_grid(settings)
+        areas = trajectory_spectra(modes.series, BETWEEN, None, KT, settings)[:, np.abs(grid - 1100) < 240].sum(axis=1)
+        reference = areas if reference is None else reference
+        assert np.allclose(areas, reference, rtol=5e-3)
+
+
+def methanol() -> Structure:
+    from ase.build import molecule
+
+    atoms = molecule("CH3OH")
+    return Structure(atoms.numbers, atoms.positions * ANGSTROM)
+
+
+def random_basin(structure: Structure, seed: int, count: int = 6) -> Basin:
+    """Orthonormal directions free of rigid motions: as good as normal modes for kinetic averages."""
+    masses = structure.masses
+    rigid = rigid_directions(structure.positions[None], masses)[0]
+    vectors = generator(seed).normal(size=(count, 3 * len(masses)))
+    vectors -= vectors @ rigid.T @ rigid
+    modes = np.linalg.qr(vectors.T)[0].T.reshape(count, -1, 3)
+    return Basin(structure.positions, modes, np.linspace(500, 3000, count))
+
+
+@pytest.mark.parametrize("rotating", [True, False])
+def test_projected_velocities_have_their_thermal_width_at_any_geometry(rotating):
+    """Far from the minimum, turned and displaced: the mean of s^2 is kT for all modes, with and without rotation."""
+    structure, random, count = methanol(), generator(11), 20_000
+    masses = structure.masses
+    basin = random_basin(structure, 12)
+    turn = np.linalg.qr(random.normal(size=(3, 3)))[0]
+    turn *= np.linalg.det(turn)
+    positions = structure.positions + 0.25 * random.normal(size=structure.positions.shape)
+    positions = np.broadcast_to(positions @ turn + 3.0, (count, *positions.shape))
+    weighted = np.sqrt(KT) * random.normal(size=positions.shape)
+    if not rotating:
+        rigid = rigid_directions(positions[:1], masses)[0]
+        flat = weighted.reshape(count, -1)
+        weighted = (flat - flat @ rigid.T @ rigid).reshape(positions.shape)
+    found, index = thermal_velocities(positions, weighted / np.sqrt(masses)[:, None], masses, [basin])
+    squares = found**2 / KT
+    assert np.all(np.abs(squares.mean(axis=0) - 1) < 4 * standard_error(squares))
+    assert not index.any()
+
+
+def test_rotor_copies_follow_a_turning_methyl_group():
+    """The methyl group turned by 120 degrees is the same molecule: same velocities in the copy's modes."""
+    structure = methanol()
+    masses = structure.masses
+    assert [sorted(group) for group in rotors(structure)] == [
+        sorted(i for i in range(6) if structure.numbers[i] == 1 and np.linalg.norm(
+            structure.positions[i] - structure.positions[0]) < 1.3 * ANGSTROM)
+    ]  # fmt: skip
+    copies = rotor_copies(random_basin(structure, 13), structure)
+    assert len(copies) == 3
+    velocities = generator(14).normal(size=(1, 6, 3))
+    plain, where = thermal_velocities(structure.positions[None], velocities, masses, copies)
+    group = rotors(structure)[0]
+    order = np.arange(6)
+    order[group] = np.roll(group, 1)
+    turned, other = thermal_velocities(structure.positions[None, order], velocities[:, order], masses, copies)
+    assert np.allclose(turned, plain)
+    assert where[0] == 0
+    assert other[0] != 0
+
+
+def test_combination_of_spectra_is_what_estimate_spectrum_does():
+    modes = HarmonicModes(generator(15), 9)
+    spectra = trajectory_spectra(modes.series, BETWEEN, None, KT, SETTINGS)
+    assert np.allclose(
+        combine(spectra, SETTINGS, KT).absorption,
+        estimate_spectrum(modes.series, BETWEEN, None, KT, SETTINGS).absorption,
+    )
