@@ -143,13 +143,24 @@ def _init(options: argparse.Namespace, comm: Communicator) -> None:
     on_root(comm, start)
 
 
+def _settings(options: argparse.Namespace, comm: Communicator) -> LoadedDeck:
+    """The deck alone, for commands that bring their own molecule: its structure and label engine are not looked at."""
+
+    def read() -> LoadedDeck:
+        from hpcir.deck import load_deck
+
+        return load_deck(options.deck).with_threads(options.threads)
+
+    return on_root(comm, read)
+
+
 def _stage_command(name: str) -> Answer:
     """A command whose keywords are its options: hpcir.stages.commands.NAME(..., comm=comm)."""
 
     def answer(options: argparse.Namespace, comm: Communicator) -> None:
         keywords = {key: value for key, value in vars(options).items() if key not in ("answer", "command", "threads")}
         if "deck" in keywords:
-            keywords["deck"] = _load(options, comm) if options.deck is not None else None
+            keywords["deck"] = _settings(options, comm) if options.deck is not None else None
         _warn_when_crowded(options, comm)
         from importlib import import_module
 
@@ -264,37 +275,64 @@ def _add_model_commands(commands: Any) -> None:
     label.add_argument("structures", metavar="STRUCTURES", type=Path, help="geometries (xyz, extxyz)")
     label.add_argument("--deck", metavar="DECK", type=Path, required=True, help="deck whose labels section is used")
     _output(label, "OUT.xyz", "extxyz file to write")
+    _walltime(label)
 
     train = _command(commands, "train", "train a committee on an outside data set", _stage_command("train"))
-    train.add_argument("--data", metavar="DATA", type=Path, required=True, help="extxyz file of labelled geometries")
+    train.add_argument(
+        "--data", metavar="DATA", type=Path, required=True, help="labelled geometries (extxyz, npz, ASE db, h5)"
+    )
     train.add_argument(
         "--deck", metavar="DECK", type=Path, help="deck for model, training and seed (default: defaults)"
     )
     train.add_argument(
         "--units",
         metavar="NAME=UNIT",
-        action=_Pairs,
+        action=_Units,
+        nargs="+",
         default={},
-        help="units of the data, such as energy=eV force=eV/A",
+        help="units of the data, such as energy=eV forces=eV/A dipole=D; or one word: ase, atomic",
     )
     train.add_argument(
-        "--keys", metavar="NAME=KEY", action=_Pairs, default={}, help="names in the data, such as energy=REF_energy"
+        "--keys",
+        metavar="NAME=KEY",
+        action=_Pairs,
+        nargs="+",
+        default={},
+        help="names in the data, such as energy=REF_energy forces=REF_forces",
     )
-    _output(train, "MODEL_DIR", "model directory to write")
+    train.add_argument("--charge", metavar="Q", type=int, help="total charge where the data do not say it (default: 0)")
+    train.add_argument(
+        "--dipole-origin", choices=("charge", "mass", "geometry", "zero"), help="of the dipoles of ions"
+    )
+    train.add_argument(
+        "--missing",
+        choices=("error", "allow"),
+        default="error",
+        help="allow: take geometries that lack a quantity which others have",
+    )
+    _output(train, "MODEL_DIR", "model directory to write", force="overwrite; train in spite of the audit")
+    _walltime(train)
 
     evaluate = _command(commands, "evaluate", "a model's energy, forces, dipole, charges", _stage_command("evaluate"))
     evaluate.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
     evaluate.add_argument("structures", metavar="STRUCTURES", type=Path, help="geometries (xyz, extxyz)")
+    evaluate.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the file's, the model's)")
     _output(evaluate, "OUT.xyz", "extxyz file to write")
 
     md = _command(commands, "md", "trajectories alone", _stage_command("md"))
     md.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
     md.add_argument("structure", metavar="STRUCTURE", type=Path, help="starting structure (xyz, extxyz)")
-    md.add_argument("--deck", metavar="DECK", type=Path, help="deck for dynamics, labels and seed (default: defaults)")
+    md.add_argument(
+        "--deck", metavar="DECK", type=Path, help="deck for dynamics, labels, spectrum and seed (default: the run's)"
+    )
     md.add_argument(
         "--potential", choices=("model", "labels"), default="model", help="labels: forces from the label engine itself"
     )
+    md.add_argument("--trajectories", metavar="N", type=_count, help="number of trajectories (default: the deck's)")
+    md.add_argument("--duration", metavar="TIME", type=_femtoseconds, help="length of each, such as '5 ps'")
+    md.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the deck's, the model's)")
     _output(md, "DIR", "folder to write")
+    _walltime(md)
 
     export = _command(commands, "export", "write a model for another program", _stage_command("export"))
     export.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
@@ -309,6 +347,9 @@ def _add_spectrum_commands(commands: Any) -> None:
         "--deck", metavar="DECK", type=Path, help="deck for dynamics and spectrum (default: defaults)"
     )
     spectrum.add_argument("--step", metavar="TIME", type=_femtoseconds, help="time between dipoles, such as '2 fs'")
+    spectrum.add_argument(
+        "--timestep", metavar="TIME", type=_femtoseconds, help="velocity Verlet's, to undo its frequency error"
+    )
     spectrum.add_argument("--temperature", metavar="T", type=_kelvin, help="temperature, such as '300 K'")
     spectrum.add_argument("--unit", metavar="UNIT", help="unit of the dipoles: D, e*A or e*bohr")
     _output(spectrum, "DIR", "folder to write")
@@ -328,19 +369,44 @@ def _add_result_commands(commands: Any) -> None:
     _command(commands, "schema", "print the JSON schema of decks, for editors", _schema)
 
 
-def _output(command: argparse.ArgumentParser, metavar: str, help: str, required: bool = True) -> None:
+def _output(
+    command: argparse.ArgumentParser, metavar: str, help: str, required: bool = True, force: str = "overwrite"
+) -> None:
     command.add_argument("-o", "--output", metavar=metavar, type=Path, required=required, help=help)
-    command.add_argument("--force", action="store_true", help="overwrite")
+    command.add_argument("--force", action="store_true", help=force)
+
+
+def _walltime(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--walltime", metavar="TIME", type=_seconds, help="stop in time with all saved, such as '110 min'"
+    )
 
 
 class _Pairs(argparse.Action):
     """NAME=VALUE pairs into a dict; may be given several times."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
-        name, equals, value = str(values).partition("=")
-        if not (name and equals and value):
-            parser.error(f"{option} wants NAME=VALUE (found: {values!r})")
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest), name: value})
+        for text in values:
+            name, equals, value = str(text).partition("=")
+            if not (name and equals and value):
+                parser.error(f"{option} wants NAME=VALUE (found: {text!r})")
+            setattr(namespace, self.dest, {**getattr(namespace, self.dest), name: value})
+
+
+class _Units(_Pairs):
+    """NAME=UNIT pairs, or the word of a whole set of units."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        if len(values) == 1 and values[0] in ("ase", "atomic"):
+            setattr(namespace, self.dest, values[0])
+        else:
+            super().__call__(parser, namespace, values, option)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 (found: {text!r})")
+    return int(text)
 
 
 def _quantity(text: str, dimension: str) -> float:

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 
@@ -56,6 +56,11 @@ else:
     WallTime = quantity("wall_time")
 
 
+def quantity_field(default: str, **details: Any) -> Any:
+    """`Field` for a quantity whose default is written with its unit: to type checkers it is the float that it becomes."""
+    return Field(default, **details)
+
+
 class Section(BaseModel):
     """A part of the deck: unknown keys are refused, values cannot change after reading."""
 
@@ -99,14 +104,14 @@ class LabelSettings(Section):
     calculator: str = Field("", description="ase: import path of a calculator class, 'package.module:Class'")
     arguments: dict[str, Any] = Field(default_factory=dict, description="ase: keyword arguments of the calculator")
     threads: int = Field(1, ge=1, description="threads of one label")
-    time_limit: WallTime = Field("1 h", gt=0, description="a label that takes longer is set aside")
+    time_limit: WallTime = quantity_field("1 h", gt=0, description="a label that takes longer is set aside")
     pretrain: Pretrain = Field(default_factory=Pretrain)
 
 
 class ModelSettings(Section):
     """Symmetry functions and networks."""
 
-    cutoff: Length = Field("5 A", gt=0, description="cutoff radius of the symmetry functions")
+    cutoff: Length = quantity_field("5 A", gt=0, description="cutoff radius of the symmetry functions")
     cutoff_function: Literal["polynomial", "cosine", "tanh3"] = Field("polynomial", description="cutoff function")
     radial: int = Field(10, ge=1, description="radial functions for each neighbour element")
     shells: int = Field(4, ge=0, description="radial shells of the angular functions, for each element pair")
@@ -144,12 +149,14 @@ class SamplingSettings(Section):
     round_labels: int = Field(40, ge=1, description="most labels taken in one round of exploration")
     rounds: int = Field(10, ge=0, description="most rounds of exploration")
     temperatures: list[Temperature] = Field(
-        default_factory=lambda: ["300 K", "500 K", "700 K"], min_length=1, description="temperatures of the exploration"
+        default_factory=lambda: cast(list[float], ["300 K", "500 K", "700 K"]),
+        min_length=1,
+        description="temperatures of the exploration",
     )
     trajectories: int = Field(24, ge=1, description="committee trajectories in a round")
-    duration: Time = Field("2 ps", gt=0, description="length of each exploration trajectory")
-    goal: Time = Field("10 ps", gt=0, description="explored time between takes at which sampling is done")
-    force_error: Force = Field(
+    duration: Time = quantity_field("2 ps", gt=0, description="length of each exploration trajectory")
+    goal: Time = quantity_field("10 ps", gt=0, description="explored time between takes at which sampling is done")
+    force_error: Force = quantity_field(
         "2 kcal/mol/A",
         gt=0,
         description="expected error of an atom's force (committee spread, calibrated) at which a geometry is taken",
@@ -165,16 +172,16 @@ class TestSettings(Section):
 class DynamicsSettings(Section):
     """The production trajectories."""
 
-    temperature: Temperature = Field("300 K", gt=0, description="temperature")
-    timestep: Time = Field("0.5 fs", gt=0, description="timestep of velocity Verlet")
+    temperature: Temperature = quantity_field("300 K", gt=0, description="temperature")
+    timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")
-    equilibration: Time = Field("2 ps", ge=0, description="thermostatted time before each trajectory")
-    duration: Time = Field("5 ps", gt=0, description="length of each trajectory")
+    equilibration: Time = quantity_field("2 ps", ge=0, description="thermostatted time before each trajectory")
+    duration: Time = quantity_field("5 ps", gt=0, description="length of each trajectory")
     ensemble: Literal["nve", "nvt"] = Field("nve", description="production ensemble")
     thermostat: Literal["langevin", "svr"] = Field(
         "langevin", description="langevin (BAOAB) or svr (stochastic velocity rescaling)"
     )
-    time_constant: Time = Field("100 fs", gt=0, description="thermostat's relaxation time")
+    time_constant: Time = quantity_field("100 fs", gt=0, description="thermostat's relaxation time")
     rotation: Literal["keep", "remove"] = Field(
         "remove", description="keep: thermal rotation, gas-phase band contours; remove: bands without rotation"
     )
@@ -186,7 +193,7 @@ class SpectrumSettings(Section):
     """From dipole series to the spectrum."""
 
     window: Literal["hann", "gaussian", "blackman", "none"] = Field("hann", description="window on the correlation")
-    depth: Time = Field("1.5 ps", gt=0, description="correlation depth: where the window reaches zero")
+    depth: Time = quantity_field("1.5 ps", gt=0, description="correlation depth: where the window reaches zero")
     zero_padding: int = Field(4, ge=1, description="padding of the correlation, as a multiple of its length")
     quantum_correction: Literal["harmonic", "none", "standard", "schofield"] = Field(
         "harmonic", description="quantum correction of the classical line shape"
@@ -198,8 +205,8 @@ class SpectrumSettings(Section):
         True, description="run each committee member alone too, for its share of the error bars"
     )
     timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
-    first: Wavenumber = Field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
-    last: Wavenumber = Field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")
+    first: Wavenumber = quantity_field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
+    last: Wavenumber = quantity_field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")
 
 
 class Deck(Section):

@@ -54,8 +54,8 @@ def deck_warnings(loaded: LoadedDeck) -> list[str]:
         )
     if spectrum.depth > dynamics.duration / 2:
         found.append(
-            f"{loaded.where('spectrum.depth')}: the correlation depth is more than half of dynamics.duration; the error "
-            "bars grow"
+            f"{loaded.where('spectrum.depth')}: the correlation depth is more than half of dynamics.duration; "
+            "the error bars grow"
         )
     if dynamics.trajectories < 8:
         found.append(

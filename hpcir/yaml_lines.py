@@ -167,7 +167,8 @@ class _Reader:
             return self._mapping(node, key)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             for index, item in enumerate(node.value):
-                self.file.lines[(*key, index)] = item.start_mark.line + 1
+                place = (*key, index)
+                self.file.lines[place] = item.start_mark.line + 1
             return [self._value(item, (*key, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, key)

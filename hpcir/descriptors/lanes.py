@@ -6,9 +6,9 @@ Here the vector is a type of its own instead: sums over neighbours, symmetry fun
 registers, a whole environment of `WIDTH` lanes stays in the first-level cache, and no lane's arithmetic depends on
 the lanes beside it, so a trajectory is the same bit for bit in any block.
 
-Arrays reach the kernels as plain pointers (`address`). Inside compiled functions: + - * / and unary minus between vectors, or vectors and floats (products feeding sums
-may be fused); `load`, `store`, `gather`, `splat`, `broadcast`, `square_root`, `where_greater`.
-Indices are trusted.
+Arrays reach the kernels as plain pointers (`address`). Inside compiled functions: + - * / and unary minus between
+vectors, or vectors and floats (products feeding sums may be fused); `load`, `store`, `gather`, `splat`, `broadcast`,
+`square_root`, `where_greater`. Indices are trusted.
 """
 
 from __future__ import annotations

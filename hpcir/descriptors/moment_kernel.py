@@ -1,6 +1,6 @@
 """Angular raw sums by moments of the neighbour density: exact, and linear in the number of neighbours.
 
-(u_j . u_k)^p = sum_{|alpha| = p} p!/alpha! u_j^alpha u_k^alpha, so with the moments M^a_alpha = sum_{j in a} g_j u_j^alpha
+(u_j . u_k)^p = sum_{|alpha| = p} p!/alpha! u_j^alpha u_k^alpha; with moments M^a_alpha = sum_{j in a} g_j u_j^alpha
     S_p = sum_{|alpha| = p} p!/alpha! M^a_alpha M^b_alpha                                  for a != b,
     S_p = 1/2 [sum_{|alpha| = p} p!/alpha! (M^a_alpha)^2 - sum_j g_j^2]                    for a == b, as |u| = 1
 (the trick of tensor moments and of atomic cluster expansion). Backward, dE/dM^a_alpha follows from D_p = dE/dS_p,

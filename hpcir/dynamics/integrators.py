@@ -8,7 +8,7 @@ Langevin, BAOAB (Leimkuhler and Matthews, Appl. Math. Res. Express 2013, 34):
     v += dt f / 2m;  x += dt v / 2;  v = c v + sqrt((1 - c^2) kT / m) xi;  x += dt v / 2;  f = F(x);  v += dt f / 2m,
     c = exp(-dt / tau).
 Stochastic velocity rescaling (Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101, 2007, eq. A7): after a step of
-velocity Verlet all velocities are multiplied by alpha, with K the kinetic energy, n degrees of freedom, c = exp(-dt / tau)
+velocity Verlet all velocities are multiplied by alpha; K kinetic energy, n degrees of freedom, c = exp(-dt / tau),
     alpha^2 = c + (1 - c) kT / 2K (xi_1^2 + sum_{i=2}^n xi_i^2) + 2 xi_1 sqrt(c (1 - c) kT / 2K).
 """
 

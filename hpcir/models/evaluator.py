@@ -185,8 +185,10 @@ class Evaluator:
         return np.asarray(np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)))
 
     def spread_here(self) -> FloatArray:
-        """(R,): largest over the atoms of `force_spread`, at the positions that the instance holds (for dynamics: forces
-        and energies of the instance are kept)."""
+        """(R,): largest over the atoms of `force_spread`, at the positions that the instance holds.
+
+        For dynamics: the instance's forces and energies are kept.
+        """
         kept, energies = self.forces.copy(), self.energies.copy()
         collected = []
         for networks in self._members():

@@ -2,8 +2,8 @@
 
 With features G = C s of the raw sums s, and x = (G[active] - shift) * scale, the first layer W x + b becomes
     W' = (W * scale) C[active],   b' = b - (W * scale) shift,
-so that an inference never forms G or x. Rows are padded with zeros to multiples of BLOCK (tanh(0) = 0 adds nothing), and
-the output weights are divided by the number of members, so that outputs and gradients are committee means.
+so that an inference never forms G or x. Rows are padded with zeros to multiples of BLOCK (tanh(0) = 0 adds nothing),
+and output weights are divided by the number of members, so that outputs and gradients are committee means.
 """
 
 from __future__ import annotations

@@ -60,10 +60,10 @@ class LaneTables(NamedTuple):
     """Which atom of which replica sits in which lane and slot.
 
     Positions, forces and atomic dipoles are flat (atoms, 3, stride) arrays, energies and charges (atoms, stride), with
-    replicas innermost. All tables are flat. settings: see above. elements (E, 5); pairs (E, most pairs, 3): groups a, b,
-    first row; group_elements (E, group columns): indices into the model's elements. centres, outputs (lanes,): places of the
-    centre in positions and in energies; slots (vectors * most slots * WIDTH,): places of the neighbours; starts
-    (vectors * group columns,): first slot of each group, and the end. reference: positions of the list's birth.
+    replicas innermost. All tables are flat. settings: see above. elements (E, 5). pairs (E, most pairs, 3): groups a,
+    b, first row. group_elements (E, group columns): indices into the model's elements. centres, outputs (lanes,):
+    places of the centre in positions and in energies. slots (vectors, most slots, WIDTH): places of the neighbours.
+    starts (vectors, group columns): first slot of each group, and the end. reference: positions of the list's birth.
     """
 
     settings: IntArray

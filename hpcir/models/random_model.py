@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ def random_committee(
     """A committee on all but `dropped` of the features, weights of variance 1 / inputs."""
     active = np.sort(stream.permutation(features)[: features - dropped])
     sizes = (len(active), *hidden, n_outputs)
-    layers = list(zip(sizes[:-1], sizes[1:], strict=True))
+    layers = list(pairwise(sizes))
     return NetworkCommittee(
         active=active.astype(np.int64),
         shift=0.3 * stream.standard_normal(len(active)),

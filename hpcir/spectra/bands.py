@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,8 +16,11 @@ from hpcir.units import PER_CM
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# A band rises above its valleys by this many standard errors and by this part of the spectrum's highest point.
-SIGNIFICANCE = 2.0
+# Two maxima are two bands when the lower one is above the valley by this many standard errors of that difference. Where
+# the valley is under ALONE of it, one is enough: absorption is not negative, so its scatter is that of the intensity.
+SIGNIFICANCE = 3.0
+ALONE = 0.1
+# A band rises above its valleys by this part of the spectrum's highest point.
 SMALLEST_HEIGHT = 2e-3
 # Two maxima whose valley is less than this part of the lower one's height below it are one band with structure.
 SHOULDER = 0.25
@@ -26,6 +30,8 @@ SATELLITE = 0.05
 FOOT = 0.01
 # The same for measured curves, whose baseline is not zero.
 MEASURED_FOOT = 0.05
+# Limits are this many resolutions beyond the foot: a Hann window's side lobes take 1 % back from the main one there.
+MARGIN = 3.0
 
 
 @dataclass(frozen=True)
@@ -91,16 +97,17 @@ def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, 
 def band_limits(
     wavenumbers: FloatArray,
     absorption: FloatArray,
-    stderr: FloatArray,
     window_name: str,
     depth: float,
+    terms: FloatArray | None = None,
     foot: float = FOOT,
 ) -> list[tuple[int, int, int]]:
     """Bands of a curve (F,) as index triples (first, peak, last), limits included, none overlapping.
 
-    A maximum counts where its prominence exceeds SIGNIFICANCE standard errors (nan counts as 0), SMALLEST_HEIGHT of
-    the highest point and SHOULDER of its own height, and `is_band`. window_name and depth (atomic time) of the
-    correlation.
+    A maximum counts where its prominence exceeds SMALLEST_HEIGHT of the highest point, SHOULDER of its own height and
+    SIGNIFICANCE or one (ALONE) standard errors (over `terms` (R, F) whose mean the curve is), and where `is_band` says so. Limits lie
+    where the curve falls below `foot` of the peak, and MARGIN resolutions further out for what the window spreads, but
+    no further than half the way to the neighbour's. window_name, depth (atomic time): of the correlation.
     """
     from scipy.signal import find_peaks, peak_prominences
 
@@ -109,19 +116,47 @@ def band_limits(
     resolution = 2 * np.pi / (PER_CM * depth)
     spacing = wavenumbers[1] - wavenumbers[0]
     peaks, _ = find_peaks(absorption, distance=max(1, round(resolution / spacing)))
-    floor = np.maximum(SIGNIFICANCE * np.nan_to_num(stderr[peaks]), SMALLEST_HEIGHT * absorption.max())
-    peaks = peaks[peak_prominences(absorption, peaks)[0] > np.maximum(floor, SHOULDER * absorption[peaks])]
+    prominence, left, right = peak_prominences(absorption, peaks)
+    needed = np.maximum(SMALLEST_HEIGHT * absorption.max(), SHOULDER * absorption[peaks])
+    if terms is not None and len(terms) > 1:
+        base = np.where(absorption[left] > absorption[right], left, right)
+        sigmas = np.where(absorption[base] > ALONE * absorption[peaks], SIGNIFICANCE, 1.0)
+        needed = np.maximum(needed, sigmas * standard_error(terms[:, peaks] - terms[:, base]))
+    peaks = peaks[prominence > needed]
     distances = np.arange(0, wavenumbers[-1] - wavenumbers[0] + resolution, resolution / 10)
-    envelope = leakage(window_name, depth, distances)
-    peaks = peaks[is_band(wavenumbers[peaks], absorption[peaks], envelope, resolution)]
+    peaks = peaks[is_band(wavenumbers[peaks], absorption[peaks], leakage(window_name, depth, distances), resolution)]
+    if len(peaks) == 0:
+        return []
     valleys = [int(a + np.argmin(absorption[a : b + 1])) for a, b in pairwise(peaks)]
-    limits = []
+    feet = []
     for start, peak, end in zip([0, *valleys], peaks, [*valleys, len(absorption) - 1], strict=True):
         low = np.flatnonzero(absorption[start : peak + 1] < foot * absorption[peak])
         high = np.flatnonzero(absorption[peak : end + 1] < foot * absorption[peak])
-        first = int(start + low[-1]) if len(low) else start
-        limits.append((first, int(peak), int(peak + high[0]) if len(high) else end))
-    return limits
+        feet.append((int(start + low[-1]) if len(low) else start, int(peak + high[0]) if len(high) else end))
+    middles = [(feet[i][1] + feet[i + 1][0]) // 2 for i in range(len(feet) - 1)]
+    reach = round(MARGIN * resolution / spacing)
+    firsts = [max(low - reach, middle) for (low, _), middle in zip(feet, [0, *middles], strict=True)]
+    lasts = [min(high + reach, middle) for (_, high), middle in zip(feet, [*middles, len(absorption) - 1], strict=True)]
+    return [(first, int(peak), last) for first, peak, last in zip(firsts, peaks, lasts, strict=True)]
+
+
+def leaked_part(wavenumbers: FloatArray, limit: tuple[int, int, int], window_name: str, depth: float) -> float:
+    """The part of a sharp line at the peak that a window spreads beyond the limits of an isolated band.
+
+    It may be negative. 0 where a limit is less than two resolutions from the peak, which only a neighbour makes it:
+    what goes to the neighbour and what comes from there is a matter of definition then.
+    """
+    first, peak, last = limit
+    if 2 * 2 * np.pi / (PER_CM * depth) > min(
+        wavenumbers[last] - wavenumbers[peak], wavenumbers[peak] - wavenumbers[first]
+    ):
+        return 0.0
+    count = 400
+    weights = window(window_name, count)
+    distances = (wavenumbers[first : last + 1] - wavenumbers[peak]) * PER_CM
+    shape = cosine_transform(np.ones(count), weights, distances, depth / count)
+    inside = np.trapezoid(shape, distances) / (2 * np.pi)
+    return float(1 - inside)
 
 
 def integration_weights(wavenumbers: FloatArray, first: int, last: int) -> FloatArray:
@@ -165,6 +200,7 @@ def find_bands(
     terms: FloatArray,
     spectra: FloatArray,
     limits: list[tuple[int, int, int]],
+    leaked: Sequence[float],
     estimator: ControlVariates | None = None,
     member_spectra: FloatArray | None = None,
     seed: int = 1,
@@ -178,7 +214,7 @@ def find_bands(
     """
     terms = terms.copy()
     results = []
-    for limit in limits:
+    for limit, leak in zip(limits, leaked, strict=True):
         functionals = band_functionals(wavenumbers, limit)
         values = spectra @ functionals.T
         if estimator is None:
@@ -190,9 +226,8 @@ def find_bands(
             moment = estimator.choose(values[:, 1:], regressions).terms(values[:, 1:])[:, 0]
             inside = slice(limit[0], limit[2] + 1)
             terms[:, inside] = choice.terms(spectra[:, inside])
-        results.append(
-            (limit, area, moment, float(standard_error(values)[0]), _member_spread(functionals, member_spectra))
-        )
+        spread = _member_spread(functionals, member_spectra)
+        results.append((limit, area, moment, float(standard_error(values)[0]), spread, leak))
     means = bootstrap_means(terms, 200, seed) if len(terms) > 1 and limits else None
     return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms
 
@@ -206,6 +241,7 @@ def _band(
     moment: FloatArray,
     plain_error: float,
     members: tuple[float, float],
+    leak: float,
 ) -> Band:
     first, peak, last = limit
     intensity = float(area.mean())
@@ -217,7 +253,7 @@ def _band(
         position_per_cm=float(wavenumbers[peak] + offset),
         stderr_per_cm=float(np.hypot(position_error, members[1])),
         intensity_km_per_mol=intensity,
-        stderr_km_per_mol=float(np.hypot(sampling, members[0])),
+        stderr_km_per_mol=float(np.linalg.norm([sampling, members[0], leak * intensity])),
         peak_per_cm=float(peak_position(wavenumbers, terms.mean(axis=0)[None], first, last)[0]),
         peak_stderr_per_cm=float(peak_error),
         lower_per_cm=float(wavenumbers[first]),
@@ -241,7 +277,7 @@ def curve_bands(wavenumbers: FloatArray, absorption: FloatArray, resolution: flo
     smooth = gaussian_filter1d(curve, resolution / 2.355 / spacing, mode="constant")
     # A correlation depth of this resolution; a Gaussian has no side lobes to mistake for bands.
     depth = 2 * np.pi / (PER_CM * resolution)
-    limits = band_limits(wavenumbers, smooth, np.zeros(len(curve)), "gaussian", depth, MEASURED_FOOT)
+    limits = band_limits(wavenumbers, smooth, "gaussian", depth, foot=MEASURED_FOOT)
     bands = []
     for limit in limits:
         first, peak, last = limit

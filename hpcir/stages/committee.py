@@ -67,12 +67,19 @@ class CommitteeTrainer:
         purpose: str,
     ) -> Model:
         """Train all members on rank 0's labels (collective); the same model on every rank."""
+        groups = groups_of(labelled or []) if self.context.root else None
+        return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose)
+
+    def train_groups(
+        self, groups: list[LabelledGroup] | None, *, level: str, start: Model | None, steps: int, purpose: str
+    ) -> Model:
+        """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
         context = self.context
-        groups = context.comm.bcast(groups_of(labelled or []) if context.root else None)
+        groups = context.comm.bcast(groups)
         members = list(range(context.deck.model.members))[context.comm.rank :: context.comm.size]
         part: Model | None = None
         if members:
-            self.data = self._data(groups)
+            self.data = self._data(groups or [])
             part = self._train_part(self.data, members, start, steps, purpose)
         parts = context.comm.gather(part)
         model = self._join(parts, level) if parts is not None else None

@@ -128,11 +128,18 @@ def spectrum_of_set(
 
 
 def member_curves(context: Context, members: list[TrajectorySet]) -> FloatArray | None:
-    """Each member's own spectrum (members, F) with the deck's estimator, on rank 0; None when there are no sets."""
-    curves = []
-    for chosen in members:
+    """Each member's own spectrum (members, F) with the deck's estimator, on rank 0 (collective); else None.
+
+    None too when there are fewer than two members, or one of them has no sane trajectory. A rank takes a whole member.
+    """
+    mine = []
+    for item in context.comm.counter(len(members)):
+        chosen = members[item]
         stage = SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories)
-        curve = stage.curve()
-        if curve is not None:
-            curves.append(curve)
-    return np.array(curves) if len(curves) == len(members) > 1 else None
+        mine.append((item, stage.curve()))
+    gathered = context.comm.gather(mine)
+    if gathered is None:
+        return None
+    curves = [curve for _, curve in sorted((pair for part in gathered for pair in part), key=lambda pair: pair[0])]
+    present = [curve for curve in curves if curve is not None]
+    return np.array(present) if len(present) == len(members) > 1 else None

@@ -16,7 +16,8 @@ from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.stages.context import Context
-from hpcir.store import read_h5, write_h5
+from hpcir.stages.spectrum_files import write_spectrum
+from hpcir.store import read_h5
 from hpcir.units import KCAL_PER_MOL, PS
 
 FloatArray = NDArray[np.float64]
@@ -24,12 +25,17 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BlockResult:
-    """What one block of trajectories gives to the average; arrays over its sane trajectories."""
+    """What one block of trajectories gives to the average; arrays over its sane trajectories.
+
+    trajectories: their ids; starts: a key of the positions and velocities that production began with.
+    """
 
     spectra: FloatArray
     moments: dict[str, FloatArray]
     drift: FloatArray
     left_out: int
+    trajectories: NDArray[np.int64]
+    starts: str
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,9 @@ class SpectrumStage:
         return None if results is None else self._finish(results, member_spectra)
 
     def curve(self) -> FloatArray | None:
-        """The averaged spectrum (F,) alone, on rank 0; None elsewhere, and where no trajectory is sane."""
-        results = self._collect()
-        if results is None or not any(len(result.spectra) for result in results):
+        """The averaged spectrum (F,) alone, on the calling rank; None where no trajectory is sane."""
+        results = [self._block(file) for file in self.blocks]
+        if not any(len(result.spectra) for result in results):
             return None
         return self._combine(results, None).absorption
 
@@ -100,6 +106,8 @@ class SpectrumStage:
             },
             drift=energy[-1] - energy[0],
             left_out=int((~sane).sum()),
+            trajectories=arrays["trajectory"][sane],
+            starts=str(attributes.get("starts", attributes.get("inputs", ""))),
         )
 
     def _combine(self, results: list[BlockResult], member_spectra: FloatArray | None) -> Spectrum:
@@ -123,18 +131,14 @@ class SpectrumStage:
     def _finish(self, results: list[BlockResult], member_spectra: FloatArray | None) -> SpectrumResult:
         spectrum = self._combine(results, member_spectra)
         spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
-        self._write(spectrum)
+        self._write(spectrum, results)
         return SpectrumResult(spectrum, self._md(results), self._figures(spectrum), [band_dict(b) for b in spectrum.bands])
 
     def _controls(self, results: list[BlockResult]) -> Controls:
         dynamics = self.context.deck.dynamics
         names = results[0].moments
         joined = {name: np.concatenate([result.moments[name] for result in results]) for name in names}
-        wavenumbers = self.modes.wavenumbers
-        if "mode_energies" in joined:
-            return mode_controls(joined["mode_energies"], wavenumbers, dynamics.temperature, dynamics.timestep)
-        moments = ModeMoments(**{name.removeprefix("moments_"): value for name, value in joined.items()})
-        return moment_controls(moments, wavenumbers, dynamics.temperature, dynamics.timestep)
+        return controls_of(joined, self.modes.wavenumbers, dynamics.temperature, dynamics.timestep)
 
     def _named(self, band: Any) -> Any:
         """The band with the words of the harmonic modes nearest to it, the strongest first."""
@@ -143,17 +147,9 @@ class SpectrumStage:
         names = list(dict.fromkeys(self.words[int(mode)] for mode in strong))
         return replace(band, assignment=", ".join(names))
 
-    def _write(self, spectrum: Spectrum) -> None:
-        directory = self.context.directory
-        spectrum.to_csv(directory / f"{self.name}.csv")
-        arrays = {
-            "wavenumbers": (spectrum.wavenumbers, "cm-1", "wavenumber"),
-            "absorption": (spectrum.absorption, "km/mol cm", "wavenumber"),
-            "stderr": (spectrum.stderr, "km/mol cm", "wavenumber"),
-            "plain": (spectrum.plain, "km/mol cm", "wavenumber"),
-            "trajectories": (spectrum.terms, "km/mol cm", "trajectory,wavenumber"),
-        }
-        write_h5(directory / f"{self.name}.h5", arrays, {"format": "hpcir spectrum"})
+    def _write(self, spectrum: Spectrum, results: list[BlockResult]) -> None:
+        ids = np.concatenate([result.trajectories for result in results])
+        write_spectrum(self.context.directory.path, self.name, spectrum, ids, results[0].starts)
 
     def _md(self, results: list[BlockResult]) -> dict[str, Any]:
         dynamics = self.context.deck.dynamics
@@ -175,6 +171,16 @@ class SpectrumStage:
             "total_intensity_km_per_mol": integral,
             "harmonic_total_km_per_mol": float(np.nansum(self.modes.intensities)),
         }
+
+
+def controls_of(
+    moments: dict[str, FloatArray], wavenumbers: FloatArray, temperature: float, timestep: float
+) -> Controls:
+    """The controls of the averages that block files hold (`mode_energies`, or `moments_*`), over trajectories."""
+    if "mode_energies" in moments:
+        return mode_controls(moments["mode_energies"], wavenumbers, temperature, timestep)
+    parts = ModeMoments(**{name.removeprefix("moments_"): value for name, value in moments.items()})
+    return moment_controls(parts, wavenumbers, temperature, timestep)
 
 
 def band_dict(band: Any) -> dict[str, Any]:

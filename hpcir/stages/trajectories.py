@@ -38,8 +38,22 @@ ASSIGNED_BLOCKS = 4
 
 
 @dataclass(frozen=True)
+class Starts:
+    """Where production begins, taken from another set of trajectories: positions and velocities (N, 3, T) of the
+    trajectories 0 .. T-1, alive (T,); key: that of the other set."""
+
+    positions: FloatArray
+    velocities: FloatArray
+    alive: NDArray[np.bool_]
+    key: str
+
+
+@dataclass(frozen=True)
 class TrajectoryPlan:
-    """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue)."""
+    """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue).
+
+    starts: begin there, not at thermal samples of the normal modes (give no equilibration then).
+    """
 
     name: str
     dynamics: DynamicsSettings
@@ -48,6 +62,7 @@ class TrajectoryPlan:
     masses: FloatArray
     spread_limit: float
     folder: str
+    starts: Starts | None = None
 
     @property
     def blocks(self) -> int:
@@ -138,9 +153,12 @@ class TrajectoryStage:
         self._finish_block(number, chunks)
 
     def _start(self, number: int) -> ReplicaBlock:
-        """Thermal starts: positions from the normal modes, velocities from the Maxwell distribution."""
+        """Thermal starts: positions from the normal modes, velocities from the Maxwell distribution; or the plan's."""
         plan, seed = self.plan, self.context.deck.seed
         ids = plan.ids(number)
+        if plan.starts is not None:
+            positions, velocities = plan.starts.positions[:, :, ids], plan.starts.velocities[:, :, ids]
+            return ReplicaBlock(positions.copy(), velocities.copy(), 0, ids, plan.starts.alive[ids])
         temperature = plan.dynamics.temperature
         starts = np.concatenate(
             [sample_modes(plan.modes, temperature, 1, self.context.random("start positions", int(i))) for i in ids]
@@ -160,7 +178,9 @@ class TrajectoryStage:
             block = replace(block, velocities=remove_motion(block.positions, block.velocities, plan.masses))
         thermostat = self._thermostat(equilibrating or dynamics.ensemble == "nvt")
         every = dynamics.dipole_every
-        steps = min(CHUNK_STEPS // every * every, end - block.step)
+        # A slow potential says itself after how many steps it wants its state on the disk.
+        wanted = min(CHUNK_STEPS, getattr(potential, "chunk_steps", CHUNK_STEPS))
+        steps = min(max(1, wanted // every) * every, end - block.step)
         chunk = run_chunk(
             potential,
             block,
@@ -193,6 +213,7 @@ class TrajectoryStage:
         alive = production[-1]["alive"]
         spread = np.max([chunk["largest_spread"] for chunk in chunks], axis=0)
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
+        start = self._production_start(number, chunks)
         arrays = {
             "dipoles": (dipoles, "e bohr", "time,xyz,trajectory"),
             "total_energy": (np.concatenate([c["total_energy"] for c in production]), "hartree", "time,trajectory"),
@@ -201,6 +222,10 @@ class TrajectoryStage:
             "trajectory": (self.plan.ids(number), "number", "trajectory"),
             "sane": (alive & (spread <= self.plan.spread_limit), "bool", "trajectory"),
             "alive": (alive, "bool", "trajectory"),
+            "start_positions": (start.positions, "bohr", "atom,xyz,trajectory"),
+            "start_velocities": (start.velocities, "bohr hartree/hbar", "atom,xyz,trajectory"),
+            "start_alive": (start.alive, "bool", "trajectory"),
+            "mode_wavenumbers": (self.plan.modes.wavenumbers, "cm-1", "mode"),
         }
         for name in production[0]:
             if name.startswith("moments_") or name == "mode_energies":
@@ -215,8 +240,17 @@ class TrajectoryStage:
             "time_between_dipoles": dynamics.timestep * dynamics.dipole_every,
             "timestep": dynamics.timestep,
             "temperature": dynamics.temperature,
+            "starts": self.plan.starts.key if self.plan.starts is not None else self.key,
         }
         write_h5(self.context.directory / self.plan.file(number), arrays, attributes)
+
+    def _production_start(self, number: int, chunks: list[dict[str, Any]]) -> ReplicaBlock:
+        """The replicas at the beginning of production: after the last chunk of equilibration."""
+        before = [chunk for chunk in chunks if "dipoles" not in chunk]
+        block = restored(before[-1], self.plan.ids(number)) if before else self._start(number)
+        if self.plan.dynamics.rotation != "remove":
+            return block
+        return replace(block, velocities=remove_motion(block.positions, block.velocities, self.plan.masses))
 
 
 def chunk_arrays(chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, keep_modes: bool) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,10 +153,15 @@ def dipole_operator(tensors: GroupTensors, with_vectors: bool) -> tuple[FloatArr
 
 
 def _unit(data: TrainingData) -> float:
-    """Root mean square of a force component, or the spread of energies an atom when there are no forces."""
-    squares = [np.mean(t.group.forces**2) for t in data.groups if t.group.forces is not None]
-    if squares:
-        return float(np.sqrt(np.mean(squares)) or 1.0)
+    """Root mean square of a learnt force component, or the spread of energies an atom when there are no forces."""
+    learnt = [
+        t.group.forces.ravel() if t.group.force_mask is None else t.group.forces[t.group.force_mask].ravel()
+        for t in data.groups
+        if t.group.forces is not None
+    ]
+    components = np.concatenate(learnt) if learnt else np.zeros(0)
+    if len(components):
+        return float(np.sqrt(np.mean(components**2)) or 1.0)
     spreads = [t.group.energies.std() / len(t.group.numbers) for t in data.groups if t.group.energies is not None]
     return float(max(spreads, default=0.0) or 1.0)
 
@@ -200,8 +204,3 @@ def _constant_charges(data: TrainingData) -> dict[int, float]:
         right += design.T @ (tensors.group.dipoles - constant).ravel()
     ridge = 1e-3 * max(np.trace(normal), 1e-12) * np.eye(len(elements))
     return dict(zip(elements, map(float, np.linalg.solve(normal + ridge, right)), strict=True))
-
-
-def group_sizes(groups: Sequence[BatchGroup]) -> list[int]:
-    """Labels in each group."""
-    return [group.count for group in groups]

@@ -35,8 +35,10 @@ class Layout:
 
     @property
     def element_size(self) -> int:
-        """Parameters of one element's network."""
-        return sum(n * (m + 1) for m, n in zip(self.widths[:-1], self.widths[1:], strict=True))
+        """Places of one element's network: its parameters, and unused ones up to a multiple of 16, so that every
+        member's weights lie alike in memory (the rounding of a product may depend on alignment)."""
+        used = sum(n * (m + 1) for m, n in zip(self.widths[:-1], self.widths[1:], strict=True))
+        return -(-used // 16) * 16
 
     @property
     def size(self) -> int:
@@ -44,9 +46,9 @@ class Layout:
 
     def views(self, flat: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
         """[element][layer] -> weight (members, out, in), bias (members, 1, out): views into flat (members, size)."""
-        networks, offset = [], 0
-        for _ in self.elements:
-            layers = []
+        networks = []
+        for number in range(len(self.elements)):
+            layers, offset = [], number * self.element_size
             for m, n in zip(self.widths[:-1], self.widths[1:], strict=True):
                 weight = flat[:, offset : offset + m * n].unflatten(1, (n, m))
                 offset += m * n

@@ -47,7 +47,7 @@ class HarmonicModes:
 
 def test_unit_of_intensity():
     """One harmonic mode integrates to 974.9 km/mol per e^2/amu (N_A / (12 eps0 c^2))."""
-    assert KM_PER_MOL_PER_E2_AMU == pytest.approx(974.88, abs=0.02)
+    assert abs(KM_PER_MOL_PER_E2_AMU - 974.88) < 0.02
 
 
 def test_harmonic_modes_have_their_analytic_intensities():
@@ -57,8 +57,7 @@ def test_harmonic_modes_have_their_analytic_intensities():
     assert len(spectrum.bands) == 3
     for band, place, intensity in zip(spectrum.bands, modes.wavenumbers, modes.intensities, strict=True):
         assert abs(band.position_per_cm - place) < 3 * band.stderr_per_cm + 0.3
-        # The window's side lobes beyond the limits, below 1 %, are not within the band.
-        assert abs(band.intensity_km_per_mol - intensity) < 3 * band.stderr_km_per_mol + 0.01 * intensity
+        assert abs(band.intensity_km_per_mol - intensity) < 3 * band.stderr_km_per_mol
         assert band.stderr_km_per_mol < 0.01 * intensity < band.plain_stderr_km_per_mol
     plain = estimate_spectrum(modes.series, BETWEEN, None, KT, SETTINGS)
     for band, intensity in zip(plain.bands, modes.intensities, strict=True):
@@ -87,7 +86,7 @@ def coverage(repeats: int, count: int) -> tuple[float, float, float]:
 
 
 def test_error_bars_of_bands_cover_few_repeats():
-    one, two, mean = coverage(12, 16)
+    _, two, mean = coverage(12, 16)
     assert two > 0.8
     assert abs(mean) < 0.8
 
@@ -184,7 +183,7 @@ def test_morse_oscillator_position_and_intensity():
     spectrum = estimate_spectrum(dipoles, BETWEEN, 0.5 * FS, KT, SETTINGS, controls)
     band = max(spectrum.bands, key=lambda b: b.intensity_km_per_mol)
     assert 1500 - centroid > 10
-    assert abs(band.intensity_km_per_mol - intensity) < 3 * band.stderr_km_per_mol + 0.01 * intensity
+    assert abs(band.intensity_km_per_mol - intensity) < 3 * band.stderr_km_per_mol
     assert abs(band.position_per_cm - centroid) < 3 * band.stderr_per_cm + 0.3
     assert band.plain_stderr_km_per_mol > 5 * band.sampling_stderr_km_per_mol
     total = spectrum.terms.sum(axis=1) * (spectrum.wavenumbers[1] - spectrum.wavenumbers[0])

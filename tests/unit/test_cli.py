@@ -57,7 +57,8 @@ def test_help_and_broken_decks_answer_in_a_second(hpcir: Run, tmp_path: Path) ->
 
 
 def test_every_command_of_the_contract_has_help() -> None:
-    names = ["run", "init", "check", "label", "train", "evaluate", "md", "spectrum", "compare", "export", "report", "status", "schema"]
+    names = ["run", "init", "check", "label", "train", "evaluate", "md", "spectrum", "compare", "export"]
+    names += ["report", "status", "schema"]
     for name in names:
         with pytest.raises(SystemExit) as caught:
             cli.main([name, "--help"])

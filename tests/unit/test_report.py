@@ -297,7 +297,8 @@ def test_overlay_of_jcamp_in_transmittance(browser: Any, runs: Path, tmp_path: P
     rows = [f"{x[i]:.0f} " + " ".join(map(str, values[i : i + 10])) for i in range(0, len(x), 10)]
     path = tmp_path / "experiment.jdx"
     path.write_text(
-        "##TITLE=methanol $$ gas\n##JCAMP-DX=4.24\n##XUNITS=1/CM\n##YUNITS=TRANSMITTANCE\n##XFACTOR=1\n##YFACTOR=0.0001\n"
+        "##TITLE=methanol $$ gas\n##JCAMP-DX=4.24\n##XUNITS=1/CM\n##YUNITS=TRANSMITTANCE\n"
+        "##XFACTOR=1\n##YFACTOR=0.0001\n"
         f"##FIRSTX={x[0]}\n##LASTX={x[-1]}\n##NPOINTS={len(x)}\n##DELTAX=-4\n##XYDATA=(X++(Y..Y))\n"
         + "\n".join(rows)
         + "\n##END=\n"

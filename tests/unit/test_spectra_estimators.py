@@ -5,7 +5,7 @@ import pytest
 
 from hpcir.deck import SpectrumSettings
 from hpcir.errors import InputError
-from hpcir.spectra.bands import Band, band_limits
+from hpcir.spectra.bands import Band, band_limits, leaked_part
 from hpcir.spectra.controls import (
     MOST_CONTROLS,
     SECOND,
@@ -267,12 +267,16 @@ def test_side_lobes_of_the_window_are_no_bands():
         correlation = sum(height * np.cos(place * PER_CM * lags) for place, height in lines)
         return cosine_transform(correlation, window("hann", 750), grid * PER_CM, 2 * FS)
 
-    none = np.zeros(len(grid))
-    one = band_limits(grid, curve((1500, 1.0)), none, "hann", 1.5 * PS)
-    two = band_limits(grid, curve((1500, 1.0), (1580, 0.1)), none, "hann", 1.5 * PS)
+    one = band_limits(grid, curve((1500, 1.0)), "hann", 1.5 * PS)
+    two = band_limits(grid, curve((1500, 1.0), (1580, 0.1)), "hann", 1.5 * PS)
     assert [grid[peak] for _, peak, _ in one] == [1500]
     assert [grid[peak] for _, peak, _ in two] == [1500, 1580]
     assert two[0][2] <= two[1][0]
+    # Within its limits the line has its whole intensity (1 over all frequencies, times pi for one side), to 0.1 %.
+    first, _, last = one[0]
+    inside = curve((1500, 1.0))[first : last + 1].sum() * (grid[1] - grid[0]) * PER_CM / np.pi
+    assert inside == pytest.approx(1, abs=1e-3)
+    assert 1 - inside == pytest.approx(leaked_part(grid, one[0], "hann", 1.5 * PS), abs=3e-4)
 
 
 def make_band(intensity: float, error: float, committee: float = 0.0) -> Band:

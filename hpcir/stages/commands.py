@@ -1,0 +1,47 @@
+"""The functions behind `hpcir label, train, evaluate, md, spectrum, compare, export`.
+
+Each takes the command's options by their names on the command line and a communicator, and is collective.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpcir.mpi import Communicator, on_root
+from hpcir.stages.comparison import compare
+from hpcir.stages.labelling import label
+from hpcir.stages.outside_training import train
+from hpcir.stages.prediction import evaluate
+from hpcir.stages.series_spectrum import spectrum
+
+__all__ = ["compare", "evaluate", "export", "label", "spectrum", "train"]
+
+
+def export(model: Path, format: str, output: Path | None, force: bool, comm: Communicator) -> None:
+    """Write every committee member of a model in another program's format (rank 0 works).
+
+    n2p2: one folder a member, 'member-00' and so on, with input.nn, scaling.data and weights.*.data; a single member
+    goes to the folder itself.
+    """
+    folder = output if output is not None else Path(f"{model.resolve().name}.{format}")
+    on_root(comm, lambda: _export(model, folder, force))
+
+
+def _export(path: Path, output: Path, force: bool) -> None:
+    from hpcir.exchange.n2p2 import export_n2p2
+    from hpcir.models.model import Model
+    from hpcir.stages.session import check_folder
+
+    model = Model.load(path)
+    folders = [output]
+    if model.members > 1:
+        folders = [output / f"member-{member:02d}" for member in range(model.members)]
+    for folder in folders:
+        check_folder(folder, ("input.nn",), force)
+    notes: tuple[str, ...] = ()
+    for member, folder in enumerate(folders):
+        written = export_n2p2(model, folder, member)
+        notes = written.notes
+        print(f"{folder}: {', '.join(str(file.relative_to(folder)) for file in written.files)}")
+    for note in notes:
+        print(f"note: {note}")

@@ -1,0 +1,185 @@
+"""Command train: a committee from an outside data set, audited first."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcir.deck import LoadedDeck
+from hpcir.descriptors.definition import automatic_set
+from hpcir.errors import InputError
+from hpcir.exchange.audit import audit, describe
+from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
+from hpcir.models.model import MODEL_FILE, Model
+from hpcir.mpi import Communicator, on_root
+from hpcir.stages.committee import CommitteeTrainer
+from hpcir.stages.context import Context
+from hpcir.stages.session import check_folder, default_deck, session
+from hpcir.stages.summary import finite
+from hpcir.store import digest, file_digest, write_atomic
+from hpcir.structures import Structure
+from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+
+FIGURES_FILE = "training.json"
+# Fewer geometries leave nothing to hold out.
+FEWEST = 10
+# What a model lacks when the data lack a quantity.
+MISSING = {
+    "energy": "no energies: energies of different molecules and conformers are known up to a constant each",
+    "forces": "no forces: they come from energies alone, which takes many more geometries",
+    "dipole": "no dipoles: the model knows no charges and no dipole, and no spectrum can come of it",
+}
+
+
+@dataclass(frozen=True)
+class OutsideData:
+    """An audited data set: its labels, what it lacks in words, and where it came from."""
+
+    dataset: Dataset
+    notes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+
+def train(
+    data: Path,
+    deck: LoadedDeck | None,
+    units: Mapping[str, str] | str,
+    keys: Mapping[str, str],
+    output: Path,
+    force: bool,
+    comm: Communicator,
+    charge: int | None = None,
+    dipole_origin: str | None = None,
+    missing: str = "error",
+    walltime: float | None = None,
+) -> None:
+    """Train a committee on a data set and write MODEL_DIR/model.h5 and training.json (collective).
+
+    deck: model, training and seed (None: defaults); the other options as in `datasets.read_dataset`. Raises
+    InputError for what the data do not say and for findings of the audit that forbid training, unless `force`.
+    """
+    options = {"units": units or None, "keys": keys or None, "charge": charge, "dipole_origin": dipole_origin}
+    outside = on_root(comm, lambda: _read(data, {**options, "missing": missing}, output, force))
+    settings = deck.deck if deck is not None else default_deck(data)
+    structure = _usual_molecule(outside.dataset)
+    learning = settings.model_dump(mode="json", include={"model", "training", "seed"})
+    key = f"train-{digest(learning, outside.provenance)}"
+    with session(output, comm, settings, structure, key, force=force, walltime=walltime) as context:
+        model = _train(context, outside)
+        if context.root:
+            model.save(output / MODEL_FILE)
+            _write_figures(output / FIGURES_FILE, model, outside)
+    if comm.rank == 0:
+        _print(output, model, outside)
+
+
+def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> OutsideData:
+    check_folder(output, (MODEL_FILE,), force)
+    dataset = read_dataset(path, **options)
+    findings = audit(dataset)
+    print(describe(findings))
+    severe = [finding for finding in findings if finding.severity == "error"]
+    if severe and not force:
+        raise InputError(
+            f"the audit speaks against training on this data set: {severe[0].text}"
+            + (f" (and {len(severe) - 1} more)" if len(severe) > 1 else ""),
+            where=str(path),
+            hint=f"{severe[0].advice}; --force trains all the same",
+        )
+    unusable = sorted({n for finding in findings if finding.check == "finite" for n in finding.frames})
+    dataset = dataset.without(unusable)
+    if len(dataset) < FEWEST:
+        raise InputError(
+            "too few geometries to train on and hold some out",
+            where=str(path),
+            value=len(dataset),
+            hint=f"{FEWEST} or more are needed",
+        )
+    notes = [f"{len(unusable)} geometries with NaN or infinity are left out"] if unusable else []
+    for quantity, text in MISSING.items():
+        having = len(dataset.having(quantity))
+        if having == 0:
+            notes.append(text)
+        elif having < len(dataset):
+            notes.append(f"{len(dataset) - having} of {len(dataset)} geometries have no {quantity}")
+    if not dataset.having("energy") and not dataset.having("forces"):
+        notes.append(
+            "neither energies nor forces: the potential learns nothing, dipoles alone mean something"
+        )
+    provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}
+    return OutsideData(dataset, tuple(notes), provenance)
+
+
+def _usual_molecule(dataset: Dataset) -> Structure:
+    """The first geometry, with the total charge that most geometries have (the model's own, when none is given)."""
+    first = dataset.frames[0]
+    charge = Counter(frame.charge for frame in dataset.frames).most_common(1)[0][0]
+    return Structure(first.numbers, first.positions, charge, name=Path(dataset.source).stem)
+
+
+def _train(context: Context, outside: OutsideData) -> Model:
+    settings = context.deck.model
+    elements = tuple(sorted({int(z) for frame in outside.dataset.frames for z in frame.numbers}))
+    functions = automatic_set(
+        elements,
+        settings.cutoff,
+        settings.radial,
+        settings.shells,
+        tuple(settings.zetas),
+        settings.cutoff_function,
+    )
+    groups = to_groups(outside.dataset) if context.root else None
+    level = next((frame.level for frame in outside.dataset.frames if frame.level), "")
+    trainer = CommitteeTrainer(context, functions)
+    steps = context.deck.training.steps
+    model = trainer.train_groups(groups, level=level, start=None, steps=steps, purpose="outside data")
+    return replace(model, provenance={**outside.provenance, "notes": list(outside.notes)})
+
+
+def figures(model: Model) -> dict[str, Any]:
+    """Held-out errors in user units (None: not in the data), and the calibration of the committee's spread."""
+    error = model.error
+    return {
+        "held_out": int(error.get("held_out", 0)),
+        "energy_rmse_kcal_per_mol": error.get("energy_rmse", np.nan) / KCAL_PER_MOL,
+        "force_rmse_kcal_per_mol_angstrom": error.get("force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
+        "dipole_rmse_debye": error.get("dipole_rmse", np.nan) / DEBYE,
+        "force_calibration": error.get("force_calibration", np.nan),
+    }
+
+
+def _write_figures(path: Path, model: Model, outside: OutsideData) -> None:
+    content = {
+        "members": model.members,
+        "level": model.level,
+        "elements": model.elements,
+        "test": figures(model),
+        "notes": outside.notes,
+        "provenance": outside.provenance,
+    }
+    write_atomic(path, json.dumps(finite(content), indent=1))
+
+
+def _print(output: Path, model: Model, outside: OutsideData) -> None:
+    for note in outside.notes:
+        print(f"note: {note}")
+    found = figures(model)
+    names = {
+        "energy_rmse_kcal_per_mol": "energy {:.4g} kcal/mol",
+        "force_rmse_kcal_per_mol_angstrom": "force {:.4g} kcal/mol/A",
+        "dipole_rmse_debye": "dipole {:.4g} D",
+    }
+    known = ", ".join(text.format(found[name]) for name, text in names.items() if np.isfinite(found[name]))
+    count = found["held_out"]
+    errors = (
+        f"errors on {count} held-out geometries: {known}"
+        if known
+        else "no geometry was held out by all members"
+    )
+    print(f"{output / MODEL_FILE}: {model.members} members from {len(outside.dataset)} geometries; {errors}")
