@@ -113,7 +113,14 @@ def _run(options: argparse.Namespace, comm: Communicator) -> None:
         fresh=options.fresh,
         force=options.force,
         walltime=options.walltime,
+        report=_draw,
     )
+
+
+def _draw(directory: Path) -> None:
+    from hpcir.report import write_report
+
+    write_report(directory)
 
 
 def _check(options: argparse.Namespace, comm: Communicator) -> None:

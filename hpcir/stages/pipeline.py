@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcir.deck import Deck, LoadedDeck, resolved_text
-from hpcir.errors import RunStopped
+from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator
 from hpcir.progress import Progress
@@ -41,8 +41,15 @@ def run(
     fresh: bool = False,
     force: bool = False,
     walltime: float | None = None,
+    report: Callable[[Path], object] | None = None,
 ) -> None:
-    """Run a deck in a run directory from wherever it stands (collective)."""
+    """Run a deck in a run directory from wherever it stands (collective).
+
+    until: the last stage to run; walltime: seconds after which to stop with everything saved; report: draws the
+    finished run directory (rank 0).
+    """
+    if until is not None and until not in STAGES:
+        raise InputError("no such stage", where="--until", value=until, hint="valid: " + ", ".join(STAGES))
     deck, structure = loaded.deck, loaded.structure
     directory = RunDirectory(Path(out))
     stop = StopRequest(walltime).install()
@@ -52,7 +59,7 @@ def run(
     progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
     try:
         with progress:
-            Pipeline(Context(deck, structure, directory, comm, progress, stop), until).run()
+            Pipeline(Context(deck, structure, directory, comm, progress, stop), until, report).run()
     except Until:
         pass
     finally:
@@ -70,9 +77,9 @@ def deck_key(deck: Deck, structure: Structure) -> str:
 class Pipeline:
     """One run's stages in order; each reads what the one before it wrote."""
 
-    def __init__(self, context: Context, until: str | None) -> None:
+    def __init__(self, context: Context, until: str | None, report: Callable[[Path], object] | None) -> None:
         self.context = context
-        self.until = until
+        self.until, self.report = until, report
         self.store = LabelStore()
         if context.root:
             self.store.load(list(context.directory.records(farm.FOLDER)))
@@ -174,10 +181,8 @@ class Pipeline:
         return {name: result for name, result in results.items() if result is not None}
 
     def _report(self) -> None:
-        if self.context.root:
-            from hpcir.report import write_report
-
-            write_report(self.context.directory.path)
+        if self.context.root and self.report is not None:
+            self.report(self.context.directory.path)
 
     # -- time ---------------------------------------------------------------------------------------------------
 
