@@ -132,10 +132,11 @@ class TrainingSettings(Section):
 
     optimizer: Literal["adam", "soap", "kalman"] = Field("soap", description="optimiser")
     steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
-    pretrain_steps: int = Field(6000, ge=1, description="optimiser steps on the cheap level's labels")
-    retrain_steps: int = Field(1500, ge=1, description="optimiser steps of a retraining with new labels (warm)")
+    pretrain_steps: int = Field(4000, ge=1, description="optimiser steps on the cheap level's labels")
+    retrain_steps: int = Field(600, ge=1, description="optimiser steps of a retraining or fine-tuning (warm)")
     batch: int = Field(32, ge=1, description="geometries in a batch")
     learning_rate: float = Field(1e-2, gt=0, description="largest learning rate of the schedule")
+    retrain_rate: float = Field(3e-3, gt=0, description="largest learning rate of a retraining or fine-tuning")
     force_weight: float = Field(10.0, ge=0, description="eta of the loss: weight of the forces against the energy")
     validation: float = Field(0.1, gt=0, lt=1, description="fraction of the labels held out, another for each member")
     precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")

@@ -49,6 +49,10 @@ def groups_of(labelled: Sequence[tuple[Structure, Label]]) -> list[LabelledGroup
     ]
 
 
+# The charge networks' largest learning rate in a retraining.
+RETRAIN_DIPOLE_RATE = 1e-3
+
+
 class CommitteeTrainer:
     """Trains the committee again and again on a growing set, keeping what was computed for the old labels."""
 
@@ -112,6 +116,8 @@ class CommitteeTrainer:
                 start=start,
                 steps=steps,
                 on_progress=report,
+                energy_rate=None if start is None else context.deck.training.retrain_rate,
+                dipole_rate=None if start is None else RETRAIN_DIPOLE_RATE,
             )
         return model
 

@@ -147,7 +147,7 @@ class Sampler:
             return loaded
         training = context.deck.training
         start = before or self.pretrained
-        steps = training.steps if before is None else training.retrain_steps
+        steps = training.steps if start is None else training.retrain_steps
         model = self.trainer.train(
             labelled, level=self.farm.level, start=start, steps=steps, purpose=f"round {number}"
         )
