@@ -57,7 +57,7 @@ else:
 
 
 def quantity_field(default: str, **details: Any) -> Any:
-    """`Field` for a quantity whose default is written with its unit: to type checkers it is the float that it becomes."""
+    """`Field` for a quantity: its default is written with the unit, and type checkers see the float it becomes."""
     return Field(default, **details)
 
 

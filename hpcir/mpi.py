@@ -32,6 +32,8 @@ class Communicator(Protocol):
 
     rank: int
     size: int
+    node_rank: int
+    """Rank among the ranks that share this one's memory: 0 compiles kernels for its node."""
 
     def bcast(self, value: Any, root: int = 0) -> Any: ...
     def gather(self, value: Any, root: int = 0) -> list[Any] | None: ...
@@ -47,6 +49,7 @@ class SerialCommunicator:
 
     rank = 0
     size = 1
+    node_rank = 0
 
     def bcast(self, value: Any, root: int = 0) -> Any:
         return value
@@ -77,12 +80,17 @@ class MpiCommunicator:
     _FIRST_TAG, _COUNTERS = 1000, 8000
 
     def __init__(self, comm: Any) -> None:
+        from mpi4py.MPI import COMM_TYPE_SHARED as SHARED
+
         self._comm = comm
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         # The counter's messages must never meet the stages' own: they travel on a duplicate.
         self._counter_comm: Any = comm.Dup() if self.size > 1 else None
         self._counters = 0
+        node = comm.Split_type(SHARED)
+        self.node_rank: int = node.Get_rank()
+        node.Free()
 
     def bcast(self, value: Any, root: int = 0) -> Any:
         return self._comm.bcast(value, root=root)

@@ -8,6 +8,7 @@ writing when its process is killed may be lost as a whole, which is why journals
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ _MAGIC = b"HPCIRJ1\n"
 _PREFIX = struct.Struct("<8sIQIII")
 _CORE = struct.Struct("<8sIQII")
 MAX_HEADER = 1 << 24
+# The attribute of an HDF5 file that holds its checksum, and what reading a damaged one may raise.
+SEAL = "content_digest"
+H5_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -155,31 +159,53 @@ def file_digest(path: Path) -> str:
 
 def write_atomic(path: Path, text: str) -> None:
     """Replace a small text file in one step: readers see the old or the new, never a part."""
+    replace_file(path, text.encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file in one step, its bytes on the disk before its name is. Raises RunStopped when that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise RunStopped(f"{path}: cannot write: {error.strerror}") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunStopped(
+            f"{path}: cannot write: {error.strerror}. Everything finished so far is kept; free some space and run the "
+            "same command again"
+        ) from error
 
 
 def write_h5(path: Path, arrays: Mapping[str, tuple[Any, str, str]], attributes: Mapping[str, Any]) -> None:
     """One HDF5 file of named datasets, each (data, units, comma-separated axes), by temporary name and rename."""
+
+    def fill(file: Any) -> None:
+        file.attrs.update(program_version=__version__, format_version=1, **attributes)
+        for name, (data, units, axes) in arrays.items():
+            dataset = file.create_dataset(name, data=data)
+            dataset.attrs["units"] = units
+            dataset.attrs["axes"] = axes
+
+    write_sealed(path, fill)
+
+
+def write_sealed(path: Path, fill: Callable[[Any], None]) -> None:
+    """An HDF5 file that `fill` fills, with its checksum, by temporary name and rename.
+
+    It is built in memory: HDF5 itself does not come back in good order from a full disk.
+    """
     import h5py
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update(program_version=__version__, format_version=1, **attributes)
-            file.attrs["content_digest"] = content_digest({name: item[0] for name, item in arrays.items()})
-            for name, (data, units, axes) in arrays.items():
-                dataset = file.create_dataset(name, data=data)
-                dataset.attrs["units"] = units
-                dataset.attrs["axes"] = axes
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunStopped(f"{path}: cannot write: {error}") from error
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        fill(file)
+        seal(file)
+        file.flush()
+        image = file.id.get_file_image()
+    replace_file(path, image)
 
 
 def read_h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -196,11 +222,49 @@ def read_h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 lambda name, item: arrays.__setitem__(name, item[()]) if isinstance(item, h5py.Dataset) else None
             )
             attributes = dict(file.attrs)
-    except (OSError, RuntimeError, KeyError) as error:
+            intact = sealed(file)
+    except H5_DAMAGE as error:
         raise RunStopped(f"{path}: cannot be read: {error}") from error
-    if attributes.get("content_digest") != content_digest(arrays):
+    if not intact:
         raise RunStopped(f"{path}: damaged: its contents do not match their checksum")
     return arrays, attributes
+
+
+def seal(file: Any) -> None:
+    """Give an open HDF5 file the checksum of all that it holds: datasets, and the attributes of everything."""
+    file.attrs[SEAL] = tree_digest(file)
+
+
+def sealed(file: Any) -> bool:
+    """Whether an open HDF5 file holds what it held when it was sealed."""
+    return bool(file.attrs.get(SEAL) == tree_digest(file))
+
+
+def tree_digest(file: Any) -> str:
+    """A digest of an open HDF5 file: every name, dataset and attribute but the checksum itself."""
+    import h5py
+
+    parts: list[Any] = []
+
+    def collect(name: str, item: Any) -> None:
+        attributes = {key: plain(value) for key, value in item.attrs.items() if key != SEAL}
+        parts.extend((name, attributes))
+        if isinstance(item, h5py.Dataset):
+            value = np.asarray(item[()])
+            parts.append(plain(value) if value.dtype.hasobject else value)
+
+    collect("", file)
+    file.visititems(collect)
+    return digest(*parts)
+
+
+def plain(value: Any) -> Any:
+    """An attribute as JSON knows it, whichever of numpy's types HDF5 gives it back in."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def read_intact(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
@@ -212,11 +276,6 @@ def read_intact(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | No
     except RunStopped:
         os.replace(path, path.with_name(path.name + ".damaged"))
         return None
-
-
-def content_digest(arrays: Mapping[str, Any]) -> str:
-    """A digest of named arrays, whatever their order."""
-    return digest(*(part for name in sorted(arrays) for part in (name, np.asarray(arrays[name]))))
 
 
 class RunDirectory:
@@ -240,7 +299,7 @@ class RunDirectory:
         manifest = self.path / self.MANIFEST
         if self.path.exists() and not self.path.is_dir():
             raise InputError("the run directory is a file", where=str(self.path), hint="give --out another name")
-        occupied = self.path.is_dir() and any(self.path.iterdir())
+        occupied = self.path.is_dir() and any(not self._beginning(item.name) for item in self.path.iterdir())
         if occupied and not manifest.exists() and not force:
             raise InputError(
                 "the directory is not empty and not a run of hpcir", where=str(self.path), hint="give --out another name"
@@ -268,6 +327,12 @@ class RunDirectory:
             write_atomic(self.path / "deck.resolved.yaml", deck_text)
             self._save({"program": "hpcir", "version": __version__, "deck": deck_digest, "stages": {}})
 
+    def _beginning(self, name: str) -> bool:
+        """Whether a run that was killed before its manifest was there may have left this file."""
+        return name in (self.LOCK, "deck.resolved.yaml") or name.startswith(
+            (f".{self.LOCK}.", ".deck.resolved.yaml.", f".{self.MANIFEST}.")
+        )
+
     def _require_same_deck(self, deck_digest: str) -> None:
         if self.manifest().get("deck") != deck_digest:
             raise InputError(
@@ -291,7 +356,7 @@ class RunDirectory:
         own = json.dumps(lock_identity())
         for _ in range(3):
             try:
-                descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                create_whole(lock, own)
             except FileExistsError:
                 holder = read_lock(lock)
                 if holder is not None and lock_alive(lock, holder, self.HEARTBEAT):
@@ -301,10 +366,8 @@ class RunDirectory:
                         value=f"process {holder['pid']} on {holder['host']}",
                         hint="wait for it, or stop it; `hpcir status` shows where it stands",
                     ) from None
-                lock.unlink(missing_ok=True)
+                remove_stale(lock, holder)
                 continue
-            with os.fdopen(descriptor, "w") as file:
-                file.write(own)
             return
         raise InputError("the run directory's lock changes hands too fast", where=str(lock))
 
@@ -387,8 +450,9 @@ class RunDirectory:
         for path in sorted((self.path / folder).glob("*.journal")):
             records, damaged = read_journal(path)
             if damaged:
-                note = path.with_suffix(".damaged")
-                note.write_text(f"{damaged} damaged stretches were passed over; their work is done again\n")
+                with contextlib.suppress(OSError):  # a full disk is no reason not to read
+                    note = path.with_suffix(".damaged")
+                    note.write_text(f"{damaged} damaged stretches were passed over; their work is done again\n")
             for record in records:
                 if record.key not in seen:
                     seen.add(record.key)
@@ -406,6 +470,34 @@ def process_start(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
         return ""
+
+
+def create_whole(path: Path, text: str) -> None:
+    """Create a file with its text in one step, so that nobody finds it empty. Raises FileExistsError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        with open(path, "x") as file:
+            file.write(text)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_stale(lock: Path, holder: dict[str, Any] | None) -> None:
+    """Remove the lock of a dead holder, unless another run has taken it over since: of two that try, one renames."""
+    aside = lock.with_name(f".{lock.name}.stale.{os.getpid()}")
+    try:
+        os.rename(lock, aside)
+    except FileNotFoundError:
+        return
+    if read_lock(aside) != holder:  # a living run's, taken over between our look and our rename: give it back
+        with contextlib.suppress(OSError):
+            os.link(aside, lock)
+    aside.unlink(missing_ok=True)
 
 
 def read_lock(lock: Path) -> dict[str, Any] | None:

@@ -72,7 +72,9 @@ def neighbour_table(positions: FloatArray, cutoff: float) -> IntArray:
     return np.ascontiguousarray(table[:, :, :most])
 
 
-def atomic_dipole_vectors(functions: SymmetryFunctionSet, numbers: IntArray, positions: FloatArray) -> FloatArray:
+def atomic_dipole_vectors(
+    functions: SymmetryFunctionSet, numbers: IntArray, positions: FloatArray
+) -> FloatArray:
     """V_i^(e,s) = sum_{j in e} g_s(r_ij) u_ij, the vectors of atomic dipoles: (S, N, n_elements * n_shells, 3)."""
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     species = element_indices(functions, numbers)
@@ -184,9 +186,7 @@ def _fill(
 
 
 @njit(cache=True)
-def _triplet(
-    a, b, start, unit, distance, shell, slope, angles, features, derivatives, with_derivatives
-):  # type: ignore[no-untyped-def]
+def _triplet(a, b, start, unit, distance, shell, slope, angles, features, derivatives, with_derivatives):  # type: ignore[no-untyped-def]
     """Add the neighbour pair (a, b) to every angular function, and to their derivatives by a and by b."""
     cosine = unit[a, 0] * unit[b, 0] + unit[a, 1] * unit[b, 1] + unit[a, 2] * unit[b, 2]
     for m in range(len(angles)):

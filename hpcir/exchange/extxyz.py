@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,20 +248,24 @@ def write_extxyz(
     *,
     units: Mapping[str, str] | str = "ase",
     keys: Mapping[str, str] | None = None,
+    extras: Sequence[Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write a data set as extended xyz, 12 decimals; what a geometry does not have is left out of it.
 
     keys: quantity -> name to write it under (default: its own). The dipole is about the centre of nuclear charge.
-    The units stand in each comment line as 'units="..."'.
+    The units stand in each comment line as 'units="..."'. extras: further numbers of each geometry by name, written
+    as they are: (N,) and (N, 3) arrays beside the atoms, others in the comment line.
     """
     names = STANDARD_KEYS | dict(keys or {})
     declared = resolve_units(units, {"positions": "A", "charges": "e"})
     path = Path(path)
-    path.write_text("".join(_text(frame, declared, names) for frame in dataset.frames), encoding="utf-8")
+    further = extras if extras is not None else [{}] * len(dataset)
+    texts = [_text(frame, declared, names, extra) for frame, extra in zip(dataset.frames, further, strict=True)]
+    path.write_text("".join(texts), encoding="utf-8")
     return path
 
 
-def _text(frame: Frame, units: dict[str, str], names: dict[str, str]) -> str:
+def _text(frame: Frame, units: dict[str, str], names: dict[str, str], extra: Mapping[str, Any]) -> str:
     properties, columns = (
         "species:S:1:pos:R:3",
         [frame.positions / unit_size("positions", units["positions"])],
@@ -282,6 +286,14 @@ def _text(frame: Frame, units: dict[str, str], names: dict[str, str]) -> str:
             info.append(
                 f'{names[quantity]}="{text}"' if quantity == "dipole" else f"{names[quantity]}={text}"
             )
+    for name, value in extra.items():
+        array = np.asarray(value, float)
+        if array.ndim and len(array) == len(frame) and array.shape != (3,):
+            columns.append(array.reshape(len(frame), -1))
+            properties += f":{name}:R:{columns[-1].shape[1]}"
+        else:
+            text = " ".join(f"{x:.12g}" for x in np.atleast_1d(array))
+            info.append(f'{name}="{text}"' if array.ndim else f"{name}={text}")
     level = frame.level.replace("\\", "/").replace('"', "'").replace("\n", " ")
     shown = " ".join(f"{q}:{u}" for q, u in units.items())
     info += [f"{names['charge']}={frame.charge}", *([f'{names["level"]}="{level}"'] if level else [])]

@@ -10,7 +10,6 @@ where e runs over the neighbour elements and s over the S angular shells. R0 is 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from hpcir import __version__
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
 from hpcir.models.networks import NetworkCommittee
+from hpcir.store import H5_DAMAGE, sealed, write_sealed
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -123,16 +123,11 @@ class Model:
 
     def save(self, path: str | Path) -> Path:
         """Write the model to `path` (a directory gets model.h5), by a temporary name and rename."""
-        import h5py
-
         path = Path(path)
         if path.suffix != ".h5":
             path.mkdir(parents=True, exist_ok=True)
             path = path / MODEL_FILE
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with h5py.File(temporary, "w") as file:
-            _write(file, self)
-        os.replace(temporary, path)
+        write_sealed(path, lambda file: _write(file, self))
         return path
 
     @classmethod
@@ -143,9 +138,13 @@ class Model:
         path = find_model_file(Path(path))
         try:
             with h5py.File(path, "r") as file:
-                return _read(file)
-        except (OSError, KeyError) as error:
+                model = _read(file)
+                intact = sealed(file)
+        except H5_DAMAGE as error:
             raise InputError(f"the model file cannot be read: {error}", where=str(path)) from error
+        if not intact:
+            raise InputError("the model file is damaged: its contents do not match their checksum", where=str(path))
+        return model
 
 
 def html_table(title: str, facts: list[tuple[str, str]]) -> str:

@@ -7,6 +7,7 @@ Chem. Sci. 8, 6924, 2017, adaptive sampling).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,10 +86,12 @@ def explore_block(
     ids: NDArray[np.int64],
     seed: int,
     plan: ExplorationPlan,
+    check: Callable[[], None] = lambda: None,
 ) -> Findings:
     """Run a block of replicas from starts (R, N, 3) until each is taken or its time is over.
 
-    ids (R,) and seed fix the velocities and the thermostat's noise: another seed for every round.
+    ids (R,) and seed fix the velocities and the thermostat's noise: another seed for every round. `check` is called
+    between chunks and may raise, to end the work.
     """
     sane = Sanity(reference)
     masses = reference.masses
@@ -101,6 +104,7 @@ def explore_block(
     taken: list[tuple[FloatArray, float]] = []
     explored = insane = 0
     while block.step < total and block.alive.any():
+        check()
         steps = min(plan.chunk_steps, total - block.step)
         chunk = run_chunk(
             evaluator,

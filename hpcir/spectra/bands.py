@@ -106,8 +106,9 @@ def band_limits(
 
     A maximum counts where its prominence exceeds SMALLEST_HEIGHT of the highest point, SHOULDER of its own height and
     SIGNIFICANCE or one (ALONE) standard errors (over `terms` (R, F) whose mean the curve is), and where `is_band`
-    says so. Limits lie where the curve falls below `foot` of the peak, and MARGIN resolutions further out for what the window spreads, but
-    no further than half the way to the neighbour's. window_name, depth (atomic time): of the correlation.
+    says so. Limits lie where the curve falls below `foot` of the peak, and MARGIN resolutions further out for what
+    the window spreads, but no further than half the way to the neighbour's. window_name, depth (atomic time): of the
+    correlation.
     """
     from scipy.signal import find_peaks, peak_prominences
 

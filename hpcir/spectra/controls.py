@@ -7,12 +7,14 @@ with any function of the positions; their averages over a trajectory are control
     energy      s_m^2 - 1                       a band's intensity is proportional to its mode's energy
     coupling    s_m s_n                         modes of near frequency, or another minimum's, mix
     conformer   chi_k (s_m^2 - 1)               as the first, while in conformer k: its own bands
+    local       s_b^2 - 1                       the stretch of a bond b, whatever the conformer
     second      (s_m^4 - 6 s_m^2 + 3) / 3       by anharmonicity, positions and shapes shift with the mode's energy
                 (s_m^2 - 1)(s_n^2 - 1)          and with those of other modes
 
 The normalisation gives a variance of 1 over harmonic trajectories, whose mode energies e (in kT) are exponentially
 distributed: over a period the first and the last two average to e - 1, the Laguerre polynomial L2(e) and
-(e_m - 1)(e_n - 1), which are uncorrelated. `projection.thermal_velocities` gives the s.
+(e_m - 1)(e_n - 1), which are uncorrelated. `projection.thermal_velocities` and
+`projection.bond_velocities` give the s.
 """
 
 from __future__ import annotations
@@ -29,13 +31,33 @@ from hpcir.spectra.intensities import kinetic_means
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-ENERGY, COUPLING, CONFORMER, SECOND = 0, 1, 2, 3
-# Prior weights of the families, that of SECOND to be multiplied by what cross-validation chooses.
-FAMILY_WEIGHTS = np.array([1.0, 0.3, 0.3, 1.0])
+ENERGY, COUPLING, CONFORMER, SECOND, LOCAL = 0, 1, 2, 3, 4
 # Reach of a mode along the frequency axis (cm-1) and the weight of modes far away: overtones, combinations and shifts
 # of a band by the energy in other modes make them count, too.
 REACH = 150.0
 FAR_WEIGHT = 0.03
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Weights of the families in a regression (0: left out), in the order of their numbers, and the modes' reach."""
+
+    families: tuple[float, float, float, float, float]
+    reach: float = REACH
+
+
+# What cross-validation chooses from: few controls where trajectories are few or one mode makes the band, up to all.
+PRIORS = (
+    Prior((1.0, 0.0, 0.0, 0.0, 0.0), 40.0),
+    Prior((1.0, 0.0, 0.0, 0.0, 0.0)),
+    Prior((0.0, 0.0, 0.0, 0.0, 1.0)),
+    Prior((1.0, 0.3, 0.3, 0.0, 0.3)),
+    Prior((1.0, 0.3, 0.3, 0.003, 0.3)),
+    Prior((1.0, 0.3, 0.3, 0.03, 0.3)),
+    Prior((1.0, 0.3, 0.3, 0.3, 0.3)),
+)
+# For the curve outside bands, where speed counts.
+CURVE_PRIORS = (Prior((1.0, 0.3, 0.3, 0.03, 0.3)),)
 # Difference in wavenumber (cm-1) over which two modes mix.
 COUPLING_REACH = 100.0
 # No more controls than this take part at one wavenumber: those with the largest weights.
@@ -92,8 +114,8 @@ class Controls:
     """C control variates of R trajectories.
 
     deviations (R, C): each trajectory's value less the exact mean, scaled to a variance of about 1; family (C,):
-    ENERGY, COUPLING, CONFORMER or SECOND; wavenumbers (C, 2) in cm-1 of the two modes (or twice the one) that it is
-    made of.
+    ENERGY, COUPLING, CONFORMER, SECOND or LOCAL; wavenumbers (C, 2) in cm-1 of the two modes (or twice the one) that
+    it is made of.
     """
 
     deviations: FloatArray
@@ -108,21 +130,35 @@ class Controls:
                 value=(self.deviations.shape, self.family.shape, self.wavenumbers.shape),
             )
 
-    def weights(self, wavenumber: float, second: float) -> FloatArray:
-        """Prior weights (C,) at a wavenumber in cm-1; those of the second order are scaled by `second`.
+    def weights(self, wavenumber: float, prior: Prior) -> FloatArray:
+        """Prior weights (C,) at a wavenumber in cm-1.
 
         Near modes matter more, products by both of their modes. All but the MOST_CONTROLS largest are zero.
         """
-        distance = (self.wavenumbers - wavenumber) / REACH
+        distance = (self.wavenumbers - wavenumber) / prior.reach
         near = FAR_WEIGHT + (1 - FAR_WEIGHT) * np.exp(-0.5 * distance**2)
-        single = (self.family == ENERGY) | (self.family == CONFORMER)
-        weights = FAMILY_WEIGHTS[self.family] * np.where(single, near[:, 0], near.prod(axis=1))
+        product = (self.family == COUPLING) | (self.family == SECOND)
+        weights = np.array(prior.families)[self.family] * np.where(product, near.prod(axis=1), near[:, 0])
         gap = (self.wavenumbers[:, 0] - self.wavenumbers[:, 1]) / COUPLING_REACH
         weights = np.where(self.family == COUPLING, weights * np.exp(-0.5 * gap**2), weights)
-        weights = np.where(self.family == SECOND, weights * second, weights)
         if len(weights) > MOST_CONTROLS:
             weights[np.argsort(weights)[:-MOST_CONTROLS]] = 0.0
         return np.asarray(weights)
+
+    def priors(self) -> tuple[Prior, ...]:
+        """Those of PRIORS that differ for the families there are."""
+        present = np.unique(self.family)
+        different = {(tuple(np.array(prior.families)[present]), prior.reach): prior for prior in reversed(PRIORS)}
+        return tuple(prior for key, prior in reversed(different.items()) if any(key[0]))
+
+    @staticmethod
+    def join(*parts: Controls) -> Controls:
+        """All the controls of the same trajectories together."""
+        return Controls(
+            np.concatenate([part.deviations for part in parts], axis=1),
+            np.concatenate([part.family for part in parts]),
+            np.concatenate([part.wavenumbers for part in parts]),
+        )
 
     def subset(self, trajectories: IntArray) -> Controls:
         """The controls of some of the trajectories (indices or mask)."""
@@ -141,6 +177,17 @@ def mode_controls(
     means = kinetic_means(wavenumbers, timestep, temperature)
     deviations = np.asarray(kinetic_energies, float) / means - 1
     return Controls(deviations, np.zeros(len(means), np.int64), np.c_[wavenumbers, wavenumbers])
+
+
+def local_controls(
+    mean_squares: FloatArray, wavenumbers: FloatArray, temperature: float, timestep: float | None = None
+) -> Controls:
+    """The family LOCAL, from time averages (R, B) of squared bond velocities (`bond_velocities`) in hartree.
+
+    wavenumbers (B,) in cm-1 (`bond_wavenumbers`); the other arguments as in `mode_controls`.
+    """
+    controls = mode_controls(0.5 * np.asarray(mean_squares, float), wavenumbers, temperature, timestep)
+    return Controls(controls.deviations, np.full(len(controls.family), LOCAL), controls.wavenumbers)
 
 
 def moment_controls(

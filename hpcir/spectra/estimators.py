@@ -19,17 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.spectra.controls import SECOND, Controls
+from hpcir.spectra.controls import CURVE_PRIORS, Controls, Prior
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Ridge strengths that the cross-validation tries, as fractions of the trajectory count, and prior weights of the
-# controls of second order against those of first (0: they are left out).
+# Ridge strengths that the cross-validation tries, as fractions of the trajectory count.
 STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
-SECOND_ORDER_WEIGHTS = (0.0, 0.003, 0.03, 0.3)
-# The same, and the number of controls, for the curve outside bands, where speed counts.
-CURVE_WEIGHTS = (0.03,)
+# Most controls for the curve outside bands, where speed counts.
 CURVE_CONTROLS = 100
 # With fewer trajectories than this a regression is not worth its noise.
 FEWEST_TRAJECTORIES = 8
@@ -171,23 +168,24 @@ class ControlVariates:
     def __init__(self, controls: Controls) -> None:
         self.controls = controls
         count = len(controls.deviations)
-        self.second_order = bool(np.any(controls.family == SECOND))
+        self.priors = controls.priors()
         # Neighbours go to different folds: starts may have been made in some order.
         self.folds = [np.arange(count) % FOLDS == fold for fold in range(min(FOLDS, count))]
 
     def regressions(
-        self, wavenumber: float, orders: Sequence[float] = SECOND_ORDER_WEIGHTS, most: int | None = None
+        self, wavenumber: float, priors: Sequence[Prior] | None = None, most: int | None = None
     ) -> list[list[Regression]]:
-        """For every fold, the regressions on the other folds' trajectories with each weight of the second order."""
+        """For every fold, the regressions on the other folds' trajectories, one a prior; `most` controls in each."""
         deviations = self.controls.deviations
         if len(deviations) < FEWEST_TRAJECTORIES or deviations.shape[1] == 0:
             return []
         sets = []
-        for order in orders if self.second_order else orders[:1]:
-            weights = self.controls.weights(wavenumber, order)
+        for prior in priors or self.priors:
+            weights = self.controls.weights(wavenumber, prior)
             used = np.argsort(-weights, kind="stable")[:most]
             used = used[weights[used] > 0]
-            sets.append((used, weights[used]))
+            if len(used):
+                sets.append((used, weights[used]))
         return [[Regression.of(deviations[~fold], weights, used) for used, weights in sets] for fold in self.folds]
 
     def choose(self, values: FloatArray, regressions: Sequence[Sequence[Regression]]) -> Choice:
@@ -210,6 +208,6 @@ class ControlVariates:
         for index in np.unique(block):
             columns = np.flatnonzero(block == index)
             middle = float(wavenumbers[columns].mean())
-            regressions = self.regressions(middle, CURVE_WEIGHTS, CURVE_CONTROLS)
+            regressions = self.regressions(middle, CURVE_PRIORS, CURVE_CONTROLS)
             terms[:, columns] = self.choose(spectra[:, columns], regressions).terms(spectra[:, columns])
         return terms

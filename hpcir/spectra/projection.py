@@ -27,6 +27,8 @@ IntArray = NDArray[np.int64]
 
 # Most copies of one minimum that turned rotors make: 3^4; further rotors are left as they are.
 MOST_COPIES = 81
+# Minima with a mass-weighted root mean square distance below this (bohr) are one.
+SAME_BASIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,31 @@ class Basin:
         return replace(self, positions=self.positions[order], modes=self.modes[:, order])
 
 
-def rotors(structure: Structure) -> list[list[int]]:
-    """Threes of equal terminal atoms on one centre (CH3, NH3+, CF3), each in cyclic order."""
-    neighbours: dict[int, list[int]] = {atom: [] for atom in range(len(structure))}
+def _neighbours(structure: Structure) -> list[list[int]]:
+    neighbours: list[list[int]] = [[] for _ in range(len(structure))]
     for i, j in bonds(structure):
         neighbours[i].append(j)
         neighbours[j].append(i)
+    return neighbours
+
+
+def _equal_ends(structure: Structure) -> list[tuple[int, list[int]]]:
+    """(centre, atoms) for every set of two or more equal terminal atoms on one centre."""
+    neighbours = _neighbours(structure)
     found = []
-    for near in neighbours.values():
+    for centre, near in enumerate(neighbours):
         ends = [atom for atom in near if len(neighbours[atom]) == 1]
         for number in sorted({int(structure.numbers[atom]) for atom in ends}):
             alike = [atom for atom in ends if structure.numbers[atom] == number]
-            if len(alike) == 3 and len(near) == 4:
-                found.append(alike)
+            if len(alike) > 1:
+                found.append((centre, alike))
     return found
+
+
+def rotors(structure: Structure) -> list[list[int]]:
+    """Threes of equal terminal atoms on one four-connected centre (CH3, NH3+, CF3), each in cyclic order."""
+    neighbours = _neighbours(structure)
+    return [ends for centre, ends in _equal_ends(structure) if len(ends) == 3 and len(neighbours[centre]) == 4]
 
 
 def rotor_copies(basin: Basin, structure: Structure) -> list[Basin]:
@@ -77,6 +90,40 @@ def rotor_copies(basin: Basin, structure: Structure) -> list[Basin]:
         for group, turn in zip(groups, turns, strict=True):
             order[group] = np.roll(group, turn)
         copies.append(basin.relabelled(order))
+    return copies
+
+
+def mirror_copy(basin: Basin, structure: Structure) -> Basin | None:
+    """The mirror image with atoms labelled so that motion can reach it, such as the other gauche form of ethanol.
+
+    Reflection changes the handedness of labels about every four-connected centre; two equal terminal atoms swapped
+    there bring it back. None where a centre has no such pair: its mirror image is another molecule, or is not sought.
+    """
+    neighbours = _neighbours(structure)
+    ends = dict(_equal_ends(structure))
+    order = np.arange(len(structure))
+    for centre, near in enumerate(neighbours):
+        if len(near) == 4:
+            if centre not in ends:
+                return None
+            one, other = ends[centre][:2]
+            order[[one, other]] = [other, one]
+    flip = np.array([1.0, 1.0, -1.0])
+    return replace(basin, positions=basin.positions * flip, modes=basin.modes * flip).relabelled(order)
+
+
+def basin_copies(basin: Basin, structure: Structure) -> list[Basin]:
+    """All the copies of a minimum that turned rotors and reflection make, each once."""
+    mirror = mirror_copy(basin, structure)
+    candidates = rotor_copies(basin, structure) + ([] if mirror is None else rotor_copies(mirror, structure))
+    copies: list[Basin] = []
+    masses = structure.masses
+    for candidate in candidates:
+        if copies:
+            framed = (eckart_frame(candidate.positions, copy.positions, masses)[0] - copy.positions for copy in copies)
+            if min(float(masses @ (delta**2).sum(axis=1)) for delta in framed) < SAME_BASIN**2 * masses.sum():
+                continue
+        copies.append(candidate)
     return copies
 
 
@@ -117,6 +164,32 @@ def thermal_velocities(
     weighted = (velocities * root).reshape(count, -1)
     length = np.sqrt((directions**2).sum(axis=2))
     return np.einsum("fmx,fx->fm", directions, weighted) / length, index
+
+
+def bond_velocities(
+    positions: FloatArray, velocities: FloatArray, masses: FloatArray, pairs: Sequence[tuple[int, int]]
+) -> FloatArray:
+    """Normalised stretching velocities (F, B) of bonded pairs, with variance kT each at any geometry.
+
+    sqrt(reduced mass) times the rate of change of the distance. They need no minimum, and no motion of a conformer or a
+    rotor disturbs them; for stretches of hydrogen they are the better mode.
+    """
+    first, second = np.array(pairs).T
+    delta = positions[:, first] - positions[:, second]
+    unit = delta / np.linalg.norm(delta, axis=2, keepdims=True)
+    rate = ((velocities[:, first] - velocities[:, second]) * unit).sum(axis=2)
+    return np.asarray(rate / np.sqrt(1 / masses[first] + 1 / masses[second]))
+
+
+def bond_wavenumbers(basin: Basin, masses: FloatArray, pairs: Sequence[tuple[int, int]]) -> FloatArray:
+    """Where in the spectrum each bond's stretch (B,) belongs: the modes' mean square wavenumber, weighted by
+    overlap."""
+    unit = np.zeros((len(pairs), *basin.positions.shape))
+    for row, (i, j) in enumerate(pairs):
+        direction = basin.positions[i] - basin.positions[j]
+        unit[row, i], unit[row, j] = direction / np.sqrt(masses[i]), -direction / np.sqrt(masses[j])
+    overlap = np.einsum("bia,mia->bm", unit, basin.modes) ** 2
+    return np.asarray(np.sqrt(overlap @ basin.wavenumbers**2 / overlap.sum(axis=1)))
 
 
 def rigid_directions(positions: FloatArray, masses: FloatArray) -> FloatArray:

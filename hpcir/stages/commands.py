@@ -12,9 +12,10 @@ from hpcir.stages.comparison import compare
 from hpcir.stages.labelling import label
 from hpcir.stages.outside_training import train
 from hpcir.stages.prediction import evaluate
+from hpcir.stages.reference import md
 from hpcir.stages.series_spectrum import spectrum
 
-__all__ = ["compare", "evaluate", "export", "label", "spectrum", "train"]
+__all__ = ["compare", "evaluate", "export", "label", "md", "spectrum", "train"]
 
 
 def export(model: Path, format: str, output: Path | None, force: bool, comm: Communicator) -> None:

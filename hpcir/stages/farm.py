@@ -33,10 +33,26 @@ class Entry:
 
 
 class LabelStore:
-    """All labels of a run, of any number of levels of theory; lives on rank 0."""
+    """All labels of a run, of any number of levels of theory; lives on rank 0.
+
+    entries: everything on the disk. What is asked of the store is answered from those that this session has asked for
+    so far, in that order: an earlier session may have been further on, and its later labels must not be seen before
+    their time, or a resumed run would train and choose differently.
+    """
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self._asked: dict[str, None] = {}
+
+    def ask(self, key: str) -> Entry:
+        """A known entry; from here on it counts as asked for."""
+        self._asked[key] = None
+        return self.entries[key]
+
+    @property
+    def asked(self) -> list[Entry]:
+        """The entries that this session asked for, in that order."""
+        return [self.entries[key] for key in self._asked]
 
     @staticmethod
     def key(structure: Structure, level: str) -> str:
@@ -57,12 +73,12 @@ class LabelStore:
         """The good labels of one level in the order they were asked for, of all or some purposes."""
         return [
             (entry.structure, entry.label)
-            for entry in self.entries.values()
+            for entry in self.asked
             if entry.level == level and entry.label is not None and (purposes is None or entry.purpose in purposes)
         ]
 
     def failed(self, level: str) -> list[Entry]:
-        return [entry for entry in self.entries.values() if entry.level == level and entry.label is None]
+        return [entry for entry in self.asked if entry.level == level and entry.label is None]
 
 
 def to_record(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -146,9 +162,10 @@ class LabelFarm:
 
     def one(self, structure: Structure, purpose: str) -> Label:
         """One label on the calling rank alone (geometry optimisation). Raises LabelFailed."""
-        known = self.store.entries.get(LabelStore.key(structure, self.level))
-        entry = known or self._one(structure, purpose)
-        self.store.entries[LabelStore.key(structure, self.level)] = entry
+        key = LabelStore.key(structure, self.level)
+        if key not in self.store.entries:
+            self.store.entries[key] = self._one(structure, purpose)
+        entry = self.store.ask(key)
         if entry.label is None:
             raise LabelFailed(entry.reason)
         return entry.label
@@ -176,7 +193,7 @@ class LabelFarm:
         new = sorted(((index, entry) for part in gathered for index, entry in part), key=lambda pair: pair[0])
         for index, entry in new:
             self.store.entries[LabelStore.key(structures[index], self.level)] = entry
-        found = [self.store.entries[LabelStore.key(structure, self.level)] for structure in structures]
+        found = [self.store.ask(LabelStore.key(structure, self.level)) for structure in structures]
         return [entry.label for entry in found]
 
     def _first_reason(self) -> str:
@@ -187,12 +204,12 @@ class LabelFarm:
 def export(context: Context, store: LabelStore) -> None:
     """Write labels.h5: a group for each level of theory and composition, arrays over geometries."""
     groups: dict[tuple[str, tuple[int, ...], int, int], list[Entry]] = {}
-    for entry in store.entries.values():
+    for entry in store.asked:
         structure = entry.structure
         key = (entry.level, tuple(structure.numbers.tolist()), structure.charge, structure.multiplicity)
         groups.setdefault(key, []).append(entry)
     arrays: dict[str, tuple[Any, str, str]] = {}
-    attributes: dict[str, Any] = {"format": "hpcir labels", "count": len(store.entries)}
+    attributes: dict[str, Any] = {"format": "hpcir labels", "count": len(store.asked)}
     for number, ((level, numbers, charge, multiplicity), entries) in enumerate(groups.items()):
         prefix = f"group_{number:04d}"
         attributes |= {

@@ -87,6 +87,7 @@ class Pipeline:
 
     def run(self) -> None:
         context = self.context
+        self._timed("compile", self._compile)
         pretrained = pretrain.cheap_settings(context)
         cheap = self._timed("pretrain", lambda: self._cheap(pretrained)) if pretrained else None
         label_farm = LabelFarm(context, context.deck.labels, cheap.minimum if cheap else None, self.store)
@@ -118,6 +119,15 @@ class Pipeline:
         context.comm.barrier()
 
     # -- stages -------------------------------------------------------------------------------------------------
+
+    def _compile(self) -> None:
+        """Compile the kernels, or load them: one rank of every node first, so that the others find them in the cache."""
+        from hpcir.dynamics.warm_up import compile_kernels
+
+        with self.context.progress.stage("compile kernels"):
+            if self.context.comm.node_rank == 0:
+                compile_kernels()
+            self.context.comm.barrier()
 
     def _cheap(self, settings: Any) -> pretrain.Pretrained:
         return pretrain.cheap_labels(self.context, settings, self.store)
@@ -193,12 +203,13 @@ class Pipeline:
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
         started = time.monotonic()
         try:
-            return work()
+            result = work()
         except OSError as error:
             raise RunStopped(f"stage {stage}: {error}. Everything finished so far is kept") from error
         finally:
             spent = time.monotonic() - started
             if self.context.root:
                 self.context.directory.spend(stage, spent)
-            if self.until == stage:
-                raise Until
+        if self.until == stage:
+            raise Until
+        return result

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
-from hpcir.exchange.datasets import ASE_UNITS
+from hpcir.exchange.datasets import Dataset, Frame
+from hpcir.exchange.extxyz import write_extxyz
 from hpcir.models.model import Evaluation, Model
 from hpcir.mpi import Communicator, on_root
 from hpcir.stages.session import check_new, read_structures
@@ -53,40 +54,40 @@ def _read(
 
 
 def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: Model) -> None:
-    from ase.io import write
-
-    atoms = [_atoms(structure, found, model) for structure, found in pairs]
+    frames = tuple(_frame(structure, found, model) for structure, found in pairs)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    write(str(temporary), atoms, format="extxyz")
+    write_extxyz(Dataset(frames), temporary, extras=[_spreads(found) for _, found in pairs])
     os.replace(temporary, output)
-    spread = (
-        max(float(np.sqrt((found.forces_spread**2).sum(1)).max()) for _, found in pairs) / EV_PER_ANGSTROM
-    )
-    text = f"; the largest spread of a force over the {model.members} members is {spread:.3g} eV/A"
+    largest = max(float(np.sqrt((found.forces_spread**2).sum(1)).max()) for _, found in pairs)
+    text = f"; the largest spread of a force over {model.members} members is {largest / EV_PER_ANGSTROM:.3g} eV/A"
     print(f"{output}: {len(pairs)} geometries{text if model.members > 1 else ''}")
-    if not np.all(np.isfinite(pairs[0][1].dipole)):
-        print("note: this model has no charge networks, so no charges and no dipole are written")
+    if any(not np.all(np.isfinite(found.dipole)) for _, found in pairs):
+        print(
+            "note: the model has no charge networks for these elements: no charges and no dipole are written"
+        )
 
 
-def _atoms(structure: Structure, found: Evaluation, model: Model) -> Any:
-    """The geometry with all that is known of it, in ASE's units, as ASE's extxyz writer takes it."""
-    from ase import Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
+def _frame(structure: Structure, found: Evaluation, model: Model) -> Frame:
+    known = bool(np.all(np.isfinite(found.dipole)))
+    return Frame(
+        structure.numbers,
+        structure.positions,
+        found.energy,
+        found.forces,
+        found.dipole if known else None,
+        found.charges if known else None,
+        structure.charge,
+        model.level,
+        structure.source,
+    )
 
-    atoms = Atoms(numbers=structure.numbers, positions=structure.positions / ANGSTROM)
-    values: dict[str, Any] = {"energy": found.energy / EV, "forces": found.forces / EV_PER_ANGSTROM}
-    info: dict[str, Any] = {"energy_spread": found.energy_spread / EV}
-    arrays = {"forces_spread": found.forces_spread / EV_PER_ANGSTROM}
-    if np.all(np.isfinite(found.dipole)):
-        values |= {"dipole": found.dipole / ANGSTROM, "charges": found.charges}
-        info["dipole_spread"] = found.dipole_spread / ANGSTROM
-        arrays["charges_spread"] = found.charges_spread
-    atoms.calc = SinglePointCalculator(atoms, **values)
-    atoms.info |= info | {
-        "charge": structure.charge,
-        **({"level": model.level} if model.level else {}),
-        "units": " ".join(f"{quantity}:{unit}" for quantity, unit in ASE_UNITS.items()),
+
+def _spreads(found: Evaluation) -> dict[str, Any]:
+    """Standard deviations over the committee in ASE's units; those of what the model does not know left out."""
+    spreads = {
+        "energy_spread": found.energy_spread / EV,
+        "forces_spread": found.forces_spread / EV_PER_ANGSTROM,
     }
-    for name, array in arrays.items():
-        atoms.set_array(name, array)
-    return atoms
+    if np.all(np.isfinite(found.dipole)):
+        spreads |= {"dipole_spread": found.dipole_spread / ANGSTROM, "charges_spread": found.charges_spread}
+    return spreads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.exploration import ExplorationPlan, Findings, explore_block
@@ -20,11 +22,12 @@ from hpcir.stages.committee import CommitteeTrainer
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.prepare import Reference
-from hpcir.store import digest, write_atomic
+from hpcir.store import Record, digest, write_atomic
 from hpcir.structures import Structure
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, PS
 
 FOLDER = "models"
+EXPLORED = "exploration"
 STATE = "learning_curve.json"
 # Replicas that explore together; fixed, so that the result does not depend on the rank count.
 BLOCK = 8
@@ -39,13 +42,17 @@ class Sampling:
     reason: str = ""
 
     def save(self, folder: Path) -> None:
-        write_atomic(folder / STATE, json.dumps(asdict(self), indent=1))
+        content = asdict(self)
+        write_atomic(folder / STATE, json.dumps({**content, "digest": digest(content)}, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Sampling:
+        """What a session before this one saved; nothing when the file is not there or damaged."""
         try:
-            return cls(**json.loads((folder / STATE).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+            content = json.loads((folder / STATE).read_text())
+            expected = content.pop("digest")
+            return cls(**content) if digest(content) == expected else cls()
+        except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
             return cls()
 
 
@@ -94,7 +101,7 @@ class Sampler:
 
     def labels_used(self) -> int:
         """Labels of this level asked for so far (rank 0)."""
-        entries = self.farm.store.entries.values()
+        entries = self.farm.store.asked
         return sum(entry.level == self.farm.level and not entry.purpose.startswith("test") for entry in entries)
 
     # -- geometries ---------------------------------------------------------------------------------------------
@@ -141,10 +148,10 @@ class Sampler:
         labelled = self.farm.store.select(self.farm.level, self._training_purposes()) if context.root else []
         key = digest(*(structure.positions for structure, _ in labelled)) if context.root else ""
         path = self.folder / f"round-{number:02d}.h5"
-        done = context.root and number < len(state.rounds) and state.rounds[number]["data"] == key and path.is_file()
-        if context.comm.bcast(done):
-            loaded: Model = context.comm.bcast(Model.load(path) if context.root else None)
-            return loaded
+        done = context.root and number < len(state.rounds) and state.rounds[number]["data"] == key
+        stored: Model | None = context.comm.bcast(intact_model(path) if done else None)
+        if stored is not None:
+            return stored
         training = context.deck.training
         start = before or self.pretrained
         steps = training.steps if start is None else training.retrain_steps
@@ -159,7 +166,7 @@ class Sampler:
         return model
 
     def _training_purposes(self) -> list[str]:
-        purposes = {entry.purpose for entry in self.farm.store.entries.values()}
+        purposes = {entry.purpose for entry in self.farm.store.asked}
         return sorted(purpose for purpose in purposes if not purpose.startswith("test"))
 
     # -- exploration --------------------------------------------------------------------------------------------
@@ -167,22 +174,46 @@ class Sampler:
     def _explore(self, number: int, model: Model) -> tuple[list[Structure], dict[str, Any]]:
         """Explore with the committee on all ranks; the next geometries (rank 0) and the round's figures."""
         context, settings = self.context, self.context.deck.sampling
-        evaluator = Evaluator(model, self.reference.structure.numbers, BLOCK, charge=context.structure.charge)
-        blocks = -(-settings.trajectories // BLOCK)
-        found: list[tuple[int, Findings]] = []
-        with context.progress.stage(f"explore round {number}", total=blocks) as stage:
-            for index in context.comm.counter(blocks):
-                found.append((index, self._explore_block(evaluator, model, number, index)))
-                stage.advance_to(index + 1)
-        gathered = context.comm.gather(found)
-        if gathered is None:
+        findings = self._findings(number, model)
+        if findings is None:
             return [], context.comm.bcast(None)
-        findings = [item for _, item in sorted((pair for part in gathered for pair in part), key=lambda pair: pair[0])]
         figures: dict[str, Any] = context.comm.bcast(exploration_figures(findings))
         candidates = [self.reference.structure.moved(g) for item in findings for g in item.geometries]
         room = max(0, settings.max_labels - self.labels_used())
         existing = [structure for structure, _ in self.farm.store.select(self.farm.level)]
         return self._spread_out(candidates, min(settings.round_labels, room), existing), figures
+
+    def _findings(self, number: int, model: Model) -> list[Findings] | None:
+        """What each block of a round finds, in order on rank 0 (None elsewhere); known ones from their journals."""
+        context = self.context
+        blocks = -(-context.deck.sampling.trajectories // BLOCK)
+        inputs = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
+        records = context.directory.records(EXPLORED) if context.root else iter(())
+        known = {r.attributes["block"]: from_record(r) for r in records if r.attributes["inputs"] == inputs}
+        todo = context.comm.bcast([index for index in range(blocks) if index not in known])
+        evaluator = Evaluator(model, self.reference.structure.numbers, BLOCK, charge=context.structure.charge)
+        journal = context.directory.journal(EXPLORED, context.comm.rank)
+        found: list[tuple[int, Findings]] = []
+        with context.progress.stage(f"explore round {number}", total=blocks) as stage:
+            for item in context.comm.counter(len(todo)):
+                findings = self._explore_block(evaluator, model, number, todo[item])
+                arrays, attributes = to_record(findings)
+                key = digest(inputs, todo[item])
+                journal.append(key, arrays, {**attributes, "inputs": inputs, "block": todo[item]})
+                found.append((todo[item], findings))
+                stage.advance_to(blocks - len(todo) + item + 1)
+        journal.close()
+        gathered = context.comm.gather(found)
+        if gathered is None:
+            return None
+        known |= dict(pair for part in gathered for pair in part)
+        return [known[index] for index in range(blocks)]
+
+    def _exploration_key(self, number: int, model: Model) -> str:
+        """What the findings of a round depend on."""
+        settings = self.context.deck.model_dump(mode="json")
+        weights = [c.weights[0] for group in (model.energy, model.charge) for c in group.values()]
+        return digest(number, settings["sampling"], settings["dynamics"], settings["seed"], model.error, *weights)
 
     def _explore_block(self, evaluator: Evaluator, model: Model, number: int, index: int) -> Findings:
         context, settings = self.context, self.context.deck.sampling
@@ -199,7 +230,7 @@ class Sampler:
         )
         ids = np.arange(index * BLOCK, (index + 1) * BLOCK)
         seed = int(digest(context.deck.seed, purpose)[:12], 16)
-        return explore_block(evaluator, self.reference.structure, starts, ids, seed, plan)
+        return explore_block(evaluator, self.reference.structure, starts, ids, seed, plan, context.stop.check)
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
@@ -224,6 +255,32 @@ class Sampler:
 def spread_threshold(model: Model, force_error: float) -> float:
     """The spread of an atom's force (hartree/bohr) at which an error of `force_error` is to be expected."""
     return force_error / max(model.error.get("force_calibration", 1.0), 1e-3)
+
+
+def intact_model(path: Path) -> Model | None:
+    """A model file's model, or None where there is no file; a damaged one is renamed to NAME.damaged and counts as none."""
+    if not path.is_file():
+        return None
+    try:
+        return Model.load(path)
+    except InputError:
+        os.replace(path, path.with_name(path.name + ".damaged"))
+        return None
+
+
+def to_record(findings: Findings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arrays and attributes of a journal record of one explored block."""
+    arrays = {"geometries": findings.geometries, "spreads": findings.spreads}
+    return arrays, {"time": findings.time, "takes": findings.takes, "insane": findings.insane}
+
+
+def from_record(record: Record) -> Findings:
+    """The inverse of `to_record`."""
+    attributes = record.attributes
+    arrays = record.arrays
+    return Findings(
+        arrays["geometries"], arrays["spreads"], attributes["time"], attributes["takes"], attributes["insane"]
+    )
 
 
 def exploration_figures(findings: Sequence[Findings]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def write(
 
 def label_figures(store: LabelStore, level: str) -> dict[str, Any]:
     """Counts and time of the labels of the main level, and the cheap ones apart."""
-    own = [entry for entry in store.entries.values() if entry.level == level]
+    own = [entry for entry in store.asked if entry.level == level]
     good = [entry for entry in own if entry.label is not None]
     test = [entry for entry in good if entry.purpose == "test"]
     by_purpose: dict[str, int] = {}
@@ -88,7 +88,7 @@ def label_figures(store: LabelStore, level: str) -> dict[str, Any]:
         "failed": len(own) - len(good),
         "seconds": float(sum(entry.label.seconds for entry in good if entry.label is not None)),
         "by_purpose": by_purpose,
-        "other_levels": len(store.entries) - len(own),
+        "other_levels": len(store.asked) - len(own),
     }
 
 

@@ -34,7 +34,12 @@ class DeviceData:
 
     @classmethod
     def create(
-        cls, data: TrainingData, model_settings: ModelSettings, start: Model | None, mine: NDArray, device: str
+        cls,
+        data: TrainingData,
+        model_settings: ModelSettings,
+        start: Model | None,
+        mine: NDArray,
+        device: str,
     ) -> DeviceData:
         """mine (members, labels): held out by each member."""
         kind = torch.float32 if data.precision == "float32" else torch.float64
@@ -162,7 +167,9 @@ def _unit(data: TrainingData) -> float:
     components = np.concatenate(learnt) if learnt else np.zeros(0)
     if len(components):
         return float(np.sqrt(np.mean(components**2)) or 1.0)
-    spreads = [t.group.energies.std() / len(t.group.numbers) for t in data.groups if t.group.energies is not None]
+    spreads = [
+        t.group.energies.std() / len(t.group.numbers) for t in data.groups if t.group.energies is not None
+    ]
     return float(max(spreads, default=0.0) or 1.0)
 
 

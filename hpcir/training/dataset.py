@@ -66,7 +66,9 @@ class LabelledGroup:
                 continue
             if np.shape(value) != shape:
                 raise InputError(
-                    f"the {name} of a labelled group have the wrong shape", value=np.shape(value), hint=f"{shape}"
+                    f"the {name} of a labelled group have the wrong shape",
+                    value=np.shape(value),
+                    hint=f"{shape}",
                 )
             if not np.all(np.isfinite(value)):
                 raise InputError(f"the {name} of a labelled group are not all finite numbers")
@@ -143,11 +145,7 @@ class TrainingData:
 
     def extended(self, groups: Sequence[LabelledGroup]) -> TrainingData:
         """The training set of exactly `groups`, with this one's reduction; geometries it has are not recomputed."""
-        known = {
-            key: (tensors, s)
-            for tensors in self.groups
-            for s, key in enumerate(tensors.geometry_keys)
-        }
+        known = {key: (tensors, s) for tensors in self.groups for s, key in enumerate(tensors.geometry_keys)}
         built = tuple(_tensors(self, group, known) for group in groups if len(group))
         return replace(self, groups=built)
 
@@ -182,7 +180,9 @@ class TrainingData:
         return sum(tensors.nbytes for tensors in self.groups)
 
 
-def estimated_bytes(n_labels: int, n_atoms: int, n_centres: int, n_inputs: int, precision: str = "float32") -> int:
+def estimated_bytes(
+    n_labels: int, n_atoms: int, n_centres: int, n_inputs: int, precision: str = "float32"
+) -> int:
     """Bytes that a set needs: `n_centres` is the most atoms within the cutoff of an atom, itself among them."""
     size = np.dtype(precision).itemsize
     slots = n_atoms if _is_dense(n_atoms, n_centres) else n_centres
@@ -255,7 +255,10 @@ def _merge(
     dense = any(source[3] is None for source in sources)
     slots = atoms if dense else max(source[2].shape[2] for source in sources)
     kind = sources[0][1].dtype
-    inputs, jacobian = np.zeros((count, atoms, n_inputs), kind), np.zeros((count, atoms, 3, slots, n_inputs), kind)
+    inputs, jacobian = (
+        np.zeros((count, atoms, n_inputs), kind),
+        np.zeros((count, atoms, 3, slots, n_inputs), kind),
+    )
     centres = None if dense else np.zeros((count, atoms, slots), np.int64)
     vectors = None if sources[0][4] is None else np.zeros((count, *sources[0][4].shape), kind)
     for s, row_inputs, row_jacobian, row_centres, row_vectors in sources:
@@ -327,9 +330,7 @@ def _scatter(
         centres[s, moved, slot] = centre
 
 
-def _taken(
-    centres: IntArray, jacobian: NDArray, labels: IntArray, moved: IntArray, centre: int
-) -> IntArray:
+def _taken(centres: IntArray, jacobian: NDArray, labels: IntArray, moved: IntArray, centre: int) -> IntArray:
     """Number of centres below `centre` that atom `moved` of each label already has in slots 1 and up."""
     used = np.abs(jacobian[labels, moved, :, 1:]).sum((1, 3)) > 0
     return np.asarray(used.sum(1), np.int64)

@@ -74,7 +74,9 @@ def unpacked(
     for kind, layout in layouts.items():
         if kind == "charge" and not with_charges:
             continue
-        for element, layers in zip(layout.elements, layout.views(torch.from_numpy(parameters[kind])), strict=True):
+        for element, layers in zip(
+            layout.elements, layout.views(torch.from_numpy(parameters[kind])), strict=True
+        ):
             reduction = data.reductions[element]
             weights = [weight.numpy().copy() for weight, _ in layers]
             biases = [bias[:, 0].numpy().copy() for _, bias in layers]
@@ -82,7 +84,12 @@ def unpacked(
             if kind == "energy":
                 weights[-1], biases[-1] = weights[-1] * unit, biases[-1] * unit
             networks[kind][element] = NetworkCommittee(
-                reduction.active, reduction.shift, reduction.scale, tuple(weights), tuple(biases), reduction.projection
+                reduction.active,
+                reduction.shift,
+                reduction.scale,
+                tuple(weights),
+                tuple(biases),
+                reduction.projection,
             )
     charges = {tensors.group.charge for tensors in data.groups}
     return Model(

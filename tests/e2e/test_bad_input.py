@@ -29,7 +29,7 @@ CASES: dict[str, tuple[str | bytes | None, str | None, list[str]]] = {
         METHANOL,
         ["deck.yaml:3: system.charge", "17 electrons", "even multiplicity"],
     ),
-    "unknown basis": (PYSCF.format(functional="bp86", basis="def2-svq"), METHANOL, ["deck.yaml:5: labels.basis", "svq"]),
+    "unknown basis": (PYSCF.format(functional="hf", basis="def2-svq"), METHANOL, ["deck.yaml:5: labels.basis", "svq"]),
     "unknown functional": (
         PYSCF.format(functional="bp68", basis="def2-svp"),
         METHANOL,

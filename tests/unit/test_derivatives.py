@@ -56,8 +56,10 @@ def test_features_equal_the_plain_reference(cutoff_function: str) -> None:
     positions = geometries(3)
     computed, _, _ = features_and_derivatives(functions, NUMBERS, positions)
     for s in range(3):
-        expected = reference.features(functions, NUMBERS, positions[s])
+        expected, jacobian = reference.features_and_jacobian(functions, NUMBERS, positions[s])
         np.testing.assert_allclose(computed[s], expected, rtol=1e-10, atol=1e-13)
+        full = full_derivatives(positions[s], functions)
+        np.testing.assert_allclose(full.transpose(0, 3, 1, 2), jacobian, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(features_only(functions, NUMBERS, positions), computed)
 
 

@@ -11,6 +11,8 @@ from hpcir.spectra.controls import (
     SECOND,
     Controls,
     ModeMoments,
+    Prior,
+    local_controls,
     mode_controls,
     mode_moments,
     moment_controls,
@@ -150,13 +152,26 @@ def test_kinetic_means_of_velocity_verlet_after_baoab():
 
 def test_distant_controls_weigh_less_and_large_sets_are_pruned():
     controls = mode_controls(np.ones((10, 4)) * KT / 2, MODES, KT)
-    weights = controls.weights(1100.0, 1.0)
+    energies, everything = Prior((1.0, 0, 0, 0, 0)), Prior((1.0, 1.0, 1.0, 1.0, 1.0))
+    weights = controls.weights(1100.0, energies)
     assert weights[1] == 1
     assert weights[1] > weights[2] > weights[0] > 0
     assert np.all(controls.deviations == 0)
     many = moment_controls(harmonic_moments(np.ones((2, 40))), np.linspace(100, 3000, 40), KT)
-    assert np.count_nonzero(many.weights(1000.0, 1.0)) == MOST_CONTROLS
-    assert np.all(many.weights(1000.0, 0.0)[many.family == SECOND] == 0)
+    assert np.count_nonzero(many.weights(1000.0, everything)) == MOST_CONTROLS
+    assert np.all(many.weights(1000.0, energies)[many.family == SECOND] == 0)
+
+
+def test_families_join_and_only_different_priors_are_tried():
+    energies = generator(13).exponential(size=(10, 4))
+    modes = mode_controls(energies * KT / 2, MODES, KT)
+    bonds = local_controls(energies[:, :2] * KT, np.array([1000.0, 3400.0]), KT)
+    assert np.allclose(bonds.deviations, energies[:, :2] - 1)
+    both = Controls.join(modes, bonds)
+    assert both.deviations.shape == (10, 6)
+    assert len(modes.priors()) == 2
+    assert len(both.priors()) == 4
+    assert np.array_equal(both.subset(np.arange(3)).deviations, both.deviations[:3])
 
 
 @pytest.mark.parametrize("count", [12, 32, 64])

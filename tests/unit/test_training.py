@@ -96,7 +96,9 @@ def test_warm_start_without_a_step_is_the_same_function(data: TrainingData) -> N
     np.testing.assert_allclose(after.dipoles, before.dipoles, atol=1e-9)
 
 
-def test_adding_labels_computes_only_the_new_ones(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_labels_computes_only_the_new_ones(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from hpcir.training import dataset
 
     computed = []
@@ -105,7 +107,10 @@ def test_adding_labels_computes_only_the_new_ones(data: TrainingData, monkeypatc
     old, new = water(40, 1), water(7, 2)
     both = LabelledGroup(
         NUMBERS,
-        *(np.concatenate([getattr(g, name) for g in (new, old)]) for name in ("positions", "energies", "forces", "dipoles")),
+        *(
+            np.concatenate([getattr(g, name) for g in (new, old)])
+            for name in ("positions", "energies", "forces", "dipoles")
+        ),
     )
     extended = data.extended([both])
     assert computed == [7]
@@ -149,10 +154,20 @@ def test_masked_forces_and_missing_parts_are_left_out() -> None:
     good = water(30, 1)
     mask = np.random.default_rng(2).random((30, 3)) > 0.3
     spoilt = LabelledGroup(
-        NUMBERS, good.positions, good.energies, np.where(mask[:, :, None], good.forces, 99.0), None, force_mask=mask
+        NUMBERS,
+        good.positions,
+        good.energies,
+        np.where(mask[:, :, None], good.forces, 99.0),
+        None,
+        force_mask=mask,
     )
     clean = LabelledGroup(
-        NUMBERS, good.positions, good.energies, np.where(mask[:, :, None], good.forces, -5.0), None, force_mask=mask
+        NUMBERS,
+        good.positions,
+        good.energies,
+        np.where(mask[:, :, None], good.forces, -5.0),
+        None,
+        force_mask=mask,
     )
     sets = [TrainingData.build([g], FUNCTIONS) for g in (spoilt, clean)]
     for built in sets:
