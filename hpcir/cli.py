@@ -43,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hpcir.threads import set_threads
 
     options.threads = set_threads(getattr(options, "deck", None))
+    if options.command == "run":
+        from hpcir.stopping import stop_at_once
+
+        stop_at_once()  # a batch system may end a job while it still starts
     try:
         return _answer(options)
     except BrokenPipeError:  # the reader of our output went away: `hpcir status DIR | head -1`

@@ -187,7 +187,7 @@ class DynamicsSettings(Section):
         "remove", description="keep: thermal rotation, gas-phase band contours; remove: bands without rotation"
     )
     dipole_every: int = Field(4, ge=1, description="steps between dipoles")
-    lockstep: int = Field(32, ge=1, le=1024, description="replicas that one kernel call moves together")
+    lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
 
 
 class SpectrumSettings(Section):

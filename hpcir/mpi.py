@@ -183,6 +183,7 @@ def under_launcher() -> bool:
 def world() -> Communicator:
     """All ranks of this job; one rank without MPI when no launcher started it."""
     if not under_launcher():
+        _require_step_of_one()
         return SerialCommunicator()
     try:
         from mpi4py import MPI
@@ -206,6 +207,16 @@ def _require_no_others() -> None:
                 "MPI than mpi4py's",
                 hint="use the mpirun of the MPI library that mpi4py loads (`python -m mpi4py --mpi-library`)",
             )
+
+
+def _require_step_of_one() -> None:
+    """Raise InputError when srun started several processes without telling them of one another."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1") if "SLURM_PROCID" in os.environ else "1"
+    if tasks.isdigit() and int(tasks) > 1:
+        raise InputError(
+            f"srun started {tasks} processes that cannot see one another",
+            hint="start them with mpirun, or with the --mpi of srun that belongs to mpi4py's MPI (`srun --mpi=list`)",
+        )
 
 
 def local_rank() -> int:

@@ -7,12 +7,24 @@ takes no time, leave everything on disk, end with status 75.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from types import FrameType
 
 from hpcir.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def stop_at_once() -> None:
+    """From here until a `StopRequest` is installed, a signal raises Interrupted: nothing is in hand yet."""
+
+    def received(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(f"stopped by signal {signal.Signals(number).name} before the work began; run it again")
+
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, received)
 
 
 class StopRequest:

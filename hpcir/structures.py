@@ -159,6 +159,14 @@ def close_pairs(structure: Structure) -> list[tuple[int, int, float, float]]:
     return [(int(i), int(j), float(distance[i, j]), float(ratio[i, j])) for i, j in zip(rows, columns, strict=True)]
 
 
+def xyz_text(structure: Structure) -> str:
+    """The structure as an xyz file, angstrom."""
+    lines = [str(len(structure)), structure.name]
+    for symbol, position in zip(structure.symbols, structure.positions / ANGSTROM, strict=True):
+        lines.append(f"{symbol:2s} " + " ".join(f"{x:16.10f}" for x in position))
+    return "\n".join(lines) + "\n"
+
+
 def bonds(structure: Structure) -> list[tuple[int, int]]:
     """Bonded pairs (i < j) by covalent radii (Alvarez via ASE), distance below 1.3 times their sum."""
     return [(i, j) for i, j, _, _ in close_pairs(structure)]

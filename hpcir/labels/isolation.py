@@ -51,6 +51,10 @@ class _WorkerDied(Exception):
     """The worker ended or wrote something that is no frame."""
 
 
+class _WorkerKilled(Exception):
+    """The worker was killed from outside (SIGKILL): for want of memory, or by a batch system that ends the job."""
+
+
 class IsolatedEngine:
     """Runs the deck's engine in a child process, started at the first request and again after every death.
 
@@ -107,6 +111,17 @@ class IsolatedEngine:
         self.close()
 
     def _ask(self, request: str, structure: Structure, limit: float) -> tuple[dict[str, Any], FloatArray]:
+        try:
+            return self._ask_once(request, structure, limit)
+        except _WorkerKilled:
+            # Nothing is wrong with the geometry; and where the whole job is being killed, this rank is the next.
+            pass
+        try:
+            return self._ask_once(request, structure, limit)
+        except _WorkerKilled as error:
+            raise LabelFailed(f"the label engine was killed twice, perhaps for want of memory: {error}") from None
+
+    def _ask_once(self, request: str, structure: Structure, limit: float) -> tuple[dict[str, Any], FloatArray]:
         worker = self._running()
         header: dict[str, Any] = {"request": request}
         if worker.molecule is None or not _same_molecule(worker.molecule, structure):
@@ -150,7 +165,7 @@ class IsolatedEngine:
         positions = None if reference is None else reference.positions
         try:
             answer, _ = worker.exchange(header, positions, START_LIMIT, self._interrupted)
-        except (_WorkerDied, TimeoutError) as error:
+        except (_WorkerDied, _WorkerKilled, TimeoutError) as error:
             reason = str(error) or f"no answer within {START_LIMIT:g} s"
             raise RunStopped(
                 f"the process of the label engine {self._settings.engine} cannot start: {reason}"
@@ -241,16 +256,20 @@ class _Worker:
             while view:
                 view = view[os.write(self._requests, view) :]
         except BrokenPipeError:
-            raise _WorkerDied(self._last_words()) from None
+            raise self._death() from None
 
     def _received(self, data: bytes) -> tuple[dict[str, Any], FloatArray] | None:
         if not data:
-            raise _WorkerDied(self._last_words())
+            raise self._death()
         self._reader.feed(data)
         try:
             return self._reader.next()
         except ValueError as error:
             raise _WorkerDied(str(error)) from None
+
+    def _death(self) -> Exception:
+        words = self._last_words()
+        return (_WorkerKilled if self._process.poll() == -signal.SIGKILL else _WorkerDied)(words)
 
     def _last_words(self) -> str:
         """How the process ended, with the last line that it printed."""

@@ -149,6 +149,7 @@ class LabelFarm:
             for item in context.comm.counter(len(todo)):
                 done.append((todo[item], self._one(structures[todo[item]], purpose)))
                 stage.advance_to(item + 1)
+            stage.advance_to(len(todo))
         self.seconds += time.monotonic() - started
         gathered = context.comm.gather(done)
         labels = self._collect(structures, gathered) if gathered is not None else None

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcir.deck import Deck, LoadedDeck, resolved_text
+from hpcir.deck import Deck, LoadedDeck, deck_digest, resolved_text
 from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
-from hpcir.mpi import Communicator
+from hpcir.mpi import Communicator, on_root
 from hpcir.progress import Progress
 from hpcir.stages import analysis, farm, prepare, pretrain, sets, summary
 from hpcir.stages.committee import CommitteeTrainer, symmetry_functions
@@ -21,11 +21,13 @@ from hpcir.stages.sample import Sampler, Sampling
 from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stopping import StopRequest
-from hpcir.store import RunDirectory, digest
-from hpcir.structures import Structure
+from hpcir.store import RunDirectory, digest, write_atomic
+from hpcir.structures import Structure, xyz_text
 
 STAGES = ("prepare", "pretrain", "sample", "trajectories", "variants", "test", "spectrum", "report")
 MODEL = "models/model.h5"
+# The starting structure, beside the resolved deck that names it.
+START = "start.xyz"
 
 
 class Until(Exception):
@@ -53,9 +55,7 @@ def run(
     deck, structure = loaded.deck, loaded.structure
     directory = RunDirectory(Path(out))
     stop = StopRequest(walltime).install()
-    if comm.rank == 0:
-        directory.open(deck_key(deck, structure), resolved_text(deck), fresh=fresh, force=force)
-    comm.barrier()
+    on_root(comm, lambda: _open(directory, deck, structure, fresh, force))
     progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
     try:
         with progress:
@@ -67,11 +67,12 @@ def run(
             directory.unlock()
 
 
-def deck_key(deck: Deck, structure: Structure) -> str:
-    """What makes a run directory this deck's: every setting and the structure, not where the files lie."""
-    content = deck.model_dump(mode="json")
-    content["system"].pop("structure")
-    return digest(content, structure.numbers, structure.positions)
+def _open(directory: RunDirectory, deck: Deck, structure: Structure, fresh: bool, force: bool) -> None:
+    """Lock the run directory for this deck; what makes it this deck's is every setting and the structure itself."""
+    key = digest(deck_digest(deck), structure.numbers, structure.positions)
+    directory.open(key, resolved_text(deck, START), fresh=fresh, force=force)
+    if not (directory / START).exists():
+        write_atomic(directory / START, xyz_text(structure))
 
 
 class Pipeline:

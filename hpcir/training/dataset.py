@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.descriptors.definition import SymmetryFunctionSet
-from hpcir.descriptors.derivatives import atomic_dipole_vectors, features_and_derivatives, features_only
+from hpcir.descriptors.derivatives import atomic_dipole_vectors, features_and_derivatives
 from hpcir.errors import InputError
 from hpcir.models.networks import NetworkCommittee
 from hpcir.training.reduction import Reduction, fit_reductions, reduction_of

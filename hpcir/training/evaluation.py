@@ -70,7 +70,7 @@ def _evaluate(committee, inverse: FloatArray, x: FloatArray) -> tuple[FloatArray
 
 
 def _forces(tensors: GroupTensors, slopes: FloatArray) -> FloatArray:
-    members, count, atoms, width = slopes.shape
+    members, count, atoms = slopes.shape[:3]
     forces = np.empty((members, count, atoms, 3))
     for s in range(count):
         if tensors.centres is None:

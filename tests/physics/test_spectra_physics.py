@@ -96,7 +96,7 @@ def coverage(repeats: int, count: int) -> tuple[float, float, float]:
 
 
 def test_error_bars_of_bands_cover_few_repeats():
-    _, two, mean = coverage(12, 16)
+    _, two, mean = coverage(6, 16)
     assert two > 0.8
     assert abs(mean) < 0.8
 
