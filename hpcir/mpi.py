@@ -6,6 +6,7 @@ MPI starts only under a launcher (mpirun, srun), so plain `hpcir` runs where no 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
 
 from hpcir.errors import HpcirError, InputError, Interrupted
+from hpcir.watchman import Watchman, post
 
 Result = TypeVar("Result")
 
@@ -246,13 +248,19 @@ class abort_on_exception:
 
     def __init__(self, comm: Communicator) -> None:
         self.comm = comm
+        self._watchman: Watchman | None = None
 
     def __enter__(self) -> Communicator:
+        if self.comm.size > 1:
+            places = self.comm.allgather((socket.gethostname(), os.getpid()))
+            self._watchman = post(self.comm.rank, places)
         return self.comm
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._watchman is not None:
+            self._watchman.leave()
         if error is None or self.comm.size == 1 or isinstance(error, SystemExit):
             return
         # What stops every rank (a wrong deck, a signal) needs no force: all of them leave with the same status.

@@ -143,9 +143,9 @@ def _gaussians(r, functions, cutoff, kind, value, slope):  # type: ignore[no-unt
 
 
 @njit(cache=True)
-def _fill(
+def _fill(  # type: ignore[no-untyped-def]
     positions, species, neighbours, radial, shells, angles, pair_index, cutoff, kind, features, derivatives
-):  # type: ignore[no-untyped-def]
+):
     n_labels, n_atoms, most = neighbours.shape
     unit, distance = np.zeros((most, 3)), np.zeros(most)
     shell, slope = np.zeros((most, len(shells))), np.zeros((most, len(shells)))

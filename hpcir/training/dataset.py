@@ -268,7 +268,8 @@ def _merge(
         width = row_jacobian.shape[2]
         if dense and row_centres is not None:
             for a in range(atoms):
-                np.add.at(jacobian[s, a], (slice(None), row_centres[a]), row_jacobian[a])
+                for slot, centre in enumerate(row_centres[a]):
+                    jacobian[s, a, :, centre] += row_jacobian[a, :, slot]
             continue
         jacobian[s, :, :, :width] = row_jacobian
         if centres is not None and row_centres is not None:

@@ -277,7 +277,7 @@ def energy_gradient(
     out). Returns the mean squares of energies and of forces (members,); the gradient goes to parameters.gradient.
     """
     energies, forces, passes = energies_and_forces(parameters, groups, force_weight > 0)
-    norm = sum(group.weights.sum(1) for group in groups).clamp_min(1.0)
+    norm = torch.stack([group.weights.sum(1) for group in groups]).sum(0).clamp_min(1.0)
     energy_bars, forces_bars = [], []
     energy_square, force_square = torch.zeros_like(norm), torch.zeros_like(norm)
     for g, group in enumerate(groups):
@@ -343,7 +343,7 @@ def dipole_gradient(parameters: Parameters, groups: Sequence[BatchGroup]) -> Ten
     """Mean square of a dipole component (members,); the gradient of that loss goes to parameters.gradient."""
     layout = parameters.layout
     dipoles, passes = dipoles_of(parameters, groups)
-    norm = sum((g.weights * g.dipole_weights).sum(1) for g in groups).clamp_min(1.0)
+    norm = torch.stack([(g.weights * g.dipole_weights).sum(1) for g in groups]).sum(0).clamp_min(1.0)
     square, output_bars = torch.zeros_like(norm), []
     for dipole, group in zip(dipoles, groups, strict=True):
         error = dipole - group.dipoles

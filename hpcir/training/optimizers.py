@@ -104,7 +104,10 @@ class Soap(GradientOptimizer):
         self.direction = torch.zeros_like(parameters)
         self.rotated = torch.zeros_like(parameters)
         members, elements = len(parameters), len(layout.elements)
-        self.left, self.right, self.left_basis, self.right_basis = [], [], [], []
+        self.left: list[Tensor] = []
+        self.right: list[Tensor] = []
+        self.left_basis: list[Tensor] = []
+        self.right_basis: list[Tensor] = []
         for m, n in zip(layout.widths[:-1], layout.widths[1:], strict=True):
             for size, gram, basis in ((n, self.left, self.left_basis), (m, self.right, self.right_basis)):
                 gram.append(parameters.new_zeros(members, elements, size, size))

@@ -63,6 +63,7 @@ def train_members(
     the start of member m (m modulo its members); its reduction of the symmetry functions is kept. steps: optimiser
     steps (default settings.steps, or retrain_steps with a start). on_progress gets {step, steps, seconds,
     energy_rmse, force_rmse, dipole_rmse} of held-out labels (atomic units, mean over members) about 20 times;
+    Learning rates default to settings.learning_rate (retrain_rate with a start) for energies, and DIPOLE_RATE.
     on_checkpoint gets the whole state then, as plain arrays, and `state` continues from one bit for bit.
     """
     torch.set_num_threads(1)
@@ -70,7 +71,8 @@ def train_members(
         steps = settings.steps if start is None else settings.retrain_steps
     with torch.no_grad():
         run = _Run.create(data, model_settings, settings, list(members), seed, start, steps, device)
-        run.rates = (energy_rate or settings.learning_rate, dipole_rate or DIPOLE_RATE)
+        default = settings.learning_rate if start is None else settings.retrain_rate
+        run.rates = (energy_rate or default, dipole_rate or DIPOLE_RATE)
         if state is not None:
             run.load(state)
         began = time.perf_counter()

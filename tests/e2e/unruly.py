@@ -1,0 +1,40 @@
+"""An ASE calculator that is GFN2-xTB near the minimum of methanol, and misbehaves where its C-O bond is stretched."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+from tblite.ase import TBLite
+
+# Angstrom; the bond of the minimum is 1.41, and the displaced geometries of the normal modes stay below this.
+STRETCHED = 1.46
+ACCIDENTS = ("raise", "exit", "segfault", "nan", "hang")
+
+
+class Unruly(TBLite):
+    """accidents: those to have, chosen by the geometry; `everywhere`: at every geometry."""
+
+    def __init__(self, accidents: tuple[str, ...] = ACCIDENTS, everywhere: bool = False) -> None:
+        super().__init__(method="GFN2-xTB", verbosity=0)
+        self.accidents, self.everywhere = tuple(accidents), everywhere
+
+    def calculate(self, atoms: Any = None, *arguments: Any, **keywords: Any) -> None:
+        super().calculate(atoms, *arguments, **keywords)
+        positions = atoms.positions
+        if self.everywhere or np.linalg.norm(positions[0] - positions[1]) > STRETCHED:
+            self.have(self.accidents[int(abs(positions).sum() * 1e6) % len(self.accidents)])
+
+    def have(self, accident: str) -> None:
+        if accident == "raise":
+            raise RuntimeError("SCF not converged in 128 cycles")
+        if accident == "exit":
+            os._exit(7)
+        if accident == "segfault":
+            os.kill(os.getpid(), 11)
+        if accident == "hang":
+            time.sleep(600)
+        if accident == "nan":
+            self.results["forces"][0, 0] = np.nan
