@@ -115,7 +115,8 @@ class Pipeline:
         if context.root:
             farm.export(context, self.store)
             content = summary.content(context, self.store, label_farm.level, model, reference, main.modes, sampling)
-            summary.write(context, content, test, spectra)
+            for line in summary.lines(summary.write(context, content, test, spectra)):
+                context.progress.log(line)
         self._timed("report", self._report)
         context.comm.barrier()
 

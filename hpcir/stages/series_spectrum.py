@@ -139,10 +139,9 @@ def estimate(parts: Sequence[Part], settings: SpectrumSettings) -> Spectrum:
 def _controls(parts: Sequence[Part]) -> Controls | None:
     first = parts[0]
     for part in parts:
-        same = (
-            part.wavenumbers is not None and first.wavenumbers is not None and part.timestep == first.timestep
-        )
-        if not same or not np.array_equal(part.wavenumbers, first.wavenumbers):
+        if part.wavenumbers is None or first.wavenumbers is None or part.timestep != first.timestep:
+            return None
+        if not np.array_equal(part.wavenumbers, first.wavenumbers):
             return None
         if part.moments.keys() != first.moments.keys() or not part.moments:
             return None

@@ -63,25 +63,8 @@ spectrum:
 seed: 1
 """
 
-_SLURM = """\
-#!/bin/bash
-# Stops itself two minutes before the time limit with everything saved, and queues itself again until it is done.
-#SBATCH --job-name={job}
-#SBATCH --nodes=1
-#SBATCH --ntasks=32
-#SBATCH --cpus-per-task=1
-#SBATCH --time=12:00:00
-#SBATCH --signal=USR1@120
-#SBATCH --open-mode=append
-#SBATCH --requeue
-
-srun hpcir run {deck}
-status=$?
-if [ "$status" -eq 75 ]; then    # 75: stopped on request
-    scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$status"
-"""
+# The same file as jobs/requeue.slurm.
+_SLURM = Path(__file__).parent / "templates" / "requeue.slurm"
 
 
 def write_start(
@@ -104,11 +87,13 @@ def write_start(
     deck = output or Path(f"{path.stem}.yaml")
     files = {deck: _deck_text(structure, path, deck, engine)}
     if slurm:
-        job = re.sub(r"[^A-Za-z0-9._-]", "_", deck.stem)
-        files[deck.with_suffix(".slurm")] = _SLURM.format(job=job, deck=shlex.quote(str(deck)))
+        script = deck.with_suffix(".slurm")
+        files[script] = _slurm_text(deck, script)
     for file in files:
         if file.exists() and not force:
-            raise InputError("the file is there already", where=str(file), hint="give -o another name, or --force")
+            raise InputError(
+                "the file is there already", where=str(file), hint="give -o another name, or --force"
+            )
     for file, text in files.items():
         _write(file, text)
         print(f"wrote {file}")
@@ -126,7 +111,9 @@ def _lowest_multiplicity(path: Path, charge: int) -> int:
                 raise
         else:
             return multiplicity
-    raise InputError("no electrons are left at this charge", where=str(path), value=charge, hint="check --charge")
+    raise InputError(
+        "no electrons are left at this charge", where=str(path), value=charge, hint="check --charge"
+    )
 
 
 def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str:
@@ -145,9 +132,24 @@ def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str
     )
 
 
+def _slurm_text(deck: Path, script: Path) -> str:
+    """The self-requeueing job script for a deck; both are named as seen from the folder of `hpcir init`."""
+    job = re.sub(r"[^A-Za-z0-9._-]", "_", deck.stem)
+    text = _SLURM.read_text(encoding="utf-8")
+    for placeholder, value in (
+        ("sbatch requeue.slurm", f"sbatch {' '.join(shlex.quote(str(script)).split())}"),
+        ("--job-name=hpcir", f"--job-name={job}"),
+        ("deck=molecule.yaml", f"deck={shlex.quote(str(deck))}"),
+    ):
+        text = text.replace(placeholder, value, 1)
+    return text
+
+
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", where=str(path), hint="give -o another name") from None
+        raise InputError(
+            f"cannot be written: {error.strerror}", where=str(path), hint="give -o another name"
+        ) from None

@@ -23,6 +23,8 @@ from hpcir.store import write_atomic
 from hpcir.units import FS, KELVIN
 
 FILE = "summary.json"
+# Bands weaker than this are in the files but not in the log.
+SHOWN_KM_PER_MOL = 2.0
 LIBRARIES = ("numpy", "scipy", "torch", "numba", "h5py", "pyscf", "tblite", "ase", "mpi4py", "mpich", "openmpi")
 
 
@@ -71,6 +73,38 @@ def write(
     summary = finite(summary)
     write_atomic(context.directory / FILE, json.dumps(summary, indent=1))
     return summary
+
+
+def lines(summary: dict[str, Any]) -> list[str]:
+    """The summary in words, for the end of the log."""
+    labels, test, md, spectrum = (summary[name] for name in ("labels", "test", "md", "spectrum"))
+    said = [
+        f"labels: {labels['count']} of {labels['level']} ({labels['failed']} failed), {labels['test_count']} more for the "
+        f"test; {summary['sampling']['stopped_because']}",
+    ]
+    if test["n"]:
+        said.append(
+            f"independent test on {test['n']} geometries: force {test['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, "
+            f"energy {test['energy_rmse_kcal_per_mol']:.4f} kcal/mol, dipole {test['dipole_rmse_debye']:.4f} D"
+        )
+    said.append(f"harmonic frequencies, model against engine: {test['harmonic_mae_per_cm']:.2f} cm-1 mean absolute")
+    said.append(
+        f"trajectories: {md['trajectories']}, {md['left_out']} left out; drift "
+        f"{md['drift_kcal_per_mol_per_100_ps']:.3f} kcal/mol in 100 ps; {md['microseconds_per_step']:.1f} us a step"
+    )
+    said += [band_line(band) for band in summary["bands"] if band["intensity_km_per_mol"] > SHOWN_KM_PER_MOL]
+    said.append(spectrum["verdict"])
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stages"].items())
+    said.append(f"time: {sum(summary['stages'].values()):.0f} s ({times})")
+    return said
+
+
+def band_line(band: dict[str, Any]) -> str:
+    """One band: position and intensity with their errors, and its words."""
+    return (
+        f"band {band['position_per_cm']:7.1f} +- {band['stderr_per_cm']:4.1f} cm-1, {band['intensity_km_per_mol']:6.1f} "
+        f"+- {band['stderr_km_per_mol']:4.1f} km/mol  {band['assignment']}".rstrip()
+    )
 
 
 def label_figures(store: LabelStore, level: str) -> dict[str, Any]:

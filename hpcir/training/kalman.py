@@ -30,7 +30,8 @@ class KalmanCommittee:
 
     def __init__(self, parameters: Tensor, layout: Layout, start: float = 1.0) -> None:
         members, elements, size = len(parameters), len(layout.elements), layout.element_size
-        eye = torch.eye(size, dtype=parameters.dtype, device=parameters.device)
+        # In single precision the covariances lose their positive definiteness within some hundred measurements.
+        eye = torch.eye(size, dtype=torch.float64, device=parameters.device)
         self.covariances = start * eye.expand(members, elements, size, size).clone()
         self.forgetting = torch.full((members,), 0.99, dtype=torch.float64)
         self.forgetting_rate = 0.9995
@@ -50,6 +51,7 @@ class KalmanCommittee:
         if len(residual) == 0:
             return
         covariance = self.covariances[member]
+        residual, derivatives = residual.double(), derivatives.double()
         h = derivatives.unflatten(1, (covariance.shape[0], -1)).permute(1, 2, 0)
         ph = torch.bmm(covariance, h)
         forgetting = float(self.forgetting[member])
@@ -57,7 +59,7 @@ class KalmanCommittee:
         a.diagonal().add_(forgetting * NOISE)
         factor = torch.linalg.cholesky(a)
         update = torch.einsum("enr,r->en", ph, torch.cholesky_solve(residual[:, None], factor)[:, 0])
-        own.view(covariance.shape[0], -1).add_(update)
+        own.view(covariance.shape[0], -1).add_(update.to(own))
         half = torch.linalg.solve_triangular(factor, ph.transpose(1, 2), upper=False)
         covariance.baddbmm_(half.transpose(1, 2), half, alpha=-1.0).div_(forgetting)
         self.forgetting[member] = forgetting * self.forgetting_rate + 1.0 - self.forgetting_rate

@@ -4,7 +4,7 @@ Per atom, with inputs x = a_0 and hidden layers l = 1 .. L:
     z_l = W_l a_(l-1) + b_l;  a_l = tanh z_l;  d_l = 1 - a_l^2;  y = w a_L + b              (outputs)
     u_L = d_L w_0;  u_l = d_l (W_(l+1)^T u_(l+1));  dy_0/dx = W_1^T u_1                       (for the forces)
 Forces enter the loss through dy_0/dx, so its gradient needs one more backward pass through both lines. That pass
-is written out here (`EnergyPass.gradient`): it takes a third of the time of automatic differentiation twice.
+is written out here (`EnergyPass.gradient`), so that no graph is kept and nothing is differentiated twice.
 Each member's products are products of their own (one of a batch), so that a member's numbers do not depend on
 which others are trained beside it.
 """

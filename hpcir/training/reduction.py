@@ -26,8 +26,8 @@ SILENT = 1e-7
 MAX_INPUTS = 80
 FLOOR = 1e-7
 # The inputs' spread goes as the eigenvalue to the power (1 - WHITENING) / 2. Scaling every function to the same
-# spread, as is often done, lets the weak ones speak as loudly as the strong: the networks then need twice as many
-# labels (measured: docs/learning-curves.md).
+# spread, as is often done, lets the weak ones speak as loudly as the strong, and forces of unseen geometries
+# come out worse.
 WHITENING = 0.25
 # The inputs are scaled so that these many have unit spread on average.
 LEADING = 20
