@@ -127,6 +127,7 @@ class Model:
         if path.suffix != ".h5":
             path.mkdir(parents=True, exist_ok=True)
             path = path / MODEL_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_sealed(path, lambda file: _write(file, self))
         return path
 

@@ -17,8 +17,10 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 # Two maxima are two bands when the lower one is above the valley by this many standard errors of that difference. Where
-# the valley is under ALONE of it, one is enough: absorption is not negative, so its scatter is that of the intensity.
+# the valley is under ALONE of it, fewer will do: what scatters is the intensity then, and only a line that one or two
+# trajectories show (1 to 1.4 standard errors) is to be kept out.
 SIGNIFICANCE = 3.0
+SIGNIFICANCE_ALONE = 2.0
 ALONE = 0.1
 # A band rises above its valleys by this part of the spectrum's highest point.
 SMALLEST_HEIGHT = 2e-3
@@ -105,10 +107,10 @@ def band_limits(
     """Bands of a curve (F,) as index triples (first, peak, last), limits included, none overlapping.
 
     A maximum counts where its prominence exceeds SMALLEST_HEIGHT of the highest point, SHOULDER of its own height and
-    SIGNIFICANCE or one (ALONE) standard errors (over `terms` (R, F) whose mean the curve is), and where `is_band`
-    says so. Limits lie where the curve falls below `foot` of the peak, and MARGIN resolutions further out for what
-    the window spreads, but no further than half the way to the neighbour's. window_name, depth (atomic time): of the
-    correlation.
+    SIGNIFICANCE (or SIGNIFICANCE_ALONE) standard errors (over `terms` (R, F) whose mean the curve is), and where
+    `is_band` says so. Limits lie where the curve falls below `foot` of the peak, and MARGIN resolutions further out
+    for what the window spreads, but no further than half the way to the neighbour's. window_name, depth (atomic
+    time): of the correlation.
     """
     from scipy.signal import find_peaks, peak_prominences
 
@@ -121,7 +123,8 @@ def band_limits(
     needed = np.maximum(SMALLEST_HEIGHT * absorption.max(), SHOULDER * absorption[peaks])
     if terms is not None and len(terms) > 1:
         base = np.where(absorption[left] > absorption[right], left, right)
-        sigmas = np.where(absorption[base] > ALONE * absorption[peaks], SIGNIFICANCE, 1.0)
+        alone = min(SIGNIFICANCE_ALONE, 0.8 * np.sqrt(len(terms)))
+        sigmas = np.where(absorption[base] > ALONE * absorption[peaks], SIGNIFICANCE, alone)
         needed = np.maximum(needed, sigmas * standard_error(terms[:, peaks] - terms[:, base]))
     peaks = peaks[prominence > needed]
     distances = np.arange(0, wavenumbers[-1] - wavenumbers[0] + resolution, resolution / 10)

@@ -225,8 +225,6 @@ def test_evaluate_forces_are_the_slope_of_the_energy(place: Path, tmp_path: Path
     assert [len(atoms) for atoms in frames] == [6, 6, 6, 3]
     for frame in read_dataset(tmp_path / "out.xyz").frames:
         assert np.sum(frame.charges) == pytest.approx(0, abs=1e-9)
-        # Charges about the centre of nuclear charge; atomic dipoles, where the model has them, add to this.
-        assert frame.dipole is not None
     own = Model.load(place / "model").evaluate(methanol.numbers, methanol.positions)
     assert energies[2] == pytest.approx(own.energy / EV, abs=1e-6)
     assert frames[2].info["energy_spread"] == pytest.approx(own.energy_spread / EV, rel=1e-4)
@@ -283,7 +281,8 @@ def test_reference_starts_where_the_model_did(by_model: Path, by_labels: Path) -
     one, two = blocks(by_model), blocks(by_labels)
     assert two["trajectory"].tolist() == [0, 1, 2] == one["trajectory"].tolist()
     assert np.array_equal(one["start_positions"], two["start_positions"])
-    assert np.array_equal(one["start_velocities"], two["start_velocities"])
+    # The overall rotation is taken out of them twice: equal but for rounding.
+    assert np.allclose(one["start_velocities"], two["start_velocities"], rtol=0, atol=1e-15)
     # The two surfaces are nearly one: after 2 fs the dipoles still are.
     assert np.abs(one["dipoles"][0] - two["dipoles"][0]).max() < 0.05
     assert np.abs(one["dipoles"][0] - two["dipoles"][0]).max() > 0
