@@ -73,7 +73,8 @@ def read_frames(path: str | Path) -> list[Any]:
     if not path.is_file():
         raise InputError("the structure file does not exist", where=str(path), hint="check the path")
     try:
-        frames = read(str(path), index=":")
+        # Not ASE's parallel way: it broadcasts over all ranks, and here rank 0 often reads alone.
+        frames = read(str(path), index=":", parallel=False)
     except Exception as error:  # ASE raises whatever its many readers raise
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",

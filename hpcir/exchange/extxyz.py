@@ -71,7 +71,7 @@ def read_ase_db(
     entries: list[tuple[Any, Lookup, list[str]]] = []
     try:
         open_database: Any = connect
-        for row in open_database(str(path)).select():
+        for row in open_database(str(path), serial=True).select():
             atoms = row.toatoms()
             extra = dict(row.key_value_pairs) | dict(row.data)
             entries.append((atoms, _lookup(atoms, extra), sorted({*_held(atoms), *extra})))
