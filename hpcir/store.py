@@ -302,7 +302,9 @@ class RunDirectory:
         occupied = self.path.is_dir() and any(not self._beginning(item.name) for item in self.path.iterdir())
         if occupied and not manifest.exists() and not force:
             raise InputError(
-                "the directory is not empty and not a run of hpcir", where=str(self.path), hint="give --out another name"
+                "the directory is not empty and not a run of hpcir",
+                where=str(self.path),
+                hint="give --out another name",
             )
         if occupied and fresh and not force:
             raise InputError(
@@ -319,7 +321,9 @@ class RunDirectory:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"the run directory cannot be written: {error.strerror}", where=str(self.path), hint="give --out another name"
+                f"the run directory cannot be written: {error.strerror}",
+                where=str(self.path),
+                hint="give --out another name",
             ) from error
         if fresh:
             self._clear()
@@ -338,7 +342,8 @@ class RunDirectory:
             raise InputError(
                 "the run directory belongs to another deck",
                 where=str(self.path),
-                hint=f"compare with {self.path / 'deck.resolved.yaml'}; give --out another name, or --fresh --force to start over",
+                hint=f"compare with {self.path / 'deck.resolved.yaml'}; give --out another name, or --fresh --force "
+                "to start over",
             )
 
     def _clear(self) -> None:

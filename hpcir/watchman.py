@@ -71,8 +71,8 @@ def main(address: str, host: str, *watched: str) -> None:
     dead = [ranks[descriptor] for descriptor in ended]
     named = ", ".join(f"rank {rank} (process {pid} on {host})" for rank, pid in sorted(dead)[:MOST_NAMED])
     more = f" and {len(dead) - MOST_NAMED} more" if len(dead) > MOST_NAMED else ""
-    text = f"hpcir: {named}{more} died without a word, perhaps killed for want of memory. Everything finished is saved; "
-    os.write(2, f"{text}the same command goes on\n".encode())
+    text = f"hpcir: {named}{more} died without a word, perhaps killed for want of memory. "
+    os.write(2, f"{text}Everything finished is saved; the same command goes on\n".encode())
 
 
 if __name__ == "__main__":

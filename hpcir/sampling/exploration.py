@@ -148,7 +148,10 @@ class Take:
 def first_take(
     frames: FloatArray, spreads: FloatArray, sane: Sanity, threshold: float, before: FloatArray
 ) -> Take:
-    """The first of frames (T, N, 3) with spread (T,) past the threshold or out of physics; `before` the chunk's start."""
+    """The first of frames (T, N, 3) whose spread (T,) is over the threshold, or that leaves physics.
+
+    before: the geometry (N, 3) that came before them.
+    """
     good = sane(frames) & np.isfinite(spreads) & (spreads < TOO_FAR * threshold)
     hits = np.flatnonzero(~good | (spreads > threshold))
     if len(hits) == 0:

@@ -32,6 +32,10 @@ SATELLITE = 0.05
 FOOT = 0.01
 # The same for measured curves, whose baseline is not zero.
 MEASURED_FOOT = 0.05
+# Systematic errors that are always counted: of a centroid, in resolutions (the response's slope across a line), and
+# of an intensity, relative (what limits and window leave out).
+SYSTEMATIC_POSITION = 0.005
+SYSTEMATIC_INTENSITY = 1e-3
 # Limits are this many resolutions beyond the foot: a Hann window's side lobes take 1 % back from the main one there.
 MARGIN = 3.0
 
@@ -163,6 +167,14 @@ def leaked_part(wavenumbers: FloatArray, limit: tuple[int, int, int], window_nam
     return float(1 - inside)
 
 
+def systematic_errors(
+    wavenumbers: FloatArray, limit: tuple[int, int, int], window_name: str, depth: float
+) -> tuple[float, float]:
+    """Errors of a band that more trajectories do not cure: of its intensity (relative) and position (cm-1)."""
+    leak = leaked_part(wavenumbers, limit, window_name, depth)
+    return float(np.hypot(leak, SYSTEMATIC_INTENSITY)), float(SYSTEMATIC_POSITION * 2 * np.pi / (PER_CM * depth))
+
+
 def integration_weights(wavenumbers: FloatArray, first: int, last: int) -> FloatArray:
     """Weights (F,) of the trapezoidal rule from index `first` to `last`, in cm-1."""
     spacing = float(wavenumbers[1] - wavenumbers[0])
@@ -204,7 +216,7 @@ def find_bands(
     terms: FloatArray,
     spectra: FloatArray,
     limits: list[tuple[int, int, int]],
-    leaked: Sequence[float],
+    systematic: Sequence[tuple[float, float]],
     estimator: ControlVariates | None = None,
     member_spectra: FloatArray | None = None,
     seed: int = 1,
@@ -218,7 +230,7 @@ def find_bands(
     """
     terms = terms.copy()
     results = []
-    for limit, leak in zip(limits, leaked, strict=True):
+    for limit, error in zip(limits, systematic, strict=True):
         functionals = band_functionals(wavenumbers, limit)
         values = spectra @ functionals.T
         if estimator is None:
@@ -231,7 +243,7 @@ def find_bands(
             inside = slice(limit[0], limit[2] + 1)
             terms[:, inside] = choice.terms(spectra[:, inside])
         spread = _member_spread(functionals, member_spectra)
-        results.append((limit, area, moment, float(standard_error(values)[0]), spread, leak))
+        results.append((limit, area, moment, float(standard_error(values)[0]), spread, error))
     means = bootstrap_means(terms, 200, seed) if len(terms) > 1 and limits else None
     return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms
 
@@ -245,7 +257,7 @@ def _band(
     moment: FloatArray,
     plain_error: float,
     members: tuple[float, float],
-    leak: float,
+    systematic: tuple[float, float],
 ) -> Band:
     first, peak, last = limit
     intensity = float(area.mean())
@@ -255,9 +267,9 @@ def _band(
     peak_error = np.nan if resampled is None else peak_position(wavenumbers, resampled, first, last).std()
     return Band(
         position_per_cm=float(wavenumbers[peak] + offset),
-        stderr_per_cm=float(np.hypot(position_error, members[1])),
+        stderr_per_cm=float(np.linalg.norm([position_error, members[1], systematic[1]])),
         intensity_km_per_mol=intensity,
-        stderr_km_per_mol=float(np.linalg.norm([sampling, members[0], leak * intensity])),
+        stderr_km_per_mol=float(np.linalg.norm([sampling, members[0], systematic[0] * intensity])),
         peak_per_cm=float(peak_position(wavenumbers, terms.mean(axis=0)[None], first, last)[0]),
         peak_stderr_per_cm=float(peak_error),
         lower_per_cm=float(wavenumbers[first]),

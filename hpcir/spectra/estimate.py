@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcir.deck import SpectrumSettings
 from hpcir.errors import InputError
-from hpcir.spectra.bands import Band, band_limits, find_bands, leaked_part
+from hpcir.spectra.bands import Band, band_limits, find_bands, systematic_errors
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.estimators import FEWEST_TRAJECTORIES, ControlVariates, standard_error
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
@@ -43,8 +43,8 @@ def combine(
     terms = spectra if estimator is None else estimator.curve(spectra, wavenumbers)
     members = None if member_spectra is None else np.asarray(member_spectra, float)
     limits = band_limits(wavenumbers, terms.mean(axis=0), settings.window, settings.depth, terms)
-    leaked = [leaked_part(wavenumbers, limit, settings.window, settings.depth) for limit in limits]
-    bands, terms = find_bands(wavenumbers, terms, spectra, limits, leaked, estimator, members, seed)
+    systematic = [systematic_errors(wavenumbers, limit, settings.window, settings.depth) for limit in limits]
+    bands, terms = find_bands(wavenumbers, terms, spectra, limits, systematic, estimator, members, seed)
     spread = members.std(axis=0, ddof=1) if members is not None and len(members) > 1 else 0.0
     facts: dict[str, Any] = {
         "trajectories": len(spectra),

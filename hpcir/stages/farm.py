@@ -230,12 +230,13 @@ def export(context: Context, store: LabelStore) -> None:
 def _group_arrays(prefix: str, numbers: Any, entries: list[Entry]) -> dict[str, tuple[Any, str, str]]:
     labels = [entry.label for entry in entries if entry.label is not None]
     shape = (len(labels), len(numbers), 3)
+    forces = np.array([label.forces for label in labels]).reshape(shape)
     positions = np.array([entry.structure.positions for entry in entries]).reshape(shape)
     return {
         f"{prefix}/numbers": (numbers, "atomic number", "atom"),
         f"{prefix}/positions": (positions, "bohr", "geometry,atom,xyz"),
         f"{prefix}/energy": (np.array([label.energy for label in labels]), "hartree", "geometry"),
-        f"{prefix}/forces": (np.array([label.forces for label in labels]).reshape(shape), "hartree/bohr", "geometry,atom,xyz"),
+        f"{prefix}/forces": (forces, "hartree/bohr", "geometry,atom,xyz"),
         f"{prefix}/dipole": (np.array([label.dipole for label in labels]).reshape(-1, 3), "e bohr", "geometry,xyz"),
         f"{prefix}/purpose": (np.array([entry.purpose for entry in entries], dtype="S32"), "text", "geometry"),
         f"{prefix}/seconds": (np.array([label.seconds for label in labels]), "s", "geometry"),

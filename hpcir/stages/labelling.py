@@ -75,7 +75,9 @@ def _label_all(context: Context, structures: list[Structure]) -> Labelled:
     farm = LabelFarm(context, context.deck.labels, None, store)
     try:
         labels = farm.label(structures, "command")
-    except RunStopped:
+    except RunStopped as error:
+        if not str(error).startswith("none of"):
+            raise
         # None could be labelled: the store knows why, and each is to be named.
         labels = [None] * len(structures)
     finally:

@@ -123,7 +123,7 @@ class Pipeline:
     # -- stages -------------------------------------------------------------------------------------------------
 
     def _compile(self) -> None:
-        """Compile the kernels, or load them: one rank of every node first, so that the others find them in the cache."""
+        """Compile the kernels, or load them: one rank of a node first, so that the others find them in the cache."""
         from hpcir.dynamics.warm_up import compile_kernels
 
         with self.context.progress.stage("compile kernels"):

@@ -35,8 +35,8 @@ from hpcir.units import FS
 FOLDER = "pretrain"
 MODEL = "models/pretrained.h5"
 TIMESTEP = 1.0 * FS
-# Steps between two labels that are kept, and labels kept of a trajectory: 20 fs apart, a vibration has moved on.
-KEEP_EVERY = 12
+# Steps between two labels that are kept (8 fs: the fast vibrations have moved on), and labels kept of a trajectory.
+KEEP_EVERY = 8
 KEPT = 12
 FRICTION_TIME = 50.0 * FS
 
@@ -154,9 +154,7 @@ def _trajectory(
     kept: list[tuple[np.ndarray, Label]] = []
     for _ in range(KEPT):
         try:
-            chunk = run_chunk(
-                potential, block, masses, KEEP_EVERY, TIMESTEP, dipole_every=KEEP_EVERY, thermostat=thermostat, record=()
-            )
+            chunk = run_chunk(potential, block, masses, KEEP_EVERY, TIMESTEP, thermostat=thermostat, record=())
         except LabelFailed:
             break
         block = chunk.block

@@ -258,7 +258,7 @@ def spread_threshold(model: Model, force_error: float) -> float:
 
 
 def intact_model(path: Path) -> Model | None:
-    """A model file's model, or None where there is no file; a damaged one is renamed to NAME.damaged and counts as none."""
+    """A model file's model, or None where there is none; a damaged file is renamed to NAME.damaged and counts as none."""
     if not path.is_file():
         return None
     try:

@@ -132,7 +132,8 @@ class SpectrumStage:
         spectrum = self._combine(results, member_spectra)
         spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
         self._write(spectrum, results)
-        return SpectrumResult(spectrum, self._md(results), self._figures(spectrum), [band_dict(b) for b in spectrum.bands])
+        bands = [asdict(band) for band in spectrum.bands]
+        return SpectrumResult(spectrum, self._md(results), self._figures(spectrum), bands)
 
     def _controls(self, results: list[BlockResult]) -> Controls:
         dynamics = self.context.deck.dynamics
@@ -181,8 +182,3 @@ def controls_of(
         return mode_controls(moments["mode_energies"], wavenumbers, temperature, timestep)
     parts = ModeMoments(**{name.removeprefix("moments_"): value for name, value in moments.items()})
     return moment_controls(parts, wavenumbers, temperature, timestep)
-
-
-def band_dict(band: Any) -> dict[str, Any]:
-    """A band as summary.json holds it: its own fields, positions in cm-1 and intensities in km/mol."""
-    return asdict(band)

@@ -79,13 +79,14 @@ def lines(summary: dict[str, Any]) -> list[str]:
     """The summary in words, for the end of the log."""
     labels, test, md, spectrum = (summary[name] for name in ("labels", "test", "md", "spectrum"))
     said = [
-        f"labels: {labels['count']} of {labels['level']} ({labels['failed']} failed), {labels['test_count']} more for the "
-        f"test; {summary['sampling']['stopped_because']}",
+        f"labels: {labels['count']} of {labels['level']} ({labels['failed']} failed), {labels['test_count']} more for "
+        f"the test; {summary['sampling']['stopped_because']}",
     ]
     if test["n"]:
         said.append(
-            f"independent test on {test['n']} geometries: force {test['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, "
-            f"energy {test['energy_rmse_kcal_per_mol']:.4f} kcal/mol, dipole {test['dipole_rmse_debye']:.4f} D"
+            f"independent test on {test['n']} geometries: force "
+            f"{test['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, energy "
+            f"{test['energy_rmse_kcal_per_mol']:.4f} kcal/mol, dipole {test['dipole_rmse_debye']:.4f} D"
         )
     said.append(f"harmonic frequencies, model against engine: {test['harmonic_mae_per_cm']:.2f} cm-1 mean absolute")
     said.append(
@@ -102,8 +103,8 @@ def lines(summary: dict[str, Any]) -> list[str]:
 def band_line(band: dict[str, Any]) -> str:
     """One band: position and intensity with their errors, and its words."""
     return (
-        f"band {band['position_per_cm']:7.1f} +- {band['stderr_per_cm']:4.1f} cm-1, {band['intensity_km_per_mol']:6.1f} "
-        f"+- {band['stderr_km_per_mol']:4.1f} km/mol  {band['assignment']}".rstrip()
+        f"band {band['position_per_cm']:7.1f} +- {band['stderr_per_cm']:4.1f} cm-1, "
+        f"{band['intensity_km_per_mol']:6.1f} +- {band['stderr_km_per_mol']:4.1f} km/mol  {band['assignment']}".rstrip()
     )
 
 

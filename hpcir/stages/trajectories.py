@@ -273,7 +273,8 @@ def chunk_arrays(chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, keep_m
         "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
     }
     if keep_modes:
-        arrays["mode_velocities"] = mode_velocities(frames, velocities, plan.modes).transpose(0, 2, 1).astype(np.float32)
+        series = mode_velocities(frames, velocities, plan.modes)
+        arrays["mode_velocities"] = series.transpose(0, 2, 1).astype(np.float32)
     return arrays
 
 

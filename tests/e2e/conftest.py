@@ -41,6 +41,15 @@ def undisturbed(deck, run_deck) -> Path:
 
 
 @pytest.fixture(scope="session")
+def undisturbed_on_two(deck, run_deck) -> Path:
+    """The same on two ranks, one for each member of the committee: what more ranks give too, bit for bit."""
+    out = deck.parent / "undisturbed-on-two"
+    done = run_deck(deck, out, ranks=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
 def run_deck():
     """run_deck(deck, out, ranks=1) -> CompletedProcess, under a real mpirun for more than one rank."""
     import os

@@ -189,11 +189,11 @@ def log_of(script: Path) -> str:
     return "".join(path.read_text() for path in sorted(script.parent.glob("*.out")))
 
 
-def test_the_cpu_script(cluster, undisturbed, deck, tmp_path):
+def test_the_cpu_script(cluster, undisturbed_on_two, deck, tmp_path):
     script = prepared("cpu.slurm", tmp_path / "job", deck, ntasks="2", time="30:00")
     job = cluster.wait(cluster.submit(script))
     assert job["JobState"] == "COMPLETED", log_of(script)
-    assert differences(results(undisturbed), results(script.parent / "a study.run")) == []
+    assert differences(results(undisturbed_on_two), results(script.parent / "a study.run")) == []
 
 
 def test_the_hybrid_script_gives_each_rank_its_threads(cluster, deck, tmp_path):
@@ -224,7 +224,9 @@ def test_the_array_script_runs_a_study_for_each_line(cluster, undisturbed, deck,
         assert differences(results(undisturbed), results(folder / name)) == []
 
 
-def test_before_its_time_limit_the_job_saves_and_queues_itself_again(cluster, undisturbed, deck, tmp_path):
+def test_before_its_time_limit_the_job_saves_and_queues_itself_again(
+    cluster, undisturbed_on_two, deck, tmp_path
+):
     """A limit of one minute with the signal early in it: the study needs several turns."""
     script = prepared("requeue.slurm", tmp_path / "job", deck, ntasks="2", time="1:00", signal="B:USR1@40")
     job = cluster.wait(cluster.submit(script))
@@ -232,17 +234,12 @@ def test_before_its_time_limit_the_job_saves_and_queues_itself_again(cluster, un
     assert int(job["Restarts"]) >= 1, log_of(script)
     assert "signal SIGUSR1" in log_of(script)
     assert "Traceback" not in log_of(script)
-    assert differences(results(undisturbed), results(script.parent / "a study.run")) == []
+    assert differences(results(undisturbed_on_two), results(script.parent / "a study.run")) == []
 
 
 def test_srun_without_an_mpi_says_so_once_for_each_process(cluster, deck, tmp_path):
     script = prepared("cpu.slurm", tmp_path / "job", deck, ntasks="2", time="30:00")
-    text = (
-        script.read_text()
-        .replace('launch=(mpirun -n "$SLURM_NTASKS")', "")
-        .replace("#launch=(srun)", "launch=(srun)")
-    )
-    script.write_text(text)
+    script.write_text(re.sub(r"(?m)^launch=.*\n#launch=\(srun\)", "launch=(srun)", script.read_text()))
     job = cluster.wait(cluster.submit(script))
     assert job["JobState"] == "FAILED"
     assert "srun started 2 processes that cannot see one another" in log_of(script)
