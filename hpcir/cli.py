@@ -312,9 +312,7 @@ def _add_model_commands(commands: Any) -> None:
         help="names in the data, such as energy=REF_energy forces=REF_forces",
     )
     train.add_argument("--charge", metavar="Q", type=int, help="total charge where the data do not say it (default: 0)")
-    train.add_argument(
-        "--dipole-origin", choices=("charge", "mass", "geometry", "zero"), help="of the dipoles of ions"
-    )
+    train.add_argument("--dipole-origin", choices=("charge", "mass", "geometry", "zero"), help="of the dipoles of ions")
     train.add_argument(
         "--missing",
         choices=("error", "allow"),

@@ -29,9 +29,7 @@ KCAL_PER_MOL_ANGSTROM = KCAL_PER_MOL / ANGSTROM
 PER_CM = 2 * _c.pi * _c.c * 100 * TIME_S
 SPEED_OF_LIGHT = 1 / _c.fine_structure
 # N_A/(12 eps0 c^2) |dmu/dQ|^2 in km/mol for |dmu/dQ|^2 in e^2/amu (974.9 km/mol) and in atomic units (e^2/m_e).
-KM_PER_MOL_PER_E2_AMU = (
-    _c.Avogadro * _c.elementary_charge**2 / (12 * _c.epsilon_0 * _c.c**2 * _c.atomic_mass) / 1000
-)
+KM_PER_MOL_PER_E2_AMU = _c.Avogadro * _c.elementary_charge**2 / (12 * _c.epsilon_0 * _c.c**2 * _c.atomic_mass) / 1000
 KM_PER_MOL_PER_E2_ME = KM_PER_MOL_PER_E2_AMU * AMU
 
 # Dimension -> unit -> size in atomic units; the first unit of each is the documented unit of a bare number.

@@ -44,9 +44,7 @@ def post(rank: int, places: list[tuple[str, int]]) -> Watchman | None:
         watched = [f"{other}:{pid}" for other, pid in here]
         command = [sys.executable, "-I", "-S", __file__, address[1:], host, *watched]
         with contextlib.suppress(OSError):
-            subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-            )
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
     return Watchman(address)
 
 

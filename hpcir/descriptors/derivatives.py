@@ -72,9 +72,7 @@ def neighbour_table(positions: FloatArray, cutoff: float) -> IntArray:
     return np.ascontiguousarray(table[:, :, :most])
 
 
-def atomic_dipole_vectors(
-    functions: SymmetryFunctionSet, numbers: IntArray, positions: FloatArray
-) -> FloatArray:
+def atomic_dipole_vectors(functions: SymmetryFunctionSet, numbers: IntArray, positions: FloatArray) -> FloatArray:
     """V_i^(e,s) = sum_{j in e} g_s(r_ij) u_ij, the vectors of atomic dipoles: (S, N, n_elements * n_shells, 3)."""
     positions = np.ascontiguousarray(positions, dtype=np.float64)
     species = element_indices(functions, numbers)
@@ -180,9 +178,7 @@ def _fill(  # type: ignore[no-untyped-def]
                 for b in range(a):
                     pair = pair_index[species[neighbours[s, i, a]], species[neighbours[s, i, b]]]
                     start = first + pair * len(shells) * len(angles)
-                    _triplet(
-                        a, b, start, unit, distance, shell, slope, angles, features[s, i], d, with_derivatives
-                    )
+                    _triplet(a, b, start, unit, distance, shell, slope, angles, features[s, i], d, with_derivatives)
 
 
 @njit(cache=True)

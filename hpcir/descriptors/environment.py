@@ -74,9 +74,7 @@ def grid_table(gaussians: tuple[tuple[float, float], ...], cutoff: float) -> tup
     two exponentials for the whole set.
     """
     count = len(gaussians)
-    etas, shifts = (
-        (np.array(values, float) for values in zip(*gaussians, strict=True)) if count else (np.zeros(0),) * 2
-    )
+    etas, shifts = (np.array(values, float) for values in zip(*gaussians, strict=True)) if count else (np.zeros(0),) * 2
     table = np.zeros(GRID_HEAD + 3 * count)
     table[GRID_HEAD + count : GRID_HEAD + 2 * count] = shifts
     table[GRID_HEAD + 2 * count :] = etas
@@ -109,16 +107,12 @@ def monomials(degree: int) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
                 parents.append(powers.index((power[0], power[1], power[2])))
                 axes.append(axis)
     degrees = [sum(power) for power in powers]
-    multinomials = [
-        float(factorial(sum(p)) // (factorial(p[0]) * factorial(p[1]) * factorial(p[2]))) for p in powers
-    ]
+    multinomials = [float(factorial(sum(p)) // (factorial(p[0]) * factorial(p[1]) * factorial(p[2]))) for p in powers]
     as_int = (np.array(values, np.int64) for values in (parents, axes, degrees))
     return (*as_int, np.array(multinomials))  # type: ignore[return-value]
 
 
-def function_tables(
-    functions: SymmetryFunctionSet, neighbours: int, moments: bool | None = None
-) -> FunctionTables:
+def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bool | None = None) -> FunctionTables:
     """The tables of a set of symmetry functions for centres with about `neighbours` neighbours.
 
     moments: True or False to force the way of the angular sums, None to choose by the number of neighbours.

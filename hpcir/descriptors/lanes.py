@@ -245,9 +245,7 @@ def times_power_of_two(typingctx, value, shifted):  # type: ignore[no-untyped-de
 
     def generate(context, builder, sig, arguments):  # type: ignore[no-untyped-def]
         bits = builder.bitcast(arguments[0], _INT_VECTOR)
-        power = builder.shl(
-            builder.bitcast(arguments[1], _INT_VECTOR), ir.Constant(_INT_VECTOR, [52] * WIDTH)
-        )
+        power = builder.shl(builder.bitcast(arguments[1], _INT_VECTOR), ir.Constant(_INT_VECTOR, [52] * WIDTH))
         return builder.bitcast(builder.add(bits, power), _VECTOR)
 
     return lane_vector(lane_vector, lane_vector), generate

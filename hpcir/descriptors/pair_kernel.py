@@ -56,9 +56,7 @@ def pair_geometry(x, stride, contiguous, centres, centre, slots, slot, tables, s
     stand_alone()
     dx = position(x, contiguous, slots, slot, 0) - position(x, contiguous, centres, centre, 0)
     dy = position(x, contiguous, slots, slot, stride) - position(x, contiguous, centres, centre, stride)
-    dz = position(x, contiguous, slots, slot, 2 * stride) - position(
-        x, contiguous, centres, centre, 2 * stride
-    )
+    dz = position(x, contiguous, slots, slot, 2 * stride) - position(x, contiguous, centres, centre, 2 * stride)
     r = square_root(dx * dx + dy * dy + dz * dz)
     inverse = 1.0 / r
     store(scratch, record + UNIT * WIDTH, dx * inverse)

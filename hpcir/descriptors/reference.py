@@ -23,9 +23,7 @@ def cutoff_value(kind: str, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.where(x < 1, value, 0.0), np.where(x < 1, slope, 0.0)
 
 
-def _gaussian(
-    functions: SymmetryFunctionSet, eta: float, shift: float, r: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _gaussian(functions: SymmetryFunctionSet, eta: float, shift: float, r: FloatArray) -> tuple[FloatArray, FloatArray]:
     """exp(-eta (r - shift)^2) fc(r) and its derivative by r."""
     cut, slope = cutoff_value(functions.cutoff_function, r / functions.cutoff)
     value = np.exp(-eta * (r - shift) ** 2)
@@ -68,11 +66,7 @@ def _angular(functions, numbers, i, near, delta, r, features, jacobian):  # type
     for place, j in enumerate(near):
         for k in near[place + 1 :]:
             pair = pairs.index(
-                tuple(
-                    sorted(
-                        (functions.elements.index(int(numbers[j])), functions.elements.index(int(numbers[k])))
-                    )
-                )
+                tuple(sorted((functions.elements.index(int(numbers[j])), functions.elements.index(int(numbers[k])))))
             )
             feature = functions.n_radial + pair * len(functions.shells) * len(functions.angles)
             u, v = delta[j] / r[j], delta[k] / r[k]

@@ -29,9 +29,7 @@ class _Run:
         evaluator.set_positions(block.positions)
         stride = evaluator.layout.stride
         velocities = np.zeros_like(evaluator.x)
-        evaluator.as_replicas(velocities)[:, :, : block.replicas] = np.where(
-            block.alive, block.velocities, 0.0
-        )
+        evaluator.as_replicas(velocities)[:, :, : block.replicas] = np.where(block.alive, block.velocities, 0.0)
         alive = np.zeros(stride)
         alive[: block.replicas] = block.alive
         self.state = State(

@@ -51,9 +51,7 @@ class ReplicaBlock:
     alive: BoolArray
 
     @classmethod
-    def start(
-        cls, positions: FloatArray, velocities: FloatArray, trajectories: IntArray | list[int]
-    ) -> ReplicaBlock:
+    def start(cls, positions: FloatArray, velocities: FloatArray, trajectories: IntArray | list[int]) -> ReplicaBlock:
         """A block at step 0, everything alive."""
         ids = np.asarray(trajectories, np.int64)
         return cls(np.array(positions, float), np.array(velocities, float), 0, ids, np.ones(len(ids), bool))

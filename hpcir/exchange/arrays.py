@@ -79,9 +79,7 @@ def read_arrays(
     }
     totals = _totals(path, arrays.get("charge"), count, charge)
     numbers = np.broadcast_to(np.asarray(arrays["numbers"], np.int64), (count, atoms))
-    lengths = (
-        np.asarray(arrays["count"], np.int64).reshape(-1) if "count" in arrays else np.full(count, atoms)
-    )
+    lengths = np.asarray(arrays["count"], np.int64).reshape(-1) if "count" in arrays else np.full(count, atoms)
     frames = [
         _frame(s, numbers[s, : lengths[s]], scaled, int(totals[s]), level, dipole_origin, str(path))
         for s in range(count)
@@ -100,9 +98,7 @@ def _npz(path: Path) -> dict[str, Any]:
             hint="save arrays of numbers, padded where molecules differ in size",
         ) from error
     except Exception as error:  # zipfile and numpy raise many kinds on a damaged file
-        raise InputError(
-            f"the file cannot be read: {type(error).__name__}: {error}", where=str(path)
-        ) from error
+        raise InputError(f"the file cannot be read: {type(error).__name__}: {error}", where=str(path)) from error
 
 
 def _hdf5(path: Path) -> dict[str, Any]:
@@ -112,9 +108,7 @@ def _hdf5(path: Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             file.visititems(
-                lambda name, item: (
-                    held.__setitem__(name, item[()]) if isinstance(item, h5py.Dataset) else None
-                )
+                lambda name, item: held.__setitem__(name, item[()]) if isinstance(item, h5py.Dataset) else None
             )
     except OSError as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
@@ -127,9 +121,7 @@ def _layout(path: Path, held: dict[str, Any], keys: Mapping[str, str] | None) ->
     if keys is not None:
         for quantity, name in keys.items():
             if quantity not in KEYS:
-                raise InputError(
-                    "keys of an unknown quantity", value=quantity, hint="valid: " + ", ".join(KEYS)
-                )
+                raise InputError("keys of an unknown quantity", value=quantity, hint="valid: " + ", ".join(KEYS))
             if name not in held:
                 raise InputError(f"no array '{name}' for {quantity}", where=str(path), hint=holds)
         absent = [q for q in ("numbers", "positions") if q not in keys]
@@ -193,9 +185,7 @@ def _totals(path: Path, found: Any, count: int, declared: int | None) -> Any:
     if not np.all(np.isfinite(totals)) or np.any(totals != np.round(totals)):
         raise InputError("a total charge is not a whole number", where=str(path))
     if declared is not None and np.any(totals != declared):
-        raise InputError(
-            "the file gives another total charge than was declared", where=str(path), value=declared
-        )
+        raise InputError("the file gives another total charge than was declared", where=str(path), value=declared)
     return np.round(totals)
 
 
@@ -210,9 +200,7 @@ def _frame(
 ) -> Frame:
     where, atoms = f"{path}, geometry {s + 1}", len(numbers)
     values = {
-        q: scaled[q][s, :atoms] if q in ("forces", "charges") else scaled[q][s]
-        for q in QUANTITIES
-        if q in scaled
+        q: scaled[q][s, :atoms] if q in ("forces", "charges") else scaled[q][s] for q in QUANTITIES if q in scaled
     }
     positions = scaled["positions"][s, :atoms]
     dipole = values.get("dipole")

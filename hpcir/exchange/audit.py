@@ -34,9 +34,7 @@ def audit(dataset: Dataset) -> list[Finding]:
     rest = dataset.without(bad)
     if len(rest):
         for check in CHECKS:
-            findings += [
-                replace(found, frames=tuple(places[n] for n in found.frames)) for found in check(rest)
-            ]
+            findings += [replace(found, frames=tuple(places[n] for n in found.frames)) for found in check(rest)]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -64,9 +62,7 @@ def check_zero(dataset: Dataset) -> list[Finding]:
     """Arrays of exact zeros: what a program writes when it did not compute the quantity."""
     findings = []
     for name in QUANTITIES:
-        having = [
-            n for n in dataset.having(name) if len(dataset.frames[n]) > 1
-        ]  # an atom has no force, no dipole
+        having = [n for n in dataset.having(name) if len(dataset.frames[n]) > 1]  # an atom has no force, no dipole
         zero = [n for n in having if not np.any(getattr(dataset.frames[n], name))]
         if zero:
             findings.append(

@@ -117,9 +117,7 @@ def _explain(slope: float) -> str:
                 for read_length, other_length in _LENGTHS.items():
                     if true_length != read_length:
                         ratio = (size / length) / (other / other_length)
-                        candidates.append(
-                            (ratio, f"forces in {true}/{true_length} read as {read}/{read_length}")
-                        )
+                        candidates.append((ratio, f"forces in {true}/{true_length} read as {read}/{read_length}"))
     fitting = sorted((abs(float(np.log(slope / ratio))), text) for ratio, text in candidates)
     if fitting[0][0] > 0.15:
         return "by no known ratio of units; check both"
@@ -131,9 +129,7 @@ def _close_pairs(dataset: Dataset, members: list[int], most: int = 200) -> list[
     """The nearest pairs among geometries of one molecule with energies and forces, by invariant fingerprints."""
     from scipy.spatial import cKDTree
 
-    usable = [
-        n for n in members if dataset.frames[n].forces is not None and dataset.frames[n].energy is not None
-    ]
+    usable = [n for n in members if dataset.frames[n].forces is not None and dataset.frames[n].energy is not None]
     if len(usable) < 2 or len(dataset.frames[usable[0]]) < 2:
         return []
     prints = np.array([_fingerprint(dataset.frames[n]) for n in usable])

@@ -134,16 +134,12 @@ def resolve_units(units: Mapping[str, str] | str | None, default: Mapping[str, s
     if isinstance(units, str):
         named = {"ase": ASE_UNITS, "atomic": ATOMIC_UNITS}
         if units not in named:
-            raise InputError(
-                "no such set of units", value=units, hint="'ase', 'atomic', or a unit for each quantity"
-            )
+            raise InputError("no such set of units", value=units, hint="'ase', 'atomic', or a unit for each quantity")
         return dict(named[units])
     result = dict(default or {}) | dict(units or {})
     for quantity, unit in result.items():
         if quantity not in (*QUANTITIES, "positions"):
-            raise InputError(
-                "units of an unknown quantity", value=quantity, hint="valid: positions, " + _names()
-            )
+            raise InputError("units of an unknown quantity", value=quantity, hint="valid: positions, " + _names())
         unit_size(quantity, unit)
     return result
 

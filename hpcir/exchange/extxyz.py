@@ -141,9 +141,7 @@ def _dataset(
     return Dataset(tuple(frames), str(path), units, wanted)
 
 
-def _wanted(
-    path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mapping[str, str] | None
-) -> dict[str, str]:
+def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mapping[str, str] | None) -> dict[str, str]:
     """Quantity -> name: what was asked for; else the standard names that occur in the file."""
     if keys is not None:
         unknown = set(keys) - set(STANDARD_KEYS)
@@ -156,9 +154,7 @@ def _wanted(
         if not set(keys) & {"energy", "forces", "dipole"}:
             raise InputError("no key of energy, forces or dipole was given", where=path)
         return dict(keys)
-    there = {
-        q: name for q, name in STANDARD_KEYS.items() if any(find(name) is not None for _, find, _ in entries)
-    }
+    there = {q: name for q, name in STANDARD_KEYS.items() if any(find(name) is not None for _, find, _ in entries)}
     if not set(there) & {"energy", "forces", "dipole"}:
         held = sorted({name for _, _, names in entries for name in names})
         raise InputError(
@@ -280,12 +276,8 @@ def _text(frame: Frame, units: dict[str, str], names: dict[str, str], extra: Map
             columns.append(scaled.reshape(len(frame), -1))
             properties += f":{names[quantity]}:R:{columns[-1].shape[1]}"
         else:
-            text = " ".join(
-                f"{x:.12g}" if quantity == "dipole" else f"{x:.12f}" for x in np.atleast_1d(scaled)
-            )
-            info.append(
-                f'{names[quantity]}="{text}"' if quantity == "dipole" else f"{names[quantity]}={text}"
-            )
+            text = " ".join(f"{x:.12g}" if quantity == "dipole" else f"{x:.12f}" for x in np.atleast_1d(scaled))
+            info.append(f'{names[quantity]}="{text}"' if quantity == "dipole" else f"{names[quantity]}={text}")
     for name, value in extra.items():
         array = np.asarray(value, float)
         if array.ndim and len(array) == len(frame) and array.shape != (3,):

@@ -78,9 +78,7 @@ def import_n2p2(
     )
     for networks in (*potential.energy, *potential.charge):
         if set(networks.elements) != set(potential.elements):
-            raise InputError(
-                "the members of the committee are not of the same elements", where=str(directory)
-            )
+            raise InputError("the members of the committee are not of the same elements", where=str(directory))
     return potential
 
 
@@ -90,9 +88,7 @@ def _folders(directory: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _unit(dimension: str, name: str) -> float:
     if name not in UNITS[dimension]:
-        raise InputError(
-            f"no such unit of {dimension}", value=name, hint="valid: " + ", ".join(UNITS[dimension])
-        )
+        raise InputError(f"no such unit of {dimension}", value=name, hint="valid: " + ", ".join(UNITS[dimension]))
     return UNITS[dimension][name]
 
 
@@ -101,9 +97,7 @@ def _read_set(folder: Path, energy: float, length: float) -> NetworkSet:
     scaling = {z: np.full((len(lines), 4), np.nan) for z, lines in settings.functions.items()}
     if settings.scaling != "none":
         scaling = read_scaling(folder / "scaling.data", settings)
-    elements = {
-        z: _element_network(folder, settings, z, scaling[z], energy, length) for z in settings.elements
-    }
+    elements = {z: _element_network(folder, settings, z, scaling[z], energy, length) for z in settings.elements}
     return NetworkSet(elements, settings.cutoff_type, settings.alpha)
 
 
@@ -111,9 +105,7 @@ def _element_network(
     folder: Path, settings: Settings, z: int, scaling: FloatArray, energy: float, length: float
 ) -> ElementNetwork:
     if settings.activations[-1] != "l":
-        raise InputError(
-            "the output layer must be linear", where=str(folder / "input.nn"), value=settings.activations
-        )
+        raise InputError("the output layer must be linear", where=str(folder / "input.nn"), value=settings.activations)
     lines = settings.functions[z]
     sizes = [len(lines), *settings.hidden[z], 1]
     weights, biases = read_weights(folder / f"weights.{z:03d}.data", sizes)
@@ -126,10 +118,7 @@ def _element_network(
         kind=np.array([line.kind for line in lines], np.int64),
         neighbours=np.array([(line.first, line.second) for line in lines], np.int64),
         parameters=np.array(
-            [
-                (line.eta / length**2, line.shift * length, line.cutoff * length, line.zeta, line.lam)
-                for line in lines
-            ]
+            [(line.eta / length**2, line.shift * length, line.cutoff * length, line.zeta, line.lam) for line in lines]
         ),
         shift=shift,
         scale=scale,
@@ -204,9 +193,7 @@ def _write_set(
     lines = {z: _lines_of(model, committees[z]) for z in sorted(committees)}
     files = [directory / "input.nn", directory / "scaling.data"]
     files[0].write_text(_settings_text(model, lines, hidden, offsets, what), encoding="utf-8")
-    rows = [
-        "# element, function, minimum, maximum, mean, sigma (hpcir keeps no extremes: never an extrapolation)"
-    ]
+    rows = ["# element, function, minimum, maximum, mean, sigma (hpcir keeps no extremes: never an extrapolation)"]
     for index, (z, functions) in enumerate(lines.items(), 1):
         committee = committees[z]
         for n, (_, place) in enumerate(functions, 1):
@@ -253,9 +240,7 @@ def _common_hidden(committees: dict[int, NetworkCommittee]) -> tuple[int, ...]:
     """The widest hidden layers over the elements: narrower networks are filled up with neurons of zero weight."""
     depths = {len(c.hidden) for c in committees.values()}
     if len(depths) > 1:
-        raise InputError(
-            "the networks of the elements differ in depth, which n2p2 cannot hold", value=sorted(depths)
-        )
+        raise InputError("the networks of the elements differ in depth, which n2p2 cannot hold", value=sorted(depths))
     return tuple(max(layer) for layer in zip(*(c.hidden for c in committees.values()), strict=True))
 
 

@@ -74,9 +74,7 @@ def read_settings(path: Path) -> Settings:
     _check_type(path, lines)
     elements = tuple(sorted(_element(s, path, n) for n, words in lines.get("elements", []) for s in words))
     if not elements:
-        raise InputError(
-            "no 'elements' keyword", where=str(path), hint="it names the elements, as in 'elements O H'"
-        )
+        raise InputError("no 'elements' keyword", where=str(path), hint="it names the elements, as in 'elements O H'")
     hidden = tuple(int(w) for w in _words(lines, "global_nodes_short", path))
     layers = int(_words(lines, "global_hidden_layers_short", path)[0])
     activations = "".join(_words(lines, "global_activation_short", path))
@@ -100,9 +98,7 @@ def read_settings(path: Path) -> Settings:
         scaling=_scaling(lines),
         scale_min=_single(lines, "scale_min_short", path, 0.0),
         scale_max=_single(lines, "scale_max_short", path, 1.0),
-        atom_energy={
-            _element(w[0], path, n): _number(w[1], path, n) for n, w in lines.get("atom_energy", [])
-        },
+        atom_energy={_element(w[0], path, n): _number(w[1], path, n) for n, w in lines.get("atom_energy", [])},
         mean_energy=_single(lines, "mean_energy", path, 0.0),
         conv_energy=_single(lines, "conv_energy", path, 1.0),
     )
@@ -167,14 +163,8 @@ def _functions(
                 value=" ".join(words),
                 hint="symfunction_short X 2 A eta rs rc, or X 3 A B eta lambda zeta rc [rs]",
             ) from error
-        if (
-            centre not in functions
-            or line.first not in elements
-            or (line.second or line.first) not in elements
-        ):
-            raise InputError(
-                "an element that 'elements' does not name", where=f"{path}:{number}", value=words
-            )
+        if centre not in functions or line.first not in elements or (line.second or line.first) not in elements:
+            raise InputError("an element that 'elements' does not name", where=f"{path}:{number}", value=words)
         functions[centre].append(line)
     for z, found in functions.items():
         if not found:
@@ -219,9 +209,7 @@ def _number(word: str, path: Path, line: int) -> float:
     try:
         return float(word.replace("d", "e").replace("D", "e"))
     except ValueError:
-        raise InputError(
-            "expected a number", where=f"{path}:{line}" if line else str(path), value=word
-        ) from None
+        raise InputError("expected a number", where=f"{path}:{line}" if line else str(path), value=word) from None
 
 
 def _words(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path) -> list[str]:
@@ -252,9 +240,7 @@ def read_scaling(path: Path, settings: Settings) -> dict[int, FloatArray]:
             element, function = int(words[0]), int(words[1])
             found[settings.elements[element - 1]][function - 1] = [float(w) for w in words[2:6]]
         except (ValueError, IndexError):
-            raise InputError(
-                "not a line of scaling data", where=f"{path}:{number}", value=line.strip()
-            ) from None
+            raise InputError("not a line of scaling data", where=f"{path}:{number}", value=line.strip()) from None
     table = {}
     for z, rows in found.items():
         wanted = len(settings.functions[z])

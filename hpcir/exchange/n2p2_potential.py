@@ -203,9 +203,7 @@ class N2p2Potential:
     def facts(self) -> list[tuple[str, str]]:
         """What this potential is, as pairs of a name and a text, for printing."""
         networks = self.energy[0]
-        counts = "; ".join(
-            f"{symbols(np.array([z]))[0]} {len(networks.elements[z].kind)}" for z in self.elements
-        )
+        counts = "; ".join(f"{symbols(np.array([z]))[0]} {len(networks.elements[z].kind)}" for z in self.elements)
         return [
             ("elements", ", ".join(symbols(np.array(self.elements)))),
             ("committee", f"{self.members} members"),
@@ -301,10 +299,7 @@ class N2p2Potential:
         path = path / N2P2_FILE if path.is_dir() else path
         try:
             with h5py.File(path, "r") as file:
-                if (
-                    file.attrs.get("format") != "hpcir n2p2 potential"
-                    or file.attrs["format_version"] > N2P2_FORMAT
-                ):
+                if file.attrs.get("format") != "hpcir n2p2 potential" or file.attrs["format_version"] > N2P2_FORMAT:
                     raise InputError("not an n2p2 potential of this version of hpcir", where=str(path))
                 sets = [
                     tuple(_read_set(file[kind][member]) for member in sorted(file.get(kind, {}), key=int))
@@ -373,6 +368,4 @@ def find_neighbours(positions: FloatArray, cutoff: float, cell: FloatArray | Non
         i, j, vectors = search("ijD", [True] * 3, np.asarray(cell), positions, cutoff)
     order = np.lexsort((j, i))
     start = np.searchsorted(i[order], np.arange(len(positions) + 1))
-    return Neighbours(
-        start.astype(np.int64), j[order].astype(np.int64), np.ascontiguousarray(vectors[order], float)
-    )
+    return Neighbours(start.astype(np.int64), j[order].astype(np.int64), np.ascontiguousarray(vectors[order], float))

@@ -93,9 +93,7 @@ class Evaluator:
         positions = np.asarray(positions, float)
         expected = (self.atoms, 3, self.replicas)
         if positions.shape != expected:
-            raise InputError(
-                "positions of the wrong shape", value=positions.shape, hint=f"expected {expected}"
-            )
+            raise InputError("positions of the wrong shape", value=positions.shape, hint=f"expected {expected}")
         if not np.all(np.isfinite(positions)):
             raise InputError("a coordinate is not a finite number")
         view = self.as_replicas(self.x)
@@ -232,9 +230,7 @@ def _origin_weights(origin: str, numbers: IntArray, masses: FloatArray | None) -
     elif origin == "mass" and masses is not None:
         weights = np.asarray(masses, float)
     else:
-        raise InputError(
-            "no such origin of dipoles", value=origin, hint="'charge', or 'mass' with the masses"
-        )
+        raise InputError("no such origin of dipoles", value=origin, hint="'charge', or 'mass' with the masses")
     return np.asarray(weights / weights.sum())
 
 

@@ -107,9 +107,7 @@ class LaneLayout:
             self._group_elements[n, : len(plan.groups)] = plan.groups
         centre, replica = np.concatenate(self._lane_centres), np.concatenate(self._lane_replicas)
         self._outputs = np.where(centre < 0, (self.atoms + 1) * self.stride, centre * self.stride + replica)
-        self._centres = np.where(
-            centre < 0, (self.atoms + 1) * 3 * self.stride, centre * 3 * self.stride + replica
-        )
+        self._centres = np.where(centre < 0, (self.atoms + 1) * 3 * self.stride, centre * 3 * self.stride + replica)
 
     def _tables(self, most: int, slots: IntArray, starts: IntArray) -> LaneTables:
         settings = [
@@ -156,9 +154,7 @@ class LaneLayout:
         for plan, centres, replicas, first, number in self._by_element():
             part = starts[first * self.group_columns : (first + number) * self.group_columns]
             groups = np.array(plan.groups, np.int64)
-            width = group_widths(
-                replicas, centres, groups, lists, counts, self.species, part, self.group_columns
-            )
+            width = group_widths(replicas, centres, groups, lists, counts, self.species, part, self.group_columns)
             most = max(most, width)
         most = round_up(most, 8)
         slots = np.zeros(vectors * most * WIDTH, np.int64)

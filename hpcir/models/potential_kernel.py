@@ -143,9 +143,7 @@ def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ig
 @njit(**INLINE)
 def moments_of_tile(lanes, tables):  # type: ignore[no-untyped-def]
     """Doubles of the moments of one vector of lanes."""
-    blocks = (
-        (lanes.settings[GROUP_COLUMNS] - 1) * tables.sizes[SHELLS] * moment_length(tables.sizes[MONOMIALS])
-    )
+    blocks = (lanes.settings[GROUP_COLUMNS] - 1) * tables.sizes[SHELLS] * moment_length(tables.sizes[MONOMIALS])
     return blocks + 2 * tables.sizes[MONOMIALS] * WIDTH
 
 
@@ -317,16 +315,12 @@ def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energie
             for local in range(count):
                 describe_vector(xs, lane, table, space, element, vector + local, local)
             if with_charges:
-                charge_tile(
-                    lane, table, charge_networks, space, element, vector, count, charge_out, dipole_out
-                )
+                charge_tile(lane, table, charge_networks, space, element, vector, count, charge_out, dipole_out)
             hidden_layers(energy_networks.weights, row, space.rows, space.activations, width, stride)
             energy_and_seed(energy_networks.weights, row, space.activations, space.line, width, stride)
             for local in range(count):
                 scatter_line(lane, vector + local, space.line, local * WIDTH, energy_out)
-            backward(
-                energy_networks.weights, row, space.activations, space.results, space.slopes, width, stride
-            )
+            backward(energy_networks.weights, row, space.activations, space.results, space.slopes, width, stride)
             for local in range(count):
                 force_vector(lane, table, space, element, vector + local, local, force_out)
 

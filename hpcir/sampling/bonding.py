@@ -227,9 +227,7 @@ class _Matching:
             self.best = list(chosen)
         if len(self.best) == self.most or self.visits > SEARCH_LIMIT:
             return True
-        partners = {
-            a: [k for k in self.neighbours[a] if self.free[k]] for a, free in self.free.items() if free
-        }
+        partners = {a: [k for k in self.neighbours[a] if self.free[k]] for a, free in self.free.items() if free}
         partners = {atom: options for atom, options in partners.items() if options}
         if not partners or len(chosen) + sum(self.free[atom] for atom in partners) // 2 <= len(self.best):
             return False

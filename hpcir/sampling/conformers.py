@@ -185,22 +185,13 @@ def _substituent(graph: BondGraph, atom: int, other: int) -> int | None:
 def planar_torsions(graph: BondGraph) -> list[tuple[str, tuple[int, int, int, int]]]:
     """Torsions O=C-X-R of amides, acids and esters, with their kind; not of NH2, whose hydrogens are alike."""
     found = []
-    double = {
-        frozenset(pair) for pair, order in zip(graph.pairs.tolist(), graph.orders, strict=True) if order == 2
-    }
+    double = {frozenset(pair) for pair, order in zip(graph.pairs.tolist(), graph.orders, strict=True) if order == 2}
     for (i, j), order, ring in zip(graph.pairs.tolist(), graph.orders, graph.in_ring, strict=True):
         for carbon, other in ((i, j), (j, i)):
-            if (
-                order != 1
-                or ring
-                or graph.numbers[carbon] != CARBON
-                or graph.numbers[other] not in (NITROGEN, OXYGEN)
-            ):
+            if order != 1 or ring or graph.numbers[carbon] != CARBON or graph.numbers[other] not in (NITROGEN, OXYGEN):
                 continue
             oxygens = [
-                k
-                for k in graph.neighbours[carbon]
-                if graph.numbers[k] == OXYGEN and frozenset((carbon, k)) in double
+                k for k in graph.neighbours[carbon] if graph.numbers[k] == OXYGEN and frozenset((carbon, k)) in double
             ]
             end = _substituent(graph, other, carbon)
             if oxygens and end is not None:
@@ -218,9 +209,7 @@ def torsion(positions: FloatArray, atoms: tuple[int, int, int, int]) -> float:
     return float(np.degrees(np.arctan2(np.cross(axis, first) @ second, first @ second)))
 
 
-def turned(
-    positions: FloatArray, graph: BondGraph, atoms: tuple[int, int, int, int], angle: float
-) -> FloatArray:
+def turned(positions: FloatArray, graph: BondGraph, atoms: tuple[int, int, int, int], angle: float) -> FloatArray:
     """Positions with one torsion set to `angle` degrees by turning everything beyond the bond's second atom."""
     _, i, j, _ = atoms
     beyond, stack = {j}, [j]
@@ -322,9 +311,7 @@ def hydrogen_bonds(structure: Structure, graph: BondGraph) -> list[tuple[int, in
     polar = [k for k, z in enumerate(graph.numbers.tolist()) if z in (NITROGEN, OXYGEN)]
     for donor in polar:
         for hydrogen in (k for k in graph.neighbours[donor] if graph.numbers[k] == HYDROGEN):
-            near = {donor, *graph.neighbours[donor]} | {
-                m for k in graph.neighbours[donor] for m in graph.neighbours[k]
-            }
+            near = {donor, *graph.neighbours[donor]} | {m for k in graph.neighbours[donor] for m in graph.neighbours[k]}
             for acceptor in (k for k in polar if k not in near and graph.formal_charges[k] <= 0):
                 one, two = positions[donor] - positions[hydrogen], positions[acceptor] - positions[hydrogen]
                 length = float(np.linalg.norm(two))
@@ -349,8 +336,7 @@ def kind(structure: Structure, graph: BondGraph) -> str:
     """
     words = {"amide": ("trans", "cis"), "acid": ("syn", "anti"), "ester": ("Z", "E")}
     planar = [
-        (name, words[name][abs(torsion(structure.positions, item)) > 90])
-        for name, item in planar_torsions(graph)
+        (name, words[name][abs(torsion(structure.positions, item)) > 90]) for name, item in planar_torsions(graph)
     ]
     parts = [
         f"{'-'.join(word for kind_, word in planar if kind_ == name)} {name}"

@@ -145,9 +145,7 @@ class Take:
     frames: int
 
 
-def first_take(
-    frames: FloatArray, spreads: FloatArray, sane: Sanity, threshold: float, before: FloatArray
-) -> Take:
+def first_take(frames: FloatArray, spreads: FloatArray, sane: Sanity, threshold: float, before: FloatArray) -> Take:
     """The first of frames (T, N, 3) whose spread (T,) is over the threshold, or that leaves physics.
 
     before: the geometry (N, 3) that came before them.

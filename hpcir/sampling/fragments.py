@@ -99,9 +99,7 @@ def fragment(
     Raises InputError when the bonds cannot be assigned, or one functional group or ring is larger than `largest`.
     """
     graph = bond_graph(structure) if graph is None else graph
-    return _fragment(
-        structure, graph, [divide(graph, level) for level in LEVELS], atom, radius, largest, fill
-    )
+    return _fragment(structure, graph, [divide(graph, level) for level in LEVELS], atom, radius, largest, fill)
 
 
 def _fragment(
@@ -157,13 +155,7 @@ def cut_levels(graph: BondGraph) -> IntArray:
     heavy = np.array([sum(graph.numbers[k] != HYDROGEN for k in row) for row in graph.neighbours])
     special = graph.carries_charge
     for bond, (i, j) in enumerate(graph.pairs.tolist()):
-        if (
-            graph.orders[bond] != 1
-            or graph.in_ring[bond]
-            or special[i]
-            or special[j]
-            or graph.conjugated(i, j)
-        ):
+        if graph.orders[bond] != 1 or graph.in_ring[bond] or special[i] or special[j] or graph.conjugated(i, j):
             continue
         carbons = int((graph.numbers[[i, j]] == CARBON).sum())
         unsaturated = graph.unsaturated[i] or graph.unsaturated[j]
@@ -245,9 +237,7 @@ def _filled(growth: _Growth, units: BoolArray) -> BoolArray:
         if not offered:
             return units
         distance = np.linalg.norm(structure.positions[offered] - structure.positions[growth.atom], axis=-1)
-        nearest = min(
-            range(len(offered)), key=lambda k: (growth.steps[offered[k]], round(distance[k], 6), offered[k])
-        )
+        nearest = min(range(len(offered)), key=lambda k: (growth.steps[offered[k]], round(distance[k], 6), offered[k]))
         trial = units.copy()
         trial[pieces.unit[offered[nearest]]] = True
         while (tight := _tight_cuts(structure, pieces, trial)).size:
@@ -300,9 +290,7 @@ def cap_length(element: int) -> float:
     return float(length if length is not None else covalent_radii[element] + covalent_radii[1]) * ANGSTROM
 
 
-def _tight(
-    structure: Structure, pieces: _Pieces, units: BoolArray, kept: IntArray, caps: FloatArray
-) -> BoolArray:
+def _tight(structure: Structure, pieces: _Pieces, units: BoolArray, kept: IntArray, caps: FloatArray) -> BoolArray:
     """(C,) caps that stand against another cap or against a kept atom that is not their own."""
     inside = np.flatnonzero(units[pieces.unit])
     atoms = np.linalg.norm(caps[:, None] - structure.positions[None, inside], axis=-1)
@@ -392,8 +380,7 @@ def graph_key(structure: Structure, graph: BondGraph | None = None) -> str:
         colours.append(_short_hash(f"{element} {histogram}"))
     while True:
         refined = [
-            _short_hash(f"{colours[i]} {sorted(colours[k] for k in row)}")
-            for i, row in enumerate(graph.neighbours)
+            _short_hash(f"{colours[i]} {sorted(colours[k] for k in row)}") for i, row in enumerate(graph.neighbours)
         ]
         if len(set(refined)) <= len(set(colours)):
             break
@@ -416,9 +403,7 @@ def distinct(fragments: Sequence[Fragment], features: Sequence[FloatArray], near
     kept: list[int] = []
     for index, piece in enumerate(fragments):
         if not any(
-            _repeats(fragments, features, index, other, nearest)
-            for other in kept
-            if fragments[other].key == piece.key
+            _repeats(fragments, features, index, other, nearest) for other in kept if fragments[other].key == piece.key
         ):
             kept.append(index)
     return kept
@@ -460,9 +445,7 @@ def fragments_for(
     open_atoms = {int(atom) for atom in atoms}
     worth = np.ones(len(structure)) if weights is None else np.asarray(weights, float)
     levels = [divide(graph, level) for level in LEVELS]
-    candidates = [
-        _fragment(structure, graph, levels, atom, radius, largest, fill) for atom in sorted(open_atoms)
-    ]
+    candidates = [_fragment(structure, graph, levels, atom, radius, largest, fill) for atom in sorted(open_atoms)]
     cores = [set(candidate.core_atoms.tolist()) for candidate in candidates]
     chosen: list[Fragment] = []
     while open_atoms and (most is None or len(chosen) < most):

@@ -36,5 +36,3 @@ def farthest_points(
         picked.append(best)
         np.minimum(distance, ((candidates - candidates[best]) ** 2).sum(1), out=distance)
     return np.array(picked, np.int64)
-
-

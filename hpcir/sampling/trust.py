@@ -99,13 +99,9 @@ def element_reference(features: FloatArray, most: int = MOST_POINTS) -> ElementR
 
     features = np.asarray(features, float)
     if features.ndim != 2 or len(features) == 0:
-        raise InputError(
-            "no training environments for an element", value=f"features of shape {features.shape}"
-        )
+        raise InputError("no training environments for an element", value=f"features of shape {features.shape}")
     mean, scale = features.mean(0), features.std(0)
-    scale = np.where(
-        scale > 1e-6 * max(float(scale.max(initial=0)), 1e-12), scale, np.inf
-    )  # constant: not counted
+    scale = np.where(scale > 1e-6 * max(float(scale.max(initial=0)), 1e-12), scale, np.inf)  # constant: not counted
     thinned = features[np.linspace(0, len(features) - 1, min(len(features), most)).round().astype(int)]
     standard = (thinned - mean) / scale
     values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
@@ -131,9 +127,7 @@ def reduced_points(standard: FloatArray, axes: FloatArray) -> FloatArray:
     return np.asarray(np.column_stack([points, left]), float)
 
 
-def references(
-    frames: Iterable[tuple[IntArray, FloatArray]], most: int = MOST_POINTS
-) -> dict[int, ElementReference]:
+def references(frames: Iterable[tuple[IntArray, FloatArray]], most: int = MOST_POINTS) -> dict[int, ElementReference]:
     """References by element from labelled geometries: (numbers (N,), features (N, F)) each, masked atoms left out."""
     collected: dict[int, list[FloatArray]] = {}
     for numbers, features in frames:
@@ -164,9 +158,7 @@ def trust_table(
             )
         spread = np.full(len(features), np.nan) if spreads is None else spreads[:, atom]
         table.append(
-            _atom_trust(
-                known[element], functions, atom, f"{names[atom]}{atom + 1}", features[:, atom], spread
-            )
+            _atom_trust(known[element], functions, atom, f"{names[atom]}{atom + 1}", features[:, atom], spread)
         )
     return sorted(table, key=lambda row: -row.largest_distance)
 

@@ -96,7 +96,8 @@ def observed_frequency(omega: FloatArray, timestep: float) -> FloatArray:
     """Angular frequency at which velocity Verlet of this timestep shows a mode of true frequency omega.
 
     omega_true = (2/dt) sin(omega_observed dt/2), exact for a harmonic mode (Hairer, Lubich, Wanner, Geometric Numerical
-    Integration, sec. I.1.5). Raises InputError above the integrator's stability limit, omega dt = 2.
+    Integration, sec. I.1.5); for an anharmonic mode a few per cent of the correction remain. Raises InputError above
+    the integrator's stability limit, omega dt = 2.
     """
     half = np.asarray(omega, float) * timestep / 2
     if np.any(half >= 1):

@@ -188,9 +188,7 @@ class LabelFarm:
         self.journal.append(LabelStore.key(structure, self.level), arrays, attributes)
         return entry
 
-    def _collect(
-        self, structures: Sequence[Structure], gathered: list[list[tuple[int, Entry]]]
-    ) -> list[Label | None]:
+    def _collect(self, structures: Sequence[Structure], gathered: list[list[tuple[int, Entry]]]) -> list[Label | None]:
         new = sorted(((index, entry) for part in gathered for index, entry in part), key=lambda pair: pair[0])
         for index, entry in new:
             self.store.entries[LabelStore.key(structures[index], self.level)] = entry

@@ -90,9 +90,7 @@ def _label_all(context: Context, structures: list[Structure]) -> Labelled:
 def _write(labelled: Labelled, output: Path) -> None:
     pairs = list(zip(labelled.structures, labelled.labels, strict=True))
     frames = [_frame(structure, found, labelled.level) for structure, found in pairs if found is not None]
-    failed = [
-        (s, reason) for (s, found), reason in zip(pairs, labelled.reasons, strict=True) if found is None
-    ]
+    failed = [(s, reason) for (s, found), reason in zip(pairs, labelled.reasons, strict=True) if found is None]
     for structure, reason in failed:
         print(f"{structure.source}: not labelled: {reason}")
     _write_failed(failed, output.with_name(f"{output.stem}.failed.xyz"))

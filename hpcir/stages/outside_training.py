@@ -109,9 +109,7 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> Out
         elif having < len(dataset):
             notes.append(f"{len(dataset) - having} of {len(dataset)} geometries have no {quantity}")
     if not dataset.having("energy") and not dataset.having("forces"):
-        notes.append(
-            "neither energies nor forces: the potential learns nothing, dipoles alone mean something"
-        )
+        notes.append("neither energies nor forces: the potential learns nothing, dipoles alone mean something")
     provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}
     return OutsideData(dataset, tuple(notes), provenance)
 
@@ -177,9 +175,5 @@ def _print(output: Path, model: Model, outside: OutsideData) -> None:
     }
     known = ", ".join(text.format(found[name]) for name, text in names.items() if np.isfinite(found[name]))
     count = found["held_out"]
-    errors = (
-        f"errors on {count} held-out geometries: {known}"
-        if known
-        else "no geometry was held out by all members"
-    )
+    errors = f"errors on {count} held-out geometries: {known}" if known else "no geometry was held out by all members"
     print(f"{output / MODEL_FILE}: {model.members} members from {len(outside.dataset)} geometries; {errors}")

@@ -39,9 +39,7 @@ def evaluate(
     _write(output, [(structure, found[n]) for n, structure in enumerate(geometries)], learnt)
 
 
-def _read(
-    path: Path, structures: Path, output: Path, force: bool, charge: int | None
-) -> tuple[Model, list[Structure]]:
+def _read(path: Path, structures: Path, output: Path, force: bool, charge: int | None) -> tuple[Model, list[Structure]]:
     check_new(output, force)
     model = Model.load(path)
     geometries = read_structures(structures, model.total_charge if charge is None else charge, spin=False)
@@ -62,9 +60,7 @@ def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: Model
     text = f"; the largest spread of a force over {model.members} members is {largest / EV_PER_ANGSTROM:.3g} eV/A"
     print(f"{output}: {len(pairs)} geometries{text if model.members > 1 else ''}")
     if any(not np.all(np.isfinite(found.dipole)) for _, found in pairs):
-        print(
-            "note: the model has no charge networks for these elements: no charges and no dipole are written"
-        )
+        print("note: the model has no charge networks for these elements: no charges and no dipole are written")
 
 
 def _frame(structure: Structure, found: Evaluation, model: Model) -> Frame:

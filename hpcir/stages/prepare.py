@@ -99,5 +99,3 @@ def check_minimum(context: Context, modes: NormalModes) -> None:
             + " cm-1",
             warning=True,
         )
-
-

@@ -130,9 +130,7 @@ def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[St
     return [(structure.moved(r), Label(float(e), f, d)) for r, e, f, d in zip(*columns, strict=True)]
 
 
-def _trajectory(
-    context: Context, engine: IsolatedEngine, reference: Reference, index: int
-) -> dict[str, np.ndarray]:
+def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
     """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]

@@ -134,9 +134,7 @@ def md(
         return read_task(model, structure, _changed(settings, trajectories, duration), potential, charge)
 
     task = on_root(comm, read)
-    with session(
-        output, comm, task.deck, task.structure, task.key, force=force, walltime=walltime
-    ) as context:
+    with session(output, comm, task.deck, task.structure, task.key, force=force, walltime=walltime) as context:
         began = time.monotonic()
         chosen, timing = _by_labels(context, task) if potential == "labels" else _by_model(context, task)
         seconds = time.monotonic() - began
@@ -211,9 +209,7 @@ def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:
         return None
     read = [read_h5(block) for block in blocks]
     if not all("start_positions" in arrays for arrays, _ in read):
-        raise InputError(
-            "the run's trajectories do not know where they started", where=str(run), hint="run them again"
-        )
+        raise InputError("the run's trajectories do not know where they started", where=str(run), hint="run them again")
     joined = {
         name: np.concatenate([arrays[name] for arrays, _ in read], axis=-1)
         for name in ("trajectory", "start_positions", "start_velocities", "start_alive")
@@ -300,18 +296,12 @@ def _finish(output: Path, task: Task, result: SpectrumResult, timing: dict[str, 
     }
     write_atomic(output / SUMMARY, json.dumps(finite(content), indent=1))
     kelvin = task.deck.dynamics.temperature / KELVIN
-    print_bands(
-        result.spectrum.bands, f"{task.level}: {result.md['trajectories']} trajectories, {kelvin:g} K"
-    )
+    print_bands(result.spectrum.bands, f"{task.level}: {result.md['trajectories']} trajectories, {kelvin:g} K")
     print(result.spectrum.metadata["verdict"])
     if timing.get("milliseconds_per_step"):
-        print(
-            f"{timing['labels']} steps in this session, {timing['milliseconds_per_step']:.3g} ms each on its rank"
-        )
+        print(f"{timing['labels']} steps in this session, {timing['milliseconds_per_step']:.3g} ms each on its rank")
     elif "microseconds_per_step" in timing:
         print(f"{timing['microseconds_per_step']:.3g} core-microseconds a step of one trajectory")
     if task.starts is not None:
-        print(
-            "started from the run's own trajectories: `hpcir compare RUN DIR` compares trajectory by trajectory"
-        )
+        print("started from the run's own trajectories: `hpcir compare RUN DIR` compares trajectory by trajectory")
     print(f"written: {output / f'{NAME}.csv'}, {output / f'{NAME}.h5'}, {output / SUMMARY}")

@@ -121,9 +121,7 @@ class Sampler:
             geometries += [self.reference.structure.moved(positions) for positions in sampled]
         return geometries
 
-    def _spread_out(
-        self, candidates: list[Structure], count: int, existing: list[Structure]
-    ) -> list[Structure]:
+    def _spread_out(self, candidates: list[Structure], count: int, existing: list[Structure]) -> list[Structure]:
         """Thin candidates to `count` by farthest points in descriptor space."""
         if not candidates:
             return []
@@ -155,9 +153,7 @@ class Sampler:
         training = context.deck.training
         start = before or self.pretrained
         steps = training.steps if start is None else training.retrain_steps
-        model = self.trainer.train(
-            labelled, level=self.farm.level, start=start, steps=steps, purpose=f"round {number}"
-        )
+        model = self.trainer.train(labelled, level=self.farm.level, start=start, steps=steps, purpose=f"round {number}")
         if context.root:
             model.save(path)
             state.rounds = [*state.rounds[:number], curve_entry(number, len(labelled), key, model)]
@@ -258,7 +254,7 @@ def spread_threshold(model: Model, force_error: float) -> float:
 
 
 def intact_model(path: Path) -> Model | None:
-    """A model file's model, or None where there is none; a damaged file is renamed to NAME.damaged and counts as none."""
+    """A model file's model, or None where there is none; a damaged one becomes NAME.damaged and counts as none."""
     if not path.is_file():
         return None
     try:
@@ -316,4 +312,3 @@ def round_line(number: int, entry: dict[str, Any]) -> str:
         f"{entry['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, energy {entry['energy_rmse_kcal_per_mol']:.4f} "
         f"kcal/mol, dipole {entry['dipole_rmse_debye']:.4f} D"
     )
-

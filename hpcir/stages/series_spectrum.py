@@ -124,15 +124,11 @@ def estimate(parts: Sequence[Part], settings: SpectrumSettings) -> Spectrum:
                 where=part.source,
                 value=f"{part.temperature / KELVIN:g} K",
             )
-    spectra = [
-        trajectory_spectra(p.dipoles, p.time_between, p.timestep, p.temperature, settings) for p in parts
-    ]
+    spectra = [trajectory_spectra(p.dipoles, p.time_between, p.timestep, p.temperature, settings) for p in parts]
     facts = {"sources": [part.source for part in parts]}
     together = np.concatenate(spectra)
     if len(together) == 0:
-        raise RunStopped(
-            "no trajectory of these files is sane: each left physics or the region that the model knows"
-        )
+        raise RunStopped("no trajectory of these files is sane: each left physics or the region that the model knows")
     return combine(together, settings, first.temperature, _controls(parts), metadata=facts)
 
 
@@ -156,9 +152,7 @@ def read_part(path: Path, declared: Declared) -> Part:
     if path.suffix.lower() in (".h5", ".hdf5"):
         return _own(path, declared)
     if declared.temperature is None:
-        raise InputError(
-            "the temperature is not declared", where=str(path), hint="give --temperature '300 K'"
-        )
+        raise InputError("the temperature is not declared", where=str(path), hint="give --temperature '300 K'")
     series = read_series(path, declared.unit, declared.time_between)
     return Part(
         series.source,

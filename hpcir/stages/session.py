@@ -68,25 +68,17 @@ def deck_of(model_dir: Path) -> Deck | None:
 def check_new(path: Path, force: bool) -> None:
     """Raise InputError when a file would be overwritten without --force, or its folder does not exist."""
     if path.is_dir():
-        raise InputError(
-            "this is a folder, and a file is to be written", where=str(path), hint="give -o another name"
-        )
+        raise InputError("this is a folder, and a file is to be written", where=str(path), hint="give -o another name")
     if path.exists() and not force:
-        raise InputError(
-            "the file is there already", where=str(path), hint="give -o another name, or --force"
-        )
+        raise InputError("the file is there already", where=str(path), hint="give -o another name, or --force")
     if not path.absolute().parent.is_dir():
-        raise InputError(
-            "the folder does not exist", where=str(path.parent), hint="make it, or give -o another name"
-        )
+        raise InputError("the folder does not exist", where=str(path.parent), hint="make it, or give -o another name")
 
 
 def check_folder(folder: Path, names: tuple[str, ...], force: bool) -> None:
     """Raise InputError when one of the files would be overwritten in a folder, or the folder is a file."""
     if folder.exists() and not folder.is_dir():
-        raise InputError(
-            "this is a file, and a folder is wanted", where=str(folder), hint="give -o another name"
-        )
+        raise InputError("this is a file, and a folder is wanted", where=str(folder), hint="give -o another name")
     for name in names:
         if (folder / name).exists() and not force:
             raise InputError(

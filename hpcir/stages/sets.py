@@ -84,9 +84,7 @@ def run_set(context: Context, chosen: TrajectorySet) -> TrajectorySet:
 
     def potential(replicas: int) -> Evaluator | Potential:
         charge = context.structure.charge
-        return Evaluator(
-            model, context.structure.numbers, replicas, charge=charge, origin="mass", masses=chosen.masses
-        )
+        return Evaluator(model, context.structure.numbers, replicas, charge=charge, origin="mass", masses=chosen.masses)
 
     blocks = TrajectoryStage(context, plan, key).run(potential)
     return TrajectorySet(chosen.name, model, chosen.masses, chosen.modes, chosen.trajectories, tuple(blocks))

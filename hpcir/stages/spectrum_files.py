@@ -73,9 +73,7 @@ def read_spectrum(path: Path) -> StoredSpectrum:
     Raises InputError for what is none of these or cannot be read.
     """
     if path.is_dir():
-        found = [
-            path / f"{NAME}{suffix}" for suffix in (".h5", ".csv") if (path / f"{NAME}{suffix}").is_file()
-        ]
+        found = [path / f"{NAME}{suffix}" for suffix in (".h5", ".csv") if (path / f"{NAME}{suffix}").is_file()]
         if not found:
             raise InputError(
                 "no spectrum in this directory",

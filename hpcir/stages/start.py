@@ -91,9 +91,7 @@ def write_start(
         files[script] = _slurm_text(deck, script)
     for file in files:
         if file.exists() and not force:
-            raise InputError(
-                "the file is there already", where=str(file), hint="give -o another name, or --force"
-            )
+            raise InputError("the file is there already", where=str(file), hint="give -o another name, or --force")
     for file, text in files.items():
         _write(file, text)
         print(f"wrote {file}")
@@ -111,9 +109,7 @@ def _lowest_multiplicity(path: Path, charge: int) -> int:
                 raise
         else:
             return multiplicity
-    raise InputError(
-        "no electrons are left at this charge", where=str(path), value=charge, hint="check --charge"
-    )
+    raise InputError("no electrons are left at this charge", where=str(path), value=charge, hint="check --charge")
 
 
 def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str:
@@ -150,6 +146,4 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}", where=str(path), hint="give -o another name"
-        ) from None
+        raise InputError(f"cannot be written: {error.strerror}", where=str(path), hint="give -o another name") from None

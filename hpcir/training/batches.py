@@ -167,9 +167,7 @@ def _unit(data: TrainingData) -> float:
     components = np.concatenate(learnt) if learnt else np.zeros(0)
     if len(components):
         return float(np.sqrt(np.mean(components**2)) or 1.0)
-    spreads = [
-        t.group.energies.std() / len(t.group.numbers) for t in data.groups if t.group.energies is not None
-    ]
+    spreads = [t.group.energies.std() / len(t.group.numbers) for t in data.groups if t.group.energies is not None]
     return float(max(spreads, default=0.0) or 1.0)
 
 

@@ -180,9 +180,7 @@ class TrainingData:
         return sum(tensors.nbytes for tensors in self.groups)
 
 
-def estimated_bytes(
-    n_labels: int, n_atoms: int, n_centres: int, n_inputs: int, precision: str = "float32"
-) -> int:
+def estimated_bytes(n_labels: int, n_atoms: int, n_centres: int, n_inputs: int, precision: str = "float32") -> int:
     """Bytes that a set needs: `n_centres` is the most atoms within the cutoff of an atom, itself among them."""
     size = np.dtype(precision).itemsize
     slots = n_atoms if _is_dense(n_atoms, n_centres) else n_centres
@@ -222,9 +220,7 @@ def _geometry_keys(group: LabelledGroup) -> list[str]:
     return LabelledGroup(group.numbers, group.positions).keys()
 
 
-def _tensors(
-    data: TrainingData, group: LabelledGroup, known: dict[str, tuple[GroupTensors, int]]
-) -> GroupTensors:
+def _tensors(data: TrainingData, group: LabelledGroup, known: dict[str, tuple[GroupTensors, int]]) -> GroupTensors:
     """The tensors of one group; rows of geometries in `known` are copied from there."""
     keys = group.keys()
     ordered = _sorted_by_element(group)
@@ -239,9 +235,7 @@ def _tensors(
 Arrays = tuple[NDArray, NDArray, "IntArray | None", "NDArray | None"]
 
 
-def _merge(
-    count: int, fresh: list[int], new: Arrays | None, old: list[tuple[int, GroupTensors, int]]
-) -> Arrays:
+def _merge(count: int, fresh: list[int], new: Arrays | None, old: list[tuple[int, GroupTensors, int]]) -> Arrays:
     """Rows newly computed and rows known, in their places; the layout with the most slots of centres wins."""
     if not old and new is not None:
         return new

@@ -78,9 +78,7 @@ def _forces(tensors: GroupTensors, slopes: FloatArray) -> FloatArray:
             matrix = tensors.jacobian[s].reshape(1, atoms * 3, -1).astype(float)
             forces[:, s] = (columns @ matrix.transpose(0, 2, 1)).reshape(members, atoms, 3)
         else:
-            forces[:, s] = np.einsum(
-                "axck,mack->max", tensors.jacobian[s], slopes[:, s][:, tensors.centres[s]]
-            )
+            forces[:, s] = np.einsum("axck,mack->max", tensors.jacobian[s], slopes[:, s][:, tensors.centres[s]])
     return forces
 
 
@@ -114,9 +112,7 @@ def held_out_errors(model: Model, data: TrainingData, seed: int, validation: flo
         ):
             if values is None or truth is None:
                 continue
-            keep = (
-                np.ones(truth.shape, bool) if mask is None else np.broadcast_to(mask[:, :, None], truth.shape)
-            )
+            keep = np.ones(truth.shape, bool) if mask is None else np.broadcast_to(mask[:, :, None], truth.shape)
             figures = [
                 np.sum((values.mean(0) - truth)[keep] ** 2),
                 np.sum(((values - truth) ** 2)[:, keep]) / model.members,

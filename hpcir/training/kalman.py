@@ -36,9 +36,7 @@ class KalmanCommittee:
         self.forgetting = torch.full((members,), 0.99, dtype=torch.float64)
         self.forgetting_rate = 0.9995
 
-    def learn(
-        self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float
-    ) -> None:
+    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
         """All geometries of a batch, one after another, for every member that learns them; rate is not used."""
         for group in groups:
             for label in range(group.count):
@@ -80,9 +78,7 @@ def one_label(group: BatchGroup, label: int) -> BatchGroup:
     return replace(group, weights=group.weights[:, row], **changed)
 
 
-def measurement(
-    layout: Layout, flat: Tensor, group: BatchGroup, force_weight: float
-) -> tuple[Tensor, Tensor]:
+def measurement(layout: Layout, flat: Tensor, group: BatchGroup, force_weight: float) -> tuple[Tensor, Tensor]:
     """Weighted (measured - predicted) (rows,) of one geometry's energy and learnt force components, and the
     derivatives of the weighted predictions by the parameters flat (size,), as (rows, size)."""
     scales = torch.cat([group.energy_weights, force_weight * group.force_weights[0]]).sqrt()

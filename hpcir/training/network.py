@@ -214,12 +214,7 @@ def slopes_bar_of(group: BatchGroup, forces_bar: Tensor) -> Tensor:
             slots = group.centres.shape[2]
             by_atom = rows.unflatten(2, (atoms, 3)).transpose(1, 2).flatten(0, 1)
             product = torch.bmm(by_atom, group.jacobian.flatten(0, 1))
-            product = (
-                product.unflatten(0, (batch, atoms))
-                .unflatten(3, (slots, width))
-                .transpose(2, 3)
-                .flatten(1, 2)
-            )
+            product = product.unflatten(0, (batch, atoms)).unflatten(3, (slots, width)).transpose(2, 3).flatten(1, 2)
             index = group.centres.flatten(1)[:, :, None, None].expand_as(product)
             empty = product.new_zeros(batch, atoms, MEMBER_BLOCK, width)
             product = empty.scatter_add_(1, index, product).transpose(1, 2)
@@ -268,9 +263,7 @@ def energies_and_forces(
     return energies, forces, passes
 
 
-def energy_gradient(
-    parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float
-) -> tuple[Tensor, Tensor]:
+def energy_gradient(parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float) -> tuple[Tensor, Tensor]:
     """Loss of energies and forces and its gradient.
 
     L = sum_n w_n [(dE)^2 + eta / (3 M) |dF|^2] / sum_n w_n (design: eta the force weight; masked forces left
@@ -314,9 +307,7 @@ def energy_backward(
         output_bar = torch.cat(
             [energy_bars[g][:, :, None].expand(-1, -1, a.stop - a.start).flatten(1) for g, a, _ in places], 1
         )
-        slope_bar = (
-            torch.cat([slope_bars[g][:, :, a].flatten(1, 2) for g, a, _ in places], 1) if slope_bars else None
-        )
+        slope_bar = torch.cat([slope_bars[g][:, :, a].flatten(1, 2) for g, a, _ in places], 1) if slope_bars else None
         network.gradient(target, output_bar[:, :, None], slope_bar)
 
 
@@ -333,9 +324,7 @@ def dipoles_of(
             for g, atoms, rows in places:
                 shape = (groups[g].count, atoms.stop - atoms.start)
                 outputs[g][:, :, atoms] = values[:, rows].unflatten(1, shape)
-    dipoles = [
-        (g.operator[None] * y.flatten(2)[:, :, None]).sum(3) for g, y in zip(groups, outputs, strict=True)
-    ]
+    dipoles = [(g.operator[None] * y.flatten(2)[:, :, None]).sum(3) for g, y in zip(groups, outputs, strict=True)]
     return dipoles, passes
 
 

@@ -21,9 +21,7 @@ Tensor = torch.Tensor
 class EnergyOptimizer(Protocol):
     """Learns energies and forces from batches."""
 
-    def learn(
-        self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float
-    ) -> None:
+    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
         """Change parameters.flat in place by one batch; rate: the learning rate of this step."""
 
     def state(self) -> dict[str, Tensor]:
@@ -41,9 +39,7 @@ class GradientOptimizer:
         """The tensors that change, by name (not copies)."""
         raise NotImplementedError
 
-    def learn(
-        self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float
-    ) -> None:
+    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
         """One step downhill in the loss of energies and forces."""
         energy_gradient(parameters, groups, force_weight)
         self.step(parameters.flat, parameters.gradient, rate)
@@ -138,9 +134,7 @@ class Soap(GradientOptimizer):
 
     def _rotate(self, source: Tensor, target: Tensor, into: bool) -> None:
         target.copy_(source)
-        for layer, (matrix, result) in enumerate(
-            zip(self._matrices(source), self._matrices(target), strict=True)
-        ):
+        for layer, (matrix, result) in enumerate(zip(self._matrices(source), self._matrices(target), strict=True)):
             left, right = self.left_basis[layer], self.right_basis[layer]
             if into:
                 result.copy_(left.transpose(2, 3) @ matrix @ right)

@@ -74,9 +74,7 @@ def unpacked(
     for kind, layout in layouts.items():
         if kind == "charge" and not with_charges:
             continue
-        for element, layers in zip(
-            layout.elements, layout.views(torch.from_numpy(parameters[kind])), strict=True
-        ):
+        for element, layers in zip(layout.elements, layout.views(torch.from_numpy(parameters[kind])), strict=True):
             reduction = data.reductions[element]
             weights = [weight.numpy().copy() for weight, _ in layers]
             biases = [bias[:, 0].numpy().copy() for _, bias in layers]

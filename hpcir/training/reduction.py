@@ -82,14 +82,10 @@ def fit_reductions(
             values, derivatives, _ = features_and_derivatives(functions, numbers, part)
             for element in np.unique(numbers):
                 here = numbers == element
-                features.setdefault(int(element), []).append(
-                    values[:, here].reshape(-1, functions.n_features)
-                )
+                features.setdefault(int(element), []).append(values[:, here].reshape(-1, functions.n_features))
                 flat = derivatives[:, here].reshape(-1, functions.n_features)
                 slopes[int(element)] = slopes.get(int(element), 0.0) + flat.T @ flat
-                slope_counts[int(element)] = slope_counts.get(int(element), 0) + len(
-                    features[int(element)][-1]
-                )
+                slope_counts[int(element)] = slope_counts.get(int(element), 0) + len(features[int(element)][-1])
     fitted = {
         element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element])
         for element in sorted(features)
@@ -113,9 +109,7 @@ def _fit(features: FloatArray, slope_gram: FloatArray) -> Reduction:
     if len(active) == 0:
         active = np.array([0])
     shift = features[:, active].mean(0)
-    scale = np.full(
-        len(active), 1.0 / max(features[:, active].std(0).max(), np.sqrt(np.diag(slope_gram).max()) / 10)
-    )
+    scale = np.full(len(active), 1.0 / max(features[:, active].std(0).max(), np.sqrt(np.diag(slope_gram).max()) / 10))
     values, vectors = np.linalg.eigh(slope_gram[np.ix_(active, active)] * scale[0] ** 2)
     values, vectors = values[::-1], vectors[:, ::-1]
     relative = np.maximum(values / max(values[0], 1e-30), 0.0)

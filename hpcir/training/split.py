@@ -23,9 +23,7 @@ def stream(seed: int, purpose: str, item: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, item], np.uint64)))
 
 
-def held_out(
-    keys: Sequence[str], members: Sequence[int], seed: int, validation: float
-) -> tuple[BoolArray, BoolArray]:
+def held_out(keys: Sequence[str], members: Sequence[int], seed: int, validation: float) -> tuple[BoolArray, BoolArray]:
     """Held out by all members (S,), and by each member (members, S), the common ones included.
 
     At least one label is held out by all when there are five or more, and at least one is always left to learn.

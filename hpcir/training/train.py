@@ -80,9 +80,7 @@ def train_members(
             run.advance(max(run.step + 1, (run.step * CHECKS // steps + 1) * steps // CHECKS))
             figures = run.check()
             if on_progress is not None:
-                on_progress(
-                    {"step": run.step, "steps": steps, "seconds": time.perf_counter() - began, **figures}
-                )
+                on_progress({"step": run.step, "steps": steps, "seconds": time.perf_counter() - began, **figures})
             if on_checkpoint is not None:
                 on_checkpoint(run.state())
         return run.model(), run.state()
@@ -182,9 +180,7 @@ class _Run:
         epoch = -1
         has_dipoles = self.device_data.has_dipoles
         keep = 1.0 / max(1.0, AVERAGE_FRACTION * self.steps)
-        energy, charge = (
-            Parameters.of(self.layouts[kind], self.parameters[kind]) for kind in ("energy", "charge")
-        )
+        energy, charge = (Parameters.of(self.layouts[kind], self.parameters[kind]) for kind in ("energy", "charge"))
         while self.step < until:
             if self.step // per_epoch != epoch:
                 epoch = self.step // per_epoch
@@ -225,9 +221,7 @@ class _Run:
     def _held_out_squares(self, indices: NDArray) -> tuple[Tensor, Tensor, Tensor]:
         """Mean squares (members,) of energies, force components and dipole components over each member's own."""
         sums = torch.zeros(6, len(self.members), dtype=torch.float64, device=self.device_data.device)
-        energy_model, charge_model = (
-            Parameters.of(self.layouts[k], self.averages[k]) for k in ("energy", "charge")
-        )
+        energy_model, charge_model = (Parameters.of(self.layouts[k], self.averages[k]) for k in ("energy", "charge"))
         for first in range(0, len(indices), 64):
             groups = self.device_data.batch(indices[first : first + 64], held_out=True)
             energies, forces, _ = energies_and_forces(energy_model, groups)

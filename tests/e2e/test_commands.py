@@ -122,9 +122,7 @@ def test_labels_are_those_of_the_engine(place: Path) -> None:
     assert "GFN2-xTB" in frame.level
 
 
-def test_label_goes_on_and_never_labels_twice(
-    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_label_goes_on_and_never_labels_twice(place: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (place / "labels.xyz").read_bytes()
     arguments = ["label", place / "geometries.xyz", "--deck", place / "deck.yaml", "-o", place / "labels.xyz"]
     refused(command(*arguments), "labels.xyz", "there already", "--force")
@@ -204,12 +202,8 @@ def rewritten(place: Path, target: Path, change: Callable[[str], str]) -> Path:
 def test_audit_refuses_zero_dipoles(place: Path, tmp_path: Path, command: Command) -> None:
     import re
 
-    data = rewritten(
-        place, tmp_path / "zero.xyz", lambda text: re.sub('dipole="[^"]*"', 'dipole="0 0 0"', text)
-    )
-    status, out, err = command(
-        "train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model"
-    )
+    data = rewritten(place, tmp_path / "zero.xyz", lambda text: re.sub('dipole="[^"]*"', 'dipole="0 0 0"', text))
+    status, out, err = command("train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model")
     refused((status, out, err), "the audit speaks against", "zero", "--force")
     assert "dipole" in out
     assert not (tmp_path / "model").exists()
@@ -588,9 +582,7 @@ def test_wrong_input_gets_one_message(
     place: Path, command: Command, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(place)
-    (place / "bad.yaml").write_text(
-        "system: {structure: methanol.xyz}\nlabels: {engine: tblite, method: GFN7}\n"
-    )
+    (place / "bad.yaml").write_text("system: {structure: methanol.xyz}\nlabels: {engine: tblite, method: GFN7}\n")
     (place / "thesis").mkdir(exist_ok=True)
     (place / "thesis/chapter1.txt").write_text("mine")
     methanol = (place / "methanol.xyz").read_text()

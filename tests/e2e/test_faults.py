@@ -56,9 +56,7 @@ def processes_of(out: Path) -> dict[int, int | None]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
             if str(out).encode() not in words:
                 continue
-            variables = dict(
-                v.split(b"=", 1) for v in (folder / "environ").read_bytes().split(b"\0") if b"=" in v
-            )
+            variables = dict(v.split(b"=", 1) for v in (folder / "environ").read_bytes().split(b"\0") if b"=" in v)
             rank = variables.get(b"PMI_RANK", variables.get(b"OMPI_COMM_WORLD_RANK"))
             found[int(folder.name)] = None if rank is None else int(rank)
     return found
@@ -164,9 +162,7 @@ def test_the_lock_of_a_dead_run_goes_to_one_of_many(tmp_path):
     for attempt in range(3):
         out = tmp_path / f"run-{attempt}"
         out.mkdir()
-        (out / "lock.json").write_text(
-            json.dumps({"host": os.uname().nodename, "pid": 4194000, "started": "1"})
-        )
+        (out / "lock.json").write_text(json.dumps({"host": os.uname().nodename, "pid": 4194000, "started": "1"}))
         at = str(time.time() + 4.0)
         many = [
             subprocess.Popen(
@@ -203,9 +199,7 @@ def unruly_deck(folder: Path, arguments: str) -> Path:
     calculator = f"{{engine: ase, {words}}}"
     path = folder / "unruly.yaml"
     path.write_text(
-        DECK.replace("{engine: tblite}", calculator)
-        .replace("rounds: 2", "rounds: 0")
-        .replace("count: 10", "count: 0")
+        DECK.replace("{engine: tblite}", calculator).replace("rounds: 2", "rounds: 0").replace("count: 10", "count: 0")
     )
     return path
 
@@ -249,9 +243,7 @@ def small_disk(place: Path, kibibytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.parametrize(
-    "kibibytes", [700, *(pytest.param(n, marks=LONG) for n in (40, 120, 250, 450, 1200, 2000))]
-)
+@pytest.mark.parametrize("kibibytes", [700, *(pytest.param(n, marks=LONG) for n in (40, 120, 250, 450, 1200, 2000))])
 def test_a_full_disk_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room(
     undisturbed, deck, run_deck, tmp_path, kibibytes
 ):
@@ -313,9 +305,7 @@ def content(path: Path) -> object:
     if path.parent.name == "models":
         return Model.load(path)
     arrays, attributes = read_h5(path)
-    return {name: array.tobytes() for name, array in arrays.items()}, {
-        k: str(v) for k, v in attributes.items()
-    }
+    return {name: array.tobytes() for name, array in arrays.items()}, {k: str(v) for k, v in attributes.items()}
 
 
 def harmless(before: object, after: object) -> bool:
@@ -327,9 +317,7 @@ def harmless(before: object, after: object) -> bool:
             for z in a
             for n in range(len(a[z].weights))
         )
-    if isinstance(before, dict) and isinstance(
-        after, dict
-    ):  # a journal: records may be missing, none may differ
+    if isinstance(before, dict) and isinstance(after, dict):  # a journal: records may be missing, none may differ
         return all(before.get(key) == value for key, value in after.items())
     return before == after
 
@@ -354,9 +342,7 @@ def test_any_damage_is_noticed_by_the_readers(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=LONG) for n in range(2, 12))])
-def test_a_damaged_run_directory_gives_the_same_result_when_run_again(
-    undisturbed, deck, run_deck, tmp_path, seed
-):
+def test_a_damaged_run_directory_gives_the_same_result_when_run_again(undisturbed, deck, run_deck, tmp_path, seed):
     random = np.random.default_rng(seed)
     out = tmp_path / "run"
     shutil.copytree(undisturbed, out)

@@ -57,9 +57,7 @@ class Cluster:
     environment: dict[str, str]
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
-        done = subprocess.run(
-            command, env=self.environment, cwd=cwd, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=self.environment, cwd=cwd, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -138,9 +136,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     try:
         for command in daemons:
             running.append(
-                subprocess.Popen(
-                    command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
+                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             )
             time.sleep(1.0)
         started = Cluster(environment)
@@ -197,12 +193,8 @@ def test_the_cpu_script(cluster, undisturbed_on_two, deck, tmp_path):
 
 
 def test_the_hybrid_script_gives_each_rank_its_threads(cluster, deck, tmp_path):
-    script = prepared(
-        "hybrid.slurm", tmp_path / "job", deck, nodes="1", ntasks_per_node="2", cpus_per_task="2"
-    )
-    text = script.read_text().replace(
-        'hpcir run "$deck" --walltime "690 min"', 'hpcir run "$deck" --until prepare'
-    )
+    script = prepared("hybrid.slurm", tmp_path / "job", deck, nodes="1", ntasks_per_node="2", cpus_per_task="2")
+    text = script.read_text().replace('hpcir run "$deck" --walltime "690 min"', 'hpcir run "$deck" --until prepare')
     script.write_text(text)
     number = cluster.submit(script, "--export=ALL,OMP_NUM_THREADS=")
     job = cluster.wait(number)
@@ -224,9 +216,7 @@ def test_the_array_script_runs_a_study_for_each_line(cluster, undisturbed, deck,
         assert differences(results(undisturbed), results(folder / name)) == []
 
 
-def test_before_its_time_limit_the_job_saves_and_queues_itself_again(
-    cluster, undisturbed_on_two, deck, tmp_path
-):
+def test_before_its_time_limit_the_job_saves_and_queues_itself_again(cluster, undisturbed_on_two, deck, tmp_path):
     """A limit of one minute with the signal early in it: the study needs several turns."""
     script = prepared("requeue.slurm", tmp_path / "job", deck, ntasks="2", time="1:00", signal="B:USR1@40")
     job = cluster.wait(cluster.submit(script))

@@ -65,9 +65,7 @@ def test_compiled_steps_equal_the_plain_ones(thermostat, all_pairs):
     evaluator = Evaluator(model, NUMBERS, 3, all_pairs=all_pairs)
     options = {"thermostat": thermostat, "record": RECORDS, "dipole_every": 3}
     fast = run_chunk(evaluator, start(3), MASSES, 200, 0.5 * FS, **options)
-    plain = run_chunk(
-        as_function(model, NUMBERS, 3, all_pairs=all_pairs), start(3), MASSES, 200, 0.5 * FS, **options
-    )
+    plain = run_chunk(as_function(model, NUMBERS, 3, all_pairs=all_pairs), start(3), MASSES, 200, 0.5 * FS, **options)
     assert np.array_equal(fast.steps, plain.steps)
     for name in ("kinetic", "potential", "dipoles", "positions", "velocities"):
         mine, other = getattr(fast, name), getattr(plain, name)
@@ -92,12 +90,8 @@ def test_chunks_and_blocks_do_not_change_a_trajectory(thermostat, all_pairs):
     assert np.array_equal(block.velocities, once.block.velocities)
     assert np.array_equal(np.concatenate(dipoles), once.dipoles)
     pick = slice(3, 4)
-    alone = ReplicaBlock(
-        whole.positions[..., pick], whole.velocities[..., pick], 0, np.array([3]), np.array([True])
-    )
-    single = run_chunk(
-        Evaluator(model, NUMBERS, 1, all_pairs=all_pairs), alone, MASSES, 150, 0.5 * FS, **options
-    )
+    alone = ReplicaBlock(whole.positions[..., pick], whole.velocities[..., pick], 0, np.array([3]), np.array([True]))
+    single = run_chunk(Evaluator(model, NUMBERS, 1, all_pairs=all_pairs), alone, MASSES, 150, 0.5 * FS, **options)
     assert np.array_equal(single.dipoles[..., 0], once.dipoles[..., 3])
     assert np.array_equal(single.block.positions[..., 0], once.block.positions[..., 3])
 
@@ -107,9 +101,7 @@ def test_velocity_verlet_conserves_energy_to_second_order():
     evaluator = Evaluator(model, NUMBERS, 8)
     spreads = []
     for refine in (1, 2):
-        chunk = run_chunk(
-            evaluator, block, MASSES, 800 * refine, 0.5 * FS / refine, dipole_every=1, record=()
-        )
+        chunk = run_chunk(evaluator, block, MASSES, 800 * refine, 0.5 * FS / refine, dipole_every=1, record=())
         total = chunk.kinetic + chunk.potential
         spreads.append(np.ptp(total, axis=0))
         assert np.abs(total[-1] - total[0]).max() < 0.01 * chunk.kinetic.mean()
@@ -246,9 +238,7 @@ def test_spread_is_the_committees_and_does_not_disturb_the_path():
     model, block = soft_model(members=3), start(2)
     evaluator = Evaluator(model, NUMBERS, 2)
     plain = run_chunk(evaluator, block, MASSES, 35, 0.5 * FS)
-    chunk = run_chunk(
-        evaluator, block, MASSES, 35, 0.5 * FS, spread_every=7, record=("positions",), dipole_every=7
-    )
+    chunk = run_chunk(evaluator, block, MASSES, 35, 0.5 * FS, spread_every=7, record=("positions",), dipole_every=7)
     assert np.array_equal(chunk.block.positions, plain.block.positions)
     assert chunk.spread_steps.tolist() == [7, 14, 21, 28, 35]
     for row, positions in zip(chunk.spread, chunk.positions, strict=True):

@@ -50,9 +50,7 @@ class Springs:
         charges = self.charges + total / 3
         dipole = charges @ (positions - numbers @ positions / numbers.sum())
         zero = np.zeros_like(positions)
-        return Evaluation(
-            energy, forces, charges, dipole, 0.01, zero + 0.02, zero[:, 0] + 0.03, zero[0] + 0.04
-        )
+        return Evaluation(energy, forces, charges, dipole, 0.01, zero + 0.02, zero[:, 0] + 0.03, zero[0] + 0.04)
 
 
 def model(charged: bool = True) -> Model:
@@ -203,9 +201,7 @@ def test_loads_model_directories_and_n2p2_folders(tmp_path):
     export_n2p2(original, tmp_path / "n2p2", member=1)
     import_n2p2(tmp_path / "n2p2").save(tmp_path / "saved")
     numbers, positions = WATER.numbers, WATER.positions * ANGSTROM
-    energies = [
-        load_potential(tmp_path / name).evaluate(numbers, positions).energy for name in ("n2p2", "saved")
-    ]
+    energies = [load_potential(tmp_path / name).evaluate(numbers, positions).energy for name in ("n2p2", "saved")]
     assert energies[0] == energies[1]
     assert load_potential(tmp_path / "ours").evaluate(numbers, positions).energy == pytest.approx(
         original.evaluate(numbers, positions).energy, rel=1e-14

@@ -87,9 +87,7 @@ def test_turning_about_a_ring_bond_is_refused():
 
 def test_torsion_scan_finds_all_staggered_conformers_of_butane_and_pentane():
     butane, graph = load("alkanes/C4H10")
-    angles = sorted(
-        round(torsion(s.positions, rotors(graph)[0])) % 360 for s in torsion_scan(butane, 20, 1, graph)
-    )
+    angles = sorted(round(torsion(s.positions, rotors(graph)[0])) % 360 for s in torsion_scan(butane, 20, 1, graph))
     assert angles == [60, 180, 300]
     pentane, graph = load("alkanes/C5H12")
     found = torsion_scan(pentane, 20, 1, graph)

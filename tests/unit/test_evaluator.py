@@ -67,13 +67,9 @@ def shell_vectors(functions, numbers, positions, i):
 
 @pytest.mark.parametrize("all_pairs", [True, False], ids=["all-pairs", "list"])
 @pytest.mark.parametrize("moments", [True, False], ids=["moments", "direct"])
-@pytest.mark.parametrize(
-    "functions", [AUTOMATIC, GENERIC, RADIAL_ONLY], ids=["automatic", "generic", "radial"]
-)
+@pytest.mark.parametrize("functions", [AUTOMATIC, GENERIC, RADIAL_ONLY], ids=["automatic", "generic", "radial"])
 def test_kernels_equal_their_plain_twin(functions, moments, all_pairs):
-    model = random_model(
-        functions, 5, members=3, dropped=4, hidden=(11, 7, 5), atomic_dipoles=bool(functions.shells)
-    )
+    model = random_model(functions, 5, members=3, dropped=4, hidden=(11, 7, 5), atomic_dipoles=bool(functions.shells))
     numbers, first = random_molecule(1, 11)
     second = first + np.random.default_rng(2).normal(size=first.shape) * 0.05
     evaluator = Evaluator(model, numbers, 2, all_pairs=all_pairs, moments=moments)

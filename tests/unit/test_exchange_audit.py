@@ -145,9 +145,7 @@ def test_forces_alone_of_an_absurd_size():
 )
 def test_positions_in_the_wrong_unit(factor, what):
     found = [
-        f
-        for f in audit(changed(sound(), lambda f: {"positions": f.positions * factor}))
-        if f.check == "positions"
+        f for f in audit(changed(sound(), lambda f: {"positions": f.positions * factor})) if f.check == "positions"
     ]
     assert found[0].severity == "error"
     assert what in found[0].text
@@ -163,9 +161,7 @@ def test_positions_in_the_wrong_unit(factor, what):
     ],
 )
 def test_dipoles_in_the_wrong_unit_against_the_charges(factor, what):
-    found = [
-        f for f in audit(changed(sound(), lambda f: {"dipole": f.dipole * factor})) if f.check == "dipole"
-    ]
+    found = [f for f in audit(changed(sound(), lambda f: {"dipole": f.dipole * factor})) if f.check == "dipole"]
     if what == "e*A":  # e*A read as e*bohr is 1 / 1.89, e*bohr read as e*A 1.89
         what = "e*bohr read as e*A"
     assert any(what in f.text for f in found), describe(found)
@@ -183,9 +179,7 @@ def test_an_ions_origin():
     ion = sound(charge=1, wander=5.0)
     # An even-electron molecule with charge +1 has an odd number of electrons: that is a note.
     assert {f.check for f in audit(ion) if f.severity != "note"} == set()
-    moving = changed(
-        ion, lambda f: {"dipole": f.dipole + centre(f.positions, NUMBERS.astype(float)), "charges": None}
-    )
+    moving = changed(ion, lambda f: {"dipole": f.dipole + centre(f.positions, NUMBERS.astype(float)), "charges": None})
     found = [f for f in audit(moving) if f.check == "origin"]
     assert found[0].severity == "error"
     assert "dipole_origin='zero'" in found[0].advice
@@ -199,9 +193,7 @@ def test_an_ions_origin():
 
 @pytest.mark.parametrize("quantity", ["energy", "forces", "dipole", "charges"])
 def test_zeros(quantity):
-    zero = {"energy": 0.0, "forces": np.zeros((6, 3)), "dipole": np.zeros(3), "charges": np.zeros(6)}[
-        quantity
-    ]
+    zero = {"energy": 0.0, "forces": np.zeros((6, 3)), "dipole": np.zeros(3), "charges": np.zeros(6)}[quantity]
     found = [f for f in audit(changed(sound(), lambda _: {quantity: zero}, range(3, 6))) if f.check == "zero"]
     assert found[0].frames == (3, 4, 5)
     assert f"{quantity} of 3 of 60" in found[0].text
@@ -228,9 +220,7 @@ def test_outliers():
 
 def test_duplicates():
     data = sound()
-    copied = Dataset(
-        (*data.frames, data.frames[4], replace(data.frames[5], energy=data.frames[5].energy + 0.01))
-    )
+    copied = Dataset((*data.frames, data.frames[4], replace(data.frames[5], energy=data.frames[5].energy + 0.01)))
     found = {f.severity: f.frames for f in audit(copied) if f.check == "duplicates"}
     assert found == {"warning": (60,), "error": (61,)}
 
@@ -255,7 +245,5 @@ def test_two_levels_of_theory():
 
 
 def test_charges_that_do_not_sum():
-    found = [
-        f for f in audit(changed(sound(), lambda f: {"charges": f.charges + 1 / 6})) if f.check == "charges"
-    ]
+    found = [f for f in audit(changed(sound(), lambda f: {"charges": f.charges + 1 / 6})) if f.check == "charges"]
     assert "+1.00" in found[0].text

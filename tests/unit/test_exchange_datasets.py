@@ -138,9 +138,7 @@ def test_an_ions_dipole_is_moved_to_the_centre_of_nuclear_charge(tmp_path, origi
     with pytest.raises(InputError, match="origin of the dipole of an ion"):
         read_dataset(path, units="atomic")
     found = read_dataset(path, units="atomic", dipole_origin=origin).frames[0].dipole
-    np.testing.assert_allclose(
-        found, partial @ (positions - centre(positions, weights["charge"])), atol=1e-10
-    )
+    np.testing.assert_allclose(found, partial @ (positions - centre(positions, weights["charge"])), atol=1e-10)
 
 
 def test_charges_that_contradict(tmp_path):
@@ -233,8 +231,7 @@ def test_hdf5_of_others_and_of_ours(tmp_path):
     held = arrays(data)
     write_h5(tmp_path / "set.h5", {f"water/{k}": (v, "?", "?") for k, v in held.items()}, {})
     keys = {
-        q: f"water/{k}"
-        for q, k in zip(("numbers", "positions", "energy", "forces", "dipole"), "zREFD", strict=True)
+        q: f"water/{k}" for q, k in zip(("numbers", "positions", "energy", "forces", "dipole"), "zREFD", strict=True)
     }
     read = read_dataset(tmp_path / "set.h5", units=MD17_UNITS, keys=keys, level="HF/6-31G")
     assert_same(read, without_charges(data))

@@ -143,9 +143,7 @@ def test_fragments_are_closed_molecules_with_balanced_hydrogens_and_charges(name
         assert anew.formal_charges.sum() == piece.structure.charge
         assert not anew.unpaired.any()
         assert graph_key(piece.structure, anew) == piece.key
-        np.testing.assert_array_equal(
-            piece.structure.positions[: len(piece.atoms)], structure.positions[piece.atoms]
-        )
+        np.testing.assert_array_equal(piece.structure.positions[: len(piece.atoms)], structure.positions[piece.atoms])
 
 
 @pytest.mark.parametrize("name", SMILES)
@@ -159,9 +157,7 @@ def test_only_single_acyclic_bonds_are_cut(name):
             assert not bond.IsInRing()
             assert not bond.GetIsAromatic()
             assert (
-                molecule.GetAtomWithIdx(kept).GetFormalCharge()
-                == molecule.GetAtomWithIdx(cut).GetFormalCharge()
-                == 0
+                molecule.GetAtomWithIdx(kept).GetFormalCharge() == molecule.GetAtomWithIdx(cut).GetFormalCharge() == 0
             )
             elements = {graph.numbers[kept], graph.numbers[cut]}
             assert 6 in elements
@@ -184,9 +180,7 @@ def test_caps_stand_along_the_cut_bond_at_the_right_length_and_touch_nothing(nam
             bond = structure.positions[cut] - structure.positions[kept]
             assert np.linalg.norm(along) == pytest.approx(cap_length(int(structure.numbers[kept])))
             assert along @ bond == pytest.approx(np.linalg.norm(along) * np.linalg.norm(bond))
-            others = np.delete(
-                piece.structure.positions, [first + k, int(np.searchsorted(piece.atoms, kept))], axis=0
-            )
+            others = np.delete(piece.structure.positions, [first + k, int(np.searchsorted(piece.atoms, kept))], axis=0)
             distance = np.linalg.norm(others - piece.structure.positions[first + k], axis=1).min()
             assert distance > CLEARANCE
 
@@ -211,9 +205,7 @@ def test_descriptors_of_core_atoms_are_those_of_the_whole_molecule():
     _, structure = built("hexamide")
     whole = derivatives.features_only(functions, structure.numbers, structure.positions[None])[0]
     for piece in pieces_of("hexamide")[1]:
-        own = derivatives.features_only(functions, piece.structure.numbers, piece.structure.positions[None])[
-            0
-        ]
+        own = derivatives.features_only(functions, piece.structure.numbers, piece.structure.positions[None])[0]
         same = np.abs(own[: len(piece.atoms)] - whole[piece.atoms]).max(1) < 1e-10
         core = piece.core[: len(piece.atoms)]
         assert core.any()
@@ -315,9 +307,7 @@ def test_graph_key_does_not_depend_on_order_and_position():
         _, structure = built(name)
         order = random.permutation(len(structure))
         rotation, _ = np.linalg.qr(random.normal(size=(3, 3)))
-        shuffled = Structure(
-            structure.numbers[order], structure.positions[order] @ rotation, charge=structure.charge
-        )
+        shuffled = Structure(structure.numbers[order], structure.positions[order] @ rotation, charge=structure.charge)
         assert graph_key(shuffled) == graph_key(structure)
 
 

@@ -85,9 +85,7 @@ def plain_function(words: list[str], i: int, numbers, positions, kind: int, alph
 
 
 def plain_network(features: np.ndarray, folder: Path, z: int, activations: str, sizes: list[int]) -> float:
-    rows = [
-        line.split() for line in (folder / f"weights.{z:03d}.data").read_text().splitlines() if line[0] != "#"
-    ]
+    rows = [line.split() for line in (folder / f"weights.{z:03d}.data").read_text().splitlines() if line[0] != "#"]
     values, x = iter(float(row[0]) for row in rows), features
     act = {
         "t": np.tanh,
@@ -273,9 +271,7 @@ def plain_features(model: Model, numbers, positions) -> np.ndarray:
 
 @pytest.mark.parametrize("cutoff", ["0", "1", "1 0.3", "2", "3", "4", "5", "6", "6 0.4", "7", "8 0.2"])
 def test_import_agrees_with_plain_loops_for_every_cutoff_function(tmp_path, cutoff):
-    folder = write_potential(
-        tmp_path, cutoff, ["scale_symmetry_functions_sigma", "scale_max_short 2.0"], "ttl"
-    )
+    folder = write_potential(tmp_path, cutoff, ["scale_symmetry_functions_sigma", "scale_max_short 2.0"], "ttl")
     result = import_n2p2(folder).evaluate(METHANOL, POSITIONS)
     assert result.energy == pytest.approx(plain_atomic(folder, METHANOL, POSITIONS).sum(), rel=1e-13)
 
@@ -312,9 +308,7 @@ def test_normalised_energies(tmp_path):
 
 def test_normalised_nodes_divide_weights_and_biases_by_the_number_of_inputs(tmp_path):
     plain = import_n2p2(write_potential(tmp_path / "a", "1", [], "ttl")).energy[0].elements[8]
-    divided = (
-        import_n2p2(write_potential(tmp_path / "b", "1", [], "ttl", "normalize_nodes")).energy[0].elements[8]
-    )
+    divided = import_n2p2(write_potential(tmp_path / "b", "1", [], "ttl", "normalize_nodes")).energy[0].elements[8]
     for layer, count in enumerate((3, 5, 4)):
         np.testing.assert_allclose(divided.weights[layer] * count, plain.weights[layer], rtol=1e-15)
         np.testing.assert_allclose(divided.biases[layer] * count, plain.biases[layer], rtol=1e-15)
@@ -362,9 +356,7 @@ def test_export_evaluates_to_the_models_energy(tmp_path, cutoff_function):
     model = random_model(cutoff_function)
     features = plain_features(model, METHANOL, POSITIONS)
     for member in range(2):
-        atomic = [
-            model.energy[int(z)].evaluate(features[[i]])[0][member, 0, 0] for i, z in enumerate(METHANOL)
-        ]
+        atomic = [model.energy[int(z)].evaluate(features[[i]])[0][member, 0, 0] for i, z in enumerate(METHANOL)]
         energy = sum(atomic) + sum(model.offsets[int(z)] for z in METHANOL)
         folder = tmp_path / str(member)
         export_n2p2(model, folder, member)
@@ -439,9 +431,7 @@ def test_scaling_that_does_not_fit_is_named(tmp_path):
     with pytest.raises(InputError, match="scaling data of 2"):
         import_n2p2(folder)
     words = lines[-1].split()
-    (folder / "scaling.data").write_text(
-        "\n".join([*lines[:-1], " ".join([*words[:3], words[2], *words[4:]])]) + "\n"
-    )
+    (folder / "scaling.data").write_text("\n".join([*lines[:-1], " ".join([*words[:3], words[2], *words[4:]])]) + "\n")
     with pytest.raises(InputError, match="no spread"):
         import_n2p2(folder)
 

@@ -114,9 +114,7 @@ def write_water_potential(folder: Path, cutoff_type: int, scaling: str) -> Path:
 
 def run_cp2k(folder: Path, symbols: list[str], positions: np.ndarray) -> tuple[float, np.ndarray]:
     """Energy (hartree) and forces (hartree/bohr) of the potential in `folder` by CP2K."""
-    coordinates = "\n".join(
-        f"{s} {x:.15f} {y:.15f} {z:.15f}" for s, (x, y, z) in zip(symbols, positions, strict=True)
-    )
+    coordinates = "\n".join(f"{s} {x:.15f} {y:.15f} {z:.15f}" for s, (x, y, z) in zip(symbols, positions, strict=True))
     (folder / "cp2k.inp").write_text(
         f"""&GLOBAL
   PROJECT test
@@ -174,9 +172,7 @@ def test_import_gives_the_energy_and_forces_that_cp2k_printed(tmp_path, cutoff_t
     np.testing.assert_allclose(result.forces, forces, atol=1e-11)
 
 
-@pytest.mark.skipif(
-    CP2K is None, reason="no CP2K here: install Debian's cp2k, or name the program in HPCIR_CP2K"
-)
+@pytest.mark.skipif(CP2K is None, reason="no CP2K here: install Debian's cp2k, or name the program in HPCIR_CP2K")
 @pytest.mark.parametrize("scaling", SCALING)
 @pytest.mark.parametrize("cutoff_type", [1, 2])
 def test_import_agrees_with_cp2k(tmp_path, cutoff_type, scaling):
@@ -187,9 +183,7 @@ def test_import_agrees_with_cp2k(tmp_path, cutoff_type, scaling):
     np.testing.assert_allclose(result.forces, forces, atol=1e-10)
 
 
-@pytest.mark.skipif(
-    CP2K is None, reason="no CP2K here: install Debian's cp2k, or name the program in HPCIR_CP2K"
-)
+@pytest.mark.skipif(CP2K is None, reason="no CP2K here: install Debian's cp2k, or name the program in HPCIR_CP2K")
 def test_cp2k_evaluates_an_exported_radial_model(tmp_path):
     """CP2K has no type 9, so the exported model has radial functions alone: scaling, weights and offsets are ours."""
     model = radial_model()

@@ -96,9 +96,7 @@ def test_warm_start_without_a_step_is_the_same_function(data: TrainingData) -> N
     np.testing.assert_allclose(after.dipoles, before.dipoles, atol=1e-9)
 
 
-def test_adding_labels_computes_only_the_new_ones(
-    data: TrainingData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_adding_labels_computes_only_the_new_ones(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     from hpcir.training import dataset
 
     computed = []

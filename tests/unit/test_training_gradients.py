@@ -29,9 +29,7 @@ def random_group(numbers: list[int], count: int, seed: int, spread: float = 0.1)
     )
 
 
-def device_data(
-    groups: list[LabelledGroup], cutoff: float, dipole: str = "charges"
-) -> tuple[TrainingData, DeviceData]:
+def device_data(groups: list[LabelledGroup], cutoff: float, dipole: str = "charges") -> tuple[TrainingData, DeviceData]:
     functions = automatic_set((1, 6, 8), cutoff, 4, 2, (1, 2))
     data = TrainingData.build(groups, functions, "float64")
     mine = np.zeros((2, data.n_labels), bool)
