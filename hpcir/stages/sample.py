@@ -40,6 +40,7 @@ class Sampling:
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
     reason: str = ""
+    final: str = ""
 
     def save(self, folder: Path) -> None:
         content = asdict(self)
@@ -97,7 +98,7 @@ class Sampler:
             state.save(self.folder)
             context.progress.log(f"sampling done: {state.reason}")
         assert model is not None  # the loop runs at least once
-        return model, state
+        return self._final_model(model, state), state
 
     def labels_used(self) -> int:
         """Labels of this level asked for so far (rank 0)."""
@@ -159,6 +160,23 @@ class Sampler:
             state.rounds = [*state.rounds[:number], curve_entry(number, len(labelled), key, model)]
             state.save(self.folder)
         state.rounds = context.comm.bcast(state.rounds)
+        return model
+
+    def _final_model(self, model: Model, state: Sampling) -> Model:
+        """The last round's committee trained on for longer, now that no label will come any more."""
+        context = self.context
+        labelled = self.farm.store.select(self.farm.level, self._training_purposes()) if context.root else []
+        key = digest(*(structure.positions for structure, _ in labelled)) if context.root else ""
+        path = self.folder / "final.h5"
+        stored: Model | None = context.comm.bcast(intact_model(path) if context.root and state.final == key else None)
+        if stored is not None:
+            return stored
+        steps = context.deck.training.final_steps
+        model = self.trainer.train(labelled, level=self.farm.level, start=model, steps=steps, purpose="final model")
+        if context.root:
+            model.save(path)
+            state.final = key
+            state.save(self.folder)
         return model
 
     def _training_purposes(self) -> list[str]:

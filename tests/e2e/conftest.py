@@ -14,7 +14,7 @@ DECK = f"""\
 system: {{structure: {ROOT / "inputs" / "methanol.xyz"}}}
 labels: {{engine: tblite}}
 model: {{members: 2, hidden: [16, 16], radial: 6, shells: 3, zetas: [1, 2]}}
-training: {{steps: 250, retrain_steps: 80}}
+training: {{steps: 250, retrain_steps: 80, final_steps: 100}}
 sampling:
   {{max_labels: 110, initial_labels: 40, round_labels: 15, rounds: 2, trajectories: 16, duration: 0.2 ps,
     force_error: 5 kcal/mol/A}}
