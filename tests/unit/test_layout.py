@@ -13,6 +13,7 @@ LEVELS = {
     "mpi": 0,
     "stopping": 0,
     "progress": 0,
+    "watchman": 0,
     "yaml_lines": 0,
     "plain_xyz": 1,
     "threads": 1,
