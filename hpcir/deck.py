@@ -292,6 +292,7 @@ def resolved_text(deck: Deck, structure: str | None = None) -> str:
 
     content = deck.model_dump(mode="json")
     if structure is not None:
+        content["system"]["name"] = deck.system.name or Path(deck.system.structure).stem
         content["system"]["structure"] = structure
     lines = [
         "# The deck with every default, as hpcir ran it. Quantities take units; bare numbers are in the units shown."
