@@ -35,7 +35,7 @@ _CORE = struct.Struct("<8sIQII")
 MAX_HEADER = 1 << 24
 # The attribute of an HDF5 file that holds its checksum, and what reading a damaged one may raise.
 SEAL = "content_digest"
-H5_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError, OverflowError, MemoryError)
+H5_DAMAGE = (OSError, RuntimeError, LookupError, AttributeError, ValueError, TypeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True)
