@@ -82,7 +82,10 @@ def test_blocks_stream():
 
 
 def coverage(repeats: int, count: int) -> tuple[float, float, float]:
-    """Parts of band intensities within one and two standard errors of the analytic answer, and the mean score."""
+    """Parts of band intensities within one and two sampling errors of the analytic answer, and the mean score.
+
+    The total error has the systematic 0.1 % in it, which outweighs the sampling error of harmonic modes here.
+    """
     settings = SpectrumSettings(depth="0.5 ps", last="2000 cm-1", window="gaussian")
     scores = []
     for repeat in range(repeats):
@@ -91,7 +94,8 @@ def coverage(repeats: int, count: int) -> tuple[float, float, float]:
         spectrum = estimate_spectrum(modes.series, BETWEEN, None, KT, settings, controls)
         assert len(spectrum.bands) == 3
         for band, intensity in zip(spectrum.bands, modes.intensities, strict=True):
-            scores.append((band.intensity_km_per_mol - intensity) / band.stderr_km_per_mol)
+            scores.append((band.intensity_km_per_mol - intensity) / band.sampling_stderr_km_per_mol)
+            assert band.stderr_km_per_mol > band.sampling_stderr_km_per_mol
     return np.mean(np.abs(scores) < 1), np.mean(np.abs(scores) < 2), np.mean(scores)
 
 
