@@ -12,135 +12,15 @@ methyl group turned.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
-from hpcir.sampling.eckart import eckart_frame
-from hpcir.structures import Structure, bonds
+from hpcir.spectra.basins import Basin, nearest_basin
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-# Most copies of one minimum that turned rotors make: 3^4; further rotors are left as they are.
-MOST_COPIES = 81
-# Minima with a mass-weighted root mean square distance below this (bohr) are one.
-SAME_BASIN = 0.05
-
-
-@dataclass(frozen=True)
-class Basin:
-    """A minimum and its normal modes.
-
-    positions (N, 3) in bohr; modes (M, N, 3) mass-weighted, orthonormal, in ascending order of wavenumbers (M,) in
-    cm-1; kind: which conformer (copies of one minimum with turned rotors are of one kind).
-    """
-
-    positions: FloatArray
-    modes: FloatArray
-    wavenumbers: FloatArray
-    kind: int = 0
-
-    def relabelled(self, order: IntArray) -> Basin:
-        """The copy with atoms (N,) taken in another order."""
-        return replace(self, positions=self.positions[order], modes=self.modes[:, order])
-
-
-def _neighbours(structure: Structure) -> list[list[int]]:
-    neighbours: list[list[int]] = [[] for _ in range(len(structure))]
-    for i, j in bonds(structure):
-        neighbours[i].append(j)
-        neighbours[j].append(i)
-    return neighbours
-
-
-def _equal_ends(structure: Structure) -> list[tuple[int, list[int]]]:
-    """(centre, atoms) for every set of two or more equal terminal atoms on one centre."""
-    neighbours = _neighbours(structure)
-    found = []
-    for centre, near in enumerate(neighbours):
-        ends = [atom for atom in near if len(neighbours[atom]) == 1]
-        for number in sorted({int(structure.numbers[atom]) for atom in ends}):
-            alike = [atom for atom in ends if structure.numbers[atom] == number]
-            if len(alike) > 1:
-                found.append((centre, alike))
-    return found
-
-
-def rotors(structure: Structure) -> list[list[int]]:
-    """Threes of equal terminal atoms on one four-connected centre (CH3, NH3+, CF3), each in cyclic order."""
-    neighbours = _neighbours(structure)
-    return [ends for centre, ends in _equal_ends(structure) if len(ends) == 3 and len(neighbours[centre]) == 4]
-
-
-def rotor_copies(basin: Basin, structure: Structure) -> list[Basin]:
-    """The basin and its copies with every three-fold rotor turned (3^n for n rotors, MOST_COPIES at most).
-
-    Right for isotopologues too only where the three atoms have one mass.
-    """
-    groups = rotors(structure)
-    while 3 ** len(groups) > MOST_COPIES:
-        groups.pop()
-    copies = []
-    for turns in product(range(3), repeat=len(groups)):
-        order = np.arange(len(structure))
-        for group, turn in zip(groups, turns, strict=True):
-            order[group] = np.roll(group, turn)
-        copies.append(basin.relabelled(order))
-    return copies
-
-
-def mirror_copy(basin: Basin, structure: Structure) -> Basin | None:
-    """The mirror image with atoms labelled so that motion can reach it, such as the other gauche form of ethanol.
-
-    Reflection changes the handedness of labels about every four-connected centre; two equal terminal atoms swapped
-    there bring it back. None where a centre has no such pair: its mirror image is another molecule, or is not sought.
-    """
-    neighbours = _neighbours(structure)
-    ends = dict(_equal_ends(structure))
-    order = np.arange(len(structure))
-    for centre, near in enumerate(neighbours):
-        if len(near) == 4:
-            if centre not in ends:
-                return None
-            one, other = ends[centre][:2]
-            order[[one, other]] = [other, one]
-    flip = np.array([1.0, 1.0, -1.0])
-    return replace(basin, positions=basin.positions * flip, modes=basin.modes * flip).relabelled(order)
-
-
-def basin_copies(basin: Basin, structure: Structure) -> list[Basin]:
-    """All the copies of a minimum that turned rotors and reflection make, each once."""
-    mirror = mirror_copy(basin, structure)
-    candidates = rotor_copies(basin, structure) + ([] if mirror is None else rotor_copies(mirror, structure))
-    copies: list[Basin] = []
-    masses = structure.masses
-    for candidate in candidates:
-        if copies:
-            framed = (eckart_frame(candidate.positions, copy.positions, masses)[0] - copy.positions for copy in copies)
-            if min(float(masses @ (delta**2).sum(axis=1)) for delta in framed) < SAME_BASIN**2 * masses.sum():
-                continue
-        copies.append(candidate)
-    return copies
-
-
-def nearest_basin(positions: FloatArray, masses: FloatArray, basins: Sequence[Basin]) -> tuple[IntArray, FloatArray]:
-    """Index (F,) of the basin with the least mass-weighted distance, and the rotations (F, 3, 3) onto it.
-
-    positions (F, N, 3) in bohr; a vector v of a frame is v @ rotation.T in the basin's.
-    """
-    best = np.full(len(positions), np.inf)
-    index = np.zeros(len(positions), np.int64)
-    rotations = np.zeros((len(positions), 3, 3))
-    for number, basin in enumerate(basins):
-        framed, rotation = eckart_frame(positions, basin.positions, masses)
-        distance = np.einsum("fia,i->f", (framed - basin.positions) ** 2, masses)
-        nearer = distance < best
-        best[nearer], index[nearer], rotations[nearer] = distance[nearer], number, rotation[nearer]
-    return index, rotations
 
 
 def thermal_velocities(

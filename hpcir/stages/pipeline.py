@@ -107,8 +107,8 @@ class Pipeline:
         trainer = CommitteeTrainer(context, symmetry_functions(context))
         start = self._timed("pretrain", lambda: self._pretrain(cheap, trainer)) if cheap else None
         model, sampling = self._timed("sample", lambda: self._sample(label_farm, reference, trainer, start, cheap))
-        main = sets.main_set(context, model, analysis.model_harmonics(model, reference.structure))
-        main = self._timed("trajectories", lambda: sets.run_set(context, main))
+        modes = analysis.model_harmonics(model, reference.structure)
+        main = self._timed("trajectories", lambda: sets.run_set(context, sets.main_set(context, model, modes)))
         members, isotopes = self._timed("variants", lambda: self._variants(main))
         test = self._timed("test", lambda: self._test(label_farm, model, reference, main))
         spectra = self._timed("spectrum", lambda: self._spectra(main, members, isotopes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from hpcir.stages import sets
 from hpcir.stages.analysis import model_harmonics
 from hpcir.stages.context import Context
 from hpcir.stages.session import deck_of, default_deck, session
-from hpcir.stages.sets import TrajectorySet, basins_of
+from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stages.spectrum_files import NAME
 from hpcir.stages.summary import finite
 from hpcir.stages.tables import print_bands
-from hpcir.stages.trajectories import Starts, TrajectoryPlan, TrajectoryStage
+from hpcir.stages.trajectories import Starts, TrajectoryStage
 from hpcir.store import digest, file_digest, read_h5, write_atomic
 from hpcir.structures import Structure, read_structure
 from hpcir.units import FS, KELVIN
@@ -261,17 +261,9 @@ def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, An
 
 
 def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
-    """The reference: one trajectory at a time on each rank, every step a label."""
-    plan = TrajectoryPlan(
-        name="main",
-        dynamics=context.deck.dynamics,
-        modes=task.modes,
-        basins=basins_of(context.structure, task.modes),
-        masses=context.structure.masses,
-        spread_limit=np.inf,
-        folder=sets.FOLDER,
-        starts=task.starts,
-    )
+    """The reference: one trajectory at a time on each rank, every step a label; projected on the model's minima."""
+    chosen = sets.main_set(context, task.model, task.modes)
+    plan = replace(sets.plan_of(context, chosen), spread_limit=np.inf, starts=task.starts)
     settings = context.deck.labels
     with IsolatedEngine(settings, None, settings.time_limit, interrupted=context.stop.requested) as engine:
         potential = LabelPotential(engine, context.structure, context.progress.warn)
@@ -279,9 +271,7 @@ def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, A
     spent = context.comm.allgather((potential.seconds, potential.count))
     seconds, count = (sum(values) for values in zip(*spent, strict=True))
     timing = {"labels": count, "milliseconds_per_step": 1e3 * seconds / count if count else None}
-    trajectories = context.deck.dynamics.trajectories
-    chosen = TrajectorySet("main", task.model, plan.masses, task.modes, trajectories, tuple(blocks))
-    return chosen, timing
+    return replace(chosen, blocks=tuple(blocks)), timing
 
 
 def _finish(output: Path, task: Task, result: SpectrumResult, timing: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from hpcir.stages.session import check_folder, make_folder
 from hpcir.stages.spectrum import controls_of
 from hpcir.stages.spectrum_files import NAME, write_spectrum
 from hpcir.stages.tables import print_bands
+from hpcir.stages.trajectories import CONTROL_AVERAGES
 from hpcir.store import read_h5
 from hpcir.units import FS, KELVIN
 
@@ -52,7 +53,7 @@ class Part:
     timestep: float | None
     temperature: float
     moments: dict[str, FloatArray]
-    wavenumbers: FloatArray | None
+    wavenumbers: dict[str, FloatArray]
     trajectories: NDArray[np.int64] | None
     starts: str
     left_out: int = 0
@@ -135,13 +136,13 @@ def estimate(parts: Sequence[Part], settings: SpectrumSettings) -> Spectrum:
 def _controls(parts: Sequence[Part]) -> Controls | None:
     first = parts[0]
     for part in parts:
-        if part.wavenumbers is None or first.wavenumbers is None or part.timestep != first.timestep:
+        if part.timestep != first.timestep or part.wavenumbers.keys() != first.wavenumbers.keys():
             return None
-        if not np.array_equal(part.wavenumbers, first.wavenumbers):
+        if not all(np.array_equal(part.wavenumbers[n], first.wavenumbers[n]) for n in first.wavenumbers):
             return None
         if part.moments.keys() != first.moments.keys() or not part.moments:
             return None
-    if first.wavenumbers is None or first.timestep is None:
+    if not first.wavenumbers or first.timestep is None:
         return None
     moments = {name: np.concatenate([part.moments[name] for part in parts]) for name in first.moments}
     return controls_of(moments, first.wavenumbers, first.temperature, first.timestep)
@@ -161,7 +162,7 @@ def read_part(path: Path, declared: Declared) -> Part:
         declared.timestep,
         declared.temperature,
         {},
-        None,
+        {},
         None,
         "",
     )
@@ -186,7 +187,7 @@ def _own(path: Path, declared: Declared) -> Part:
     _agree(path, "timestep", own["timestep"], declared.timestep, FS, "fs")
     _agree(path, "temperature", own["temperature"], declared.temperature, KELVIN, "K")
     sane = arrays["sane"].astype(bool)
-    moments = {n: v[sane] for n, v in arrays.items() if n.startswith("moments_") or n == "mode_energies"}
+    moments = {n: v[sane] for n, v in arrays.items() if n.startswith(CONTROL_AVERAGES)}
     return Part(
         source=str(path),
         dipoles=arrays["dipoles"][:, :, sane],
@@ -194,7 +195,7 @@ def _own(path: Path, declared: Declared) -> Part:
         timestep=own["timestep"],
         temperature=own["temperature"],
         moments=moments,
-        wavenumbers=arrays.get("mode_wavenumbers"),
+        wavenumbers={n: v for n, v in arrays.items() if n.endswith("_wavenumbers")},
         trajectories=arrays["trajectory"][sane],
         starts=str(attributes.get("starts", "")),
         left_out=int((~sane).sum()),

@@ -6,7 +6,7 @@ with the same random numbers as trajectory 7 of the main set.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,15 @@ from hpcir.models.model import Model
 from hpcir.sampling.exploration import TOO_FAR
 from hpcir.sampling.mode_names import describe_modes
 from hpcir.sampling.normal_modes import NormalModes, isotope_masses
-from hpcir.spectra.projection import Basin, rotor_copies
-from hpcir.stages.analysis import model_harmonics
+from hpcir.spectra.basins import all_basins
 from hpcir.stages.committee import member_of
 from hpcir.stages.context import Context
+from hpcir.stages.minima import find_minima, same_minima
 from hpcir.stages.sample import spread_threshold
 from hpcir.stages.spectrum import SpectrumResult, SpectrumStage
 from hpcir.stages.trajectories import TrajectoryPlan, TrajectoryStage
 from hpcir.store import digest
-from hpcir.structures import Structure
+from hpcir.structures import Structure, bonds
 
 FloatArray = NDArray[np.float64]
 
@@ -36,28 +36,24 @@ MEMBER_TRAJECTORIES = 32
 
 @dataclass(frozen=True)
 class TrajectorySet:
-    """A model, masses (N,) and the normal modes that belong to them; blocks: the files of its trajectories."""
+    """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
+    trajectories."""
 
     name: str
     model: Model
     masses: FloatArray
-    modes: NormalModes
+    minima: tuple[NormalModes, ...]
     trajectories: int
     blocks: tuple[str, ...] = ()
+
+    @property
+    def modes(self) -> NormalModes:
+        """The normal modes of the starting minimum."""
+        return self.minima[0]
 
     def words(self, structure: Structure) -> list[str]:
         """The modes in words."""
         return describe_modes(self.modes, structure.moved(self.modes.positions))
-
-
-def basins_of(structure: Structure, modes: NormalModes) -> list[Basin]:
-    """The minimum and its copies by turned methyl groups, on whose modes velocities are projected.
-
-    With unequal isotopes on a rotor a turned copy is another molecule; then the minimum stands alone.
-    """
-    own = Basin(modes.positions, modes.modes, modes.wavenumbers)
-    alike = all(len(set(modes.masses[structure.numbers == z])) == 1 for z in set(structure.numbers.tolist()))
-    return rotor_copies(own, structure.moved(modes.positions)) if alike else [own]
 
 
 def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
@@ -67,7 +63,8 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         name=chosen.name,
         dynamics=deck.dynamics.model_copy(update={"trajectories": chosen.trajectories}),
         modes=chosen.modes,
-        basins=basins_of(context.structure, chosen.modes),
+        basins=all_basins(chosen.minima, context.structure),
+        pairs=bonds(context.structure.moved(chosen.modes.positions)),
         masses=chosen.masses,
         spread_limit=TOO_FAR * spread_threshold(chosen.model, deck.sampling.force_error),
         folder=FOLDER,
@@ -80,18 +77,21 @@ def run_set(context: Context, chosen: TrajectorySet) -> TrajectorySet:
     model = chosen.model
     weights = [c.weights[0] for group in (model.energy, model.charge) for c in group.values()]
     settings = context.deck.model_dump(mode="json")["dynamics"] | {"trajectories": chosen.trajectories}
-    key = context.comm.bcast(digest(settings, context.deck.seed, chosen.masses, chosen.modes.positions, *weights))
+    minima = [modes.positions for modes in chosen.minima]
+    key = context.comm.bcast(digest(settings, context.deck.seed, chosen.masses, *minima, *weights))
 
     def potential(replicas: int) -> Evaluator | Potential:
         charge = context.structure.charge
         return Evaluator(model, context.structure.numbers, replicas, charge=charge, origin="mass", masses=chosen.masses)
 
     blocks = TrajectoryStage(context, plan, key).run(potential)
-    return TrajectorySet(chosen.name, model, chosen.masses, chosen.modes, chosen.trajectories, tuple(blocks))
+    return replace(chosen, blocks=tuple(blocks))
 
 
 def main_set(context: Context, model: Model, modes: NormalModes) -> TrajectorySet:
-    return TrajectorySet("main", model, context.structure.masses, modes, context.deck.dynamics.trajectories)
+    """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
+    minima = find_minima(context, model, modes, FOLDER)
+    return TrajectorySet("main", model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories)
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
@@ -101,7 +101,7 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
         return []
     count = min(MEMBER_TRAJECTORIES, main.trajectories)
     return [
-        TrajectorySet(f"member-{index}", member_of(main.model, index), main.masses, main.modes, count)
+        TrajectorySet(f"member-{index}", member_of(main.model, index), main.masses, main.minima, count)
         for index in range(members)
     ]
 
@@ -111,9 +111,8 @@ def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
     sets = []
     for name, pattern in context.deck.system.isotopes.items():
         masses = isotope_masses(context.structure, pattern)
-        minimum = context.structure.moved(main.modes.positions)
-        modes = model_harmonics(main.model, minimum, masses)
-        sets.append(TrajectorySet(name, main.model, masses, modes, main.trajectories))
+        minima = same_minima(main.model, main.minima, masses, context.structure)
+        sets.append(TrajectorySet(name, main.model, masses, tuple(minima), main.trajectories))
     return sets
 
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
 from hpcir.sampling.normal_modes import NormalModes
-from hpcir.spectra.controls import Controls, ModeMoments, mode_controls, moment_controls
+from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.stages.context import Context
 from hpcir.stages.spectrum_files import write_spectrum
+from hpcir.stages.trajectories import CONTROL_AVERAGES
 from hpcir.store import read_h5
 from hpcir.units import KCAL_PER_MOL, PS
 
@@ -27,11 +28,13 @@ FloatArray = NDArray[np.float64]
 class BlockResult:
     """What one block of trajectories gives to the average; arrays over its sane trajectories.
 
-    trajectories: their ids; starts: a key of the positions and velocities that production began with.
+    wavenumbers: of the modes in each kind of basin and of the bonds, the same in all blocks. trajectories: their ids;
+    starts: a key of the positions and velocities that production began with.
     """
 
     spectra: FloatArray
     moments: dict[str, FloatArray]
+    wavenumbers: dict[str, FloatArray]
     drift: FloatArray
     left_out: int
     trajectories: NDArray[np.int64]
@@ -101,9 +104,8 @@ class SpectrumStage:
         energy = arrays["total_energy"][:, sane]
         return BlockResult(
             spectra=spectra,
-            moments={
-                name: value[sane] for name, value in arrays.items() if name.startswith(("moments_", "mode_energies"))
-            },
+            moments={name: value[sane] for name, value in arrays.items() if name.startswith(CONTROL_AVERAGES)},
+            wavenumbers={name: value for name, value in arrays.items() if name.endswith("_wavenumbers")},
             drift=energy[-1] - energy[0],
             left_out=int((~sane).sum()),
             trajectories=arrays["trajectory"][sane],
@@ -139,7 +141,7 @@ class SpectrumStage:
         dynamics = self.context.deck.dynamics
         names = results[0].moments
         joined = {name: np.concatenate([result.moments[name] for result in results]) for name in names}
-        return controls_of(joined, self.modes.wavenumbers, dynamics.temperature, dynamics.timestep)
+        return controls_of(joined, results[0].wavenumbers, dynamics.temperature, dynamics.timestep)
 
     def _named(self, band: Any) -> Any:
         """The band with the words of the harmonic modes nearest to it, the strongest first."""
@@ -175,10 +177,18 @@ class SpectrumStage:
 
 
 def controls_of(
-    moments: dict[str, FloatArray], wavenumbers: FloatArray, temperature: float, timestep: float
+    moments: dict[str, FloatArray], wavenumbers: dict[str, FloatArray], temperature: float, timestep: float
 ) -> Controls:
-    """The controls of the averages that block files hold (`mode_energies`, or `moments_*`), over trajectories."""
+    """The controls of the averages that block files hold, over trajectories: `mode_energies` or `moments_*` of the
+    normal modes at `mode_wavenumbers` (K, M), and `bond_energies` at `bond_wavenumbers`."""
+    parts = []
     if "mode_energies" in moments:
-        return mode_controls(moments["mode_energies"], wavenumbers, temperature, timestep)
-    parts = ModeMoments(**{name.removeprefix("moments_"): value for name, value in moments.items()})
-    return moment_controls(parts, wavenumbers, temperature, timestep)
+        places = wavenumbers["mode_wavenumbers"][0]
+        parts.append(mode_controls(moments["mode_energies"], places, temperature, timestep))
+    else:
+        names = {name.removeprefix("moments_"): value for name, value in moments.items() if name.startswith("moments_")}
+        parts.append(moment_controls(ModeMoments(**names), wavenumbers["mode_wavenumbers"], temperature, timestep))
+    if "bond_energies" in moments:
+        squares = 2 * moments["bond_energies"]
+        parts.append(local_controls(squares, wavenumbers["bond_wavenumbers"], temperature, timestep))
+    return Controls.join(*parts)

@@ -19,8 +19,9 @@ from hpcir.dynamics.thermal import degrees_of_freedom, remove_motion, thermal_ve
 from hpcir.models.evaluator import Evaluator
 from hpcir.sampling.normal_modes import NormalModes, mode_velocities
 from hpcir.sampling.normal_modes import sample as sample_modes
+from hpcir.spectra.basins import Basin
 from hpcir.spectra.controls import mode_moments
-from hpcir.spectra.projection import Basin
+from hpcir.spectra.projection import bond_velocities, bond_wavenumbers
 from hpcir.spectra.projection import thermal_velocities as projected_velocities
 from hpcir.stages.context import Context
 from hpcir.store import Journal, digest, read_intact, write_h5
@@ -31,6 +32,8 @@ FloatArray = NDArray[np.float64]
 CHUNK_STEPS = 2000
 # Products of mode energies as control variates pay for molecules with at most this many modes.
 MOST_PRODUCT_MODES = 30
+# Beginnings of the names of the averages that the control variates are made of.
+CONTROL_AVERAGES = ("moments_", "mode_energies", "bond_energies")
 # Steps between two looks at the committee's spread.
 SPREAD_STEPS = 200
 # Mode velocities are kept for the assignment in this many blocks; their mode energies in all.
@@ -52,13 +55,15 @@ class Starts:
 class TrajectoryPlan:
     """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue).
 
-    starts: begin there, not at thermal samples of the normal modes (give no equilibration then).
+    basins: whose modes velocities are projected on; pairs: bonds whose stretching is a control variate, too. starts:
+    begin there, not at thermal samples of the normal modes (give no equilibration then).
     """
 
     name: str
     dynamics: DynamicsSettings
     modes: NormalModes
     basins: list[Basin]
+    pairs: list[tuple[int, int]]
     masses: FloatArray
     spread_limit: float
     folder: str
@@ -225,10 +230,10 @@ class TrajectoryStage:
             "start_positions": (start.positions, "bohr", "atom,xyz,trajectory"),
             "start_velocities": (start.velocities, "bohr hartree/hbar", "atom,xyz,trajectory"),
             "start_alive": (start.alive, "bool", "trajectory"),
-            "mode_wavenumbers": (self.plan.modes.wavenumbers, "cm-1", "mode"),
+            **wavenumber_arrays(self.plan),
         }
         for name in production[0]:
-            if name.startswith("moments_") or name == "mode_energies":
+            if name.startswith(CONTROL_AVERAGES):
                 arrays[name] = (weighted(production, name), "powers of hartree", "trajectory,...")
         if "mode_velocities" in production[0]:
             velocities = np.concatenate([chunk["mode_velocities"] for chunk in production])
@@ -285,13 +290,28 @@ def moments_of(frames: FloatArray, velocities: FloatArray, plan: TrajectoryPlan)
     """
     shape = frames.shape
     flat = frames.reshape(-1, *shape[2:])
-    projected, index = projected_velocities(flat, velocities.reshape(flat.shape), plan.masses, plan.basins)
+    speeds = velocities.reshape(flat.shape)
+    averages = {}
+    if plan.pairs:
+        stretching = bond_velocities(flat, speeds, plan.masses, plan.pairs)
+        averages["bond_energies"] = 0.5 * (stretching.reshape(*shape[:2], -1) ** 2).mean(0)
+    projected, index = projected_velocities(flat, speeds, plan.masses, plan.basins)
     series = projected.reshape(shape[0], shape[1], -1).transpose(0, 2, 1)
     if series.shape[1] > MOST_PRODUCT_MODES:
-        return {"mode_energies": 0.5 * (series**2).mean(0).T}
+        return averages | {"mode_energies": 0.5 * (series**2).mean(0).T}
     kinds = np.array([basin.kind for basin in plan.basins])
     moments = mode_moments(series, kinds[index].reshape(shape[:2]), 1 + int(kinds.max()))
-    return {f"moments_{field.name}": getattr(moments, field.name) for field in fields(moments)}
+    return averages | {f"moments_{field.name}": getattr(moments, field.name) for field in fields(moments)}
+
+
+def wavenumber_arrays(plan: TrajectoryPlan) -> dict[str, Any]:
+    """Where the controls belong in the spectrum: of each kind of basin and of each bond's stretch."""
+    kinds = [basin.kind for basin in plan.basins]
+    firsts = [plan.basins[kinds.index(kind)] for kind in range(1 + max(kinds))]
+    arrays = {"mode_wavenumbers": (np.array([basin.wavenumbers for basin in firsts]), "cm-1", "conformer,mode")}
+    if plan.pairs:
+        arrays["bond_wavenumbers"] = (bond_wavenumbers(firsts[0], plan.masses, plan.pairs), "cm-1", "bond")
+    return arrays
 
 
 def weighted(chunks: list[dict[str, Any]], name: str) -> FloatArray:

@@ -5,22 +5,13 @@ import pytest
 
 from hpcir.deck import SpectrumSettings
 from hpcir.spectra.assignment import assign, decompose, mode_parts, mode_positions
+from hpcir.spectra.basins import Basin
 from hpcir.spectra.controls import ModeMoments, mode_controls, mode_moments, moment_controls
 from hpcir.spectra.correlation import differences
 from hpcir.spectra.estimate import combine, estimate_spectrum
 from hpcir.spectra.estimators import standard_error
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
-from hpcir.spectra.projection import (
-    Basin,
-    basin_copies,
-    bond_velocities,
-    bond_wavenumbers,
-    mirror_copy,
-    rigid_directions,
-    rotor_copies,
-    rotors,
-    thermal_velocities,
-)
+from hpcir.spectra.projection import bond_velocities, bond_wavenumbers, rigid_directions, thermal_velocities
 from hpcir.structures import Structure
 from hpcir.units import AMU, ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_AMU, KM_PER_MOL_PER_E2_ME, PER_CM, PS
 
@@ -353,27 +344,6 @@ def test_projected_velocities_have_their_thermal_width_at_any_geometry(rotating)
     assert not index.any()
 
 
-def test_rotor_copies_follow_a_turning_methyl_group():
-    """The methyl group turned by 120 degrees is the same molecule: same velocities in the copy's modes."""
-    structure = methanol()
-    masses = structure.masses
-    assert [sorted(group) for group in rotors(structure)] == [
-        sorted(i for i in range(6) if structure.numbers[i] == 1 and np.linalg.norm(
-            structure.positions[i] - structure.positions[0]) < 1.3 * ANGSTROM)
-    ]  # fmt: skip
-    copies = rotor_copies(random_basin(structure, 13), structure)
-    assert len(copies) == 3
-    velocities = generator(14).normal(size=(1, 6, 3))
-    plain, where = thermal_velocities(structure.positions[None], velocities, masses, copies)
-    group = rotors(structure)[0]
-    order = np.arange(6)
-    order[group] = np.roll(group, 1)
-    turned, other = thermal_velocities(structure.positions[None, order], velocities[:, order], masses, copies)
-    assert np.allclose(turned, plain)
-    assert where[0] == 0
-    assert other[0] != 0
-
-
 def test_bond_velocities_have_their_thermal_width():
     structure, random, count = methanol(), generator(16), 20_000
     positions = np.broadcast_to(structure.positions + 0.3 * random.normal(size=(6, 3)), (count, 6, 3))
@@ -390,33 +360,6 @@ def test_bonds_belong_where_their_modes_are():
     mode = np.array([[0.0, 0, np.sqrt(masses[1])], [0, 0, -np.sqrt(masses[0])]]) / np.sqrt(masses.sum())
     basin = Basin(structure.positions, mode[None], np.array([2143.0]))
     assert bond_wavenumbers(basin, masses, [(0, 1)])[0] == pytest.approx(2143)
-
-
-def test_mirror_copies_are_reachable_forms():
-    """Ethanol: gauche has its mirror image (3 + 3 copies), trans is its own (3), bromochlorofluoromethane has none."""
-    from ase.build import molecule
-
-    atoms = molecule("CH3CH2OH")
-    trans = Structure(atoms.numbers, atoms.positions * ANGSTROM)
-    hydroxyl = next(i for i in range(9) if atoms.numbers[i] == 1 and atoms.get_distance(2, i) < 1.1)
-    atoms.set_dihedral(0, 1, 2, hydroxyl, 60, indices=[hydroxyl])
-    gauche = Structure(atoms.numbers, atoms.positions * ANGSTROM)
-    assert len(basin_copies(random_basin(trans, 17), trans)) == 3
-    copies = basin_copies(random_basin(gauche, 18), gauche)
-    assert len(copies) == 6
-    # Bond lengths keep their labels, and the hydroxyl group is on the other side of the C-C-O plane.
-    x, y = copies[0].positions, copies[3].positions
-    for i, j in ((0, 1), (1, 2), (2, hydroxyl)):
-        assert np.linalg.norm(x[i] - x[j]) == pytest.approx(np.linalg.norm(y[i] - y[j]))
-    handed = [np.linalg.det([p[0] - p[1], p[2] - p[1], p[hydroxyl] - p[2]]) for p in (x, y)]
-    assert handed[0] == pytest.approx(-handed[1])
-    labels = [np.linalg.det([p[a] - p[1] for a in (0, 2, 4)]) if atoms.numbers[4] == 1 else 0 for p in (x, y)]
-    assert labels[0] * labels[1] > 0
-    chiral = Structure(
-        np.array([6, 1, 9, 17, 35]),
-        np.array([[0, 0, 0], [1.2, 1.2, 1.2], [-1.5, -1.5, 1.5], [-2, 2, -2], [2.1, -2.1, -2.1]], float),
-    )
-    assert mirror_copy(random_basin(chiral, 19), chiral) is None
 
 
 def test_combination_of_spectra_is_what_estimate_spectrum_does():
