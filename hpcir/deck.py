@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     Temperature = float
     Energy = float
     Force = float
+    DipoleMoment = float
     Wavenumber = float
     WallTime = float
 else:
@@ -52,6 +53,7 @@ else:
     Temperature = quantity("temperature")
     Energy = quantity("energy")
     Force = quantity("force")
+    DipoleMoment = quantity("dipole")
     Wavenumber = quantity("wavenumber")
     WallTime = quantity("wall_time")
 
@@ -136,9 +138,12 @@ class TrainingSettings(Section):
     retrain_steps: int = Field(1000, ge=1, description="optimiser steps of a retraining or fine-tuning (warm)")
     batch: int = Field(32, ge=1, description="geometries in a batch")
     learning_rate: float = Field(1e-2, gt=0, description="largest learning rate of the schedule")
-    final_steps: int = Field(3000, ge=1, description="optimiser steps of the final model, from the last round's")
+    final_steps: int = Field(3000, ge=1, description="optimiser steps of the final model, which learns all labels")
     retrain_rate: float = Field(3e-3, gt=0, description="largest learning rate of a retraining or fine-tuning")
     force_weight: float = Field(10.0, ge=0, description="eta of the loss: weight of the forces against the energy")
+    weighting: Literal["force", "equal"] = Field(
+        "force", description="force: labels with large forces count less, for the frequencies' sake; equal: all alike"
+    )
     validation: float = Field(0.1, gt=0, lt=1, description="fraction of the labels held out, another for each member")
     precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")
 
@@ -162,6 +167,9 @@ class SamplingSettings(Section):
         "2 kcal/mol/A",
         gt=0,
         description="expected error of an atom's force (committee spread, calibrated) at which a geometry is taken",
+    )
+    dipole_error: DipoleMoment = quantity_field(
+        "0.1 D", gt=0, description="expected error of the dipole (likewise) at which a geometry is taken"
     )
 
 

@@ -51,7 +51,8 @@ class _Run:
         )
         self.settings = self._settings()
         self.records = self._records()
-        self.spread = np.zeros((len(request.recorded_steps(request.spread_every)), block.replicas))
+        shape = (len(request.recorded_steps(request.spread_every)), block.replicas)
+        self.spread, self.dipole_spread = np.zeros(shape), np.zeros(shape)
         self.noise, self.noise_block = np.zeros((1, 1)), -1
 
     def _settings(self) -> Settings:
@@ -114,7 +115,7 @@ class _Run:
                 evaluator.refresh()
             elif request.spread_every > 0 and step % request.spread_every == 0:
                 index = step // request.spread_every - request.block.step // request.spread_every - 1
-                self.spread[index] = evaluator.spread_here()
+                self.spread[index], self.dipole_spread[index] = evaluator.spread_here()
 
     def chunk(self) -> Chunk:
         evaluator, block = self.evaluator, self.request.block
@@ -135,6 +136,7 @@ class _Run:
             "positions": _cut(self.records.positions, (atoms, 3, stride), live),
             "velocities": _cut(self.records.velocities, (atoms, 3, stride), live),
             "spread": self.spread,
+            "dipole_spread": self.dipole_spread,
         }
         positions = evaluator.as_replicas(self.state.x)[:, :, :live].copy()
         velocities = evaluator.as_replicas(self.state.v)[:, :, :live].copy()

@@ -99,7 +99,7 @@ class _PlainRun:
             name: np.array(rows) if rows else np.zeros((0, *shapes.get(name, (atoms, 3, replicas))))
             for name, rows in self.rows.items()
         }
-        arrays["spread"] = np.zeros((0, replicas))
+        arrays["spread"] = arrays["dipole_spread"] = np.zeros((0, replicas))
         return self.request.finish(arrays, self.x, self.v, self.retired)
 
 

@@ -77,9 +77,9 @@ class Chunk:
 
     block: where the replicas are now. steps (T,): absolute numbers of the recorded steps. kinetic, potential (T, R)
     hartree. dipoles (T, 3, R) e bohr, positions and velocities (T, N, 3, R): with no rows when not asked for.
-    spread_steps (T',) and spread (T', R): largest over the atoms of the committee's standard deviation of the force,
-    hartree/bohr. retired: the replicas that left physics in this chunk. Records of a replica after it retired
-    repeat its last sane frame, and mean nothing.
+    spread_steps (T',), spread and dipole_spread (T', R): the committee's standard deviation of the force, largest over
+    the atoms, hartree/bohr, and of the dipole, e bohr. retired: the replicas that left physics in this chunk. Records
+    of a replica after it retired repeat its last sane frame, and mean nothing.
     """
 
     block: ReplicaBlock
@@ -91,6 +91,7 @@ class Chunk:
     velocities: FloatArray
     spread_steps: IntArray
     spread: FloatArray
+    dipole_spread: FloatArray
     retired: list[Retired]
 
 

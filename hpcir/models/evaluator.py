@@ -182,19 +182,22 @@ class Evaluator:
         _, forces = self.members(positions)
         return np.asarray(np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)))
 
-    def spread_here(self) -> FloatArray:
-        """(R,): largest over the atoms of `force_spread`, at the positions that the instance holds.
+    def spread_here(self) -> tuple[FloatArray, FloatArray]:
+        """At the positions that the instance holds: (R,) the largest over the atoms of `force_spread`, and (R,) the
+        standard deviation of the members' dipole vectors, e bohr, sqrt(mean_m |mu_m - mean mu|^2) (0 without charges).
 
         For dynamics: the instance's forces and energies are kept.
         """
         kept, energies = self.forces.copy(), self.energies.copy()
-        collected = []
+        collected, moments = [], []
         for networks in self._members():
-            self.compute(networks=networks)
+            self.compute(with_charges=self.has_charges, networks=networks)
             collected.append(self._forces())
+            moments.append(self._dipoles())
         self.forces[:], self.energies[:] = kept, energies
-        forces = np.stack(collected)
-        return np.asarray(np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)).max(0))
+        forces, dipoles = np.stack(collected), np.stack(moments)
+        worst = np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)).max(0)
+        return np.asarray(worst), np.asarray(np.sqrt(((dipoles - dipoles.mean(0)) ** 2).mean(0).sum(0)))
 
     def _members(self) -> list[tuple[PackedNetworks, PackedNetworks]]:
         if self._single is None:

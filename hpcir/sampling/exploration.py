@@ -1,8 +1,8 @@
 """Committee dynamics until the committee disagrees, and what counts as a geometry that physics allows.
 
-A geometry is taken where the expected error of an atom's force (committee spread times calibration) passes the
-threshold; when the trajectory leaves physics first, its last sane frame is taken (Gastegger, Behler, Marquetand,
-Chem. Sci. 8, 6924, 2017, adaptive sampling).
+A geometry is taken where the expected error (committee spread times calibration) of an atom's force or of the dipole
+passes what the deck tolerates; when the trajectory leaves physics first, its last sane frame is taken (Gastegger,
+Behler, Marquetand, Chem. Sci. 8, 6924, 2017, adaptive sampling).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ FloatArray = NDArray[np.float64]
 # A bond may stretch by this factor, and no pair may come nearer than this fraction of its bonded or bonding length.
 STRETCH = 1.5
 SQUEEZE = 0.65
-# A frame beyond this multiple of the threshold is no longer worth a label: the one before it is taken.
+# A frame with an expected error beyond this multiple of the tolerated one is not worth a label: the one before it is
+# taken.
 TOO_FAR = 4.0
 
 
@@ -32,12 +33,12 @@ TOO_FAR = 4.0
 class Findings:
     """What one block of exploration found.
 
-    geometries (C, N, 3) bohr; spreads (C,) of the atomic force, hartree/bohr; time explored by all replicas
+    geometries (C, N, 3) bohr; excess (C,): the expected error over the tolerated one; time explored by all replicas
     (atomic units); takes: replicas that ended at a take; insane: those of them that left physics.
     """
 
     geometries: FloatArray
-    spreads: FloatArray
+    excess: FloatArray
     time: float
     takes: int
     insane: int
@@ -68,10 +69,12 @@ class Sanity:
 
 @dataclass(frozen=True)
 class ExplorationPlan:
-    """How a block explores; times, temperature and threshold in atomic units."""
+    """How a block explores; atomic units. force_spread and dipole_spread: those at which the error is no longer
+    tolerated."""
 
     temperature: float
-    threshold: float
+    force_spread: float
+    dipole_spread: float
     duration: float
     timestep: float
     time_constant: float
@@ -118,20 +121,21 @@ def explore_block(
             spread_every=plan.check_every,
         )
         frames = chunk.positions.transpose(3, 0, 1, 2)
+        excess = np.maximum(chunk.spread / plan.force_spread, chunk.dipole_spread / plan.dipole_spread)
         running = block.alive.copy()
         block = chunk.block
         for replica in np.flatnonzero(running):
-            outcome = first_take(frames[replica], chunk.spread[:, replica], sane, plan.threshold, last_sane[replica])
+            outcome = first_take(frames[replica], excess[:, replica], sane, last_sane[replica])
             explored += outcome.frames * plan.check_every
             last_sane[replica] = outcome.geometry
             if outcome.taken:
-                taken.append((outcome.geometry, outcome.spread))
+                taken.append((outcome.geometry, outcome.excess))
                 insane += not outcome.sane
                 running[replica] = False
         block = replace(block, alive=block.alive & running)
     geometries = np.array([geometry for geometry, _ in taken]).reshape(-1, *starts.shape[1:])
-    spreads = np.array([spread for _, spread in taken])
-    return Findings(geometries, spreads, explored * plan.timestep, len(taken), int(insane))
+    most = np.array([item for _, item in taken])
+    return Findings(geometries, most, explored * plan.timestep, len(taken), int(insane))
 
 
 @dataclass(frozen=True)
@@ -141,22 +145,22 @@ class Take:
     taken: bool
     sane: bool
     geometry: FloatArray
-    spread: float
+    excess: float
     frames: int
 
 
-def first_take(frames: FloatArray, spreads: FloatArray, sane: Sanity, threshold: float, before: FloatArray) -> Take:
-    """The first of frames (T, N, 3) whose spread (T,) is over the threshold, or that leaves physics.
+def first_take(frames: FloatArray, excess: FloatArray, sane: Sanity, before: FloatArray) -> Take:
+    """The first of frames (T, N, 3) whose excess (T,) of expected over tolerated error is over 1, or that leaves
+    physics; of one that is TOO_FAR the frame before is taken.
 
     before: the geometry (N, 3) that came before them.
     """
-    good = sane(frames) & np.isfinite(spreads) & (spreads < TOO_FAR * threshold)
-    hits = np.flatnonzero(~good | (spreads > threshold))
+    good = sane(frames) & np.isfinite(excess) & (excess < TOO_FAR)
+    hits = np.flatnonzero(~good | (excess > 1.0))
     if len(hits) == 0:
-        return Take(False, True, frames[-1], float(spreads[-1]), len(frames))
+        return Take(False, True, frames[-1], float(excess[-1]), len(frames))
     hit = int(hits[0])
     if good[hit]:
-        return Take(True, True, frames[hit], float(spreads[hit]), hit + 1)
+        return Take(True, True, frames[hit], float(excess[hit]), hit + 1)
     geometry = frames[hit - 1] if hit else before
-    spread = float(spreads[hit - 1]) if hit else threshold
-    return Take(True, False, geometry, spread, hit + 1)
+    return Take(True, False, geometry, float(excess[hit - 1]) if hit else 1.0, hit + 1)

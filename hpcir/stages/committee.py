@@ -14,7 +14,7 @@ from hpcir.models.model import Model
 from hpcir.stages.context import Context
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup, TrainingData
-from hpcir.training.evaluation import held_out_errors
+from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.train import join_members, train_members
 
 
@@ -31,19 +31,25 @@ def symmetry_functions(context: Context) -> SymmetryFunctionSet:
     )
 
 
-def groups_of(labelled: Sequence[tuple[Structure, Label]]) -> list[LabelledGroup]:
-    """Labels as training groups, one for each molecule (same atoms in the same order, same charge)."""
-    gathered: dict[tuple[Any, ...], list[tuple[Structure, Label]]] = {}
-    for structure, label in labelled:
-        gathered.setdefault((structure.charge, *structure.numbers.tolist()), []).append((structure, label))
+def groups_of(
+    labelled: Sequence[tuple[Structure, Label]], always_learnt: Sequence[bool] | None = None
+) -> list[LabelledGroup]:
+    """Labels as training groups, one for each molecule (same atoms in the same order, same charge).
+
+    always_learnt: for each label, whether it may not be held out (None: all may).
+    """
+    gathered: dict[tuple[Any, ...], list[tuple[Structure, Label, bool]]] = {}
+    for (structure, label), always in zip(labelled, always_learnt or [False] * len(labelled), strict=True):
+        gathered.setdefault((structure.charge, *structure.numbers.tolist()), []).append((structure, label, always))
     return [
         LabelledGroup(
             numbers=members[0][0].numbers,
-            positions=np.array([structure.positions for structure, _ in members]),
-            energies=np.array([label.energy for _, label in members]),
-            forces=np.array([label.forces for _, label in members]),
-            dipoles=np.array([label.dipole for _, label in members]),
+            positions=np.array([structure.positions for structure, _, _ in members]),
+            energies=np.array([label.energy for _, label, _ in members]),
+            forces=np.array([label.forces for _, label, _ in members]),
+            dipoles=np.array([label.dipole for _, label, _ in members]),
             charge=members[0][0].charge,
+            always_learnt=np.array([always for _, _, always in members]),
         )
         for members in gathered.values()
     ]
@@ -60,6 +66,8 @@ class CommitteeTrainer:
         self.context = context
         self.functions = functions
         self.data: TrainingData | None = None
+        # What the last training's model misses of the labels that it held out (rank 0).
+        self.held_out: dict[str, Sums] = {}
 
     def train(
         self,
@@ -69,13 +77,26 @@ class CommitteeTrainer:
         start: Model | None,
         steps: int,
         purpose: str,
+        always_learnt: Sequence[bool] | None = None,
+        hold_out: bool = True,
     ) -> Model:
-        """Train all members on rank 0's labels (collective); the same model on every rank."""
-        groups = groups_of(labelled or []) if self.context.root else None
-        return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose)
+        """Train all members on rank 0's labels (collective); the same model on every rank.
+
+        always_learnt: see `groups_of`. hold_out: with False all labels are learnt, and the model keeps the errors that
+        its start had on held-out ones.
+        """
+        groups = groups_of(labelled or [], always_learnt) if self.context.root else None
+        return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose, hold_out=hold_out)
 
     def train_groups(
-        self, groups: list[LabelledGroup] | None, *, level: str, start: Model | None, steps: int, purpose: str
+        self,
+        groups: list[LabelledGroup] | None,
+        *,
+        level: str,
+        start: Model | None,
+        steps: int,
+        purpose: str,
+        hold_out: bool = True,
     ) -> Model:
         """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
         context = self.context
@@ -84,9 +105,10 @@ class CommitteeTrainer:
         part: Model | None = None
         if members:
             self.data = self._data(groups or [], start)
-            part = self._train_part(self.data, members, start, steps, purpose)
+            part = self._train_part(self.data, members, start, steps, purpose, hold_out)
         parts = context.comm.gather(part)
-        model = self._join(parts, level) if parts is not None else None
+        kept = None if hold_out or start is None else start.error
+        model = self._join(parts, level, kept) if parts is not None else None
         joined: Model = context.comm.bcast(model)
         return joined
 
@@ -99,7 +121,7 @@ class CommitteeTrainer:
         return TrainingData.build(groups, self.functions, self.context.deck.training.precision, start=reduction)
 
     def _train_part(
-        self, data: TrainingData, members: list[int], start: Model | None, steps: int, purpose: str
+        self, data: TrainingData, members: list[int], start: Model | None, steps: int, purpose: str, hold_out: bool
     ) -> Model:
         """This rank's members, one after the other.
 
@@ -127,11 +149,13 @@ class CommitteeTrainer:
                     on_progress=report,
                     energy_rate=None if start is None else training.retrain_rate,
                     dipole_rate=None if start is None else RETRAIN_DIPOLE_RATE,
+                    hold_out=hold_out,
                 )
                 models.append(model)
         return join_members(models)
 
-    def _join(self, parts: list[Model | None], level: str) -> Model:
+    def _join(self, parts: list[Model | None], level: str, error: dict[str, float] | None) -> Model:
+        """One committee of all ranks' parts; error: its held-out errors, measured here when None."""
         size = self.context.comm.size
         total = self.context.deck.model.members
         present = [part for part in parts if part is not None]
@@ -140,9 +164,11 @@ class CommitteeTrainer:
             part = present[member % size]
             singles.append(member_of(part, member // size))
         joined = join_members(singles)
-        training = self.context.deck.training
         assert self.data is not None  # rank 0 trains member 0, so it has the data
-        error = held_out_errors(joined, self.data, self.context.deck.seed, training.validation)
+        if error is None:
+            seed, validation = self.context.deck.seed, self.context.deck.training.validation
+            self.held_out, count = held_out_sums(joined, self.data, seed, validation)
+            error = {"held_out": float(count), **error_figures(self.held_out)}
         return replace(joined, level=level, error=error, total_charge=self.context.structure.charge)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.exploration import ExplorationPlan, Findings, explore_block
 from hpcir.sampling.normal_modes import sample as sample_modes
 from hpcir.sampling.selection import farthest_points
-from hpcir.stages.committee import CommitteeTrainer
+from hpcir.stages.committee import CommitteeTrainer, groups_of
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
-from hpcir.stages.prepare import Reference
+from hpcir.stages.prepare import PURPOSE, Reference
 from hpcir.store import Record, digest, write_atomic
 from hpcir.structures import Structure
+from hpcir.training.dataset import TrainingData
+from hpcir.training.evaluation import added, error_figures, error_sums
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, PS
 
 FOLDER = "models"
 EXPLORED = "exploration"
 STATE = "learning_curve.json"
+# Purposes of the labels around the minimum.
+NEIGHBOURHOOD = ("optimisation", PURPOSE)
 # Replicas that explore together; fixed, so that the result does not depend on the rank count.
 BLOCK = 8
 FloatArray = NDArray[np.float64]
@@ -113,7 +118,9 @@ class Sampler:
         room = max(0, settings.max_labels - self.labels_used())
         count = min(settings.initial_labels, room)
         if self.pool:
-            return self._spread_out(list(self.pool), count, [])
+            # At random: thermal geometries teach more than the farthest ones (docs/learning-curves.md).
+            picked = self.context.random("initial geometries").permutation(len(self.pool))[:count]
+            return [self.pool[index] for index in sorted(picked.tolist())]
         share = np.array_split(np.arange(count), len(settings.temperatures))
         geometries: list[Structure] = []
         for index, (temperature, part) in enumerate(zip(settings.temperatures, share, strict=True)):
@@ -144,7 +151,7 @@ class Sampler:
     def _round_model(self, number: int, before: Model | None, state: Sampling) -> Model:
         """The model of a round: from its file when a stopped run had trained it on the same labels, else trained."""
         context = self.context
-        labelled = self.farm.store.select(self.farm.level, self._training_purposes()) if context.root else []
+        labelled, always = self._training_labels() if context.root else ([], [])
         key = digest(*(structure.positions for structure, _ in labelled)) if context.root else ""
         path = self.folder / f"round-{number:02d}.h5"
         done = context.root and number < len(state.rounds) and state.rounds[number]["data"] == key
@@ -154,7 +161,15 @@ class Sampler:
         training = context.deck.training
         start = before or self.pretrained
         steps = training.steps if start is None else training.retrain_steps
-        model = self.trainer.train(labelled, level=self.farm.level, start=start, steps=steps, purpose=f"round {number}")
+        model = self.trainer.train(
+            labelled,
+            level=self.farm.level,
+            start=start,
+            steps=steps,
+            purpose=f"round {number}",
+            always_learnt=always,
+        )
+        model = context.comm.bcast(self._calibrated(model, before, number) if context.root else None)
         if context.root:
             model.save(path)
             state.rounds = [*state.rounds[:number], curve_entry(number, len(labelled), key, model)]
@@ -163,25 +178,50 @@ class Sampler:
         return model
 
     def _final_model(self, model: Model, state: Sampling) -> Model:
-        """The last round's committee trained on for longer, now that no label will come any more."""
+        """The last round's committee trained on for longer, now that no label will come any more, on all labels: what
+        the rounds held out to judge themselves is a tenth of what was paid for. Its errors are the test's to say."""
         context = self.context
-        labelled = self.farm.store.select(self.farm.level, self._training_purposes()) if context.root else []
+        labelled, _ = self._training_labels() if context.root else ([], [])
         key = digest(*(structure.positions for structure, _ in labelled)) if context.root else ""
         path = self.folder / "final.h5"
         stored: Model | None = context.comm.bcast(intact_model(path) if context.root and state.final == key else None)
         if stored is not None:
             return stored
         steps = context.deck.training.final_steps
-        model = self.trainer.train(labelled, level=self.farm.level, start=model, steps=steps, purpose="final model")
+        model = self.trainer.train(
+            labelled, level=self.farm.level, start=model, steps=steps, purpose="final model", hold_out=False
+        )
         if context.root:
             model.save(path)
             state.final = key
             state.save(self.folder)
         return model
 
-    def _training_purposes(self) -> list[str]:
-        purposes = {entry.purpose for entry in self.farm.store.asked}
-        return sorted(purpose for purpose in purposes if not purpose.startswith("test"))
+    def _training_labels(self) -> tuple[list[tuple[Structure, Label]], list[bool]]:
+        """The good labels of this level but the test's, and whether each is one of the minimum's neighbourhood, which
+        makes the frequencies and is never held out (rank 0)."""
+        pairs, always = [], []
+        for entry in self.farm.store.asked:
+            if entry.level == self.farm.level and entry.label is not None and not entry.purpose.startswith("test"):
+                pairs.append((entry.structure, entry.label))
+                always.append(entry.purpose in NEIGHBOURHOOD)
+        return pairs, always
+
+    def _calibrated(self, model: Model, before: Model | None, number: int) -> Model:
+        """The model with its spreads calibrated on the held-out labels and, as far as there are any, on what the last
+        exploration took: there the model before was put to the test where the committee disagreed (rank 0)."""
+        fresh = self.farm.store.select(self.farm.level, [f"round {number}"]) if before is not None else []
+        if before is None or not fresh:
+            return model
+        parts = [self.trainer.held_out]
+        for group in groups_of(fresh):
+            data = TrainingData.build([group], before.functions, "float64", start=before.energy)
+            parts.append(error_sums(before, data, data.groups[0]))
+        pooled = error_figures(added(parts))
+        taken = error_figures(added(parts[1:]))
+        calibration = {name: value for name, value in pooled.items() if name.endswith("_calibration")}
+        errors = {f"taken_{name}": value for name, value in taken.items() if name.endswith("_rmse")}
+        return replace(model, error={**model.error, **calibration, **errors})
 
     # -- exploration --------------------------------------------------------------------------------------------
 
@@ -237,7 +277,8 @@ class Sampler:
         starts = sample_modes(self.reference.modes, temperature, BLOCK, context.random(purpose, index))
         plan = ExplorationPlan(
             temperature=temperature,
-            threshold=spread_threshold(model, settings.force_error),
+            force_spread=spread_threshold(model, settings.force_error),
+            dipole_spread=spread_threshold(model, settings.dipole_error, "dipole"),
             duration=settings.duration,
             timestep=context.deck.dynamics.timestep,
             time_constant=context.deck.dynamics.time_constant,
@@ -266,9 +307,9 @@ class Sampler:
         return ""
 
 
-def spread_threshold(model: Model, force_error: float) -> float:
-    """The spread of an atom's force (hartree/bohr) at which an error of `force_error` is to be expected."""
-    return force_error / max(model.error.get("force_calibration", 1.0), 1e-3)
+def spread_threshold(model: Model, error: float, quantity: str = "force") -> float:
+    """The spread of an atom's force, or of the dipole, at which `error` (atomic units) is to be expected."""
+    return error / max(model.error.get(f"{quantity}_calibration", 1.0), 1e-3)
 
 
 def intact_model(path: Path) -> Model | None:
@@ -284,7 +325,7 @@ def intact_model(path: Path) -> Model | None:
 
 def to_record(findings: Findings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arrays and attributes of a journal record of one explored block."""
-    arrays = {"geometries": findings.geometries, "spreads": findings.spreads}
+    arrays = {"geometries": findings.geometries, "excess": findings.excess}
     return arrays, {"time": findings.time, "takes": findings.takes, "insane": findings.insane}
 
 
@@ -293,7 +334,7 @@ def from_record(record: Record) -> Findings:
     attributes = record.attributes
     arrays = record.arrays
     return Findings(
-        arrays["geometries"], arrays["spreads"], attributes["time"], attributes["takes"], attributes["insane"]
+        arrays["geometries"], arrays["excess"], attributes["time"], attributes["takes"], attributes["insane"]
     )
 
 
@@ -310,7 +351,8 @@ def exploration_figures(findings: Sequence[Findings]) -> dict[str, Any]:
 
 
 def curve_entry(number: int, labels: int, key: str, model: Model) -> dict[str, Any]:
-    """One point of the learning curve: labels and held-out errors in user units."""
+    """One point of the learning curve in user units: labels, held-out errors, the error of the round before on what
+    exploration took for this one, and what spreads are multiplied by to be errors."""
     error = model.error
     return {
         "round": number,
@@ -319,7 +361,9 @@ def curve_entry(number: int, labels: int, key: str, model: Model) -> dict[str, A
         "energy_rmse_kcal_per_mol": error.get("energy_rmse", np.nan) / KCAL_PER_MOL,
         "force_rmse_kcal_per_mol_angstrom": error.get("force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
         "dipole_rmse_debye": error.get("dipole_rmse", np.nan) / DEBYE,
+        "taken_force_rmse_kcal_per_mol_angstrom": error.get("taken_force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
         "force_calibration": error.get("force_calibration", np.nan),
+        "dipole_calibration": error.get("dipole_calibration", np.nan),
     }
 
 

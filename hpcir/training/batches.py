@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from hpcir.deck import ModelSettings
 from hpcir.models.model import Model
-from hpcir.training.dataset import GroupTensors, TrainingData
+from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData
 from hpcir.training.network import BatchGroup
 
 Tensor = torch.Tensor
 FloatArray = NDArray[np.float64]
+
+# How much a label without any force counts more than one with usual forces: by 1 + 1 / SOFTENING.
+SOFTENING = 0.3
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,17 @@ class DeviceData:
         start: Model | None,
         mine: NDArray,
         device: str,
+        weighting: str = "equal",
     ) -> DeviceData:
-        """mine (members, labels): held out by each member."""
+        """mine (members, labels): held out by each member; weighting: see `label_weights`."""
         kind = torch.float32 if data.precision == "float32" else torch.float64
         unit = _unit(data)
         offsets = fit_offsets(data, start)
         with_vectors = model_settings.dipole == "charges+dipoles"
-        groups = tuple(_whole_group(t, data, unit, offsets, with_vectors, kind, device) for t in data.groups)
+        groups = tuple(
+            _whole_group(t, weights, data, unit, offsets, with_vectors, kind, device)
+            for t, weights in zip(data.groups, label_weights(data, weighting), strict=True)
+        )
         sizes = [len(tensors.group) for tensors in data.groups]
         return cls(
             groups,
@@ -91,8 +98,36 @@ def _rows(group: BatchGroup, rows: Tensor, weights: Tensor) -> BatchGroup:
     )
 
 
+def label_weights(data: TrainingData, weighting: str) -> list[FloatArray]:
+    """Weights (S,) of each group's labels in the loss of energies and forces, 1 on average over all labels.
+
+    'equal': all 1. 'force': 1 / (SOFTENING + <F^2> / median <F^2>), <F^2> the mean square of a label's learnt force
+    components. An error grows with the forces that it is an error of, and a plain sum of squares is made by the hottest
+    geometries; the frequencies are made by the coldest.
+    """
+    squares = [_mean_square_force(tensors.group) for tensors in data.groups]
+    known = np.concatenate([s[np.isfinite(s)] for s in squares])
+    typical = float(np.median(known)) if len(known) else 0.0
+    if weighting == "equal" or typical == 0.0:
+        return [np.ones(len(s)) for s in squares]
+    weights = [np.where(np.isfinite(s), 1 / (SOFTENING + s / typical), 1.0) for s in squares]
+    mean = np.concatenate(weights).mean()
+    return [w / mean for w in weights]
+
+
+def _mean_square_force(group: LabelledGroup) -> FloatArray:
+    """Mean square (S,) of each label's learnt force components; nan where none is learnt."""
+    if group.forces is None:
+        return np.full(len(group), np.nan)
+    mask = np.ones(group.forces.shape[:2], bool) if group.force_mask is None else group.force_mask
+    count = 3 * mask.sum(1)
+    total = (np.where(mask[:, :, None], group.forces, 0.0) ** 2).sum((1, 2))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def _whole_group(
     tensors: GroupTensors,
+    label_weight: FloatArray,
     data: TrainingData,
     unit: float,
     offsets: dict[int, float],
@@ -106,12 +141,12 @@ def _whole_group(
     energies, energy_weights = np.zeros(count), np.zeros(count)
     if group.energies is not None:
         energies = (group.energies - sum(offsets[int(z)] for z in group.numbers)) / unit
-        energy_weights += 1.0
+        energy_weights += label_weight
     forces, force_weights = np.zeros((count, atoms, 3)), np.zeros((count, atoms, 3))
     if group.forces is not None:
         mask = np.ones((count, atoms), bool) if group.force_mask is None else group.force_mask
         forces = np.where(mask[:, :, None], group.forces, 0.0) / unit
-        force_weights += mask[:, :, None] / np.maximum(3 * mask.sum(1), 1)[:, None, None]
+        force_weights += mask[:, :, None] * (label_weight / np.maximum(3 * mask.sum(1), 1))[:, None, None]
     operator, constant = dipole_operator(tensors, with_vectors)
     dipoles = np.zeros((count, 3)) if group.dipoles is None else group.dipoles - constant
     jacobian = torch.as_tensor(tensors.jacobian, device=device).to(kind)

@@ -37,7 +37,8 @@ class LabelledGroup:
 
     numbers (N,); positions (S, N, 3) bohr; energies (S,) hartree; forces (S, N, 3) hartree/bohr; dipoles (S, 3)
     e bohr about the centre of nuclear charge; charge in e; force_mask (S, N): whether an atom's force is learnt
-    (None: all are). Energies, forces and dipoles may each be missing (None).
+    (None: all are); always_learnt (S,): labels that are never held out (None: any may be). Energies, forces and dipoles
+    may each be missing (None).
     """
 
     numbers: IntArray
@@ -47,6 +48,7 @@ class LabelledGroup:
     dipoles: FloatArray | None = None
     charge: int = 0
     force_mask: BoolArray | None = None
+    always_learnt: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -59,6 +61,7 @@ class LabelledGroup:
             "forces": (count, atoms, 3),
             "dipoles": (count, 3),
             "force_mask": (count, atoms),
+            "always_learnt": (count,),
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -169,6 +172,17 @@ class TrainingData:
     @property
     def elements(self) -> tuple[int, ...]:
         return tuple(sorted(self.reductions))
+
+    @property
+    def keys(self) -> list[str]:
+        """The labels' keys, of all groups in order."""
+        return [key for tensors in self.groups for key in tensors.keys]
+
+    @property
+    def always_learnt(self) -> BoolArray:
+        """(labels,) those that are never held out."""
+        parts = [(t.group.always_learnt, len(t.group)) for t in self.groups]
+        return np.concatenate([np.zeros(n, bool) if part is None else np.asarray(part, bool) for part, n in parts])
 
     @property
     def n_labels(self) -> int:

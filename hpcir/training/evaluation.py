@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,50 +83,73 @@ def _forces(tensors: GroupTensors, slopes: FloatArray) -> FloatArray:
     return forces
 
 
-def held_out_errors(model: Model, data: TrainingData, seed: int, validation: float) -> dict[str, float]:
-    """Errors on the labels that every member held out (see `split`), and the calibration of the spread.
+# Of one quantity over some labels, by component: squared errors of the committee mean, squared errors of the members
+# (mean over them), squared spreads (variance over members), and the number of components.
+Sums = NDArray[np.float64]
 
-    energy_rmse (hartree), force_rmse (hartree/bohr), dipole_rmse (e bohr): of the committee mean, by component;
-    member_force_rmse: of single members; force_calibration, dipole_calibration, energy_calibration: true root
-    mean square error of the mean over the root mean square spread (standard deviation over members), 1 with a
-    single member; held_out: number of labels.
-    """
+
+def error_sums(model: Model, data: TrainingData, tensors: GroupTensors) -> dict[str, Sums]:
+    """Sums (4,) of 'energy', 'force' and 'dipole' over one group's labels; what is missing has no entry."""
+    prediction, group = predict(model, data, tensors), tensors.group
+    sums = {}
+    for name, values, truth, mask in (
+        ("energy", prediction.energies, group.energies, None),
+        ("force", prediction.forces, group.forces, group.force_mask),
+        ("dipole", prediction.dipoles, group.dipoles, None),
+    ):
+        if values is None or truth is None:
+            continue
+        keep = np.ones(truth.shape, bool) if mask is None else np.broadcast_to(mask[:, :, None], truth.shape)
+        spread = np.sum(values.var(0, ddof=1)[keep]) if model.members > 1 else 0.0
+        sums[name] = np.array(
+            [
+                np.sum((values.mean(0) - truth)[keep] ** 2),
+                np.sum(((values - truth) ** 2)[:, keep]) / model.members,
+                spread,
+                float(keep.sum()),
+            ]
+        )
+    return sums
+
+
+def added(parts: Sequence[dict[str, Sums]]) -> dict[str, Sums]:
+    """The sums of several sets of labels together."""
+    names = {name: None for part in parts for name in part}
+    return {name: sum((part[name] for part in parts if name in part), np.zeros(4)) for name in names}
+
+
+def error_figures(sums: dict[str, Sums]) -> dict[str, float]:
+    """energy_rmse (hartree), force_rmse (hartree/bohr), dipole_rmse (e bohr): of the committee mean, by component;
+    member_force_rmse, ...: of single members; force_calibration, ...: true root mean square error of the mean over the
+    root mean square spread (standard deviation over members), 1 with a single member."""
+    result = {}
+    for name, (mean_square, member_square, spread, count) in sums.items():
+        if count > 0:
+            result[f"{name}_rmse"] = float(np.sqrt(mean_square / count))
+            result[f"member_{name}_rmse"] = float(np.sqrt(member_square / count))
+            result[f"{name}_calibration"] = float(np.sqrt(mean_square / spread)) if spread > 0 else 1.0
+    return result
+
+
+def held_out_sums(model: Model, data: TrainingData, seed: int, validation: float) -> tuple[dict[str, Sums], int]:
+    """The sums over the labels that every member held out (see `split`), and how many there are."""
     from hpcir.training.split import held_out
 
-    keys = [key for tensors in data.groups for key in tensors.keys]
-    common, _ = held_out(keys, range(model.members), seed, validation)
+    common, _ = held_out(data.keys, range(model.members), seed, validation, data.always_learnt)
     data = data.reduced_like(model.energy)
-    sums: dict[str, list[float]] = {}
-    first = 0
+    parts, first = [], 0
     for tensors in data.groups:
         rows = np.flatnonzero(common[first : first + len(tensors.group)])
         first += len(tensors.group)
-        if len(rows) == 0:
-            continue
-        part = _rows(tensors, rows)
-        prediction = predict(model, data, part)
-        group = part.group
-        for name, values, truth, mask in (
-            ("energy", prediction.energies, group.energies, None),
-            ("force", prediction.forces, group.forces, group.force_mask),
-            ("dipole", prediction.dipoles, group.dipoles, None),
-        ):
-            if values is None or truth is None:
-                continue
-            keep = np.ones(truth.shape, bool) if mask is None else np.broadcast_to(mask[:, :, None], truth.shape)
-            figures = [
-                np.sum((values.mean(0) - truth)[keep] ** 2),
-                np.sum(((values - truth) ** 2)[:, keep]) / model.members,
-                np.sum(values.std(0, ddof=1)[keep] ** 2) if model.members > 1 else 0.0,
-                float(keep.sum()),
-            ]
-            sums[name] = [a + float(b) for a, b in zip(sums.get(name, [0.0] * 4), figures, strict=True)]
-    result = {"held_out": float(common.sum())}
-    for name, (mean_square, member_square, spread, count) in sums.items():
-        result[f"{name}_rmse"] = float(np.sqrt(mean_square / count))
-        result[f"member_{name}_rmse"] = float(np.sqrt(member_square / count))
-        result[f"{name}_calibration"] = float(np.sqrt(mean_square / spread)) if spread > 0 else 1.0
-    return result
+        if len(rows):
+            parts.append(error_sums(model, data, _rows(tensors, rows)))
+    return added(parts), int(common.sum())
+
+
+def held_out_errors(model: Model, data: TrainingData, seed: int, validation: float) -> dict[str, float]:
+    """`error_figures` on the labels that every member held out; held_out: their number."""
+    sums, count = held_out_sums(model, data, seed, validation)
+    return {"held_out": float(count), **error_figures(sums)}
 
 
 def _rows(tensors: GroupTensors, rows: NDArray) -> GroupTensors:
@@ -141,6 +165,7 @@ def _rows(tensors: GroupTensors, rows: NDArray) -> GroupTensors:
             forces=pick(group.forces),
             dipoles=pick(group.dipoles),
             force_mask=pick(group.force_mask),
+            always_learnt=pick(group.always_learnt),
         ),
         tuple(tensors.keys[r] for r in rows),
         tuple(tensors.geometry_keys[r] for r in rows),

@@ -56,6 +56,7 @@ def train_members(
     device: str = "cpu",
     energy_rate: float | None = None,
     dipole_rate: float | None = None,
+    hold_out: bool = True,
 ) -> tuple[Model, State]:
     """Train committee members, all at once, and return them as a Model with its members in the order given.
 
@@ -64,13 +65,14 @@ def train_members(
     steps (default settings.steps, or retrain_steps with a start). on_progress gets {step, steps, seconds,
     energy_rmse, force_rmse, dipole_rmse} of held-out labels (atomic units, mean over members) about 20 times;
     Learning rates default to settings.learning_rate (retrain_rate with a start) for energies, and DIPOLE_RATE.
-    on_checkpoint gets the whole state then, as plain arrays, and `state` continues from one bit for bit.
+    hold_out: with False every label is learnt by every member, to the end of the schedule; nothing is left to measure
+    errors on. on_checkpoint gets the whole state then, as plain arrays, and `state` continues from one bit for bit.
     """
     torch.set_num_threads(1)
     if steps is None:
         steps = settings.steps if start is None else settings.retrain_steps
     with torch.no_grad():
-        run = _Run.create(data, model_settings, settings, list(members), seed, start, steps, device)
+        run = _Run.create(data, model_settings, settings, list(members), seed, start, steps, device, hold_out)
         default = settings.learning_rate if start is None else settings.retrain_rate
         run.rates = (energy_rate or default, dipole_rate or DIPOLE_RATE)
         if state is not None:
@@ -130,12 +132,14 @@ class _Run:
         start: Model | None,
         steps: int,
         device: str,
+        hold_out: bool,
     ) -> _Run:
         if start is not None:
             data = data.reduced_like(start.energy)
-        keys = [key for tensors in data.groups for key in tensors.keys]
-        common, mine = held_out(keys, members, seed, settings.validation)
-        device_data = DeviceData.create(data, model_settings, start, mine, device)
+        common, mine = held_out(data.keys, members, seed, settings.validation, data.always_learnt)
+        if not hold_out:
+            common, mine = np.zeros_like(common), np.zeros_like(mine)
+        device_data = DeviceData.create(data, model_settings, start, mine, device, settings.weighting)
         outputs = 1
         if model_settings.dipole == "charges+dipoles":
             outputs += len(data.functions.elements) * len(data.functions.shells)

@@ -8,8 +8,9 @@ import pytest
 from hpcir.deck import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.models.model import Model
+from hpcir.training.batches import label_weights
 from hpcir.training.dataset import LabelledGroup, TrainingData, estimated_bytes
-from hpcir.training.evaluation import held_out_errors, predict
+from hpcir.training.evaluation import _rows, added, error_figures, error_sums, held_out_errors, predict
 from hpcir.training.split import held_out
 from hpcir.training.train import join_members, train_members
 
@@ -187,7 +188,7 @@ def test_held_out_labels_stay_held_out_when_labels_are_added() -> None:
 
 
 def test_a_committee_learns_an_analytic_potential() -> None:
-    settings = TrainingSettings(steps=400, batch=16, learning_rate=1e-2)
+    settings = TrainingSettings(steps=400, batch=16, learning_rate=1e-2, weighting="equal")
     functions = automatic_set((1, 8), 7.0, 12, 4, (1, 2))
     data = TrainingData.build([water(150, 1)], functions)
     model, _ = train_members(data, NETWORKS, settings, members=[0, 1], seed=2)
@@ -209,3 +210,51 @@ def test_the_kalman_filter_learns_the_same_potential() -> None:
     test = TrainingData.build([water(40, 77)], FUNCTIONS, "float64", start=model.energy)
     group, prediction = test.groups[0].group, predict(model, test, test.groups[0])
     assert np.sqrt(np.mean((prediction.forces[0] - group.forces) ** 2)) < 0.15 * group.forces.std()
+
+
+def test_labels_of_the_minimum_are_never_held_out() -> None:
+    keys = water(40, 4).keys()
+    always = np.arange(40) < 30
+    common, mine = held_out(keys, range(4), 7, 0.5, always)
+    assert common[30:].any()
+    assert not common[:30].any()
+    assert not mine[:, :30].any()
+
+
+def test_a_small_set_holds_out_enough_to_judge_by() -> None:
+    keys = water(24, 4).keys()
+    for count in (12, 16, 24):
+        common, _ = held_out(keys[:count], range(2), 7, 0.1)
+        assert common.sum() >= 4
+
+
+def test_without_holding_out_every_member_learns_every_label() -> None:
+    data = TrainingData.build([water(30, 1)], FUNCTIONS)
+    held, free = (
+        train_members(data, NETWORKS, SHORT, members=[0], seed=1, hold_out=choice)[0] for choice in (True, False)
+    )
+    assert held.error["force_rmse"] > 0
+    assert free.error == {}
+    assert not same(weights_of(held, 0), weights_of(free, 0))
+
+
+def test_label_weights_favour_small_forces_and_average_to_one() -> None:
+    group = water(50, 1)
+    data = TrainingData.build([group], FUNCTIONS)
+    (weights,) = label_weights(data, "force")
+    assert weights.mean() == pytest.approx(1.0)
+    squares = (data.groups[0].group.forces ** 2).mean((1, 2))
+    np.testing.assert_array_equal(np.argsort(-weights), np.argsort(squares))
+    (equal,) = label_weights(data, "equal")
+    np.testing.assert_array_equal(equal, 1.0)
+
+
+def test_error_sums_of_parts_add_up() -> None:
+    data = TrainingData.build([water(30, 1)], FUNCTIONS, "float64")
+    model, _ = train_members(data, NETWORKS, SHORT, members=[0, 1], seed=1)
+    whole = data.groups[0]
+    parts = [_rows(whole, rows) for rows in (np.arange(10), np.arange(10, 30))]
+    joined = error_figures(added([error_sums(model, data, part) for part in parts]))
+    expected = error_figures(error_sums(model, data, whole))
+    assert joined == {name: pytest.approx(value) for name, value in expected.items()}
+    assert expected["force_rmse"] <= expected["member_force_rmse"]
