@@ -19,6 +19,7 @@ from hpcir.units import UNITS, format_quantity, parse_quantity
 from hpcir.yaml_lines import YamlFile, read_yaml
 
 if TYPE_CHECKING:
+    from hpcir.deck_series import Series
     from hpcir.structures import Structure
 
 
@@ -79,6 +80,11 @@ class System(Section):
     isotopes: dict[str, dict[str, float]] = Field(
         default_factory=dict,
         description="isotopologues by name: masses in amu by element or by 1-based atom ('H': 2.014, 'H6': 2.014)",
+    )
+    targets: list[str] = Field(
+        default_factory=list,
+        description="structure files of further molecules whose spectra the same model gives; an extxyz file may say "
+        "its charge and multiplicity",
     )
 
 
@@ -171,12 +177,29 @@ class SamplingSettings(Section):
     dipole_error: DipoleMoment = quantity_field(
         "0.1 D", gt=0, description="expected error of the dipole (likewise) at which a geometry is taken"
     )
+    seeds: list[str] = Field(
+        default_factory=list,
+        description="structure files of small relatives, labelled whole, that sampling starts from; molecules larger "
+        "than largest_fragment are then labelled in fragments",
+    )
+    conformers: int = Field(8, ge=1, description="with seeds or targets: conformers of each seed to begin with")
+    largest_fragment: int = Field(12, ge=2, description="heavy atoms of the largest molecule or fragment labelled")
+    families: int = Field(
+        0,
+        ge=0,
+        description="conformers of each target that the final model relaxes and sorts into families, each with a "
+        "spectrum of its own, the main one their Boltzmann average; 0: trajectories start from torsions sampled by "
+        "Monte Carlo with the model (with seeds or targets), or from the one minimum",
+    )
 
 
 class TestSettings(Section):
     """The independent test: geometries from the final model's own trajectories, labelled, never trained on."""
 
     count: int = Field(100, ge=0, description="number of test geometries; 0 leaves the test out")
+    largest: int = Field(
+        100, ge=1, description="heavy atoms of the largest molecule that is labelled whole for the test"
+    )
 
 
 class DynamicsSettings(Section):
@@ -232,6 +255,11 @@ class Deck(Section):
     spectrum: SpectrumSettings = Field(default_factory=SpectrumSettings)
     seed: int = Field(1, ge=0, description="seed of every random stream")
 
+    @property
+    def is_series(self) -> bool:
+        """Whether one model is made for several molecules, seeds, fragments or conformer families."""
+        return bool(self.system.targets or self.sampling.seeds or self.sampling.families)
+
 
 @dataclass(frozen=True)
 class LoadedDeck:
@@ -256,6 +284,13 @@ class LoadedDeck:
         from hpcir.deck_check import check_deck
 
         return check_deck(self)
+
+    @cached_property
+    def series(self) -> Series:
+        """Targets and seeds of a deck that has several molecules, read and checked (`deck_series.read_series`)."""
+        from hpcir.deck_series import read_series
+
+        return read_series(self)
 
     @property
     def name(self) -> str:
@@ -291,14 +326,21 @@ def load_deck(path: str | Path) -> LoadedDeck:
     return LoadedDeck(deck, file)
 
 
-def resolved_text(deck: Deck, structure: str | None = None) -> str:
+def resolved_text(
+    deck: Deck, structure: str | None = None, targets: list[str] | None = None, seeds: list[str] | None = None
+) -> str:
     """The deck as YAML with every default written out and each key explained; it can be run again.
 
-    `structure` replaces the structure file's path (a resolved deck lives in another folder than its deck).
+    `structure`, `targets` and `seeds` replace the structure files' paths (a resolved deck lives in another folder
+    than its deck).
     """
     import yaml
 
     content = deck.model_dump(mode="json")
+    if targets is not None:
+        content["system"]["targets"] = targets
+    if seeds is not None:
+        content["sampling"]["seeds"] = seeds
     if structure is not None:
         content["system"]["name"] = deck.system.name or Path(deck.system.structure).stem
         content["system"]["structure"] = structure
@@ -324,11 +366,13 @@ def _write_section(model: type[BaseModel], content: dict[str, Any], indent: str,
 def deck_digest(deck: Deck, *sections: str) -> str:
     """SHA-256 (24 hex digits) of the named sections with their defaults, or of the whole deck when none is named.
 
-    The structure file's path is left out: what counts is what is in it, for which the caller answers. So is
+    The structure files' paths are left out: what counts is what is in them, for which the caller answers. So is
     labels.threads, which changes no result.
     """
     content = deck.model_dump(mode="json")
     content["system"].pop("structure")
+    content["system"]["targets"] = len(deck.system.targets)
+    content["sampling"]["seeds"] = len(deck.sampling.seeds)
     content["labels"].pop("threads")
     part = {name: content[name] for name in sections} if sections else content
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:24]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from hpcir.deck import LoadedDeck
 from hpcir.deck_errors import join, nearest
+from hpcir.deck_series import series_problems, structure_file
 from hpcir.errors import InputError
 from hpcir.structures import Structure, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
@@ -33,6 +34,8 @@ def check_deck(loaded: LoadedDeck) -> Structure:
         errors.append(error)
     if structure is not None:
         errors += _isotopes(loaded, structure)
+        if loaded.deck.is_series:
+            errors += series_problems(loaded, structure)
     if errors or structure is None:
         raise join(sorted(errors, key=loaded.file.line_of))
     return structure
@@ -158,22 +161,7 @@ def _engine_keys(loaded: LoadedDeck) -> Iterator[InputError]:
 
 
 def _structure(loaded: LoadedDeck) -> Structure:
-    where = loaded.where("system.structure")
-    name = loaded.deck.system.structure
-    path = loaded.structure_path
-    if not name.strip() or "\0" in name:
-        raise InputError("this is no file name", where=where, value=name)
-    try:
-        there = path.is_file()
-    except OSError as error:
-        raise InputError(f"the structure file cannot be read: {error.strerror}", where=where, value=name) from None
-    if not there:
-        raise InputError(
-            "the structure file does not exist",
-            where=where,
-            value=name,
-            hint=f"the path is taken from the deck's folder: {path.resolve()}",
-        )
+    path = structure_file(loaded, ("system", "structure"), loaded.deck.system.structure)
     system = loaded.deck.system
     spin = "multiplicity" if ("system", "multiplicity") in loaded.file.lines else "charge"
     return read_structure(

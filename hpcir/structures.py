@@ -162,7 +162,10 @@ def close_pairs(structure: Structure) -> list[tuple[int, int, float, float]]:
 
 def xyz_text(structure: Structure) -> str:
     """The structure as an xyz file, angstrom."""
-    lines = [str(len(structure)), structure.name]
+    comment = structure.name
+    if structure.charge or structure.multiplicity != 1:
+        comment += f" charge={structure.charge} multiplicity={structure.multiplicity}"
+    lines = [str(len(structure)), comment]
     for symbol, position in zip(structure.symbols, structure.positions / ANGSTROM, strict=True):
         lines.append(f"{symbol:2s} " + " ".join(f"{x:16.10f}" for x in position))
     return "\n".join(lines) + "\n"

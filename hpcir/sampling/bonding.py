@@ -120,13 +120,26 @@ def bond_graph(structure: Structure) -> BondGraph:
         graph = _rdkit_rules(structure, pairs) or graph
     if graph is None:
         raise InputError(
-            "no bond orders give this molecule its charge and multiplicity",
+            f"no bond orders give this molecule its charge and multiplicity: {_valences_in_words(structure, pairs)}",
             where=structure.source or "system.structure",
             value=f"charge {structure.charge:+d}, multiplicity {structure.multiplicity}",
             hint="check system.charge, system.multiplicity and for missing hydrogens; rdkit, when installed, "
             "knows more kinds of bonding",
         )
     return replace(graph, in_ring=ring_bonds(len(structure), pairs))
+
+
+def _valences_in_words(structure: Structure, pairs: IntArray) -> str:
+    """Which atoms have charge or a free valence by the plain rules, for a message."""
+    names = structure.symbols
+    neighbours = adjacency(len(structure), pairs)
+    free, charges = _free_valences(structure, neighbours)
+    for i, j in _share(free, neighbours):
+        free[i] -= 1
+        free[j] -= 1
+    said = [f"atom {k + 1} ({names[k]}) has charge {charges[k]:+d}" for k in np.flatnonzero(charges)[:3]]
+    said += [f"atom {k + 1} ({names[k]}) has a free valence" for k in np.flatnonzero(free)[:3]]
+    return ", ".join(said) or "every atom has all its bonds and no charge"
 
 
 # -- plain valence rules ------------------------------------------------------------------------------------------

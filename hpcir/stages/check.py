@@ -44,6 +44,14 @@ def check_engine(loaded: LoadedDeck) -> None:
     from hpcir.labels import create_engine
 
     labels = loaded.deck.labels
+    if loaded.deck.is_series:
+        from hpcir.stages.series_check import check_series
+
+        try:
+            check_series(loaded)
+        except InputError as error:
+            raise located(loaded, error) from None
+        return
     try:
         create_engine(labels, loaded.structure).check(loaded.structure)
         if labels.pretrain.engine == "tblite":

@@ -15,14 +15,15 @@ from hpcir.stages.context import Context
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
+from hpcir.training.reduction import Reduction
 from hpcir.training.train import join_members, train_members
 
 
-def symmetry_functions(context: Context) -> SymmetryFunctionSet:
-    """The deck's symmetry functions for the elements of the molecule."""
+def symmetry_functions(context: Context, elements: Sequence[int] | None = None) -> SymmetryFunctionSet:
+    """The deck's symmetry functions for these elements (default: those of the molecule)."""
     settings = context.deck.model
     return automatic_set(
-        tuple(sorted(set(context.structure.numbers.tolist()))),
+        tuple(sorted(set(context.structure.numbers.tolist() if elements is None else elements))),
         settings.cutoff,
         settings.radial,
         settings.shells,
@@ -66,8 +67,16 @@ class CommitteeTrainer:
         self.context = context
         self.functions = functions
         self.data: TrainingData | None = None
+        # Fixed beforehand where the first labels do not know yet what is to come; else fitted to them.
+        self.reductions: dict[int, Reduction] | None = None
         # What the last training's model misses of the labels that it held out (rank 0).
         self.held_out: dict[str, Sums] = {}
+
+    def groups(
+        self, labelled: Sequence[tuple[Structure, Label]], always_learnt: Sequence[bool] | None = None
+    ) -> list[LabelledGroup]:
+        """What is learnt of the labels, one group for each molecule (see `groups_of`)."""
+        return groups_of(labelled, always_learnt)
 
     def train(
         self,
@@ -85,7 +94,7 @@ class CommitteeTrainer:
         always_learnt: see `groups_of`. hold_out: with False all labels are learnt, and the model keeps the errors that
         its start had on held-out ones.
         """
-        groups = groups_of(labelled or [], always_learnt) if self.context.root else None
+        groups = self.groups(labelled or [], always_learnt) if self.context.root else None
         return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose, hold_out=hold_out)
 
     def train_groups(
@@ -117,6 +126,9 @@ class CommitteeTrainer:
 
         Computed anew each time: a resumed run has no earlier set to extend, and must come to the same bits.
         """
+        if start is None and self.reductions is not None:
+            empty = TrainingData(self.functions, self.reductions, (), self.context.deck.training.precision)
+            return empty.extended(groups)
         reduction = None if start is None else start.energy
         return TrainingData.build(groups, self.functions, self.context.deck.training.precision, start=reduction)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcir.deck import Deck, LoadedDeck, deck_digest, resolved_text
+from hpcir.deck_series import Series
 from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator, on_root
@@ -53,13 +54,20 @@ def run(
     if until is not None and until not in STAGES:
         raise InputError("no such stage", where="--until", value=until, hint="valid: " + ", ".join(STAGES))
     deck, structure = loaded.deck, loaded.structure
+    series = loaded.series if deck.is_series else None
     directory = RunDirectory(Path(out))
     stop = StopRequest(walltime).install()
-    on_root(comm, lambda: _open(directory, deck, structure, fresh, force))
+    on_root(comm, lambda: _open(directory, deck, structure, series, fresh, force))
     progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
     try:
         with progress:
-            Pipeline(Context(deck, structure, directory, comm, progress, stop), until, report).run()
+            context = Context(deck, structure, directory, comm, progress, stop)
+            if series is None:
+                Pipeline(context, until, report).run()
+            else:
+                from hpcir.stages.series import SeriesPipeline
+
+                SeriesPipeline(context, series, until, report).run()
     except Until:
         pass
     finally:
@@ -67,12 +75,24 @@ def run(
             directory.unlock()
 
 
-def _open(directory: RunDirectory, deck: Deck, structure: Structure, fresh: bool, force: bool) -> None:
-    """Lock the run directory for this deck; what makes it this deck's is every setting and the structure itself."""
-    key = digest(deck_digest(deck), structure.numbers, structure.positions)
-    directory.open(key, resolved_text(deck, START), fresh=fresh, force=force)
-    if not (directory / START).exists():
-        write_atomic(directory / START, xyz_text(structure))
+def _open(
+    directory: RunDirectory, deck: Deck, structure: Structure, series: Series | None, fresh: bool, force: bool
+) -> None:
+    """Lock the run directory for this deck; what makes it this deck's is every setting and the structures."""
+    files = {START: structure}
+    targets: dict[str, Structure] = {}
+    seeds: dict[str, Structure] = {}
+    if series is not None:
+        targets = {f"structures/{item.name}.xyz": item for item in series.targets[1:]}
+        seeds = {f"structures/seed-{item.name}.xyz": item for item in series.seeds if deck.sampling.seeds}
+        files |= targets | seeds
+    key = digest(deck_digest(deck), *(part for item in files.values() for part in (item.numbers, item.positions)))
+    text = resolved_text(deck, START, list(targets), list(seeds))
+    directory.open(key, text, fresh=fresh, force=force)
+    for name, item in files.items():
+        if not (directory / name).exists():
+            (directory / name).parent.mkdir(exist_ok=True)
+            write_atomic(directory / name, xyz_text(item))
 
 
 class Pipeline:

@@ -19,7 +19,7 @@ from hpcir.models.model import Model
 from hpcir.sampling.exploration import ExplorationPlan, Findings, explore_block
 from hpcir.sampling.normal_modes import sample as sample_modes
 from hpcir.sampling.selection import farthest_points
-from hpcir.stages.committee import CommitteeTrainer, groups_of
+from hpcir.stages.committee import CommitteeTrainer
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.prepare import PURPOSE, Reference
@@ -214,7 +214,7 @@ class Sampler:
         if before is None or not fresh:
             return model
         parts = [self.trainer.held_out]
-        for group in groups_of(fresh):
+        for group in self.trainer.groups(fresh):
             data = TrainingData.build([group], before.functions, "float64", start=before.energy)
             parts.append(error_sums(before, data, data.groups[0]))
         pooled = error_figures(added(parts))

@@ -23,7 +23,7 @@ from hpcir.stages.context import Context
 from hpcir.stages.minima import find_minima, same_minima
 from hpcir.stages.sample import spread_threshold
 from hpcir.stages.spectrum import SpectrumResult, SpectrumStage
-from hpcir.stages.trajectories import TrajectoryPlan, TrajectoryStage
+from hpcir.stages.trajectories import Starts, TrajectoryPlan, TrajectoryStage
 from hpcir.store import digest
 from hpcir.structures import Structure, bonds
 
@@ -37,7 +37,7 @@ MEMBER_TRAJECTORIES = 32
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
-    trajectories."""
+    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes)."""
 
     name: str
     model: Model
@@ -45,6 +45,7 @@ class TrajectorySet:
     minima: tuple[NormalModes, ...]
     trajectories: int
     blocks: tuple[str, ...] = ()
+    starts: Starts | None = None
 
     @property
     def modes(self) -> NormalModes:
@@ -68,6 +69,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         masses=chosen.masses,
         spread_limit=TOO_FAR * spread_threshold(chosen.model, deck.sampling.force_error),
         folder=FOLDER,
+        starts=chosen.starts,
     )
 
 
@@ -78,7 +80,9 @@ def run_set(context: Context, chosen: TrajectorySet) -> TrajectorySet:
     weights = [c.weights[0] for group in (model.energy, model.charge) for c in group.values()]
     settings = context.deck.model_dump(mode="json")["dynamics"] | {"trajectories": chosen.trajectories}
     minima = [modes.positions for modes in chosen.minima]
-    key = context.comm.bcast(digest(settings, context.deck.seed, chosen.masses, *minima, *weights))
+    what = [settings, context.deck.seed, chosen.masses, *minima, *weights]
+    what += [chosen.starts.key] if chosen.starts is not None else []
+    key = context.comm.bcast(digest(*what))
 
     def potential(replicas: int) -> Evaluator | Potential:
         charge = context.structure.charge

@@ -56,7 +56,7 @@ class TrajectoryPlan:
     """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue).
 
     basins: whose modes velocities are projected on; pairs: bonds whose stretching is a control variate, too. starts:
-    begin there, not at thermal samples of the normal modes (give no equilibration then).
+    begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
     """
 
     name: str
@@ -245,7 +245,7 @@ class TrajectoryStage:
             "time_between_dipoles": dynamics.timestep * dynamics.dipole_every,
             "timestep": dynamics.timestep,
             "temperature": dynamics.temperature,
-            "starts": self.plan.starts.key if self.plan.starts is not None else self.key,
+            "starts": self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,
         }
         write_h5(self.context.directory / self.plan.file(number), arrays, attributes)
 

@@ -19,6 +19,7 @@ LEVELS = {
     "threads": 1,
     "deck_errors": 1,
     "deck_check": 1,
+    "deck_series": 1,
     "structures": 1,
     "deck": 1,
     "store": 1,

@@ -1,0 +1,110 @@
+"""The road of a deck with several molecules: one model from seeds and fragments, the spectra of all targets from it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hpcir.deck_series import Series
+from hpcir.errors import InputError
+from hpcir.models.model import Model
+from hpcir.stages import farm, series_summary, targets
+from hpcir.stages.committee import symmetry_functions
+from hpcir.stages.context import Context
+from hpcir.stages.farm import LabelFarm
+from hpcir.stages.pipeline import MODEL, Pipeline
+from hpcir.stages.sample import Sampling
+from hpcir.stages.series_sampling import MaskedTrainer, SeriesSampler
+from hpcir.stages.spectrum import SpectrumResult
+from hpcir.stages.targets import Target
+
+STAGES = ("sample", "trajectories", "test", "spectrum", "report")
+
+
+class SeriesPipeline(Pipeline):
+    """One run's stages in order, for all its targets; each target has a folder of its own in targets/."""
+
+    def __init__(
+        self, context: Context, series: Series, until: str | None, report: Callable[[Path], object] | None
+    ) -> None:
+        if until is not None and until not in STAGES:
+            raise InputError(
+                "a run with several molecules has no such stage",
+                where="--until",
+                value=until,
+                hint="valid: " + ", ".join(STAGES),
+            )
+        super().__init__(context, until, report)
+        self.series = series
+
+    def run(self) -> None:
+        self._timed("compile", self._compile)
+        label_farm = LabelFarm(self.context, self.context.deck.labels, None, self.store)
+        try:
+            self._series(label_farm)
+        finally:
+            label_farm.close()
+
+    def _series(self, label_farm: LabelFarm) -> None:
+        context = self.context
+        masks: dict[str, Any] = {}
+        trainer = MaskedTrainer(context, symmetry_functions(context, self.series.elements), masks)
+        sampler = SeriesSampler(context, label_farm, self.series, trainer, masks)
+        model, sampling = self._timed("sample", lambda: self._sampled(sampler))
+        found = self._timed("trajectories", lambda: self._trajectories(model))
+        tests = self._timed("test", lambda: [targets.test(t.context, label_farm, model, t) for t in found])
+        spectra = self._timed("spectrum", lambda: [targets.spectrum(target) for target in found])
+        if context.root:
+            farm.export(context, self.store)
+            self._summarise(label_farm.level, model, sampling, sampler, found, tests, spectra)
+        self._timed("report", lambda: self._reports(found))
+        context.comm.barrier()
+
+    def _sampled(self, sampler: SeriesSampler) -> tuple[Model, Sampling]:
+        model, sampling = sampler.run()
+        if self.context.root:
+            model.save(self.context.directory / MODEL)
+        return model, sampling
+
+    def _trajectories(self, model: Model) -> list[Target]:
+        contexts = [targets.target_context(self.context, structure) for structure in self.series.targets]
+        if self.context.root:
+            for context in contexts:
+                targets.prepare(context, model)
+        self.context.comm.barrier()
+        modes = targets.harmonics(contexts, model)
+        return [targets.trajectories(c, model, m) for c, m in zip(contexts, modes, strict=True)]
+
+    def _summarise(
+        self,
+        level: str,
+        model: Model,
+        sampling: Sampling,
+        sampler: SeriesSampler,
+        found: list[Target],
+        tests: list[dict[str, Any]],
+        spectra: list[SpectrumResult | None],
+    ) -> None:
+        """summary.json of the run and of every target; the run's spectrum is that of the first target (rank 0)."""
+        context = self.context
+        trust = sampler.training_environments()
+        summaries = []
+        for target, test, spectrum in zip(found, tests, spectra, strict=True):
+            assert spectrum is not None  # rank 0 has them all
+            summaries.append(
+                series_summary.write_target(target, self.store, level, model, sampling, test, spectrum, trust)
+            )
+        for line in series_summary.lines(series_summary.write(context, self.store, found, summaries)):
+            context.progress.log(line)
+        for target in found:
+            for suffix in (".csv", ".h5"):
+                name = "spectrum" if target is found[0] else f"spectrum-{target.name}"
+                shutil.copyfile(target.context.directory / f"spectrum{suffix}", context.directory / f"{name}{suffix}")
+
+    def _reports(self, found: list[Target]) -> None:
+        if self.context.root and self.report is not None:
+            for target in found:
+                self.report(target.context.directory.path)
+            self.report(self.context.directory.path)

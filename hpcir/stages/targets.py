@@ -1,0 +1,152 @@
+"""One target of a deck with several: a folder of its own, like a run's, with modes, trajectories, test and spectrum."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hpcir.deck import Deck, resolved_text
+from hpcir.deck_series import heavy_atoms
+from hpcir.models.model import Model
+from hpcir.sampling.normal_modes import NormalModes
+from hpcir.stages import analysis, sets
+from hpcir.stages.context import Context
+from hpcir.stages.ensembles import sampled_starts
+from hpcir.stages.farm import LabelFarm
+from hpcir.stages.prepare import Reference
+from hpcir.stages.sets import TrajectorySet
+from hpcir.stages.spectrum import SpectrumResult
+from hpcir.store import RunDirectory, digest, read_intact, write_atomic, write_h5
+from hpcir.structures import Structure, xyz_text
+
+FOLDER = "targets"
+MODES = "modes.h5"
+START = "start.xyz"
+MODEL = "models/model.h5"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A molecule with its own context (folder targets/NAME of the run), the model's normal modes, the trajectories."""
+
+    context: Context
+    main: TrajectorySet
+
+    @property
+    def structure(self) -> Structure:
+        return self.context.structure
+
+    @property
+    def name(self) -> str:
+        return self.structure.name
+
+
+def target_context(context: Context, structure: Structure) -> Context:
+    """The context of one target: its folder, and the deck as if it were the only molecule."""
+    deck = context.deck
+    system = deck.system.model_copy(
+        update={
+            "structure": START,
+            "name": structure.name,
+            "charge": structure.charge,
+            "multiplicity": structure.multiplicity,
+            "targets": [],
+        }
+    )
+    sampling = deck.sampling.model_copy(update={"seeds": [], "families": 0})
+    own: Deck = deck.model_copy(update={"system": system, "sampling": sampling})
+    directory = RunDirectory(context.directory / f"{FOLDER}/{structure.name}")
+    return Context(own, structure, directory, context.comm, context.progress, context.stop)
+
+
+def prepare(context: Context, model: Model) -> None:
+    """Make a target's folder, with what `hpcir md`, `report` and `compare` look for there (rank 0)."""
+    directory = context.directory
+    directory.path.mkdir(parents=True, exist_ok=True)
+    write_atomic(directory / "deck.resolved.yaml", resolved_text(context.deck, START))
+    write_atomic(directory / START, xyz_text(context.structure))
+    model.save(directory / MODEL)
+
+
+def modes_key(context: Context, model: Model) -> str:
+    """What a target's normal modes depend on."""
+    return digest(model_key(model), context.structure.numbers, context.structure.positions)
+
+
+def model_key(model: Model) -> str:
+    """A digest of all weights."""
+    weights = [w for group in (model.energy, model.charge) for c in group.values() for w in (*c.weights, *c.biases)]
+    return digest(*weights)
+
+
+def harmonics(contexts: list[Context], model: Model) -> list[NormalModes]:
+    """The model's normal modes of every target at its minimum, over all ranks (collective); from their files where
+    they are there."""
+    comm, progress = contexts[0].comm, contexts[0].progress
+    known: dict[int, NormalModes] = {}
+    if contexts[0].root:
+        for index, context in enumerate(contexts):
+            content = read_intact(context.directory / MODES)
+            if content is not None and content[1].get("inputs") == modes_key(context, model):
+                known[index] = NormalModes.from_arrays(content[0])
+    todo = comm.bcast([index for index in range(len(contexts)) if index not in known])
+    todo = sorted(todo, key=lambda index: -len(contexts[index].structure))
+    mine: list[tuple[int, NormalModes]] = []
+    with progress.stage("normal modes", total=len(todo)) as stage:
+        for item in comm.counter(len(todo)):
+            contexts[0].stop.check()
+            context = contexts[todo[item]]
+            modes = analysis.model_harmonics(model, context.structure)
+            write_modes(context, modes, modes_key(context, model))
+            mine.append((todo[item], modes))
+            stage.advance_to(item + 1)
+    gathered = comm.gather(mine)
+    if gathered is not None:
+        known |= dict(pair for part in gathered for pair in part)
+    known = comm.bcast(known)
+    return [known[index] for index in range(len(contexts))]
+
+
+def write_modes(context: Context, modes: NormalModes, key: str) -> None:
+    """modes.h5 of a target's folder: the minimum of the model, its normal modes and harmonic intensities."""
+    units = {
+        "numbers": ("atomic number", "atom"),
+        "positions": ("bohr", "atom,xyz"),
+        "masses": ("electron mass", "atom"),
+        "wavenumbers": ("cm-1", "mode"),
+        "modes": ("mass-weighted, orthonormal", "mode,atom,xyz"),
+        "reduced_masses": ("electron mass", "mode"),
+        "mode_dipoles": ("e/sqrt(electron mass)", "mode,xyz"),
+        "intensities": ("km/mol", "mode"),
+    }
+    arrays = {name: (value, *units[name]) for name, value in modes.to_arrays().items()}
+    write_h5(context.directory / MODES, arrays, {"format": "hpcir modes", "inputs": key})
+
+
+def trajectories(context: Context, model: Model, modes: NormalModes) -> Target:
+    """Run a target's trajectories from conformers sampled with the model (collective)."""
+    main = sets.main_set(context, model, modes)
+    starts = sampled_starts(context, model, context.structure, main.trajectories, model_key(model))
+    began = time.monotonic()
+    try:
+        return Target(context, sets.run_set(context, replace(main, starts=starts)))
+    finally:
+        if context.root:
+            context.directory.spend("trajectories", time.monotonic() - began)
+
+
+def test(context: Context, farm: LabelFarm, model: Model, target: Target) -> dict[str, Any]:
+    """The independent test of one target: geometries of its own trajectories labelled whole (collective)."""
+    settings = context.deck.test
+    if settings.count == 0 or heavy_atoms(target.structure) > settings.largest:
+        return {"n": 0}
+    reference = Reference(target.structure, target.main.modes, np.nan)
+    return analysis.independent_test(context, farm, model, reference, target.main.blocks)
+
+
+def spectrum(target: Target) -> SpectrumResult | None:
+    """The spectrum of a target's trajectories (collective; the result on rank 0)."""
+    return sets.spectrum_of_set(target.context, target.main, "spectrum")

@@ -1,0 +1,124 @@
+"""One model for several molecules: seeds C2 to C4, targets C6 and C8 by fragments; on two ranks and resumed too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcir.store import read_h5
+from tests.e2e.conftest import ROOT, differences, results
+from tests.e2e.test_run import start, wait_for_stage
+
+ALKANES = ROOT / "inputs" / "alkanes"
+TARGETS = ("C6H14", "C8H18")
+
+DECK = f"""\
+system: {{structure: {ALKANES / "C6H14.xyz"}, targets: [{ALKANES / "C8H18.xyz"}]}}
+labels: {{engine: tblite}}
+model: {{cutoff: 4 A, members: 2, hidden: [16, 16], radial: 6, shells: 2, zetas: [1, 2]}}
+training: {{steps: 600, retrain_steps: 150, final_steps: 300}}
+sampling:
+  {{seeds: [{ALKANES / "C2H6.xyz"}, {ALKANES / "C3H8.xyz"}, {ALKANES / "C4H10.xyz"}], largest_fragment: 7,
+    max_labels: 90, initial_labels: 60, round_labels: 15, rounds: 2, trajectories: 8, duration: 0.1 ps,
+    force_error: 8 kcal/mol/A}}
+test: {{count: 4}}
+dynamics: {{trajectories: 4, lockstep: 2, equilibration: 0.1 ps, duration: 1 ps}}
+spectrum: {{depth: 0.5 ps, committee_errors: false}}
+"""
+
+
+@pytest.fixture(scope="module")
+def series_deck(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("series") / "series.yaml"
+    path.write_text(DECK)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(series_deck, run_deck) -> Path:
+    out = series_deck.parent / "undisturbed"
+    done = run_deck(series_deck, out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def all_results(run: Path) -> dict[str, np.ndarray]:
+    """What two runs of one deck must share: labels, model, and every target's trajectories and spectrum."""
+    found = results(run)
+    for name in TARGETS:
+        folder = run / "targets" / name
+        for path in (folder / "spectrum.h5", folder / "modes.h5", *sorted((folder / "trajectories").glob("*.h5"))):
+            arrays, _ = read_h5(path)
+            found |= {f"{name}/{path.stem}/{key}": value for key, value in arrays.items()}
+    return found
+
+
+def test_every_target_has_its_spectrum_and_the_run_says_what_it_rests_on(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert list(summary["targets"]) == list(TARGETS)
+    assert summary["labels"]["count"] <= 90
+    assert summary["largest_labelled_heavy_atoms"] <= 7
+    for name in TARGETS:
+        folder = finished / "targets" / name
+        own = json.loads((folder / "summary.json").read_text())
+        assert 2 <= own["test"]["n"] <= 4
+        assert own["test"]["force_rmse_kcal_per_mol_angstrom"] < 10
+        assert own["bands"]
+        assert own["md"]["microseconds_per_step"] > 0
+        assert own["ensemble"]["rotatable"] == {"C6H14": 3, "C8H18": 5}[name]
+        atoms = json.loads((folder / "trust.json").read_text())["atoms"]
+        assert len(atoms) == {"C6H14": 20, "C8H18": 26}[name]
+        for file in ("spectrum.csv", "spectrum.h5", "report.html", "deck.resolved.yaml", "models/model.h5"):
+            assert (folder / file).stat().st_size > 0
+    assert (finished / "spectrum-C8H18.csv").read_text() == (
+        finished / "targets" / "C8H18" / "spectrum.csv"
+    ).read_text()
+    assert not (finished / "lock.json").exists()
+
+
+def test_fragments_of_the_target_were_labelled_and_nothing_larger(finished):
+    arrays, _ = read_h5(finished / "labels.h5")
+    groups = {name.split("/")[0] for name in arrays}
+    sizes = set()
+    for group in groups:
+        purposes = {item.decode() for item in np.ravel(arrays[f"{group}/purpose"])}
+        carbons = int((arrays[f"{group}/numbers"] == 6).sum())
+        hydrogens = int((arrays[f"{group}/numbers"] == 1).sum())
+        assert hydrogens == 2 * carbons + 2
+        if purposes - {"test"}:
+            sizes.add(carbons)
+    assert max(sizes) in (6, 7)
+    assert sizes >= {2, 3, 4}
+
+
+def test_its_own_resolved_deck_is_the_same_run(finished, run_deck):
+    done = run_deck(finished / "deck.resolved.yaml", finished.parent / "again", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (json.loads((run / "summary.json").read_text()) for run in (finished, finished.parent / "again"))
+    assert first["labels"]["by_purpose"] == second["labels"]["by_purpose"]
+
+
+@pytest.mark.mpi
+def test_the_result_does_not_depend_on_the_rank_count(finished, series_deck, run_deck, tmp_path):
+    done = run_deck(series_deck, tmp_path / "run", ranks=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert differences(all_results(finished), all_results(tmp_path / "run")) == []
+
+
+@pytest.mark.parametrize("stage", ["explore round 0", "train round 1", "starts of C8H18"])
+def test_killed_and_run_again_it_ends_the_same(finished, series_deck, run_deck, tmp_path, stage):
+    out = tmp_path / "run"
+    process = start(series_deck, out, 1)
+    assert wait_for_stage(out, stage, process)
+    time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = run_deck(series_deck, out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert differences(all_results(finished), all_results(out)) == []
