@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hpcir.models.model import Model
+    from hpcir.exchange.potentials import AnyPotential
 
 try:
     __version__ = version("hpcir")
@@ -16,11 +16,11 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
 
 
-def load(model_dir: str | Path) -> Model:
-    """The trained model in a model directory (or a run directory, or a model file)."""
-    from hpcir.models.model import Model
+def load(model_dir: str | Path) -> AnyPotential:
+    """The trained model in a model directory, a run directory or a model file, or the potential in n2p2's files."""
+    from hpcir.exchange.potentials import load_potential
 
-    return Model.load(model_dir)
+    return load_potential(model_dir)
 
 
 __all__ = ["__version__", "load"]

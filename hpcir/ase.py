@@ -16,6 +16,7 @@ from ase.calculators.calculator import Calculator as _AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
 from hpcir.errors import InputError
+from hpcir.exchange.potentials import load_potential
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
 if TYPE_CHECKING:
@@ -108,17 +109,3 @@ def _results(found: Evaluation) -> dict[str, Any]:
     if np.all(np.isfinite(found.dipole)):
         results |= {"dipole": found.dipole / ANGSTROM, "dipole_spread": found.dipole_spread / ANGSTROM}
     return results
-
-
-def load_potential(path: str | Path) -> Potential:
-    """A model directory or file of hpcir, or a folder of n2p2's files. Raises InputError."""
-    from hpcir.exchange.n2p2 import import_n2p2
-    from hpcir.exchange.n2p2_potential import N2P2_FILE, N2p2Potential
-    from hpcir.models.model import Model
-
-    path = Path(path)
-    if (path / "input.nn").is_file():
-        return import_n2p2(path)
-    if path.name == N2P2_FILE or (path / N2P2_FILE).is_file():
-        return N2p2Potential.load(path)
-    return Model.load(path)

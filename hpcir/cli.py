@@ -347,6 +347,28 @@ def _add_model_commands(commands: Any) -> None:
     export.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
     export.add_argument("--format", choices=("n2p2",), required=True, help="format to write")
     _output(export, "DIR", "folder to write", required=False)
+    _add_import(commands)
+
+
+def _add_import(commands: Any) -> None:
+    made = _command(commands, "import", "a potential of another program as a model", _stage_command("import_model"))
+    made.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="n2p2 or RuNNer files, one a member")
+    made.add_argument("--format", choices=("n2p2",), default="n2p2", help="format to read (default: n2p2)")
+    made.add_argument(
+        "--energy-unit", metavar="UNIT", default="hartree", help="of the files: hartree (default), eV, kcal/mol, ..."
+    )
+    made.add_argument("--length-unit", metavar="UNIT", default="bohr", help="of the files: bohr (default) or A")
+    made.add_argument(
+        "--charges",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="networks of atomic charges, for the dipole (default: the folder 'charges' in each FOLDER)",
+    )
+    made.add_argument("--charge", metavar="Q", type=int, default=0, help="total charge (default: 0)")
+    made.add_argument("--level", metavar="TEXT", default="", help="level of theory that it learnt from")
+    _output(made, "MODEL_DIR", "model directory to write")
 
 
 def _add_spectrum_commands(commands: Any) -> None:

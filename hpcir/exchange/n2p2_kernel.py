@@ -104,7 +104,7 @@ def cutoff_value(kind, alpha, r, cutoff):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def shell_value(r, shell, tables):  # type: ignore[no-untyped-def]
     """g(r) of a shell and dg/dr."""
-    eta, shift, cutoff = tables.shells[shell]
+    eta, shift, cutoff = tables.shells[shell, 0], tables.shells[shell, 1], tables.shells[shell, 2]
     value, slope = cutoff_value(tables.cutoff_type, tables.alpha, r, cutoff)
     if value == 0.0:
         return 0.0, 0.0
@@ -115,14 +115,12 @@ def shell_value(r, shell, tables):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def angle_value(cosine, angle, tables):  # type: ignore[no-untyped-def]
     """2^(1-zeta) (1 + lambda cos)^zeta and its derivative by the cosine."""
-    zeta, lam = tables.angles[angle]
+    zeta, lam = tables.angles[angle, 0], tables.angles[angle, 1]
     base = 1.0 + lam * cosine
     if base <= 0.0:
         return 0.0, 0.0
     if zeta == math.floor(zeta):
-        lower = 2.0
-        for _ in range(int(zeta) - 1):
-            lower *= 0.5 * base
+        lower = 2.0 * (0.5 * base) ** (int(zeta) - 1)
         return lower * 0.5 * base, 0.5 * zeta * lam * lower
     lower = 2.0 * (0.5 * base) ** (zeta - 1.0)
     return lower * 0.5 * base, 0.5 * zeta * lam * lower
@@ -136,11 +134,10 @@ def environment(atom, neighbours, tables):  # type: ignore[no-untyped-def]
     distances, units = np.empty(count), np.empty((count, 3))
     values, slopes = np.empty((count, shells)), np.empty((count, shells))
     for p in range(count):
-        vector = neighbours.vectors[begin + p]
-        r = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+        x, y, z = (neighbours.vectors[begin + p, 0], neighbours.vectors[begin + p, 1], neighbours.vectors[begin + p, 2])
+        r = math.sqrt(x * x + y * y + z * z)
         distances[p] = r
-        for axis in range(3):
-            units[p, axis] = vector[axis] / r
+        units[p, 0], units[p, 1], units[p, 2] = x / r, y / r, z / r
         for shell in range(shells):
             values[p, shell], slopes[p, shell] = shell_value(r, shell, tables)
     return distances, units, values, slopes
@@ -174,6 +171,7 @@ def features_of(atom, species, neighbours, tables, features):  # type: ignore[no
             third = math.sqrt(
                 max(distances[p] ** 2 + distances[q] ** 2 - 2.0 * distances[p] * distances[q] * cosine, 0.0)
             )
+            before, opposite = -1, 0.0
             for n in range(tables.angular_start[row], tables.angular_start[row + 1]):
                 f = tables.angular[n]
                 shell = tables.shell[first + f]
@@ -181,7 +179,11 @@ def features_of(atom, species, neighbours, tables, features):  # type: ignore[no
                 if radial == 0.0:
                     continue
                 if tables.kind[first + f] == 3:
-                    radial *= shell_value(third, shell, tables)[0]
+                    if shell != before:  # functions of one shell follow each other
+                        before, opposite = shell, shell_value(third, shell, tables)[0]
+                    radial *= opposite
+                    if radial == 0.0:
+                        continue
                 features[f] += radial * angle_value(cosine, tables.angle[first + f], tables)[0]
 
 
@@ -189,16 +191,22 @@ def features_of(atom, species, neighbours, tables, features):  # type: ignore[no
 def triplet_sums(row, first, p, q, cosine, third, values, slopes, weights, tables):  # type: ignore[no-untyped-def]
     """sum_f weights_f G_f of one triplet by: the cosine, the distances to p and to q, the third distance."""
     by_cosine, by_p, by_q, by_third = 0.0, 0.0, 0.0, 0.0
+    before, opposite, opposite_slope = -1, 0.0, 0.0
     for n in range(tables.angular_start[row], tables.angular_start[row + 1]):
         f = tables.angular[n]
         shell = tables.shell[first + f]
         gp, gq = values[p, shell], values[q, shell]
         if gp * gq == 0.0:
             continue
-        angular, angular_slope = angle_value(cosine, tables.angle[first + f], tables)
         value, slope = 1.0, 0.0
         if tables.kind[first + f] == 3:
-            value, slope = shell_value(third, shell, tables)
+            if shell != before:
+                before = shell
+                opposite, opposite_slope = shell_value(third, shell, tables)
+            value, slope = opposite, opposite_slope
+            if value == 0.0:
+                continue
+        angular, angular_slope = angle_value(cosine, tables.angle[first + f], tables)
         weight = weights[f]
         by_cosine += weight * angular_slope * gp * gq * value
         by_p += weight * angular * slopes[p, shell] * gq * value

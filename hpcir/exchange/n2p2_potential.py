@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from hpcir.errors import InputError
 from hpcir.exchange.n2p2_kernel import FunctionTables, Neighbours, all_features, all_gradients
 from hpcir.models.model import Evaluation, html_table
 from hpcir.structures import centre, symbols
+
+if TYPE_CHECKING:
+    from hpcir.exchange.n2p2_lockstep import LockstepPotential
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -104,6 +107,18 @@ class NetworkSet:
     def cutoff(self) -> float:
         """The longest cutoff, bohr."""
         return max(float(e.parameters[:, 2].max(initial=0.0)) for e in self.elements.values())
+
+    def same_functions(self, other: NetworkSet) -> bool:
+        """Whether both have the same symmetry functions in the same order."""
+        if (self.cutoff_type, self.alpha) != (other.cutoff_type, other.alpha) or set(self.elements) != set(
+            other.elements
+        ):
+            return False
+        return all(
+            np.array_equal(getattr(self.elements[z], name), getattr(other.elements[z], name))
+            for z in self.elements
+            for name in ("kind", "neighbours", "parameters")
+        )
 
     @cached_property
     def tables(self) -> FunctionTables:
@@ -266,6 +281,15 @@ class N2p2Potential:
             charges_spread=charges.std(0),
             dipole_spread=dipoles.std(0),
         )
+
+    def lockstep(
+        self, numbers: IntArray, replicas: int, charge: int | None = None, *, masses: FloatArray | None = None
+    ) -> LockstepPotential:
+        """The potential on `replicas` replicas at once, for dynamics; dipoles about the centre of mass with masses."""
+        from hpcir.exchange.n2p2_lockstep import LockstepPotential
+
+        origin = "charge" if masses is None else "mass"
+        return LockstepPotential(self, numbers, replicas, charge, origin=origin, masses=masses)
 
     def save(self, path: str | Path) -> Path:
         """Write the potential to `path` (a directory gets n2p2.h5), by a temporary name and rename."""

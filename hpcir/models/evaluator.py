@@ -47,7 +47,7 @@ class Evaluator:
         self.model, self.numbers, self.replicas = model, numbers, replicas
         self.atoms = len(numbers)
         self.total_charge = float(model.total_charge if charge is None else charge)
-        self.origin_weights = _origin_weights(origin, numbers, masses)
+        self.origin_weights = origin_weights(origin, numbers, masses)
         self.layout = LaneLayout(model, numbers, replicas, all_pairs=all_pairs, moments=moments)
         plans = self.layout.plans
         self.energy_networks = pack_networks(model.energy, plans, model.offsets)
@@ -227,7 +227,8 @@ class Evaluator:
         return self.dipole.reshape(3, -1)[:, : self.replicas].copy()
 
 
-def _origin_weights(origin: str, numbers: IntArray, masses: FloatArray | None) -> FloatArray:
+def origin_weights(origin: str, numbers: IntArray, masses: FloatArray | None) -> FloatArray:
+    """Weights (N,) of the positions in the origin of dipoles: 'charge', or 'mass' with masses (N,)."""
     if origin == "charge":
         weights = numbers.astype(float)
     elif origin == "mass" and masses is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.exchange.potentials import AnyPotential
 from hpcir.labels import Label
 from hpcir.models.model import Model
 from hpcir.sampling.normal_modes import STEP, NormalModes, displaced_geometries
@@ -23,7 +24,7 @@ FloatArray = NDArray[np.float64]
 TEST_FILE = "test.h5"
 
 
-def as_label_function(model: Model) -> Callable[[Structure], Label]:
+def as_label_function(model: AnyPotential) -> Callable[[Structure], Label]:
     """The model in the place of a label engine."""
 
     def label(structure: Structure) -> Label:
@@ -33,7 +34,7 @@ def as_label_function(model: Model) -> Callable[[Structure], Label]:
     return label
 
 
-def model_harmonics(model: Model, near: Structure, masses: FloatArray | None = None) -> NormalModes:
+def model_harmonics(model: AnyPotential, near: Structure, masses: FloatArray | None = None) -> NormalModes:
     """Normal modes and harmonic intensities of the model at its own minimum near a structure."""
     label = as_label_function(model)
     minimum = optimise(near, label).structure

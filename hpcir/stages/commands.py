@@ -1,4 +1,4 @@
-"""The functions behind `hpcir label, train, evaluate, md, spectrum, compare, export`.
+"""The functions behind `hpcir label, train, evaluate, md, spectrum, compare, export, import`.
 
 Each takes the command's options by their names on the command line and a communicator, and is collective.
 """
@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hpcir.errors import InputError
 from hpcir.mpi import Communicator, on_root
 from hpcir.stages.comparison import compare
+from hpcir.stages.importing import import_model
 from hpcir.stages.labelling import label
 from hpcir.stages.outside_training import train
 from hpcir.stages.prediction import evaluate
 from hpcir.stages.reference import md
 from hpcir.stages.series_spectrum import spectrum
 
-__all__ = ["compare", "evaluate", "export", "label", "md", "spectrum", "train"]
+__all__ = ["compare", "evaluate", "export", "import_model", "label", "md", "spectrum", "train"]
+
+COPY = "give the files it was imported from to the other program"
 
 
 def export(model: Path, format: str, output: Path | None, force: bool, comm: Communicator) -> None:
@@ -30,10 +34,13 @@ def export(model: Path, format: str, output: Path | None, force: bool, comm: Com
 
 def _export(path: Path, output: Path, force: bool) -> None:
     from hpcir.exchange.n2p2 import export_n2p2
+    from hpcir.exchange.potentials import load_potential
     from hpcir.models.model import Model
     from hpcir.stages.session import check_folder
 
-    model = Model.load(path)
+    model = load_potential(path)
+    if not isinstance(model, Model):
+        raise InputError("this potential came from n2p2 and is of its own form", where=str(path), hint=COPY)
     folders = [output]
     if model.members > 1:
         folders = [output / f"member-{member:02d}" for member in range(model.members)]

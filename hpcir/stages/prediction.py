@@ -11,11 +11,16 @@ import numpy as np
 from hpcir.errors import InputError
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.extxyz import write_extxyz
-from hpcir.models.model import Evaluation, Model
+from hpcir.exchange.n2p2_range import extrapolations
+from hpcir.exchange.potentials import AnyPotential, load_potential, training_ranges
+from hpcir.models.model import Evaluation
 from hpcir.mpi import Communicator, on_root
 from hpcir.stages.session import check_new, read_structures
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
+
+# Geometries outside the training range that are told one by one.
+MOST_WARNINGS = 5
 
 
 def evaluate(
@@ -37,11 +42,14 @@ def evaluate(
         return
     found = dict(pair for part in gathered for pair in part)
     _write(output, [(structure, found[n]) for n, structure in enumerate(geometries)], learnt)
+    _warn(model, geometries)
 
 
-def _read(path: Path, structures: Path, output: Path, force: bool, charge: int | None) -> tuple[Model, list[Structure]]:
+def _read(
+    path: Path, structures: Path, output: Path, force: bool, charge: int | None
+) -> tuple[AnyPotential, list[Structure]]:
     check_new(output, force)
-    model = Model.load(path)
+    model = load_potential(path)
     geometries = read_structures(structures, model.total_charge if charge is None else charge, spin=False)
     for structure in geometries:
         try:
@@ -51,7 +59,7 @@ def _read(path: Path, structures: Path, output: Path, force: bool, charge: int |
     return model, geometries
 
 
-def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: Model) -> None:
+def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: AnyPotential) -> None:
     frames = tuple(_frame(structure, found, model) for structure, found in pairs)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     write_extxyz(Dataset(frames), temporary, extras=[_spreads(found) for _, found in pairs])
@@ -63,7 +71,25 @@ def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: Model
         print("note: the model has no charge networks for these elements: no charges and no dipole are written")
 
 
-def _frame(structure: Structure, found: Evaluation, model: Model) -> Frame:
+def _warn(path: Path, geometries: list[Structure]) -> None:
+    """Say which atoms and symmetry functions are outside the training range of a potential from n2p2."""
+    potential = training_ranges(path)
+    if potential is None:
+        return
+    outside = [(g, extrapolations(potential, g.numbers, g.positions)) for g in geometries]
+    outside = [(geometry, found) for geometry, found in outside if found]
+    if not outside:
+        return
+    count = sum(len(found) for _, found in outside)
+    print(f"warning: {len(outside)} of {len(geometries)} geometries leave the training range, {count} times in all:")
+    worst = sorted(outside, key=lambda pair: -pair[1][0].excess)
+    for geometry, found in worst[:MOST_WARNINGS]:
+        print(f"  {geometry.source}, {found[0]}")
+    if len(worst) > MOST_WARNINGS:
+        print(f"  and {len(worst) - MOST_WARNINGS} geometries that leave it less far")
+
+
+def _frame(structure: Structure, found: Evaluation, model: AnyPotential) -> Frame:
     known = bool(np.all(np.isfinite(found.dipole)))
     return Frame(
         structure.numbers,

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from hpcir.deck import Deck, LoadedDeck
 from hpcir.errors import InputError, LabelFailed
+from hpcir.exchange.potentials import AnyPotential, load_potential, potential_file
 from hpcir.labels import create_engine
 from hpcir.labels.isolation import IsolatedEngine
-from hpcir.models.model import Model, find_model_file
 from hpcir.mpi import Communicator, on_root
 from hpcir.sampling.normal_modes import NormalModes
 from hpcir.stages import sets
@@ -52,7 +52,7 @@ class Task:
 
     deck: Deck
     structure: Structure
-    model: Model
+    model: AnyPotential
     modes: NormalModes
     starts: Starts | None
     level: str
@@ -163,7 +163,7 @@ def _changed(deck: Deck, trajectories: int | None, duration: float | None) -> De
 
 def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: int | None) -> Task:
     """Everything that can be wrong, looked at before the first step. Raises InputError."""
-    model = Model.load(path)
+    model = load_potential(path)
     total = charge if charge is not None else deck.system.charge or model.total_charge
     molecule = read_structure(structure, total, deck.system.multiplicity)
     model.require(molecule.numbers)
@@ -185,7 +185,7 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         potential,
         settings,
         molecule.charge,
-        file_digest(find_model_file(path)),
+        file_digest(potential_file(path)),
         starts.key if starts else "",
     )
     return Task(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.runner import Potential
+from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.exploration import TOO_FAR
@@ -40,7 +41,7 @@ class TrajectorySet:
     trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes)."""
 
     name: str
-    model: Model
+    model: AnyPotential
     masses: FloatArray
     minima: tuple[NormalModes, ...]
     trajectories: int
@@ -67,7 +68,10 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         basins=all_basins(chosen.minima, context.structure),
         pairs=bonds(context.structure.moved(chosen.modes.positions)),
         masses=chosen.masses,
-        spread_limit=TOO_FAR * spread_threshold(chosen.model, deck.sampling.force_error),
+        # A potential from n2p2 has no calibrated spread, and its trajectories are not judged by it.
+        spread_limit=TOO_FAR * spread_threshold(chosen.model, deck.sampling.force_error)
+        if isinstance(chosen.model, Model)
+        else np.inf,
         folder=FOLDER,
         starts=chosen.starts,
     )
@@ -77,7 +81,7 @@ def run_set(context: Context, chosen: TrajectorySet) -> TrajectorySet:
     """Run what is missing of a set (collective); the set with its files."""
     plan = plan_of(context, chosen)
     model = chosen.model
-    weights = [c.weights[0] for group in (model.energy, model.charge) for c in group.values()]
+    weights = first_weights(model)
     settings = context.deck.model_dump(mode="json")["dynamics"] | {"trajectories": chosen.trajectories}
     minima = [modes.positions for modes in chosen.minima]
     what = [settings, context.deck.seed, chosen.masses, *minima, *weights]
@@ -85,14 +89,13 @@ def run_set(context: Context, chosen: TrajectorySet) -> TrajectorySet:
     key = context.comm.bcast(digest(*what))
 
     def potential(replicas: int) -> Evaluator | Potential:
-        charge = context.structure.charge
-        return Evaluator(model, context.structure.numbers, replicas, charge=charge, origin="mass", masses=chosen.masses)
+        return on_replicas(model, context.structure.numbers, replicas, context.structure.charge, chosen.masses)
 
     blocks = TrajectoryStage(context, plan, key).run(potential)
     return replace(chosen, blocks=tuple(blocks))
 
 
-def main_set(context: Context, model: Model, modes: NormalModes) -> TrajectorySet:
+def main_set(context: Context, model: AnyPotential, modes: NormalModes) -> TrajectorySet:
     """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
     minima = find_minima(context, model, modes, FOLDER)
     return TrajectorySet("main", model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories)
@@ -100,12 +103,13 @@ def main_set(context: Context, model: Model, modes: NormalModes) -> TrajectorySe
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
     """A set for each member of the committee, fewer trajectories each; none when the deck does not want them."""
-    members = main.model.members
-    if members < 2 or not context.deck.spectrum.committee_errors:
+    model = main.model
+    members = model.members
+    if not isinstance(model, Model) or members < 2 or not context.deck.spectrum.committee_errors:
         return []
     count = min(MEMBER_TRAJECTORIES, main.trajectories)
     return [
-        TrajectorySet(f"member-{index}", member_of(main.model, index), main.masses, main.minima, count)
+        TrajectorySet(f"member-{index}", member_of(model, index), main.masses, main.minima, count)
         for index in range(members)
     ]
 

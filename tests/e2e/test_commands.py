@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+import hpcir
 from hpcir.cli import main
 from hpcir.deck import LabelSettings
 from hpcir.errors import Interrupted, LabelFailed
@@ -253,6 +254,15 @@ def test_export_is_the_same_potential(place: Path, tmp_path: Path, command: Comm
     refused(command("export", place / "model", "--format", "n2p2", "-o", tmp_path / "n2p2"), "there already")
 
 
+@pytest.fixture(scope="session")
+def imported(place: Path) -> Path:
+    """The model through n2p2's files and back, without model.h5: as a potential that only n2p2's kernels can run."""
+    assert main(["export", str(place / "model"), "--format", "n2p2", "-o", str(place / "n2p2")]) == 0
+    assert main(["import", str(place / "n2p2"), "-o", str(place / "imported")]) == 0
+    (place / "imported/model.h5").unlink()
+    return place / "imported"
+
+
 # -- md ---------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +297,23 @@ def blocks(folder: Path) -> dict[str, np.ndarray]:
             ):
                 found.setdefault(name, []).append(file[name][()])
     return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
+
+
+def test_imported_potential_moves_as_the_model_does(
+    place: Path, by_model: Path, imported: Path, tmp_path: Path, command: Command
+) -> None:
+    """n2p2's kernels on lockstep replicas against the vector kernels: the same trajectories but for rounding."""
+    out = tmp_path / "md"
+    printed = done(command("md", imported, place / "methanol.xyz", "--deck", place / "deck.yaml", "-o", out))
+    assert "core-microseconds a step" in printed
+    one, two = blocks(by_model), blocks(out)
+    assert np.allclose(one["start_positions"], two["start_positions"], rtol=0, atol=1e-6)
+    assert two["sane"].all()
+    # The files hold charges without atomic dipoles, so the dipoles are of another model.
+    assert one["dipoles"].shape == two["dipoles"].shape
+    assert (out / "spectrum.csv").is_file()
+    assert "n2p2 potential" in repr(hpcir.load(out))
+    done(command("evaluate", out, place / "geometries.xyz", "-o", tmp_path / "e.xyz"))
 
 
 def test_reference_starts_where_the_model_did(by_model: Path, by_labels: Path) -> None:

@@ -3,6 +3,10 @@
 CP2K is found as the program that HPCIR_CP2K names, or cp2k.psmp, cp2k.ssmp, cp2k.popt or cp2k on the PATH (Debian's
 package `cp2k` has it). The numbers of `CP2K_RESULTS` are its answers, version 2023.1 of Debian 12, so that the
 comparison is made without it too.
+
+A published potential of liquid water (RPBE-D3 labels) comes with LAMMPS's examples (Debian's package
+`lammps-examples`, or the folder that HPCIR_LAMMPS_HDNNP names); LAMMPS_LOG is what LAMMPS with ML-HDNNP and n2p2 2.2.0
+printed for it (log.23Aug23.hdnnp.g++.1 of LAMMPS's sources).
 """
 
 from __future__ import annotations
@@ -253,3 +257,61 @@ def test_lammps_evaluates_an_exported_model(tmp_path):
     assert library.get_thermo("pe") * EV == pytest.approx(result.energy, rel=1e-6)
     forces = np.array(library.gather_atoms("f", 1, 3)).reshape(-1, 3) * EV / ANGSTROM
     np.testing.assert_allclose(forces, result.forces, rtol=1e-6, atol=1e-8)
+
+
+# -- LAMMPS with n2p2 on a published potential ---------------------------------------------------------------------
+
+WATER = Path(os.environ.get("HPCIR_LAMMPS_HDNNP", "/usr/share/lammps/examples/PACKAGES/hdnnp"))
+# Step: E_pair in eV, pressure in bar, temperature in K, printed with eight digits.
+LAMMPS_LOG = {
+    0: (-750069.48, -5297.5537, 0.0),
+    1: (-750070.71, -5249.2914, 8.5815594),
+    2: (-750073.91, -5023.6945, 30.988787),
+    3: (-750077.88, -4427.8346, 58.859866),
+}
+# LAMMPS's own constants in its metal units, and the conversions of the example's input.
+CFLENGTH, CFENERGY = 1.8897261328, 0.0367493254
+NKTV2P, MVV2E, BOLTZMANN = 1.6021765e6, 1.0364269e-4, 8.617343e-5
+
+
+def read_lammps_data(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Atomic numbers, positions (N, 3) in A and the box (3,) in A of LAMMPS's water example."""
+    rows = [line.split() for line in path.read_text().splitlines()]
+    box = np.array([float(row[1]) - float(row[0]) for row in rows if row and row[-1] in ("xhi", "yhi", "zhi")])
+    start = next(n for n, row in enumerate(rows) if row[:1] == ["Atoms"]) + 2
+    atoms = rows[start : start + 1080]
+    return np.where([row[1] == "1" for row in atoms], 1, 8), np.array([row[2:5] for row in atoms], float), box
+
+
+def energy_forces_virial(potential, numbers, positions, box) -> tuple[float, np.ndarray, float]:
+    """eV, eV/A and the trace of the virial in eV, with the example's conversion factors."""
+    from hpcir.exchange.n2p2_kernel import all_gradients
+    from hpcir.exchange.n2p2_potential import find_neighbours
+
+    neighbours = find_neighbours(positions * CFLENGTH, potential.cutoff, np.diag(box * CFLENGTH))
+    energy, forces = potential.energy[0].energy_and_forces(numbers, neighbours)
+    _, weights = potential.energy[0].atomic(numbers, neighbours)
+    gradient = np.zeros_like(neighbours.vectors)
+    species = np.searchsorted(potential.elements, numbers).astype(np.int64)
+    all_gradients(species, neighbours, potential.energy[0].tables, weights, gradient)
+    return energy / CFENERGY, forces / CFENERGY * CFLENGTH, -float((gradient * neighbours.vectors).sum()) / CFENERGY
+
+
+@pytest.mark.skipif(not WATER.is_dir(), reason="no example of LAMMPS here: install Debian's lammps-examples")
+def test_published_water_potential_gives_what_lammps_printed():
+    """Energies to all printed digits, pressures (all forces at once) to 1e-7, along velocity Verlet from rest."""
+    numbers, positions, box = read_lammps_data(WATER / "data.H2O-360mol")
+    potential = import_n2p2(WATER / "hdnnp-data")
+    masses = np.where(numbers == 1, 1.00794, 15.9994)[:, None] * MVV2E
+    velocities, timestep = np.zeros_like(positions), 0.0005
+    energy, forces, virial = energy_forces_virial(potential, numbers, positions, box)
+    for step, (e_pair, pressure, temperature) in LAMMPS_LOG.items():
+        if step:
+            velocities += 0.5 * timestep * forces / masses
+            positions = positions + timestep * velocities
+            energy, forces, virial = energy_forces_virial(potential, numbers, positions, box)
+            velocities += 0.5 * timestep * forces / masses
+        twice_kinetic = float((masses * velocities**2).sum())
+        assert energy == pytest.approx(e_pair, abs=0.006)
+        assert twice_kinetic / (3 * (len(numbers) - 1) * BOLTZMANN) == pytest.approx(temperature, rel=2e-7)
+        assert (twice_kinetic + virial) / (3 * box.prod()) * NKTV2P == pytest.approx(pressure, rel=2e-7)

@@ -1,0 +1,94 @@
+"""Any trained potential by its path: hpcir's own models, potentials imported from n2p2, and n2p2's files themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import InputError
+from hpcir.exchange.n2p2 import import_n2p2
+from hpcir.exchange.n2p2_potential import N2P2_FILE, N2p2Potential
+from hpcir.models.model import MODEL_FILE, Model, find_model_file
+
+if TYPE_CHECKING:
+    from hpcir.exchange.n2p2_lockstep import LockstepPotential
+    from hpcir.models.evaluator import Evaluator
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+AnyPotential = Model | N2p2Potential
+
+
+def load_potential(path: str | Path) -> AnyPotential:
+    """The potential in a model or run directory, a file of it, or a folder of n2p2's files (in hartree and bohr).
+
+    A directory that holds both a model and the n2p2 potential it was made from gives the model. Raises InputError.
+    """
+    path = Path(path)
+    if (path / "input.nn").is_file():
+        return import_n2p2(path)
+    file = potential_file(path)
+    return N2p2Potential.load(file) if file.name == N2P2_FILE else Model.load(file)
+
+
+def potential_file(path: str | Path) -> Path:
+    """The file of the potential that a path stands for: itself, or in the directory or its folder 'models'.
+
+    For n2p2's own files it is input.nn. Raises InputError when there is none.
+    """
+    path = Path(path)
+    for folder in (path, path / "models"):
+        for name in (MODEL_FILE, N2P2_FILE, "input.nn"):
+            if (folder / name).is_file():
+                return folder / name
+    return find_model_file(path)
+
+
+def training_ranges(path: str | Path) -> N2p2Potential | None:
+    """The n2p2 potential at a path, which knows the ranges of its symmetry functions; None for a model of hpcir."""
+    path = Path(path)
+    folder = path.parent if path.is_file() else path
+    for place in (folder, folder / "models"):
+        if (place / N2P2_FILE).is_file():
+            return N2p2Potential.load(place)
+    return import_n2p2(folder) if (folder / "input.nn").is_file() else None
+
+
+def on_replicas(
+    potential: AnyPotential, numbers: IntArray, replicas: int, charge: int, masses: FloatArray | None = None
+) -> Evaluator | LockstepPotential:
+    """The potential on replicas of a molecule, for dynamics; dipoles about the centre of mass where masses are given."""
+    if isinstance(potential, N2p2Potential):
+        return potential.lockstep(numbers, replicas, charge, masses=masses)
+    from hpcir.models.evaluator import Evaluator
+
+    origin = "charge" if masses is None else "mass"
+    return Evaluator(potential, numbers, replicas, charge=charge, origin=origin, masses=masses)
+
+
+def first_weights(potential: AnyPotential) -> list[FloatArray]:
+    """Weights of the first layers, which tell one potential from another."""
+    if isinstance(potential, N2p2Potential):
+        sets = (*potential.energy, *potential.charge)
+        return [element.weights[0] for networks in sets for element in networks.elements.values()]
+    return [c.weights[0] for group in (potential.energy, potential.charge) for c in group.values()]
+
+
+def n2p2_folders(paths: list[Path]) -> list[Path]:
+    """The folders with input.nn that are meant: those given, or the folders inside one that is given.
+
+    Raises InputError when one has none.
+    """
+    found = []
+    for path in paths:
+        inside = [path] if (path / "input.nn").is_file() else sorted(f.parent for f in path.glob("*/input.nn"))
+        if not inside:
+            raise InputError(
+                "no input.nn here", where=str(path), hint="an n2p2 or RuNNer potential is a folder with input.nn"
+            )
+        found += inside
+    return found
