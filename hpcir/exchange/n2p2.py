@@ -34,6 +34,7 @@ from hpcir.units import UNITS
 FloatArray = NDArray[np.float64]
 
 CHARGES_FOLDER = "charges"
+LEVEL_COMMENT, NO_LEVEL = "# level of theory: ", "not recorded"
 # hpcir's cutoff functions in n2p2's numbers.
 CUTOFF_TYPES = {"cosine": 1, "tanh3": 2, "polynomial": 6}
 
@@ -73,13 +74,20 @@ def import_n2p2(
         energy=tuple(_read_set(folder, energy, length) for folder in folders),
         charge=tuple(_read_set(folder, 1.0, length) for folder in charge_folders),
         total_charge=total_charge,
-        level=level,
+        level=level or _written_level(folders[0] / "input.nn"),
         provenance={"files": [str(f) for f in folders], "units": f"{energy_unit}, {length_unit}"},
     )
     for networks in (*potential.energy, *potential.charge):
         if set(networks.elements) != set(potential.elements):
             raise InputError("the members of the committee are not of the same elements", where=str(directory))
     return potential
+
+
+def _written_level(path: Path) -> str:
+    """The level of theory that `export_n2p2` wrote; empty where another program wrote the file."""
+    first = path.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
+    found = first[-1].partition(LEVEL_COMMENT)[2].strip()
+    return "" if found == NO_LEVEL or not first[0].startswith("# written by hpcir") else found
 
 
 def _folders(directory: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -217,7 +225,7 @@ def _settings_text(
     level = " ".join(model.level.split())
     text = [
         f"# written by hpcir {__version__}: {what}, lengths in bohr",
-        f"# level of theory: {level or 'not recorded'}",
+        f"{LEVEL_COMMENT}{level or NO_LEVEL}",
         f"number_of_elements {len(lines)}",
         "elements " + " ".join(names.values()),
         # RuNNer and CP2K add the atoms' energies only with this keyword, n2p2 always.

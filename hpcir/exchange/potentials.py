@@ -61,7 +61,7 @@ def training_ranges(path: str | Path) -> N2p2Potential | None:
 def on_replicas(
     potential: AnyPotential, numbers: IntArray, replicas: int, charge: int, masses: FloatArray | None = None
 ) -> Evaluator | LockstepPotential:
-    """The potential on replicas of a molecule, for dynamics; dipoles about the centre of mass where masses are given."""
+    """The potential on replicas of a molecule, for dynamics; with masses, dipoles about the centre of mass."""
     if isinstance(potential, N2p2Potential):
         return potential.lockstep(numbers, replicas, charge, masses=masses)
     from hpcir.models.evaluator import Evaluator

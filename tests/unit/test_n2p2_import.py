@@ -141,6 +141,7 @@ def test_export_and_import_give_the_model_back(tmp_path):
         export_n2p2(model, folder, member)
     back, reasons = as_model(import_n2p2(folders))
     assert back is not None, reasons
+    assert back.level == "random numbers"
     assert_same(back.evaluate(METHANOL, POSITIONS), model.evaluate(METHANOL, POSITIONS), atol=1e-10)
 
 
