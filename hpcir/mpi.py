@@ -15,10 +15,18 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpcir.errors import HpcirError, InputError, Interrupted
 from hpcir.watchman import Watchman, post
 
 Result = TypeVar("Result")
+Array = NDArray[Any]
+
+# Bytes of one message at most, and of all that reach the root in one round of a gather: MPI counts in 32 bits, and
+# memory for a second copy of everything is not to be had.
+MESSAGE_BYTES = 1 << 26
 
 # Seconds that a rank which was asked to stop waits for the others to reach a safe point too.
 WIND_UP = 6.0
@@ -36,11 +44,17 @@ class Communicator(Protocol):
     size: int
     node_rank: int
     """Rank among the ranks that share this one's memory: 0 compiles kernels for its node."""
+    node: int
+    """The first rank of this one's node: the node's number in file names."""
+    nodes: int
+    """How many nodes (groups of ranks that share memory) there are."""
 
     def bcast(self, value: Any, root: int = 0) -> Any: ...
     def gather(self, value: Any, root: int = 0) -> list[Any] | None: ...
     def allgather(self, value: Any) -> list[Any]: ...
-    def allreduce_sum(self, value: Any) -> Any: ...
+    def sum_arrays(self, array: Array) -> Array: ...
+    def gather_arrays(self, array: Array) -> Array: ...
+    def split(self, color: int) -> Communicator: ...
     def barrier(self) -> None: ...
     def barrier_within(self, seconds: float) -> bool: ...
     def counter(self, total: int) -> Iterator[int]: ...
@@ -52,6 +66,8 @@ class SerialCommunicator:
     rank = 0
     size = 1
     node_rank = 0
+    node = 0
+    nodes = 1
 
     def bcast(self, value: Any, root: int = 0) -> Any:
         return value
@@ -62,8 +78,14 @@ class SerialCommunicator:
     def allgather(self, value: Any) -> list[Any]:
         return [value]
 
-    def allreduce_sum(self, value: Any) -> Any:
-        return value
+    def sum_arrays(self, array: Array) -> Array:
+        return array
+
+    def gather_arrays(self, array: Array) -> Array:
+        return array[None]
+
+    def split(self, color: int) -> Communicator:
+        return self
 
     def barrier(self) -> None:
         return None
@@ -82,30 +104,68 @@ class MpiCommunicator:
     _FIRST_TAG, _COUNTERS = 1000, 8000
 
     def __init__(self, comm: Any) -> None:
-        from mpi4py.MPI import COMM_TYPE_SHARED as SHARED
+        from mpi4py import MPI
 
         self._comm = comm
+        # Packs objects as mpi4py's own messages do, which alone cannot be cut into pieces.
+        self._pack, self._unpack, self._byte = MPI.pickle.dumps, MPI.pickle.loads, MPI.BYTE
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         # The counter's messages must never meet the stages' own: they travel on a duplicate.
         self._counter_comm: Any = comm.Dup() if self.size > 1 else None
         self._counters = 0
-        node = comm.Split_type(SHARED)
+        node = comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.node_rank: int = node.Get_rank()
+        self.node: int = node.bcast(self.rank)
         node.Free()
+        self.nodes: int = comm.allreduce(int(self.node_rank == 0))
 
     def bcast(self, value: Any, root: int = 0) -> Any:
-        return self._comm.bcast(value, root=root)
+        """The root's value on every rank, in messages of MESSAGE_BYTES at most."""
+        data = bytearray(self._pack(value)) if self.rank == root else bytearray()
+        size = self._comm.bcast(len(data), root=root)
+        data = data or bytearray(size)
+        for piece in _pieces(data):
+            self._comm.Bcast([piece, len(piece), self._byte], root=root)
+        return self._unpack(data)
 
     def gather(self, value: Any, root: int = 0) -> list[Any] | None:
-        result: list[Any] | None = self._comm.gather(value, root=root)
-        return result
+        """Every rank's value on the root in the order of ranks (None elsewhere), in rounds of MESSAGE_BYTES in all."""
+        data = self._pack(value)
+        sizes = np.zeros(self.size, np.int64)
+        self._comm.Allgather(np.array([len(data)], np.int64), sizes)
+        parts = [bytearray(size) for size in sizes.tolist()] if self.rank == root else []
+        share = max(1, MESSAGE_BYTES // self.size)
+        for first in range(0, int(sizes.max()), share):
+            counts = np.clip(sizes - first, 0, share)
+            places = np.concatenate([[0], np.cumsum(counts)])
+            buffer = bytearray(int(places[-1])) if self.rank == root else None
+            receive = None if buffer is None else [buffer, (counts, places[:-1]), self._byte]
+            self._comm.Gatherv([data[first : first + share], self._byte], receive, root=root)
+            for part, count, place in zip(parts, counts.tolist(), places.tolist(), strict=False):
+                part[first : first + count] = buffer[place : place + count] if buffer is not None else b""
+        return [self._unpack(part) for part in parts] if self.rank == root else None
 
     def allgather(self, value: Any) -> list[Any]:
-        return list(self._comm.allgather(value))
+        """Every rank's value on every rank, in the order of ranks."""
+        return list(self.bcast(self.gather(value)))
 
-    def allreduce_sum(self, value: Any) -> Any:
-        return self._comm.allreduce(value)
+    def sum_arrays(self, array: Array) -> Array:
+        """The sum of every rank's array of numbers, on every rank."""
+        total = np.empty_like(array)
+        self._comm.Allreduce(np.ascontiguousarray(array), total)
+        return total
+
+    def gather_arrays(self, array: Array) -> Array:
+        """Every rank's array of the same shape and type, stacked in the order of ranks, on every rank."""
+        stacked = np.empty((self.size, *array.shape), array.dtype)
+        self._comm.Allgather(np.ascontiguousarray(array), stacked)
+        return stacked
+
+    def split(self, color: int) -> Communicator:
+        """The ranks of one colour among themselves, in the order of their ranks (collective)."""
+        part = self._comm.Split(color)
+        return SerialCommunicator() if part.Get_size() == 1 else MpiCommunicator(part)
 
     def barrier(self) -> None:
         self._comm.Barrier()
@@ -175,6 +235,11 @@ class MpiCommunicator:
             item = take()
             self._counter_comm.send(item, dest=source, tag=tag + 1)
             waiting -= item >= total
+
+
+def _pieces(data: bytearray) -> Iterator[memoryview]:
+    whole = memoryview(data)
+    return (whole[first : first + MESSAGE_BYTES] for first in range(0, len(data), MESSAGE_BYTES))
 
 
 def under_launcher() -> bool:

@@ -44,6 +44,10 @@ class StopRequest:
     def _received(self, number: int, _frame: FrameType | None) -> None:
         self._reason = f"signal {signal.Signals(number).name}"
 
+    def request(self, reason: str) -> None:
+        """Ask for a stop from inside the program; the first reason stays."""
+        self._reason = self._reason or reason
+
     def requested(self) -> bool:
         """Whether to stop now."""
         if not self._reason and self._deadline is not None and time.monotonic() >= self._deadline:

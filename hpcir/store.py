@@ -1,9 +1,7 @@
-"""The run directory: lock, manifest of finished stages, and the append-only journals of work in progress.
+"""The run directory: lock, manifest of finished stages, journals of work in progress, and its HDF5 files.
 
-Finished results are HDF5 files, written under a temporary name and renamed, their SHA-256 in `manifest.json`.
-Work in progress goes to journals: one append-only file a rank, each record with its own checksums, so that a
-process killed in the middle of a write costs that record and nothing else. (An HDF5 file that is open for
-writing when its process is killed may be lost as a whole, which is why journals are not HDF5.)
+Finished results are HDF5 files, written under a temporary name and renamed, with a checksum of what they hold.
+Work in progress goes to journals (see journal.py), one file a node.
 """
 
 from __future__ import annotations
@@ -12,12 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-import socket
-import struct
-import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,115 +18,12 @@ import numpy as np
 
 from hpcir import __version__
 from hpcir.errors import InputError, RunStopped
+from hpcir.journal import Heading, Journal, Place, Record, Walk, read_record
+from hpcir.lock import create_whole, lock_alive, lock_identity, read_lock, remove_stale
 
-Arrays = Mapping[str, Any]
-
-_MAGIC = b"HPCIRJ1\n"
-# magic, header length, payload length, CRC of header, CRC of payload, CRC of these numbers themselves
-_PREFIX = struct.Struct("<8sIQIII")
-_CORE = struct.Struct("<8sIQII")
-MAX_HEADER = 1 << 24
 # The attribute of an HDF5 file that holds its checksum, and what reading a damaged one may raise.
 SEAL = "content_digest"
 H5_DAMAGE = (OSError, RuntimeError, LookupError, AttributeError, ValueError, TypeError, OverflowError, MemoryError)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One journal entry: a unique key, JSON-able attributes, and arrays."""
-
-    key: str
-    attributes: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-
-
-class Journal:
-    """Append-only records of one rank; readable by any process at any time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "ab")  # noqa: SIM115 - lives as long as the journal
-        self._synced = time.monotonic()
-
-    def append(self, key: str, arrays: Arrays, attributes: Mapping[str, Any] | None = None) -> None:
-        """Write one record and hand it to the operating system; on the disk within a second.
-
-        Raises RunStopped when the disk is full or the quota is spent; what is there stays readable.
-        """
-        data = encode_record(key, arrays, attributes or {})
-        try:
-            self._file.write(data)
-            self._file.flush()
-            if time.monotonic() - self._synced > 1.0:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
-        except OSError as error:
-            raise RunStopped(
-                f"{self.path}: cannot write: {error.strerror}. Everything finished so far is kept; free some space and "
-                "run the same command again"
-            ) from error
-
-    def close(self) -> None:
-        if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-
-
-def encode_record(key: str, arrays: Arrays, attributes: Mapping[str, Any]) -> bytes:
-    """The bytes of one record: prefix with checksums, JSON header, raw little-endian array data."""
-    described, chunks = [], []
-    for name, value in arrays.items():
-        array = np.ascontiguousarray(value)
-        if array.dtype.hasobject:
-            raise TypeError(f"array '{name}' of record '{key}' holds Python objects")
-        described.append([name, array.dtype.str, list(np.shape(value))])
-        chunks.append(array.tobytes())
-    header = json.dumps({"key": key, "attributes": dict(attributes), "arrays": described}).encode()
-    payload = b"".join(chunks)
-    core = _CORE.pack(_MAGIC, len(header), len(payload), zlib.crc32(header), zlib.crc32(payload))
-    return core + struct.pack("<I", zlib.crc32(core)) + header + payload
-
-
-def read_journal(path: Path) -> tuple[list[Record], int]:
-    """Every intact record of a journal, and how many stretches of damaged bytes were passed over."""
-    data = path.read_bytes()
-    records: list[Record] = []
-    damaged = position = 0
-    while position < len(data):
-        record, following = _decode(data, position)
-        if record is not None:
-            records.append(record)
-            position = following
-            continue
-        damaged += 1
-        position = data.find(_MAGIC, position + 1)
-        if position < 0:
-            break
-    return records, damaged
-
-
-def _decode(data: bytes, position: int) -> tuple[Record | None, int]:
-    start = position + _PREFIX.size
-    if start > len(data):
-        return None, position
-    magic, header_length, payload_length, header_crc, payload_crc, own_crc = _PREFIX.unpack_from(data, position)
-    core = data[position : position + _CORE.size]
-    end = start + header_length + payload_length
-    if magic != _MAGIC or zlib.crc32(core) != own_crc or header_length > MAX_HEADER or end > len(data):
-        return None, position
-    header, payload = data[start : start + header_length], data[start + header_length : end]
-    if zlib.crc32(header) != header_crc or zlib.crc32(payload) != payload_crc:
-        return None, position
-    content = json.loads(header)
-    arrays, offset = {}, 0
-    for name, dtype, shape in content["arrays"]:
-        count = int(np.prod(shape, dtype=np.int64))
-        array = np.frombuffer(payload, np.dtype(dtype), count, offset).reshape(shape)
-        arrays[name] = array.copy()
-        offset += array.nbytes
-    return Record(content["key"], content["attributes"], arrays), end
 
 
 def digest(*parts: Any) -> str:
@@ -279,7 +169,7 @@ def read_intact(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | No
 
 
 class RunDirectory:
-    """A run's folder. Rank 0 alone writes the manifest; every rank may read and keeps its own journals."""
+    """A run's folder. Rank 0 alone writes the manifest; every rank may read, and appends to its node's journals."""
 
     MANIFEST = "manifest.json"
     LOCK = "lock.json"
@@ -445,80 +335,35 @@ class RunDirectory:
 
     # -- journals -----------------------------------------------------------------------------------------------
 
-    def journal(self, folder: str, rank: int) -> Journal:
-        """This rank's journal in a folder of the run."""
-        return Journal(self.path / folder / f"rank-{rank:05d}.journal")
+    def journal(self, folder: str, node: int) -> Journal:
+        """The journal of this rank's node in a folder of the run; node: the first rank of the node."""
+        return Journal(self.path / folder / f"node-{node:05d}.journal")
 
     def records(self, folder: str) -> Iterator[Record]:
-        """Every intact record of every rank's journal in a folder, the first of each key."""
+        """Every intact record of every journal in a folder, the first of each key, one in memory at a time."""
         seen: set[str] = set()
+        for item in self._walk(folder, arrays=True):
+            assert isinstance(item, Record)  # what a walk with arrays gives
+            if item.key not in seen:
+                seen.add(item.key)
+                yield item
+
+    def index(self, folder: str) -> Iterator[Heading]:
+        """Every record of every journal in a folder without its arrays, which `record_at` may find damaged later: a
+        key may come again, where damaged work was done anew."""
+        for item in self._walk(folder, arrays=False):
+            assert isinstance(item, Heading)
+            yield item
+
+    def record_at(self, folder: str, place: Place) -> Record | None:
+        """The record of an index; None when it is damaged."""
+        return read_record(self.path / folder / place.file, place.position)
+
+    def _walk(self, folder: str, arrays: bool) -> Iterator[Record | Heading]:
         for path in sorted((self.path / folder).glob("*.journal")):
-            records, damaged = read_journal(path)
-            if damaged:
+            walk = Walk(path, arrays)
+            yield from walk
+            if walk.damaged:
                 with contextlib.suppress(OSError):  # a full disk is no reason not to read
                     note = path.with_suffix(".damaged")
-                    note.write_text(f"{damaged} damaged stretches were passed over; their work is done again\n")
-            for record in records:
-                if record.key not in seen:
-                    seen.add(record.key)
-                    yield record
-
-
-def lock_identity() -> dict[str, Any]:
-    """Host, process and the process's start time (a process number alone may be used again)."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
-
-
-def process_start(pid: int) -> str:
-    """A process's start time in kernel ticks, '' where /proc does not tell or no such process lives."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def create_whole(path: Path, text: str) -> None:
-    """Create a file with its text in one step, so that nobody finds it empty. Raises FileExistsError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        with open(path, "x") as file:
-            file.write(text)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_stale(lock: Path, holder: dict[str, Any] | None) -> None:
-    """Remove the lock of a dead holder, unless another run has taken it over since: of two that try, one renames."""
-    aside = lock.with_name(f".{lock.name}.stale.{os.getpid()}")
-    try:
-        os.rename(lock, aside)
-    except FileNotFoundError:
-        return
-    if read_lock(aside) != holder:  # a living run's, taken over between our look and our rename: give it back
-        with contextlib.suppress(OSError):
-            os.link(aside, lock)
-    aside.unlink(missing_ok=True)
-
-
-def read_lock(lock: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None when there is none or it cannot be read."""
-    try:
-        holder = json.loads(lock.read_text())
-    except (OSError, ValueError):
-        return None
-    return holder if isinstance(holder, dict) and {"host", "pid", "started"} <= holder.keys() else None
-
-
-def lock_alive(lock: Path, holder: dict[str, Any], heartbeat: float) -> bool:
-    """Whether the holder lives: on this host by its process, on others by the lock's age."""
-    if holder["host"] == socket.gethostname():
-        return process_start(holder["pid"]) == holder["started"] != ""
-    try:
-        return abs(time.time() - lock.stat().st_mtime) < heartbeat
-    except OSError:
-        return False
+                    note.write_text(f"{walk.damaged} damaged stretches were passed over; their work is done again\n")

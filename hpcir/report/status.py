@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hpcir.errors import InputError
+from hpcir.lock import lock_alive, read_lock
 from hpcir.progress import PROGRESS_FILE, duration_text, figure_text, rate_text
-from hpcir.store import RunDirectory, lock_alive, read_lock
+from hpcir.store import RunDirectory
 
 # A run writes progress.json every ten seconds at least; older than this, nobody writes it.
 STALE_SECONDS = 60.0

@@ -1,21 +1,28 @@
-"""Training a committee over ranks: members dealt to ranks, joined in order on all."""
+"""Training a committee over ranks: members dealt to ranks (or ranks to members), joined in order on all."""
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from hpcir import __version__
 from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
 from hpcir.labels import Label
 from hpcir.models.model import Model
+from hpcir.mpi import SerialCommunicator
 from hpcir.stages.context import Context
+from hpcir.stages.training_checkpoint import TrainingCheckpoint
+from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.reduction import Reduction
+from hpcir.training.team import Team, batch_parts, form_team
 from hpcir.training.train import join_members, train_members
 
 
@@ -56,6 +63,8 @@ def groups_of(
     ]
 
 
+# Where trainings in progress are, in the run directory.
+CHECKPOINTS = "models/in-progress"
 # The charge networks' largest learning rate in a retraining.
 RETRAIN_DIPOLE_RATE = 1e-3
 
@@ -108,18 +117,44 @@ class CommitteeTrainer:
         hold_out: bool = True,
     ) -> Model:
         """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
-        context = self.context
-        groups = context.comm.bcast(groups)
-        members = list(range(context.deck.model.members))[context.comm.rank :: context.comm.size]
-        part: Model | None = None
-        if members:
-            self.data = self._data(groups or [], start)
-            part = self._train_part(self.data, members, start, steps, purpose, hold_out)
-        parts = context.comm.gather(part)
+        context, comm = self.context, self.context.comm
+        groups = comm.bcast(groups) or []
+        parts = batch_parts(groups, self.functions.n_features, context.deck.training)
+        members, team = self._share(parts)
+        models: list[tuple[int, Model]] = []
+        if team is not None:
+            self.data = self._data(groups, start)
+            key = self._key(groups, start, steps, hold_out)
+            models = self._train_members(self.data, members, team, key, start, steps, purpose, hold_out)
+        gathered = comm.gather(models if team is not None and team.leads else [])
         kept = None if hold_out or start is None else start.error
-        model = self._join(parts, level, kept) if parts is not None else None
-        joined: Model = context.comm.bcast(model)
+        model = self._join(gathered, level, kept) if gathered is not None else None
+        joined: Model = comm.bcast(model)
         return joined
+
+    def forget(self) -> None:
+        """Remove the trainings in progress, once what came of them is saved (rank 0)."""
+        if self.context.root:
+            shutil.rmtree(self.context.directory / CHECKPOINTS, ignore_errors=True)
+
+    def _share(self, parts: int) -> tuple[list[int], Team | None]:
+        """This rank's members, and the ranks that train them with it (None: not needed). Members are dealt to ranks;
+        where there are more ranks than members, neighbouring ranks share one."""
+        comm, count = self.context.comm, self.context.deck.model.members
+        if comm.size <= count:
+            return list(range(count))[comm.rank :: comm.size], Team(SerialCommunicator(), parts)
+        teams = np.arange(comm.size) * count // comm.size
+        member = int(teams[comm.rank])
+        return [member], form_team(comm, np.flatnonzero(teams == member).tolist(), parts)
+
+    def _key(self, groups: list[LabelledGroup], start: Model | None, steps: int, hold_out: bool) -> str:
+        """What a training in progress depends on, the member apart."""
+        settings = self.context.deck.model_dump(mode="json", include={"model", "training", "seed"})
+        labels = list(itertools.chain.from_iterable(group.keys() for group in groups))
+        masks = [m for group in groups for m in (group.force_mask, group.always_learnt) if m is not None]
+        models = [] if start is None else [start.energy, start.charge]
+        weights = [w for networks in models for c in networks.values() for w in (*c.weights, *c.biases, c.shift)]
+        return digest(__version__, settings, steps, hold_out, labels, *masks, *weights)
 
     def _data(self, groups: list[LabelledGroup], start: Model | None) -> TrainingData:
         """The training set, with the start's reduction of the symmetry functions where there is a start.
@@ -132,25 +167,34 @@ class CommitteeTrainer:
         reduction = None if start is None else start.energy
         return TrainingData.build(groups, self.functions, self.context.deck.training.precision, start=reduction)
 
-    def _train_part(
-        self, data: TrainingData, members: list[int], start: Model | None, steps: int, purpose: str, hold_out: bool
-    ) -> Model:
-        """This rank's members, one after the other.
+    def _train_members(
+        self,
+        data: TrainingData,
+        members: list[int],
+        team: Team,
+        key: str,
+        start: Model | None,
+        steps: int,
+        purpose: str,
+        hold_out: bool,
+    ) -> list[tuple[int, Model]]:
+        """This rank's members, one after the other, each from where a stopped run left it.
 
         Stacked they would take 0.7 of the time, but the last bits of a product depend on how many are stacked, and so
         the models on the number of ranks.
         """
         context, training = self.context, self.context.deck.training
-        models: list[Model] = []
+        models: list[tuple[int, Model]] = []
         with context.progress.stage(f"train {purpose}", total=steps * len(members)) as stage:
 
             def report(figures: dict[str, Any]) -> None:
-                context.stop.check()
                 done = len(models) * steps + int(figures.pop("step", 0))
                 stage.advance_to(done, **{name: value for name, value in figures.items() if name.endswith("_rmse")})
 
             for member in members:
-                model, _ = train_members(
+                path = context.directory / CHECKPOINTS / f"member-{member:03d}.training"
+                checkpoint = TrainingCheckpoint(path, digest(key, member), team.comm, context.stop)
+                model, state = train_members(
                     data,
                     context.deck.model,
                     training,
@@ -159,23 +203,21 @@ class CommitteeTrainer:
                     start=start,
                     steps=steps,
                     on_progress=report,
+                    on_checkpoint=checkpoint.keep,
+                    state=checkpoint.load(),
                     energy_rate=None if start is None else training.retrain_rate,
                     dipole_rate=None if start is None else RETRAIN_DIPOLE_RATE,
                     hold_out=hold_out,
+                    team=team,
                 )
-                models.append(model)
-        return join_members(models)
+                checkpoint.save(state)
+                models.append((member, model))
+        return models
 
-    def _join(self, parts: list[Model | None], level: str, error: dict[str, float] | None) -> Model:
-        """One committee of all ranks' parts; error: its held-out errors, measured here when None."""
-        size = self.context.comm.size
-        total = self.context.deck.model.members
-        present = [part for part in parts if part is not None]
-        singles = []
-        for member in range(total):
-            part = present[member % size]
-            singles.append(member_of(part, member // size))
-        joined = join_members(singles)
+    def _join(self, gathered: list[list[tuple[int, Model]]], level: str, error: dict[str, float] | None) -> Model:
+        """One committee of all ranks' members; error: its held-out errors, measured here when None."""
+        trained = dict(pair for part in gathered for pair in part)
+        joined = join_members([trained[member] for member in sorted(trained)])
         assert self.data is not None  # rank 0 trains member 0, so it has the data
         if error is None:
             seed, validation = self.context.deck.seed, self.context.deck.training.validation

@@ -11,10 +11,11 @@ import numpy as np
 
 from hpcir.deck import LabelSettings
 from hpcir.errors import LabelFailed, RunStopped
+from hpcir.journal import Record
 from hpcir.labels import Label
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.stages.context import Context
-from hpcir.store import Record, digest, write_h5
+from hpcir.store import digest, write_h5
 from hpcir.structures import Structure
 
 FOLDER = "labels"
@@ -127,7 +128,7 @@ class LabelFarm:
         self.store = store
         self.settings = settings
         self.engine = IsolatedEngine(settings, reference, settings.time_limit, interrupted=context.stop.requested)
-        self.journal = context.directory.journal(FOLDER, context.comm.rank)
+        self.journal = context.directory.journal(FOLDER, context.comm.node)
         self.seconds = 0.0
 
     @property

@@ -71,9 +71,10 @@ def train(
     learning = settings.model_dump(mode="json", include={"model", "training", "seed"})
     key = f"train-{digest(learning, outside.provenance)}"
     with session(output, comm, settings, structure, key, force=force, walltime=walltime) as context:
-        model = _train(context, outside)
+        trainer, model = _train(context, outside)
         if context.root:
             model.save(output / MODEL_FILE)
+            trainer.forget()
             _write_figures(output / FIGURES_FILE, model, outside)
     if comm.rank == 0:
         _print(output, model, outside)
@@ -121,7 +122,7 @@ def _usual_molecule(dataset: Dataset) -> Structure:
     return Structure(first.numbers, first.positions, charge, name=Path(dataset.source).stem)
 
 
-def _train(context: Context, outside: OutsideData) -> Model:
+def _train(context: Context, outside: OutsideData) -> tuple[CommitteeTrainer, Model]:
     settings = context.deck.model
     elements = tuple(sorted({int(z) for frame in outside.dataset.frames for z in frame.numbers}))
     functions = automatic_set(
@@ -137,7 +138,7 @@ def _train(context: Context, outside: OutsideData) -> Model:
     trainer = CommitteeTrainer(context, functions)
     steps = context.deck.training.steps
     model = trainer.train_groups(groups, level=level, start=None, steps=steps, purpose="outside data")
-    return replace(model, provenance={**outside.provenance, "notes": list(outside.notes)})
+    return trainer, replace(model, provenance={**outside.provenance, "notes": list(outside.notes)})
 
 
 def figures(model: Model) -> dict[str, Any]:

@@ -187,6 +187,7 @@ class Pipeline:
         model, sampling = Sampler(context, label_farm, reference, trainer, start, pool).run()
         if context.root:
             model.save(context.directory / MODEL)
+        trainer.forget()
         return model, sampling
 
     def _variants(self, main: TrajectorySet) -> tuple[list[TrajectorySet], list[TrajectorySet]]:

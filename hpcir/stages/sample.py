@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.journal import Record
 from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
@@ -23,7 +24,7 @@ from hpcir.stages.committee import CommitteeTrainer
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.prepare import PURPOSE, Reference
-from hpcir.store import Record, digest, write_atomic
+from hpcir.store import digest, write_atomic
 from hpcir.structures import Structure
 from hpcir.training.dataset import TrainingData
 from hpcir.training.evaluation import added, error_figures, error_sums
@@ -246,7 +247,7 @@ class Sampler:
         known = {r.attributes["block"]: from_record(r) for r in records if r.attributes["inputs"] == inputs}
         todo = context.comm.bcast([index for index in range(blocks) if index not in known])
         evaluator = Evaluator(model, self.reference.structure.numbers, BLOCK, charge=context.structure.charge)
-        journal = context.directory.journal(EXPLORED, context.comm.rank)
+        journal = context.directory.journal(EXPLORED, context.comm.node)
         found: list[tuple[int, Findings]] = []
         with context.progress.stage(f"explore round {number}", total=blocks) as stage:
             for item in context.comm.counter(len(todo)):

@@ -6,6 +6,7 @@ journalled with the state to go on from, finished blocks are HDF5 files. A traje
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from hpcir.deck import DynamicsSettings
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import Chunk, Potential, ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import degrees_of_freedom, remove_motion, thermal_velocities
+from hpcir.journal import Journal, Place
 from hpcir.models.evaluator import Evaluator
 from hpcir.sampling.normal_modes import NormalModes, mode_velocities
 from hpcir.sampling.normal_modes import sample as sample_modes
@@ -24,7 +26,7 @@ from hpcir.spectra.controls import mode_moments
 from hpcir.spectra.projection import bond_velocities, bond_wavenumbers
 from hpcir.spectra.projection import thermal_velocities as projected_velocities
 from hpcir.stages.context import Context
-from hpcir.store import Journal, digest, read_intact, write_h5
+from hpcir.store import digest, read_intact, write_h5
 
 FloatArray = NDArray[np.float64]
 
@@ -111,37 +113,50 @@ class TrajectoryStage:
     def run(self, potential_of: Any) -> list[str]:
         """Run what is not finished yet; the names of all block files. `potential_of(replicas)` gives a potential."""
         context, plan = self.context, self.plan
-        todo = context.comm.bcast(self._unfinished() if context.root else None)
-        journal = context.directory.journal(plan.folder, context.comm.rank)
-        states = self._states(todo)
+        todo = self._unfinished()
+        journal = context.directory.journal(plan.folder, context.comm.node)
+        places: dict[int, list[list[Place]]] = context.comm.bcast(self._places(todo) if context.root else None)
         with context.progress.stage(f"trajectories {plan.name}", total=plan.blocks) as stage:
             for item in context.comm.counter(len(todo)):
                 block = todo[item]
-                self._run_block(block, potential_of(len(plan.ids(block))), journal, states.get(block, []))
+                self._run_block(block, potential_of(len(plan.ids(block))), journal, self._chunks(places.get(block, [])))
                 stage.advance_to(plan.blocks - len(todo) + item + 1)
         journal.close()
         context.comm.barrier()
         return [plan.file(block) for block in range(plan.blocks)]
 
     def _unfinished(self) -> list[int]:
-        done = set()
-        for block in range(self.plan.blocks):
-            content = read_intact(self.context.directory / self.plan.file(block))
-            if content is not None and content[1].get("inputs") == self.key:
-                done.add(block)
-        return [block for block in range(self.plan.blocks) if block not in done]
+        """The blocks without an intact file, the same on every rank; each looks at its share of the files."""
+        comm, plan = self.context.comm, self.plan
+        done = np.zeros(plan.blocks, np.int64)
+        for block in range(comm.rank, plan.blocks, comm.size):
+            content = read_intact(self.context.directory / plan.file(block))
+            done[block] = content is not None and content[1].get("inputs") == self.key
+        return [int(block) for block in np.flatnonzero(comm.sum_arrays(done) == 0)]
 
-    def _states(self, todo: list[int]) -> dict[int, list[dict[str, Any]]]:
-        """The journalled chunks of unfinished blocks, in order and without a gap; read by every rank."""
-        found: dict[int, dict[int, dict[str, Any]]] = {}
-        for record in self.context.directory.records(self.plan.folder):
-            attributes = record.attributes
-            if attributes.get("inputs") == self.key and attributes["block"] in todo:
-                found.setdefault(attributes["block"], {})[attributes["chunk"]] = record.arrays
+    def _places(self, todo: list[int]) -> dict[int, list[list[Place]]]:
+        """Where the chunks of unfinished blocks are in the journals, in order and without a gap (rank 0 looks, so that
+        a thousand ranks do not read every journal). A chunk may be there twice, where the first one was damaged."""
+        wanted, found = set(todo), dict[int, dict[int, list[Place]]]()
+        for heading in self.context.directory.index(self.plan.folder):
+            attributes = heading.attributes
+            if attributes.get("inputs") == self.key and attributes["block"] in wanted:
+                found.setdefault(attributes["block"], {}).setdefault(attributes["chunk"], []).append(heading.place)
         return {
-            block: [chunks[n] for n in range(len(chunks)) if all(m in chunks for m in range(n + 1))]
+            block: [chunks[n] for n in itertools.takewhile(chunks.__contains__, itertools.count())]
             for block, chunks in found.items()
         }
+
+    def _chunks(self, places: list[list[Place]]) -> list[dict[str, Any]]:
+        """The journalled chunks of a block up to the first that is damaged."""
+        chunks = []
+        for copies in places:
+            records = (self.context.directory.record_at(self.plan.folder, place) for place in copies)
+            intact = next((record for record in records if record is not None), None)
+            if intact is None:
+                break
+            chunks.append(intact.arrays)
+        return chunks
 
     def _run_block(
         self, number: int, potential: Evaluator | Potential, journal: Journal, done: list[dict[str, Any]]

@@ -21,6 +21,14 @@ SOFTENING = 0.3
 
 
 @dataclass(frozen=True)
+class BatchCounts:
+    """For each member (members,): labels of a batch that it learns, and those among them with a dipole."""
+
+    labels: Tensor
+    dipoles: Tensor
+
+
+@dataclass(frozen=True)
 class DeviceData:
     """All labels as tensors. unit: hartree of one unit of scaled energy (and hartree/bohr of force); offsets:
     element -> hartree; constant_charges: element -> e, the best constant charges."""
@@ -66,6 +74,12 @@ class DeviceData:
             kind,
             device,
         )
+
+    def counts(self, indices: NDArray) -> BatchCounts:
+        """What the losses of a batch are divided by."""
+        learnt = (~self.mine[:, torch.as_tensor(indices, device=self.device)]).to(self.kind)
+        having = torch.cat([group.dipole_weights for group in self.groups])[indices]
+        return BatchCounts(learnt.sum(1), (learnt * having).sum(1))
 
     def batch(self, indices: NDArray, held_out: bool = False) -> list[BatchGroup]:
         """The labels `indices` (numbers over all groups), one BatchGroup a molecule; weight 1 for the members

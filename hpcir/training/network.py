@@ -263,14 +263,19 @@ def energies_and_forces(
     return energies, forces, passes
 
 
-def energy_gradient(parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float) -> tuple[Tensor, Tensor]:
+def energy_gradient(
+    parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, norm: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Loss of energies and forces and its gradient.
 
     L = sum_n w_n [(dE)^2 + eta / (3 M) |dF|^2] / sum_n w_n (design: eta the force weight; masked forces left
     out). Returns the mean squares of energies and of forces (members,); the gradient goes to parameters.gradient.
+    norm (members,): sum_n w_n of the whole batch, where `groups` are a part of it.
     """
     energies, forces, passes = energies_and_forces(parameters, groups, force_weight > 0)
-    norm = torch.stack([group.weights.sum(1) for group in groups]).sum(0).clamp_min(1.0)
+    if norm is None:
+        norm = torch.stack([group.weights.sum(1) for group in groups]).sum(0)
+    norm = norm.clamp_min(1.0)
     energy_bars, forces_bars = [], []
     energy_square, force_square = torch.zeros_like(norm), torch.zeros_like(norm)
     for g, group in enumerate(groups):
@@ -328,11 +333,16 @@ def dipoles_of(
     return dipoles, passes
 
 
-def dipole_gradient(parameters: Parameters, groups: Sequence[BatchGroup]) -> Tensor:
-    """Mean square of a dipole component (members,); the gradient of that loss goes to parameters.gradient."""
+def dipole_gradient(parameters: Parameters, groups: Sequence[BatchGroup], norm: Tensor | None = None) -> Tensor:
+    """Mean square of a dipole component (members,); the gradient of that loss goes to parameters.gradient.
+
+    norm (members,): the labels with a dipole in the whole batch, where `groups` are a part of it.
+    """
     layout = parameters.layout
     dipoles, passes = dipoles_of(parameters, groups)
-    norm = torch.stack([(g.weights * g.dipole_weights).sum(1) for g in groups]).sum(0).clamp_min(1.0)
+    if norm is None:
+        norm = torch.stack([(g.weights * g.dipole_weights).sum(1) for g in groups]).sum(0)
+    norm = norm.clamp_min(1.0)
     square, output_bars = torch.zeros_like(norm), []
     for dipole, group in zip(dipoles, groups, strict=True):
         error = dipole - group.dipoles

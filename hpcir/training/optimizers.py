@@ -148,9 +148,10 @@ class Soap(GradientOptimizer):
             if count == 1 or count % self.refresh == 0:
                 for gram, basis in ((self.left, self.left_basis), (self.right, self.right_basis)):
                     if count == 1:
-                        basis[layer] = torch.linalg.eigh(gram[layer].double())[1].flip(3).to(gradient)
+                        basis[layer].copy_(torch.linalg.eigh(gram[layer].double())[1].flip(3))
                     else:
-                        basis[layer] = torch.linalg.qr(gram[layer] @ basis[layer])[0]
+                        # Copied, so that its layout in memory (and the rounding) is what a resumed training has.
+                        basis[layer].copy_(torch.linalg.qr(gram[layer] @ basis[layer])[0])
 
     def state(self) -> dict[str, Tensor]:
         named = {"first": self.first, "second": self.second, "count": self.count}

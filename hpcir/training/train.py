@@ -22,6 +22,7 @@ from hpcir.training.network import (
     dipole_gradient,
     dipoles_of,
     energies_and_forces,
+    energy_gradient,
 )
 from hpcir.training.optimizers import (
     Adam,
@@ -32,6 +33,7 @@ from hpcir.training.optimizers import (
 )
 from hpcir.training.packing import fresh_parameters, packed, unpacked
 from hpcir.training.split import epoch_order, held_out
+from hpcir.training.team import ALONE, Pace, Team
 
 Tensor = torch.Tensor
 State = dict[str, NDArray]
@@ -57,6 +59,7 @@ def train_members(
     energy_rate: float | None = None,
     dipole_rate: float | None = None,
     hold_out: bool = True,
+    team: Team = ALONE,
 ) -> tuple[Model, State]:
     """Train committee members, all at once, and return them as a Model with its members in the order given.
 
@@ -66,23 +69,30 @@ def train_members(
     energy_rmse, force_rmse, dipole_rmse} of held-out labels (atomic units, mean over members) about 20 times;
     Learning rates default to settings.learning_rate (retrain_rate with a start) for energies, and DIPOLE_RATE.
     hold_out: with False every label is learnt by every member, to the end of the schedule; nothing is left to measure
-    errors on. on_checkpoint gets the whole state then, as plain arrays, and `state` continues from one bit for bit.
+    errors on. on_checkpoint gets the whole state about every second, as plain arrays, and `state` continues from one
+    bit for bit. team: the ranks that share every batch; all of them call this with the same arguments.
     """
     torch.set_num_threads(1)
     if steps is None:
         steps = settings.steps if start is None else settings.retrain_steps
     with torch.no_grad():
-        run = _Run.create(data, model_settings, settings, list(members), seed, start, steps, device, hold_out)
+        run = _Run.create(data, model_settings, settings, list(members), seed, start, steps, device, hold_out, team)
         default = settings.learning_rate if start is None else settings.retrain_rate
         run.rates = (energy_rate or default, dipole_rate or DIPOLE_RATE)
         if state is not None:
             run.load(state)
         began = time.perf_counter()
+        pace = Pace(team)
         while run.step < steps:
-            run.advance(max(run.step + 1, (run.step * CHECKS // steps + 1) * steps // CHECKS))
-            figures = run.check()
-            if on_progress is not None:
-                on_progress({"step": run.step, "steps": steps, "seconds": time.perf_counter() - began, **figures})
+            check = max(run.step + 1, (run.step * CHECKS // steps + 1) * steps // CHECKS)
+            steps_before = run.step
+            run.advance(min(check, run.step + pace.steps))
+            pace.done(run.step - steps_before)
+            if run.step == check:
+                run.agree()
+                figures = run.check()
+                if on_progress is not None:
+                    on_progress({"step": run.step, "steps": steps, "seconds": time.perf_counter() - began, **figures})
             if on_checkpoint is not None:
                 on_checkpoint(run.state())
         return run.model(), run.state()
@@ -118,6 +128,7 @@ class _Run:
     charge_optimizer: GradientOptimizer
     common: NDArray
     mine: NDArray
+    team: Team
     step: int = 0
     rates: tuple[float, float] = (0.0, 0.0)
 
@@ -133,6 +144,7 @@ class _Run:
         steps: int,
         device: str,
         hold_out: bool,
+        team: Team,
     ) -> _Run:
         if start is not None:
             data = data.reduced_like(start.energy)
@@ -174,6 +186,7 @@ class _Run:
             CHARGE_OPTIMIZERS[settings.optimizer](parameters["charge"], layouts["charge"]),
             common,
             mine,
+            team,
         )
 
     def advance(self, until: int) -> None:
@@ -190,16 +203,47 @@ class _Run:
                 epoch = self.step // per_epoch
                 order = epoch_order(available, self.seed, epoch)
             first = (self.step % per_epoch) * batch
-            groups = self.device_data.batch(order[first : first + batch])
-            rate = cosine_rate(self.step, self.steps, self.rates[0])
-            self.energy_optimizer.learn(energy, groups, self.settings.force_weight, rate)
+            rates = [cosine_rate(self.step, self.steps, rate) for rate in self.rates]
+            indices = order[first : first + batch]
+            if self.team.parts > 1:
+                self._learn_in_parts(energy, charge, indices, rates)
+            else:
+                groups = self.device_data.batch(indices)
+                self.energy_optimizer.learn(energy, groups, self.settings.force_weight, rates[0])
+                if has_dipoles:
+                    dipole_gradient(charge, groups)
+                    self.charge_optimizer.step(charge.flat, charge.gradient, rates[1])
             self.averages["energy"].lerp_(energy.flat, keep)
             if has_dipoles:
-                dipole_gradient(charge, groups)
-                rate = cosine_rate(self.step, self.steps, self.rates[1])
-                self.charge_optimizer.step(charge.flat, charge.gradient, rate)
                 self.averages["charge"].lerp_(charge.flat, keep)
             self.step += 1
+
+    def _learn_in_parts(self, energy: Parameters, charge: Parameters, indices: NDArray, rates: list[float]) -> None:
+        """One step by the summed gradients of the batch's parts, over the ranks of the team."""
+        data, optimizer = self.device_data, self.energy_optimizer
+        assert isinstance(optimizer, GradientOptimizer)  # parts are for those alone
+        counts = data.counts(indices)
+
+        def of_part(part: NDArray) -> Tensor:
+            if len(part) == 0:
+                return energy.flat.new_zeros(energy.flat.numel() + charge.flat.numel())
+            groups = data.batch(part)
+            energy_gradient(energy, groups, self.settings.force_weight, counts.labels)
+            if data.has_dipoles:
+                dipole_gradient(charge, groups, counts.dipoles)
+            return torch.cat([energy.gradient.flatten(), charge.gradient.flatten()])
+
+        first, second = self.team.gradient(indices, of_part).split([energy.flat.numel(), charge.flat.numel()])
+        energy.gradient.copy_(first.view_as(energy.flat))
+        optimizer.step(energy.flat, energy.gradient, rates[0])
+        if data.has_dipoles:
+            charge.gradient.copy_(second.view_as(charge.flat))
+            self.charge_optimizer.step(charge.flat, charge.gradient, rates[1])
+
+    def agree(self) -> None:
+        """Give every rank of the team its first rank's state: on unlike processors the last bits drift apart."""
+        if self.team.comm.size > 1:
+            self.load(self.team.comm.bcast(self.state()))
 
     def check(self) -> dict[str, float]:
         """Held-out errors of the averaged weights; the best weights so far of each member are kept."""

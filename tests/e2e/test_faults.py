@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from hpcir.errors import InputError, RunStopped
+from hpcir.journal import read_journal
 from hpcir.models.model import Model
-from hpcir.store import read_h5, read_journal
+from hpcir.store import read_h5
 from tests.conftest import mpirun_command
 from tests.e2e.conftest import DECK, ROOT, differences, results
 

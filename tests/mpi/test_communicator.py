@@ -81,3 +81,39 @@ def test_a_signal_on_one_rank_ends_the_job_with_status_75(mpirun, ranks):
     done = mpirun(ranks, ["-c", INTERRUPTED])
     assert done.returncode == 75, done.stderr
     assert time.monotonic() - started < 15
+
+
+MESSAGES = """
+import json
+import numpy as np
+import hpcir.mpi
+hpcir.mpi.MESSAGE_BYTES = 1000
+comm = hpcir.mpi.world()
+own = {"rank": comm.rank, "array": np.arange(700 * comm.rank)}
+gathered = comm.gather(own, root=comm.size - 1)
+everywhere = comm.allgather(own)
+told = comm.bcast(own, root=comm.size - 1)
+half = comm.split(comm.rank % 2)
+ok = [
+    (gathered is not None) == (comm.rank == comm.size - 1),
+    all([len(o["array"]) == 700 * o["rank"] for o in everywhere + (gathered or [])]),
+    [o["rank"] for o in everywhere] == list(range(comm.size)),
+    told["rank"] == comm.size - 1 and np.array_equal(told["array"], np.arange(700 * (comm.size - 1))),
+    comm.sum_arrays(np.array([comm.rank, 1])).tolist() == [comm.size * (comm.size - 1) // 2, comm.size],
+    np.array_equal(comm.gather_arrays(np.full(3, comm.rank)), np.arange(comm.size)[:, None] + np.zeros((1, 3))),
+    half.allgather(comm.rank) == list(range(comm.rank % 2, comm.size, 2)),
+    (comm.node, comm.nodes, comm.node_rank) == (0, 1, comm.rank),
+]
+every = comm.gather(ok)
+if comm.rank == 0:
+    print(json.dumps(every))
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_values_of_any_size_travel_in_bounded_messages(mpirun, ranks):
+    done = mpirun(ranks, ["-c", MESSAGES])
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert len(answers) == ranks
+    assert all(map(all, answers)), answers

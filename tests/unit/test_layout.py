@@ -22,6 +22,8 @@ LEVELS = {
     "deck_series": 1,
     "structures": 1,
     "deck": 1,
+    "journal": 1,
+    "lock": 1,
     "store": 1,
     **dict.fromkeys(
         ("labels", "descriptors", "models", "training", "sampling", "dynamics", "spectra", "exchange"), SCIENCE

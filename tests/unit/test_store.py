@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 
 from hpcir.errors import InputError, RunStopped
-from hpcir.store import (
-    Journal,
-    RunDirectory,
-    digest,
-    encode_record,
-    read_h5,
-    read_intact,
-    read_journal,
-    write_h5,
-)
+from hpcir.journal import Journal, encode_record, read_journal
+from hpcir.store import RunDirectory, digest, read_h5, read_intact, write_h5
 
 
 def arrays(seed):
@@ -160,3 +152,47 @@ def test_finished_stage_needs_its_inputs_and_intact_files(tmp_path):
     (run / "model.h5").write_bytes(b"weighty")
     assert run.finished("train", "inputs") is None
     assert (run / "model.h5.damaged").exists()
+
+
+def test_processes_append_to_one_journal_and_no_record_is_lost(tmp_path):
+    """Ranks of a node share a file; one that is killed in the middle of a write costs its own record alone."""
+    code = (
+        "import sys; from pathlib import Path; import numpy as np; from hpcir.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for index in range(200): journal.append(f'{sys.argv[2]} {index}', {'a': np.full(3000, index)})\n"
+        "journal.close()\n"
+    )
+    path = tmp_path / "node-00000.journal"
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(path), str(n)]) for n in range(4)]
+    processes.append(subprocess.Popen([sys.executable, "-c", code.replace("200", "10**9"), str(path), "killed"]))
+    for process in processes[:4]:
+        assert process.wait(timeout=120) == 0
+    processes[4].kill()
+    processes[4].wait()
+    records, damaged = read_journal(path)
+    keys = {record.key for record in records}
+    assert damaged <= 1
+    assert {f"{n} {index}" for n in range(4) for index in range(200)} <= keys
+    assert all(np.all(record.arrays["a"] == int(record.key.split()[1])) for record in records)
+
+
+def test_an_index_finds_every_record_without_reading_its_arrays(tmp_path):
+    run = RunDirectory(tmp_path)
+    for node in (0, 64):
+        journal = run.journal("work", node)
+        for index in range(3):
+            journal.append(f"{node} {index}", arrays(index), {"index": index})
+        journal.close()
+    path = tmp_path / "work" / "node-00064.journal"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1  # in the arrays of the last record
+    path.write_bytes(data)
+    headings = list(run.index("work"))
+    assert [heading.key for heading in headings] == [f"{node} {index}" for node in (0, 64) for index in range(3)]
+    found = [run.record_at("work", heading.place) for heading in headings]
+    assert found[-1] is None
+    for record, heading in zip(found[:-1], headings[:-1], strict=True):
+        assert record is not None
+        assert (record.key, record.attributes) == (heading.key, heading.attributes)
+        np.testing.assert_array_equal(record.arrays["forces"], arrays(heading.attributes["index"])["forces"])
+    assert [record.key for record in run.records("work")] == [heading.key for heading in headings[:-1]]

@@ -8,10 +8,12 @@ import pytest
 from hpcir.deck import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.models.model import Model
+from hpcir.mpi import SerialCommunicator
 from hpcir.training.batches import label_weights
 from hpcir.training.dataset import LabelledGroup, TrainingData, estimated_bytes
 from hpcir.training.evaluation import _rows, added, error_figures, error_sums, held_out_errors, predict
 from hpcir.training.split import held_out
+from hpcir.training.team import Team, batch_parts
 from hpcir.training.train import join_members, train_members
 
 NUMBERS = np.array([8, 1, 1])
@@ -258,3 +260,27 @@ def test_error_sums_of_parts_add_up() -> None:
     expected = error_figures(error_sums(model, data, whole))
     assert joined == {name: pytest.approx(value) for name, value in expected.items()}
     assert expected["force_rmse"] <= expected["member_force_rmse"]
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole() -> None:
+    """Another rounding, the same mathematics: after ten steps the weights agree. (SOAP's first eigenbasis is arbitrary
+    where the first gradient has no part, so that its weights go another way from any other rounding.)"""
+    data = TrainingData.build([water(40, 1)], FUNCTIONS, "float64")
+    settings = SHORT.model_copy(update={"optimizer": "adam", "steps": 10, "batch": 16})
+    models = []
+    for parts in (1, 2, 4):
+        team = Team(SerialCommunicator(), parts)
+        models.append(train_members(data, NETWORKS, settings, members=[0, 1], seed=5, team=team)[0])
+    whole = np.concatenate([w.ravel() for w in weights_of(models[0], 0)])
+    for model in models[1:]:
+        weights = np.concatenate([w.ravel() for w in weights_of(model, 0)])
+        np.testing.assert_allclose(weights, whole, rtol=1e-6, atol=1e-7)
+        assert not np.array_equal(weights, whole)
+
+
+def test_parts_go_by_the_size_of_the_molecule_alone() -> None:
+    small, large = water(3, 1), LabelledGroup(np.full(40, 6), np.zeros((3, 40, 3)))
+    assert batch_parts([small], 60, SHORT) == 1
+    assert batch_parts([small, large], 150, SHORT.model_copy(update={"batch": 32})) == 8
+    assert batch_parts([large], 150, SHORT.model_copy(update={"batch": 5})) == 2
+    assert batch_parts([large], 150, SHORT.model_copy(update={"optimizer": "kalman"})) == 1

@@ -1,0 +1,59 @@
+"""A member trained by several ranks: the same model as on one, and the same again after a stop."""
+
+import pytest
+
+pytestmark = pytest.mark.mpi
+
+TRAIN = """
+import hashlib, json, sys
+import numpy as np
+from hpcir.deck import ModelSettings, TrainingSettings
+from hpcir.descriptors.definition import automatic_set
+from hpcir.mpi import world
+from hpcir.training import team
+from hpcir.training.dataset import LabelledGroup, TrainingData
+from hpcir.training.train import train_members
+from tests.unit.test_training import FUNCTIONS, NETWORKS, water, weights_of
+
+team.PART_ELEMENTS = 1
+comm = world()
+groups = [water(40, 1)]
+settings = TrainingSettings(steps=60, batch=16, optimizer=sys.argv[1])
+parts = team.batch_parts(groups, FUNCTIONS.n_features, settings)
+mine = team.form_team(comm, list(range(comm.size)), parts)
+answer = None
+if mine is not None:
+    data = TrainingData.build(groups, FUNCTIONS)
+    states = []
+    arguments = dict(members=[1], seed=5, team=mine)
+    model, _ = train_members(data, NETWORKS, settings, on_checkpoint=states.append, **arguments)
+    middle = states[len(states) // 2]
+    again, _ = train_members(data, NETWORKS, settings, state=middle, **arguments)
+    digests = [
+        hashlib.sha256(b"".join(np.ascontiguousarray(w).tobytes() for w in weights_of(m, 0))).hexdigest()
+        for m in (model, again)
+    ]
+    answer = [parts, mine.comm.size, int(middle["step"]), digests]
+answers = comm.gather(answer)
+if comm.rank == 0:
+    print(json.dumps(answers))
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "soap"])
+def test_ranks_share_the_batches_of_a_member_bit_for_bit(mpirun, optimizer):
+    import json
+
+    found = {}
+    for ranks, working in ((1, 1), (2, 2), (3, 2), (4, 4)):
+        done = mpirun(ranks, ["-c", TRAIN, optimizer])
+        assert done.returncode == 0, done.stderr
+        answers = json.loads(done.stdout)
+        assert len(answers) == ranks
+        at_work = [answer for answer in answers if answer is not None]
+        assert len(at_work) == working
+        for parts, size, step, digests in at_work:
+            assert (parts, size) == (8, working)
+            assert 0 < step < 60
+            found.update(dict.fromkeys(digests))
+    assert len(found) == 1
