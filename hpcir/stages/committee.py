@@ -6,7 +6,7 @@ import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,9 @@ from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.reduction import Reduction
-from hpcir.training.team import Team, batch_parts, form_team
-from hpcir.training.train import join_members, train_members
+
+if TYPE_CHECKING:
+    from hpcir.training.team import Team
 
 
 def symmetry_functions(context: Context, elements: Sequence[int] | None = None) -> SymmetryFunctionSet:
@@ -117,6 +118,8 @@ class CommitteeTrainer:
         hold_out: bool = True,
     ) -> Model:
         """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
+        from hpcir.training.team import batch_parts  # torch with it, which takes seconds: not before there are labels
+
         context, comm = self.context, self.context.comm
         groups = comm.bcast(groups) or []
         parts = batch_parts(groups, self.functions.n_features, context.deck.training)
@@ -140,6 +143,8 @@ class CommitteeTrainer:
     def _share(self, parts: int) -> tuple[list[int], Team | None]:
         """This rank's members, and the ranks that train them with it (None: not needed). Members are dealt to ranks;
         where there are more ranks than members, neighbouring ranks share one."""
+        from hpcir.training.team import Team, form_team
+
         comm, count = self.context.comm, self.context.deck.model.members
         if comm.size <= count:
             return list(range(count))[comm.rank :: comm.size], Team(SerialCommunicator(), parts)
@@ -183,6 +188,8 @@ class CommitteeTrainer:
         Stacked they would take 0.7 of the time, but the last bits of a product depend on how many are stacked, and so
         the models on the number of ranks.
         """
+        from hpcir.training.train import train_members
+
         context, training = self.context, self.context.deck.training
         models: list[tuple[int, Model]] = []
         with context.progress.stage(f"train {purpose}", total=steps * len(members)) as stage:
@@ -216,6 +223,8 @@ class CommitteeTrainer:
 
     def _join(self, gathered: list[list[tuple[int, Model]]], level: str, error: dict[str, float] | None) -> Model:
         """One committee of all ranks' members; error: its held-out errors, measured here when None."""
+        from hpcir.training.train import join_members
+
         trained = dict(pair for part in gathered for pair in part)
         joined = join_members([trained[member] for member in sorted(trained)])
         assert self.data is not None  # rank 0 trains member 0, so it has the data

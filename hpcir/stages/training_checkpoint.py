@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from hpcir.journal import encode_record, read_record
 from hpcir.mpi import Communicator
 from hpcir.stopping import StopRequest
 from hpcir.store import replace_file
-from hpcir.training.train import State
+
+if TYPE_CHECKING:
+    from hpcir.training.train import State
 
 # Seconds between two states on the disk.
 SAVE_INTERVAL = 3.0
