@@ -6,7 +6,7 @@ import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,7 @@ from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.reduction import Reduction
-
-if TYPE_CHECKING:
-    from hpcir.training.team import Team
+from hpcir.training.team import Team, batch_parts, form_team
 
 
 def symmetry_functions(context: Context, elements: Sequence[int] | None = None) -> SymmetryFunctionSet:
@@ -118,8 +116,6 @@ class CommitteeTrainer:
         hold_out: bool = True,
     ) -> Model:
         """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
-        from hpcir.training.team import batch_parts  # torch with it, which takes seconds: not before there are labels
-
         context, comm = self.context, self.context.comm
         groups = comm.bcast(groups) or []
         parts = batch_parts(groups, self.functions.n_features, context.deck.training)
@@ -143,8 +139,6 @@ class CommitteeTrainer:
     def _share(self, parts: int) -> tuple[list[int], Team | None]:
         """This rank's members, and the ranks that train them with it (None: not needed). Members are dealt to ranks;
         where there are more ranks than members, neighbouring ranks share one."""
-        from hpcir.training.team import Team, form_team
-
         comm, count = self.context.comm, self.context.deck.model.members
         if comm.size <= count:
             return list(range(count))[comm.rank :: comm.size], Team(SerialCommunicator(), parts)
@@ -188,7 +182,7 @@ class CommitteeTrainer:
         Stacked they would take 0.7 of the time, but the last bits of a product depend on how many are stacked, and so
         the models on the number of ranks.
         """
-        from hpcir.training.train import train_members
+        from hpcir.training.train import train_members  # with torch, which takes seconds to import
 
         context, training = self.context, self.context.deck.training
         models: list[tuple[int, Model]] = []

@@ -46,7 +46,7 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
     key = digest("starts", weights_key, structure.positions, dynamics.temperature, context.deck.seed, count, size)
     done = {record.key: record.arrays for record in context.directory.records(FOLDER)} if context.root else {}
     todo = context.comm.bcast([n for n in range(len(firsts)) if digest(key, n) not in done])
-    journal = context.directory.journal(FOLDER, context.comm.rank)
+    journal = context.directory.journal(FOLDER, context.comm.node)
     mine: list[tuple[str, dict[str, Any]]] = []
     with context.progress.stage(f"starts of {structure.name}", total=len(firsts)) as stage:
         for item in context.comm.counter(len(todo)):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck_series import Series, heavy_atoms
+from hpcir.journal import Record
 from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
@@ -39,7 +40,7 @@ from hpcir.stages.committee import CommitteeTrainer, groups_of
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.sample import EXPLORED, Sampler, Sampling, spread_threshold
-from hpcir.store import Record, digest
+from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup
 from hpcir.training.reduction import Reduction, fit_reductions
@@ -214,7 +215,7 @@ class SeriesSampler(Sampler):
         records = context.directory.records(EXPLORED) if context.root else iter(())
         known = {r.attributes["block"]: from_record(r) for r in records if r.attributes["inputs"] == inputs}
         todo = context.comm.bcast([index for index in range(len(blocks)) if index not in known])
-        journal = context.directory.journal(EXPLORED, context.comm.rank)
+        journal = context.directory.journal(EXPLORED, context.comm.node)
         mine: list[tuple[int, TargetFindings]] = []
         with context.progress.stage(f"explore round {number}", total=len(blocks)) as stage:
             for item in context.comm.counter(len(todo)):

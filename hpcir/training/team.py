@@ -9,14 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hpcir.deck import TrainingSettings
 from hpcir.mpi import Communicator, SerialCommunicator
 from hpcir.training.dataset import LabelledGroup
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # A part of a batch is worth an exchange of gradients from this many elements of the labels' derivatives (a
 # millisecond of products) on; and at most so many parts: a batch of the usual size leaves four labels to each.
@@ -24,8 +27,6 @@ PART_ELEMENTS = 1_500_000
 MOST_PARTS = 8
 # Seconds of training between two states for the disk.
 CHECKPOINT_SECONDS = 1.0
-
-Tensor = torch.Tensor
 
 
 def batch_parts(groups: Sequence[LabelledGroup], n_features: int, settings: TrainingSettings) -> int:
@@ -56,6 +57,8 @@ class Team:
 
         Collective. The parts are the labels in their order, cut into equal stretches.
         """
+        import torch
+
         stretches = np.array_split(np.sort(indices), self.parts)
         share = self.parts // self.comm.size
         first = self.comm.rank * share
