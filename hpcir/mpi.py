@@ -15,14 +15,12 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hpcir.errors import HpcirError, InputError, Interrupted
 from hpcir.watchman import Watchman, post
 
 Result = TypeVar("Result")
-Array = NDArray[Any]
+# A numpy array; the parser imports this module, and is not to wait for numpy.
+Array = Any
 
 # Bytes of one message at most, and of all that reach the root in one round of a gather: MPI counts in 32 bits, and
 # memory for a second copy of everything is not to be had.
@@ -131,6 +129,8 @@ class MpiCommunicator:
 
     def gather(self, value: Any, root: int = 0) -> list[Any] | None:
         """Every rank's value on the root in the order of ranks (None elsewhere), in rounds of MESSAGE_BYTES in all."""
+        import numpy as np
+
         data = self._pack(value)
         sizes = np.zeros(self.size, np.int64)
         self._comm.Allgather(np.array([len(data)], np.int64), sizes)
@@ -152,12 +152,16 @@ class MpiCommunicator:
 
     def sum_arrays(self, array: Array) -> Array:
         """The sum of every rank's array of numbers, on every rank."""
+        import numpy as np
+
         total = np.empty_like(array)
         self._comm.Allreduce(np.ascontiguousarray(array), total)
         return total
 
     def gather_arrays(self, array: Array) -> Array:
         """Every rank's array of the same shape and type, stacked in the order of ranks, on every rank."""
+        import numpy as np
+
         stacked = np.empty((self.size, *array.shape), array.dtype)
         self._comm.Allgather(np.ascontiguousarray(array), stacked)
         return stacked
