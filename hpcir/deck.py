@@ -140,7 +140,7 @@ class TrainingSettings(Section):
 
     optimizer: Literal["adam", "soap", "kalman"] = Field("soap", description="optimiser")
     steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
-    pretrain_steps: int = Field(4000, ge=1, description="optimiser steps on the cheap level's labels")
+    pretrain_steps: int = Field(8000, ge=1, description="optimiser steps on the cheap level's labels")
     retrain_steps: int = Field(1000, ge=1, description="optimiser steps of a retraining or fine-tuning (warm)")
     batch: int = Field(32, ge=1, description="geometries in a batch")
     learning_rate: float = Field(1e-2, gt=0, description="largest learning rate of the schedule")

@@ -65,7 +65,7 @@ def groups_of(
 # Where trainings in progress are, in the run directory.
 CHECKPOINTS = "models/in-progress"
 # The charge networks' largest learning rate in a retraining.
-RETRAIN_DIPOLE_RATE = 1e-3
+RETRAIN_DIPOLE_RATE = 5e-4
 
 
 class CommitteeTrainer:

@@ -113,11 +113,11 @@ def _rows(group: BatchGroup, rows: Tensor, weights: Tensor) -> BatchGroup:
 
 
 def label_weights(data: TrainingData, weighting: str) -> list[FloatArray]:
-    """Weights (S,) of each group's labels in the loss of energies and forces, 1 on average over all labels.
+    """Weights (S,) of each group's labels in the losses, 1 on average over all labels.
 
     'equal': all 1. 'force': 1 / (SOFTENING + <F^2> / median <F^2>), <F^2> the mean square of a label's learnt force
     components. An error grows with the forces that it is an error of, and a plain sum of squares is made by the hottest
-    geometries; the frequencies are made by the coldest.
+    geometries; frequencies and intensities are made by the coldest.
     """
     squares = [_mean_square_force(tensors.group) for tensors in data.groups]
     known = np.concatenate([s[np.isfinite(s)] for s in squares])
@@ -176,7 +176,7 @@ def _whole_group(
         force_weights=put(force_weights.reshape(count, -1)),
         operator=put(operator),
         dipoles=put(dipoles),
-        dipole_weights=put(np.full(count, float(group.dipoles is not None))),
+        dipole_weights=put(label_weight * float(group.dipoles is not None)),
         weights=torch.zeros(0, device=device),
     )
 
