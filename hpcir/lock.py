@@ -10,10 +10,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+# A living run touches its lock every ten seconds; who sees nothing for so many takes it for dead.
+WATCH = 45.0
+
 
 def lock_identity() -> dict[str, Any]:
-    """Host, process and the process's start time (a process number alone may be used again)."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+    """Host, process and the process's start time (a process number alone may be used again).
+
+    place: the boot and the process numbering that the number belongs to, as containers of one name share neither.
+    """
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "place": _place(), "pid": pid, "started": process_start(pid)}
+
+
+def _place() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def process_start(pid: int) -> str:
@@ -26,7 +41,7 @@ def process_start(pid: int) -> str:
 
 def create_whole(path: Path, text: str) -> None:
     """Create a file with its text in one step, so that nobody finds it empty. Raises FileExistsError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     temporary.write_text(text)
     try:
         os.link(temporary, path)
@@ -61,10 +76,42 @@ def read_lock(lock: Path) -> dict[str, Any] | None:
     return holder if isinstance(holder, dict) and {"host", "pid", "started"} <= holder.keys() else None
 
 
+def is_local(holder: dict[str, Any]) -> bool:
+    """Whether the holder's process, if it lives, can be seen from here."""
+    place = holder.get("place", "")
+    return bool(holder["host"] == socket.gethostname() and (place == _place() or place == ""))
+
+
+def holder_lives(lock: Path, holder: dict[str, Any], watch: float = WATCH) -> bool:
+    """Whether the holder lives: on this host by its process, on others by its touching the lock while we watch.
+
+    The lock's age does not tell: clocks of hosts and file servers differ and jump.
+    """
+    if is_local(holder):
+        return _process_lives(holder)
+    before, end = _touched(lock), time.monotonic() + watch
+    while time.monotonic() < end:
+        if _touched(lock) != before:
+            return read_lock(lock) == holder
+        time.sleep(min(1.0, watch / 20))
+    return False
+
+
+def _touched(lock: Path) -> int:
+    try:
+        return lock.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _process_lives(holder: dict[str, Any]) -> bool:
+    return bool(process_start(holder["pid"]) == holder["started"] != "")
+
+
 def lock_alive(lock: Path, holder: dict[str, Any], heartbeat: float) -> bool:
-    """Whether the holder lives: on this host by its process, on others by the lock's age."""
-    if holder["host"] == socket.gethostname():
-        return bool(process_start(holder["pid"]) == holder["started"] != "")
+    """Whether the holder seems to live, at a glance: on this host by its process, on others by the lock's age."""
+    if is_local(holder):
+        return _process_lives(holder)
     try:
         return abs(time.time() - lock.stat().st_mtime) < heartbeat
     except OSError:

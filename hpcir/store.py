@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from hpcir import __version__
 from hpcir.errors import InputError, RunStopped
 from hpcir.journal import Heading, Journal, Place, Record, Walk, read_record
-from hpcir.lock import create_whole, lock_alive, lock_identity, read_lock, remove_stale
+from hpcir.lock import WATCH, create_whole, holder_lives, is_local, lock_identity, read_lock, remove_stale
 
 # The attribute of an HDF5 file that holds its checksum, and what reading a damaged one may raise.
 SEAL = "content_digest"
@@ -174,6 +175,7 @@ class RunDirectory:
     MANIFEST = "manifest.json"
     LOCK = "lock.json"
     HEARTBEAT = 300.0
+    WATCH = WATCH
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -254,7 +256,7 @@ class RunDirectory:
                 create_whole(lock, own)
             except FileExistsError:
                 holder = read_lock(lock)
-                if holder is not None and lock_alive(lock, holder, self.HEARTBEAT):
+                if holder is not None and self._lives(lock, holder):
                     raise InputError(
                         "another run works in this directory",
                         where=str(self.path),
@@ -265,6 +267,16 @@ class RunDirectory:
                 continue
             return
         raise InputError("the run directory's lock changes hands too fast", where=str(lock))
+
+    def _lives(self, lock: Path, holder: dict[str, Any]) -> bool:
+        if not is_local(holder):
+            print(
+                f"hpcir: {self.path} has the lock of process {holder['pid']} on {holder['host']}; watching for "
+                f"{self.WATCH:.0f} s whether it lives",
+                file=sys.stderr,
+                flush=True,
+            )
+        return holder_lives(lock, holder, self.WATCH)
 
     def beat(self) -> None:
         """Tell other hosts that this run is alive (they go by the lock's modification time)."""

@@ -195,6 +195,9 @@ class CommitteeTrainer:
             for member in members:
                 path = context.directory / CHECKPOINTS / f"member-{member:03d}.training"
                 checkpoint = TrainingCheckpoint(path, digest(key, member), team.comm, context.stop)
+                before = checkpoint.load()
+                if before is not None and team.leads:
+                    context.progress.log(f"member {member} goes on at step {int(before['step'])} of {steps}")
                 model, state = train_members(
                     data,
                     context.deck.model,
@@ -205,7 +208,7 @@ class CommitteeTrainer:
                     steps=steps,
                     on_progress=report,
                     on_checkpoint=checkpoint.keep,
-                    state=checkpoint.load(),
+                    state=before,
                     energy_rate=None if start is None else training.retrain_rate,
                     dipole_rate=None if start is None else RETRAIN_DIPOLE_RATE,
                     hold_out=hold_out,
