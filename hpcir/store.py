@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcir import __version__
+from hpcir import __version__, provenance
 from hpcir.errors import InputError, RunStopped
 from hpcir.journal import Heading, Journal, Place, Record, Walk, read_record
 from hpcir.lock import WATCH, create_whole, holder_lives, is_local, lock_identity, read_lock, remove_stale
@@ -85,7 +85,7 @@ def write_h5(path: Path, arrays: Mapping[str, tuple[Any, str, str]], attributes:
 
 
 def write_sealed(path: Path, fill: Callable[[Any], None]) -> None:
-    """An HDF5 file that `fill` fills, with its checksum, by temporary name and rename.
+    """An HDF5 file that `fill` fills, with its origin and checksum, by temporary name and rename.
 
     It is built in memory: HDF5 itself does not come back in good order from a full disk.
     """
@@ -93,6 +93,7 @@ def write_sealed(path: Path, fill: Callable[[Any], None]) -> None:
 
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         fill(file)
+        file.attrs["origin"] = provenance.origin_text()
         seal(file)
         file.flush()
         image = file.id.get_file_image()

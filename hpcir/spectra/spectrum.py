@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import io
 import json
@@ -14,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.provenance import origin_text
 from hpcir.spectra.bands import Band
+from hpcir.store import write_atomic
 from hpcir.units import KELVIN
 
 FloatArray = NDArray[np.float64]
@@ -87,21 +88,20 @@ class Spectrum:
         )
 
     def to_csv(self, path: str | Path) -> None:
-        """Write `CSV_COLUMNS` under a comment header with the units (the file is replaced)."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            file.write("# infrared absorption spectrum, hpcir\n")
-            file.write("# wavenumber_per_cm: cm-1\n")
-            file.write(
-                "# absorption_km_per_mol_cm: napierian molar absorption in km/mol per cm-1 "
-                "(integrates over cm-1 to km/mol)\n"
-            )
-            file.write("# stderr: its standard error, km/mol per cm-1\n")
-            if self.temperature:
-                file.write(f"# temperature: {self.temperature / KELVIN:.6g} K\n")
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(CSV_COLUMNS)
-            for row in zip(self.wavenumbers, self.absorption, self.stderr, strict=True):
-                writer.writerow([f"{value:.10g}" for value in row])
+        """Write `CSV_COLUMNS` under a comment header with units and origin (the file is replaced in one step)."""
+        header = [
+            "# infrared absorption spectrum, hpcir",
+            "# wavenumber_per_cm: cm-1",
+            "# absorption_km_per_mol_cm: napierian molar absorption in km/mol per cm-1 "
+            "(integrates over cm-1 to km/mol)",
+            "# stderr: its standard error, km/mol per cm-1",
+            f"# origin: {origin_text()}",
+        ]
+        if self.temperature:
+            header.append(f"# temperature: {self.temperature / KELVIN:.6g} K")
+        columns = zip(self.wavenumbers, self.absorption, self.stderr, strict=True)
+        rows = [",".join(CSV_COLUMNS), *(",".join(f"{value:.10g}" for value in row) for row in columns)]
+        write_atomic(Path(path), "\n".join([*header, *rows, ""]))
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Spectrum:

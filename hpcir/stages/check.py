@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from hpcir.deck import LoadedDeck
 from hpcir.deck_check import deck_warnings
-from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.progress import duration_text
+from hpcir.stages.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-MEBI = 1 << 20
 # Labels of the optimisation before the 6N + 1 of the normal modes: a guess, from small molecules.
 OPTIMISATION_LABELS = 15
 
@@ -122,15 +121,6 @@ def label_counts(loaded: LoadedDeck) -> dict[str, int]:
         "training, at most": deck.sampling.max_labels,
         "independent test": deck.test.count,
     }
-
-
-def training_memory(loaded: LoadedDeck) -> int:
-    """Bytes of the stored descriptor derivatives of all training labels, every atom in every cutoff: an upper bound."""
-    model, atoms = loaded.deck.model, len(loaded.structure)
-    elements = tuple(sorted(set(loaded.structure.numbers.tolist())))
-    functions = automatic_set(elements, model.cutoff, model.radial, model.shells, tuple(model.zetas))
-    size = 4 if loaded.deck.training.precision == "float32" else 8
-    return loaded.deck.sampling.max_labels * atoms * functions.n_features * 3 * atoms * size
 
 
 def disk_need(loaded: LoadedDeck) -> int:
@@ -234,7 +224,14 @@ def _cost(loaded: LoadedDeck, ranks: int, timed: TimedLabel | None, need: int, f
         for number in sorted({1, ranks, max(1, cores // loaded.deck.labels.threads)}):
             _row(table, f"all labels on {number} rank{'s'[: number > 1]}", duration_text(work / number))
         _row(table, "memory of a label", f"{timed.memory / MEBI:.0f} MiB a rank")
-    _row(table, "memory of training", f"{training_memory(loaded) / MEBI:.0f} MiB a rank at most")
+    memory = rank_memory(loaded)
+    for name in ("training", "trajectories"):
+        _row(table, f"memory of {name}", f"{memory[name] / MEBI:.0f} MiB a rank at most")
+    engine = timed.memory if timed is not None else 0
+    most = memory["program"] + max(memory["training"], memory["trajectories"]) + engine
+    first = max(most, memory["program"] + memory["spectrum"] + engine)
+    with_engine = ", the label engine's process included" if timed is not None else ", the label engine's process apart"
+    _row(table, "memory a rank", f"{most / MEBI:.0f} MiB at most (rank 0: {first / MEBI:.0f} MiB){with_engine}")
     _row(table, "disk", f"about {need / MEBI:.0f} MiB of {free / MEBI:.0f} MiB free")
     return table
 

@@ -13,6 +13,7 @@ from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator, on_root
 from hpcir.progress import Progress
+from hpcir.provenance import tell
 from hpcir.stages import analysis, farm, prepare, pretrain, sets, summary
 from hpcir.stages.committee import CommitteeTrainer, symmetry_functions
 from hpcir.stages.context import Context
@@ -58,6 +59,7 @@ def run(
     directory = RunDirectory(Path(out))
     stop = StopRequest(walltime).install()
     on_root(comm, lambda: _open(directory, deck, structure, series, fresh, force))
+    tell(deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
     progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
     try:
         with progress:

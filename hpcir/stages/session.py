@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcir.deck import Deck, System, load_deck, resolved_text
+from hpcir.deck import Deck, System, deck_digest, load_deck, resolved_text
 from hpcir.errors import InputError
 from hpcir.mpi import Communicator, on_root
 from hpcir.progress import Progress
+from hpcir.provenance import tell
 from hpcir.stages.context import Context
 from hpcir.stopping import StopRequest
 from hpcir.store import RunDirectory
@@ -38,6 +39,7 @@ def session(
     directory = RunDirectory(folder)
     stop = StopRequest(walltime).install()
     on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
+    tell(deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
     progress = Progress(comm.rank, folder, size=comm.size, heartbeat=directory.beat)
     try:
         with progress:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcir import __version__
 from hpcir.models.model import Model
+from hpcir.provenance import origin
 from hpcir.sampling.normal_modes import NormalModes
 from hpcir.stages.analysis import harmonic_error
 from hpcir.stages.context import Context
@@ -137,7 +137,7 @@ def stage_seconds(context: Context) -> dict[str, float]:
 
 
 def provenance(context: Context) -> dict[str, Any]:
-    """Program, libraries, machine, ranks, seed."""
+    """Program and commit, deck, seed, ranks and hosts; libraries, machine, the deck itself."""
     versions = {}
     for name in LIBRARIES:
         try:
@@ -145,13 +145,11 @@ def provenance(context: Context) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "program": "hpcir",
-        "version": __version__,
+        **origin(),
         "libraries": versions,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "ranks": context.comm.size,
-        "seed": context.deck.seed,
         "temperature_kelvin": context.deck.dynamics.temperature / KELVIN,
         "timestep_fs": context.deck.dynamics.timestep / FS,
         "deck": context.deck.model_dump(mode="json"),

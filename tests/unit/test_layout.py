@@ -14,6 +14,7 @@ LEVELS = {
     "stopping": 0,
     "progress": 0,
     "watchman": 0,
+    "provenance": 0,
     "yaml_lines": 0,
     "plain_xyz": 1,
     "threads": 1,

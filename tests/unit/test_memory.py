@@ -1,0 +1,50 @@
+"""The memory that `hpcir check` promises, against what a training set and a spectrum really take."""
+
+import numpy as np
+import pytest
+
+from hpcir.deck import load_deck
+from hpcir.stages import memory
+from hpcir.stages.trajectories import CHUNK_STEPS
+from hpcir.training.dataset import LabelledGroup, TrainingData
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    from ase.build import molecule
+
+    molecule("CH3OH").write(tmp_path / "m.xyz")
+    (tmp_path / "deck.yaml").write_text(
+        "system: {structure: m.xyz}\nlabels: {engine: tblite}\nsampling: {max_labels: 60, initial_labels: 20}\n"
+    )
+    return load_deck(tmp_path / "deck.yaml")
+
+
+def test_a_training_set_takes_no_more_than_is_said(loaded):
+    from hpcir.descriptors.definition import automatic_set
+
+    model = loaded.deck.model
+    functions = automatic_set((1, 6, 8), model.cutoff, model.radial, model.shells, tuple(model.zetas))
+    cheap = loaded.deck.labels.pretrain.labels
+    count = 60
+    positions = loaded.structure.positions + np.random.default_rng(1).normal(0, 0.1, (count, 6, 3))
+    group = LabelledGroup(loaded.structure.numbers, positions, np.zeros(count), np.zeros((count, 6, 3)))
+    data = TrainingData.build([group], functions)
+    assert data.nbytes <= memory.training_memory(loaded) * count / max(count, cheap)
+
+
+def test_the_chunk_is_the_one_of_the_trajectories(loaded):
+    assert memory.CHUNK_STEPS == CHUNK_STEPS
+    dynamics = loaded.deck.dynamics
+    frames = CHUNK_STEPS // dynamics.dipole_every * 2 * dynamics.lockstep * 6 * 3 * 8
+    assert frames < memory.trajectory_memory(loaded) < 20 * frames
+
+
+def test_more_trajectories_take_more_on_rank_0_alone(loaded):
+    parts = memory.rank_memory(loaded)
+    dynamics = loaded.deck.dynamics.model_copy(update={"trajectories": 10 * loaded.deck.dynamics.trajectories})
+    from dataclasses import replace
+
+    grown = memory.rank_memory(replace(loaded, deck=loaded.deck.model_copy(update={"dynamics": dynamics})))
+    assert grown["spectrum"] == 10 * parts["spectrum"]
+    assert grown["trajectories"] == parts["trajectories"]
