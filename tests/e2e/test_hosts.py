@@ -1,5 +1,5 @@
-"""Several hosts: two on this machine, each with a name, a /tmp and shared memory of its own. MPICH's launcher starts them
-through a stand-in for ssh. Ranks of different hosts share nothing but the run directory and the network."""
+"""Several hosts: two on this machine, each with a name, a /tmp and shared memory of its own, started through a stand-in
+for ssh. Ranks of different hosts share nothing but the run directory and the network."""
 
 from __future__ import annotations
 
