@@ -22,7 +22,7 @@ SOFTENING = 0.3
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """For each member (members,): labels of a batch that it learns, and those among them with a dipole."""
+    """For each member (members,): labels of a batch that it learns, and the weights of their dipoles."""
 
     labels: Tensor
     dipoles: Tensor

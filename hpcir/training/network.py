@@ -336,7 +336,7 @@ def dipoles_of(
 def dipole_gradient(parameters: Parameters, groups: Sequence[BatchGroup], norm: Tensor | None = None) -> Tensor:
     """Mean square of a dipole component (members,); the gradient of that loss goes to parameters.gradient.
 
-    norm (members,): the labels with a dipole in the whole batch, where `groups` are a part of it.
+    norm (members,): the dipoles' weights in the whole batch, where `groups` are a part of it.
     """
     layout = parameters.layout
     dipoles, passes = dipoles_of(parameters, groups)
