@@ -32,6 +32,7 @@ RATE_WINDOW = 60.0
 
 # Endings of a figure's name -> the unit as people write it; longer ones first.
 UNIT_ENDINGS = {
+    "_kcal_per_mol_per_100_ps": "kcal/mol per 100 ps",
     "_kcal_per_mol_angstrom": "kcal/mol/Å",
     "_kcal_per_mol": "kcal/mol",
     "_km_per_mol": "km/mol",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError, InputError
+from hpcir.report.evidence import AtomMap, Conservation, Settling, atom_map, conservation, settling
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
@@ -81,6 +82,9 @@ class ReportData:
     sampling_reason: str = ""
     parity: tuple[Parity, ...] = ()
     calibration: Calibration | None = None
+    atoms: AtomMap | None = None
+    settling: tuple[Settling, ...] = ()
+    conservation: Conservation | None = None
     stage_seconds: dict[str, float] = field(default_factory=dict)
     deck_text: str = ""
     missing: tuple[str, ...] = ()
@@ -100,6 +104,7 @@ def load_report_data(run_dir: str | Path) -> ReportData:
     summary = summary if isinstance(summary, dict) else {}
     curve, reason = _learning_curve(folder / LEARNING_CURVE, missing)
     parity, calibration = _test(folder / TEST, missing)
+    bands = [band for band in summary.get("bands") or [] if isinstance(band, dict)]
     return ReportData(
         name=_name(deck_text, folder),
         summary=summary,
@@ -110,11 +115,14 @@ def load_report_data(run_dir: str | Path) -> ReportData:
             if (other := _spectrum(path, path.stem.removeprefix("spectrum-"), missing)) is not None
         ),
         sticks=_sticks(folder / REFERENCE, summary, missing),
-        bands=[band for band in summary.get("bands") or [] if isinstance(band, dict)],
+        bands=bands,
         learning_curve=curve,
         sampling_reason=reason or str((summary.get("sampling") or {}).get("stopped_because", "")),
         parity=parity,
         calibration=calibration,
+        atoms=atom_map(folder),
+        settling=settling(folder, bands),
+        conservation=conservation(folder),
         stage_seconds={
             str(name): float(seconds)
             for name, seconds in (summary.get("stages") or {}).items()

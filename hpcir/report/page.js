@@ -5,6 +5,7 @@
   const root = document.documentElement;
   const plots = [];          // functions that draw again, after a change of theme
   let overlay = null;        // {name, x, y}
+  let view = {};             // ranges x and y of the spectrum that someone zoomed to
 
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
@@ -14,9 +15,9 @@
   function layout(extra) {
     const axis = { color: colour("soft"), gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"),
       automargin: true };
-    const made = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("ink"), size: 13 },
+    const made = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: colour("ink"), size: 13, family: getComputedStyle(document.body).fontFamily },
       margin: { l: 50, r: 12, t: 28, b: 44 }, hoverlabel: { font: { size: 13 } },
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal", font: { size: 12 } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("soft"), activecolor: colour("curve") }, ...extra };
     for (const name of Object.keys(made).filter((key) => /^[xy]axis\d*$/.test(key)).concat(["xaxis", "yaxis"]))
       made[name] = { ...axis, ...made[name] };
@@ -27,8 +28,9 @@
     const place = typeof id === "string" ? document.getElementById(id) : id;
     const again = () => {
       const made = make();
-      return Plotly.react(place, made.traces, layout(made.layout), { responsive: true, displaylogo: false,
-        displayModeBar: phone() || made.small ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d"] });
+      return Plotly.react(place, made.traces, layout(made.layout), { responsive: true, displaylogo: false, doubleClick: id === "plot-spectrum" ? false : "reset+autosize",
+        displayModeBar: phone() || made.small ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d"],
+        toImageButtonOptions: { format: "svg", filename: String(data.name).replace(/[^\w-]+/g, "-") || "spectrum" } });
     };
     plots.push(again);
     return again();
@@ -38,39 +40,62 @@
 
   const checked = (id) => document.getElementById(id).checked;
   const highest = (values) => values.reduce((most, value) => (value !== null && value > most ? value : most), 0);
+  // km/mol per cm-1 (napierian) to the decadic molar absorption coefficient: 1e5 cm2/mol / (1000 cm3/L) / ln 10.
+  const height = () => (document.getElementById("unit").value === "epsilon" ? 100 / Math.LN10 : 1);
+  const factor = () => Math.min(1.5, Math.max(0.5, Number(document.getElementById("factor").value) || 1));
+  const times = (values, by) => values.map((value) => (value === null ? null : by * value));
 
   function spectrumTraces() {
     const traces = [];
     const colours = [colour("curve"), colour("third"), "#cc79a7", "#e69f00", "#56b4e9"];
     data.spectra.forEach((curve, index) => {
-      const shade = colours[index % colours.length];
+      const shade = colours[index % colours.length], x = times(curve.x, factor());
+      const y = times(curve.y, height()), error = times(curve.error, height());
       if (checked("show-error")) {
-        const around = curve.y.map((y, i) => [y - curve.error[i], y + curve.error[i]]);
-        const hidden = { x: curve.x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
-        traces.push({ ...hidden, y: around.map((pair) => pair[0]) });
-        traces.push({ ...hidden, y: around.map((pair) => pair[1]), fill: "tonexty", fillcolor: faded(shade, 0.3) });
+        const hidden = { x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+        traces.push({ ...hidden, y: y.map((value, i) => value - error[i]) });
+        traces.push({ ...hidden, y: y.map((value, i) => value + error[i]), fill: "tonexty", fillcolor: faded(shade, 0.3) });
       }
-      traces.push({ x: curve.x, y: curve.y, customdata: curve.error, mode: "lines", name: plain(curve.name),
-        line: { color: shade, width: 1.8 },
+      traces.push({ x, y, customdata: error, mode: "lines", name: plain(curve.name), line: { color: shade, width: 1.8 },
         hovertemplate: "%{x:.1f} cm⁻¹: %{y:.4g} ± %{customdata:.2g}<extra></extra>" });
     });
-    if (checked("show-sticks") && data.sticks.length) traces.push(stickTrace(data.sticks[0]));
+    if (checked("show-sticks"))
+      data.sticks.forEach((sticks, index) => traces.push(stickTrace(sticks, index)));
     if (overlay) traces.push(overlayTrace());
     return traces;
   }
 
-  // One polyline: up and down at every line, gaps between; heights relative to the strongest.
-  function stickTrace(sticks) {
-    const top = data.spectra.length ? 0.5 * highest(data.spectra[0].y) : highest(sticks.y);
-    const scale = top / (highest(sticks.y) || 1);
-    const x = [], y = [], told = [];
+  // One polyline: up and down at every line, gaps between; the model's lines hang below the axis, the engine's stand on it.
+  function stickTrace(sticks, index) {
+    const x = [], y = [], told = [], way = index ? -1 : 1;
     sticks.x.forEach((place, i) => {
       if (place <= 0) return;
-      x.push(place, place, null); y.push(0, scale * sticks.y[i], null); told.push(sticks.y[i], sticks.y[i], null);
+      x.push(factor() * place, factor() * place, null); y.push(0, way * sticks.y[i], null); told.push(sticks.y[i], sticks.y[i], null);
     });
-    return { x, y, customdata: told, mode: "lines", name: data.spectra.length ? "harmonic, relative heights" : "harmonic", connectgaps: false,
-      line: { color: colour("reference"), width: 2 },
-      hovertemplate: "harmonic %{x:.1f} cm⁻¹: %{customdata:.3g} km/mol<extra></extra>" };
+    const name = index ? "harmonic, model" : "harmonic, label engine";
+    return { x, y, customdata: told, mode: "lines", name, connectgaps: false, yaxis: data.spectra.length ? "y2" : "y",
+      line: { color: index ? colour("curve") : colour("reference"), width: 2 },
+      hovertemplate: `${name} %{x:.1f} cm⁻¹: %{customdata:.3g} km/mol<extra></extra>` };
+  }
+
+  // Positions above the maxima, the strongest first, none over another in the range that is shown.
+  function bandLabels(range) {
+    const curve = data.spectra[0];
+    if (!curve || !checked("show-labels")) return [];
+    const width = Math.abs(range[1] - range[0]), least = (phone() ? 0.06 : 0.022) * width, taken = [], labels = [];
+    const strongest = highest(data.bands.map((band) => band.intensity));
+    for (const band of [...data.bands].sort((a, b) => (b.intensity || 0) - (a.intensity || 0))) {
+      if (band.position === null || !(band.intensity > 0.02 * strongest)) continue;
+      const low = band.low ?? band.position - 40, high = band.high ?? band.position + 40;
+      let top = 0, place = band.position;
+      curve.x.forEach((x, i) => { if (x >= low && x <= high && curve.y[i] > top) { top = curve.y[i]; place = x; } });
+      place *= factor();
+      if (place < Math.min(...range) || place > Math.max(...range) || taken.some((other) => Math.abs(other - place) < least)) continue;
+      taken.push(place);
+      labels.push({ x: place, y: height() * top, text: (factor() * band.position).toFixed(0), textangle: -90, showarrow: false, yshift: 6,
+        yanchor: "bottom", font: { size: 12, color: colour("soft") }, captureevents: false });
+    }
+    return labels;
   }
 
   function area(x, y, first, last) {
@@ -86,94 +111,51 @@
     const own = data.spectra[0];
     let scale = 1;
     if (own) {
-      const first = Math.max(Math.min(...own.x), Math.min(...overlay.x));
-      const last = Math.min(Math.max(...own.x), Math.max(...overlay.x));
+      const x = times(own.x, factor());
+      const first = Math.max(Math.min(...x), overlay.x[0]), last = Math.min(Math.max(...x), overlay.x.at(-1));
       const theirs = area(overlay.x, overlay.y, first, last);
-      if (first < last && theirs > 0) scale = area(own.x, own.y, first, last) / theirs;
+      if (first < last && theirs > 0) scale = (height() * area(x, own.y, first, last)) / theirs;
     }
-    return { x: overlay.x, y: overlay.y.map((value) => scale * value), mode: "lines", name: plain(overlay.name),
+    return { x: overlay.x, y: times(overlay.y, scale), mode: "lines", name: plain(overlay.name),
       line: { color: colour("third"), width: 1.3 }, hovertemplate: "%{x:.1f} cm⁻¹<extra>" + plain(overlay.name) + "</extra>" };
   }
 
-  function spectrumLayout() {
+  function fullRange() {
     const x = data.spectra.length ? data.spectra[0].x : [0, 4500];
-    return { hovermode: "closest", uirevision: "spectrum",
-      xaxis: { title: { text: "wavenumber / cm⁻¹" }, range: [x[x.length - 1], x[0]] },
-      yaxis: { title: { text: data.spectra.length ? "absorption / (km mol⁻¹ cm)" : "intensity / (km/mol)" }, rangemode: "tozero" } };
+    return [factor() * Math.max(x[0], x.at(-1)), factor() * Math.min(x[0], x.at(-1))];
+  }
+
+  // The range of the axis that fits what is shown: room for labels above.
+  function fittingHeight(range) {
+    let top = 0;
+    for (const curve of data.spectra)
+      curve.x.forEach((x, i) => { if (factor() * x >= Math.min(...range) && factor() * x <= Math.max(...range)) top = Math.max(top, curve.y[i]); });
+    return top ? [-0.02 * height() * top, (checked("show-labels") ? 1.2 : 1.05) * height() * top] : undefined;
+  }
+
+  function spectrumLayout() {
+    const lines = data.sticks.length && checked("show-sticks") && data.spectra.length;
+    const title = height() === 1 ? "absorption / (km mol⁻¹ cm)" : "ε / (L mol⁻¹ cm⁻¹)";
+    const range = view.x || fullRange();
+    const made = { hovermode: "closest", annotations: bandLabels(range),
+      xaxis: { title: { text: "wavenumber / cm⁻¹" }, range, anchor: lines ? "y2" : "y" },
+      yaxis: { title: { text: data.spectra.length ? title : "intensity / (km/mol)" }, domain: lines ? [0.27, 1] : [0, 1],
+        range: view.y || fittingHeight(range), rangemode: "tozero" } };
+    if (lines) {
+      const top = highest(data.sticks.flatMap((sticks) => sticks.y)), tick = Number((0.8 * top).toPrecision(1));
+      made.yaxis2 = { domain: [0, 0.2], title: { text: "km/mol", font: { size: 11 } }, zerolinewidth: 1.5, fixedrange: true,
+        range: [data.sticks.length > 1 ? -1.1 * top : 0, 1.1 * top], tickvals: [-tick, 0, tick], ticktext: [tick, 0, tick] };
+    }
+    return made;
   }
 
   // -- a file to compare with ----------------------------------------------------------------------------------
 
-  function readColumns(text) {
-    const x = [], y = [];
-    for (const line of text.split(/\r?\n/)) {
-      const fields = line.trim().split(/[\s,;]+/).map(Number);
-      if (fields.length >= 2 && Number.isFinite(fields[0]) && Number.isFinite(fields[1]) && line.trim() !== "") {
-        x.push(fields[0]); y.push(fields[1]);
-      }
-    }
-    return { x, y };
-  }
-
-  // JCAMP-DX (McDonald and Wilks 1988): labelled records; (X++(Y..Y)) with plain numbers, or (XY..XY) pairs.
-  function readJcamp(text) {
-    const label = {};
-    let body = null, kind = "";
-    for (const raw of text.split(/\r?\n/)) {
-      const line = raw.split("$$")[0];
-      const record = line.match(/^\s*##\s*([^=]*)=\s*(.*)$/);
-      if (record) {
-        const name = record[1].toUpperCase().replace(/[\s_/-]/g, "");
-        if (body && body.length) break;
-        if (name === "XYDATA" || name === "XYPOINTS" || name === "PEAKTABLE") { kind = record[2]; body = []; }
-        else label[name] = record[2].trim();
-      } else if (body) body.push(line);
-    }
-    if (!body) throw new Error("there is no ##XYDATA= in the file");
-    const number = (name, other) => (Number.isFinite(parseFloat(label[name])) ? parseFloat(label[name]) : other);
-    const xf = number("XFACTOR", 1), yf = number("YFACTOR", 1);
-    return toAbsorption(kind.includes("++") ? ordinates(body, label, number, xf, yf) : pairs(body, xf, yf), label);
-  }
-
-  function ordinates(body, label, number, xf, yf) {
-    const y = [];
-    for (const line of body) {
-      if (!line.trim()) continue;
-      if (/[A-IJ-Ra-ij-rS-Zs@%]/.test(line.replace(/[eE][+-]?\d+/g, ""))) throw new Error("compressed (ASDF) JCAMP-DX is not read here; use hpcir compare");
-      const values = (line.match(/[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?/g) || []).map(Number);
-      values.slice(1).forEach((value) => y.push(value * yf));
-    }
-    const first = number("FIRSTX", 0), last = number("LASTX", first + (y.length - 1) * number("DELTAX", xf));
-    const step = y.length > 1 ? (last - first) / (y.length - 1) : 0;
-    return { x: y.map((_, i) => first + i * step), y };
-  }
-
-  function pairs(body, xf, yf) {
-    const values = (body.join(" ").match(/[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?/g) || []).map(Number);
-    const x = [], y = [];
-    for (let i = 0; i + 1 < values.length; i += 2) { x.push(values[i] * xf); y.push(values[i + 1] * yf); }
-    return { x, y };
-  }
-
-  function toAbsorption(series, label) {
-    const xUnits = (label.XUNITS || "").toUpperCase(), yUnits = (label.YUNITS || "").toUpperCase();
-    if (xUnits.includes("MICRO")) series.x = series.x.map((value) => 1e4 / value);
-    if (yUnits.includes("TRANSMIT")) {
-      const percent = highest(series.y) > 2 ? 100 : 1;
-      series.y = series.y.map((value) => -Math.log10(Math.max(value / percent, 1e-4)));
-    }
-    return series;
-  }
-
   async function chooseOverlay(file) {
     const word = document.getElementById("overlay-word");
     try {
-      const text = await file.text();
-      const series = /^\s*##/.test(text) ? readJcamp(text) : readColumns(text);
-      if (series.x.length < 2) throw new Error("it has no two columns of numbers");
-      const order = series.x.map((_, i) => i).sort((a, b) => series.x[a] - series.x[b]);
-      overlay = { name: file.name, x: order.map((i) => series.x[i]), y: order.map((i) => series.y[i]) };
-      word.textContent = `${file.name}: ${series.x.length} points`;
+      overlay = { name: file.name, ...readSpectrum(await file.text()) };
+      word.textContent = `${file.name}: ${overlay.x.length} points`;
     } catch (error) {
       overlay = null;
       word.textContent = `${file.name} cannot be read: ${error.message}`;
@@ -198,7 +180,7 @@
         line: { color: colour(shade), width: 1, dash: "dot" } });
     }
     return { traces, layout: { shapes, xaxis: { title: { text: "labels" } },
-      yaxis: { type: "log", title: { text: "held-out RMSE (dotted: test)" }, dtick: phone() ? 1 : "D2" } } };
+      yaxis: { type: "log", title: { text: "held-out RMSE" }, dtick: phone() ? 1 : "D2" } } };
   }
 
   function parityPlot(parity) {
@@ -229,12 +211,43 @@
         yaxis: { ...axis, title: { text: "true error / (kcal/mol/Å)" } } } };
   }
 
+  // The molecule in its plane, atoms coloured by their value.
+  function atomsPlot() {
+    const atoms = data.atoms, x = [], y = [];
+    for (const [i, j] of atoms.bonds) { x.push(atoms.x[i], atoms.x[j], null); y.push(atoms.y[i], atoms.y[j], null); }
+    const named = atoms.symbols.map((symbol, i) => plain(symbol + (i + 1)));
+    const size = atoms.symbols.length > 40 ? 14 : 26;
+    return { small: true, traces: [
+      { x, y, mode: "lines", line: { color: colour("soft"), width: atoms.symbols.length > 40 ? 3 : 6 }, hoverinfo: "skip" },
+      { x: atoms.x, y: atoms.y, mode: "markers+text", text: atoms.symbols.map((symbol, i) => (size > 20 ? plain(symbol) : "")),
+        textfont: { size: 12, color: "#10141a" }, customdata: named.map((name, i) => [name, plain(atoms.told[i] || "")]),
+        marker: { size: atoms.symbols.map((symbol) => (symbol === "H" ? 0.75 * size : size)), color: atoms.value,
+          colorscale: [[0, "#fff3d6"], [0.5, "#f6a04d"], [1, "#d5432c"]], cmin: 0, cmax: highest(atoms.value), opacity: 1,
+          line: { color: colour("soft"), width: 1 }, colorbar: { title: { text: plain(atoms.unit), side: "right" }, thickness: 12 } },
+        hovertemplate: "%{customdata[0]}: %{marker.color:.3g}<br>%{customdata[1]}<extra></extra>" }],
+      layout: { showlegend: false, hovermode: "closest", xaxis: { visible: false }, yaxis: { visible: false, scaleanchor: "x" } } };
+  }
+
+  function settlingPlot() {
+    const shades = [colour("curve"), colour("reference"), colour("third"), "#cc79a7", "#e69f00"];
+    const every = data.settling.flatMap((band) => band.percent.slice(Math.floor(band.percent.length / 8)).map(Math.abs));
+    const most = Math.max(1, 1.2 * highest(every));
+    return { traces: data.settling.map((band, i) => ({ x: band.percent.map((_, n) => n + 1), y: band.percent, mode: "lines",
+      name: `${band.position.toFixed(0)} cm⁻¹`, line: { color: shades[i % shades.length], width: 1.6 },
+      hovertemplate: "%{x} trajectories: %{y:+.2g} %<extra>" + band.position.toFixed(0) + " cm⁻¹</extra>" })),
+      layout: { xaxis: { title: { text: "trajectories" } }, yaxis: { title: { text: "from the final intensity / %" }, range: [-most, most] } } };
+  }
+
+  function energyPlot() {
+    const kept = data.conservation;
+    return { small: true, traces: kept.energy.map((energy) => ({ x: kept.time, y: energy, mode: "lines", hoverinfo: "skip",
+      line: { color: faded(colour("curve"), 0.45), width: 1 } })),
+      layout: { showlegend: false, xaxis: { title: { text: "time / ps" } }, yaxis: { title: { text: "energy / (kcal/mol)" } } } };
+  }
+
   const hideCard = (id) => { document.getElementById(id).closest(".card").hidden = true; };
 
-  function drawAll() {
-    draw("plot-spectrum", () => ({ traces: spectrumTraces(), layout: spectrumLayout() }));
-    if (!data.spectra.length && !data.sticks.length) hideCard("plot-spectrum");
-    if (data.curve.length) draw("plot-curve", curvePlot); else hideCard("plot-curve");
+  function drawModel() {
     const row = document.getElementById("plot-parity");
     if (!data.parity.length) hideCard("plot-parity");
     const places = data.parity.map(() => {
@@ -243,9 +256,42 @@
       row.append(place);
       return place;
     });
-    places.forEach((place, index) => draw(place, () => parityPlot(data.parity[index])));
-    if (data.calibration) draw("plot-committee", committeePlot); else hideCard("plot-committee");
-    for (const id of ["show-sticks", "show-error"]) document.getElementById(id).addEventListener("change", () => plots[0]());
+    places.forEach((place, index) => draw(place, () => parityPlot(data.parity[index])));  // once all have their widths
+    const optional = [["plot-atoms", data.atoms, atomsPlot], ["plot-committee", data.calibration, committeePlot],
+      ["plot-curve", data.curve.length, curvePlot], ["plot-settling", data.settling.length, settlingPlot],
+      ["plot-energy", data.conservation, energyPlot]];
+    for (const [id, there, make] of optional) if (there) draw(id, make); else hideCard(id);
+    if (data.atoms) document.getElementById("atoms-word").textContent = `Colour: ${data.atoms.what} of each atom in ${data.atoms.unit}.`;
+  }
+
+  function zoom(low, high) {
+    view = low === null ? {} : { x: [high, low] };
+    plots[0]();
+  }
+
+  // What someone dragged to is kept when the curves are drawn again.
+  function keepView(change) {
+    if (change["xaxis.autorange"] || change["yaxis.autorange"]) view = {};
+    for (const axis of ["x", "y"])
+      if (change[axis + "axis.range[0]"] !== undefined) view[axis] = [change[axis + "axis.range[0]"], change[axis + "axis.range[1]"]];
+    if (view.x) view.x = [Math.max(...view.x), Math.min(...view.x)];
+    plots[0]();
+  }
+
+  function drawAll() {
+    draw("plot-spectrum", () => ({ traces: spectrumTraces(), layout: spectrumLayout() }));
+    if (!data.spectra.length && !data.sticks.length) hideCard("plot-spectrum");
+    document.getElementById("plot-spectrum").on("plotly_relayout", (change) => {
+      if (Object.keys(change).some((key) => /^[xy]axis/.test(key))) keepView(change);
+    });
+    document.getElementById("plot-spectrum").on("plotly_doubleclick", () => zoom(null));
+    drawModel();
+    for (const id of ["show-sticks", "show-error", "show-labels"])
+      document.getElementById(id).addEventListener("change", () => plots[0]());
+    for (const id of ["unit", "factor"])
+      document.getElementById(id).addEventListener("change", () => { delete view.y; plots[0](); });
+    for (const button of document.querySelectorAll(".ranges button"))
+      button.addEventListener("click", () => zoom(button.dataset.low ? Number(button.dataset.low) : null, Number(button.dataset.high)));
     document.getElementById("overlay").addEventListener("change", (event) => {
       if (event.target.files.length) chooseOverlay(event.target.files[0]);
     });
@@ -256,6 +302,15 @@
       document.getElementById("overlay-remove").hidden = true;
       plots[0]();
     });
+    for (const row of document.querySelectorAll("#bands tr[data-low]")) {
+      const show = () => {
+        const low = factor() * Number(row.dataset.low), high = factor() * Number(row.dataset.high);
+        zoom(low - 0.5 * (high - low), high + 0.5 * (high - low));
+        document.getElementById("spectrum").scrollIntoView({ behavior: "smooth" });
+      };
+      row.addEventListener("click", show);
+      row.addEventListener("keydown", (event) => { if (event.key === "Enter") show(); });
+    }
   }
 
   // -- table and theme -----------------------------------------------------------------------------------------

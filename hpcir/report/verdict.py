@@ -40,7 +40,8 @@ def _sampling(data: ReportData) -> Finding | None:
     if not data.sampling_reason:
         return None
     spent = "budget" in data.sampling_reason or "all " in data.sampling_reason[:4]
-    return Finding("Sampling", not spent, f"It ended: {data.sampling_reason}.")
+    ended = "It ended at its limit, not at its goal" if spent else "It ended"
+    return Finding("Sampling", not spent, f"{ended}: {data.sampling_reason}.")
 
 
 def _forces(data: ReportData) -> Finding | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import time
@@ -20,8 +21,10 @@ from hpcir.report.figures import binned_medians
 from hpcir.report.verdict import findings
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.store import write_h5
-from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+from hpcir.structures import read_structure
+from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
+INPUTS = Path(__file__).parents[2] / "inputs"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script> $\\frac{"
 LINES = np.array([295.0, 1030.0, 1060.0, 1340.0, 1450.0, 1477.0, 2850.0, 2960.0, 3000.0, 3681.0])
 STRENGTHS = np.array([110.0, 95.0, 8.0, 25.0, 4.0, 3.0, 60.0, 45.0, 28.0, 25.0])
@@ -51,6 +54,8 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
         "harmonic_wavenumbers_per_cm": (LINES, "cm-1", "mode"),
         "harmonic_intensities_km_per_mol": (STRENGTHS, "km/mol", "mode"),
     }
+    methanol = read_structure(INPUTS / "methanol.xyz")
+    harmonic |= {"numbers": (methanol.numbers, "", "atom"), "positions": (methanol.positions, "bohr", "atom,xyz")}
     write_h5(folder / "prepare.h5", harmonic, {})
     summary: dict[str, Any] = {
         "labels": {"level": "BP86/def2-SVP (PySCF)", "count": 240, "failed": 1, "seconds": 410.0}
@@ -63,9 +68,14 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
         absorption = lorentzians(x, 9.0)
         stderr = 0.02 * absorption + 0.004
         Spectrum(x, absorption + 0.5 * stderr * random.normal(size=len(x)), stderr).to_csv(folder / "spectrum.csv")
+        terms = absorption * (1 + 0.2 * random.normal(size=(16, 1)))
+        write_h5(folder / "spectrum.h5", {"wavenumbers": (x, "cm-1", ""), "trajectories": (terms, "", "")}, {})
+        write_example_trajectories(folder, random)
         summary["bands"] = [
             {"position_per_cm": 0.96 * w, "stderr_per_cm": 0.8, "intensity_km_per_mol": s,
-             "stderr_km_per_mol": 0.03 * s, "assignment": f"{name} stretch" if w > 2000 else "bend"}
+             "stderr_km_per_mol": 0.03 * s, "lower_per_cm": 0.96 * w - 40, "upper_per_cm": 0.96 * w + 40,
+             "sampling_stderr_km_per_mol": 0.02 * s, "committee_stderr_km_per_mol": 0.02 * s,
+             "assignment": f"{name} stretch" if w > 2000 else "bend"}
             for w, s in zip(LINES, STRENGTHS, strict=True) if s > 20
         ]  # fmt: skip
     if test:
@@ -74,6 +84,20 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
                            "dipole_rmse_debye": 0.009, "harmonic_mae_per_cm": 2.1}  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def write_example_trajectories(folder: Path, random: np.random.Generator) -> None:
+    (folder / "trajectories").mkdir()
+    energy = -115.0 + KCAL_PER_MOL * (random.normal(size=8) + 0.02 * random.normal(size=(20, 8)))
+    alive = np.arange(8) != 3
+    energy[:, 3] = np.nan
+    arrays = {
+        "total_energy": (energy, "hartree", ""),
+        "alive": (alive, "", ""),
+        "dipoles": (np.zeros((100, 3, 8)), "", ""),
+    }
+    attributes = {"time_between_dipoles": 2.0 * FS}
+    write_h5(folder / "trajectories/main-00000.h5", arrays, attributes)
 
 
 def example_test(random: np.random.Generator) -> dict[str, Any]:
@@ -130,6 +154,37 @@ def test_calibration_is_the_norm_of_each_atoms_force(runs: Path) -> None:
     assert calibration.spread.shape == (600,)
     # Errors were drawn from the spread: three components of it, on average.
     assert np.mean(calibration.error**2) == pytest.approx(np.mean(calibration.spread**2), rel=0.15)
+
+
+def test_evidence_is_read_from_the_files_of_the_run(runs: Path) -> None:
+    data = load_report_data(runs / "good")
+    assert data.atoms is not None
+    assert sorted(data.atoms.symbols) == ["C", "H", "H", "H", "H", "O"]
+    assert len(data.atoms.bonds) == 5
+    error = next(parity for parity in data.parity if parity.quantity == "forces")
+    # Each atom's error is that of a vector: over all atoms three times the mean square of a component.
+    assert np.mean(data.atoms.value**2) == pytest.approx(3 * error.rmse**2)
+    # Two atoms never stand on one place.
+    x, y = data.atoms.x, data.atoms.y
+    apart = np.hypot(x[:, None] - x, y[:, None] - y)[np.triu_indices(6, 1)]
+    assert apart.min() > 0.1
+    assert data.conservation is not None
+    assert data.conservation.energy.shape == (7, 20)  # the one that left physics is not among them
+    assert data.conservation.time[-1] == pytest.approx(0.2)
+    assert [settled.percent[-1] for settled in data.settling] == [0.0] * len(data.settling)
+    assert len(data.settling) == 5
+
+
+def test_trust_map_of_a_molecule_that_was_never_labelled(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(runs / "good", folder)
+    (folder / "test.h5").unlink()
+    atoms = [{"atom": n, "name": f"X{n + 1}", "largest_distance": 1.0 + n, "description": "G2 to H"} for n in range(6)]
+    (folder / "trust.json").write_text(json.dumps({"atoms": atoms[::-1]}))
+    found = load_report_data(folder).atoms
+    assert found is not None
+    assert found.what == "distance from the training data"
+    np.testing.assert_allclose(found.value, np.arange(1.0, 7.0))
 
 
 def test_half_a_run_gives_a_report_that_says_so(runs: Path) -> None:
@@ -237,7 +292,7 @@ SPECTRUM = "document.getElementById('plot-spectrum')"
 def test_page_draws_every_plot_without_a_request(browser: Any, runs: Path) -> None:
     opened(browser, runs / "good/report.html")
     drawn = browser.execute_script("return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.data.length)")
-    assert len(drawn) == 6  # spectrum, learning curve, three parities, committee
+    assert len(drawn) == 9  # spectrum, three parities, atoms, committee, learning curve, bands, energy
     points = browser.execute_script(f"return {SPECTRUM}.data.find(t => t.name === 'methanol').x.length")
     assert points == 2250
     asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -261,6 +316,39 @@ def test_axis_runs_from_high_to_low_and_zoom_works(browser: Any, runs: Path) -> 
     browser.execute_script("document.getElementById('show-error').click()")
     kept = browser.execute_script(f"return {SPECTRUM}._fullLayout.xaxis.range")
     np.testing.assert_allclose(kept, zoomed)  # another choice of curves keeps the zoom
+
+
+def visible_range(browser: Any) -> list[float]:
+    return [float(x) for x in browser.execute_script(f"return {SPECTRUM}._fullLayout.xaxis.range")]
+
+
+def test_a_band_of_the_table_is_shown_and_the_whole_again(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "good/report.html")
+    full = visible_range(browser)
+    row = browser.find_element("css selector", "#bands tbody tr[data-low]")
+    low = float(row.get_attribute("data-low"))
+    browser.execute_script("arguments[0].click()", row)
+    high, first = visible_range(browser)
+    assert first < low < high
+    assert high - first == pytest.approx(160)
+    assert browser.execute_script(f"return {SPECTRUM}.layout.annotations.length") >= 1
+    browser.execute_script("document.querySelector('.ranges button').click()")
+    assert visible_range(browser) == full
+
+
+def test_wavenumber_factor_and_decadic_coefficient(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "good/report.html")
+    script = f"const t = {SPECTRUM}.data.find(t => t.name === 'methanol'); return [t.x.at(-1), Math.max(...t.y)]"
+    last, top = browser.execute_script(script)
+    change = (
+        "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('change'))"
+    )
+    browser.execute_script(change, "factor", "0.96")
+    browser.execute_script(change, "unit", "epsilon")
+    scaled, coefficient = browser.execute_script(script)
+    assert scaled == pytest.approx(0.96 * last)
+    # 1 km/mol per cm-1 is 1e5 cm2/mol, 100 L/(mol cm) napierian, and decadic by 1/ln 10.
+    assert coefficient == pytest.approx(100 / np.log(10) * top, rel=1e-6)
 
 
 def overlay_of(browser: Any, path: Path) -> dict[str, Any]:
@@ -340,6 +428,7 @@ def test_half_a_run_hides_empty_plots(browser: Any, runs: Path) -> None:
     opened(browser, runs / "half/report.html")
     assert browser.execute_script("return document.getElementById('plot-parity').closest('.card').hidden")
     assert browser.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == 2
+    assert browser.execute_script("return document.getElementById('plot-atoms').closest('.card').hidden")
 
 
 def test_dark_theme_and_phone(browser: Any, runs: Path) -> None:
@@ -356,3 +445,13 @@ def test_dark_theme_and_phone(browser: Any, runs: Path) -> None:
         assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_prints_on_paper(browser: Any, runs: Path, tmp_path: Path) -> None:
+    opened(browser, runs / "good/report.html")
+    browser.find_element("id", "theme").click()
+    paper = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+    path = tmp_path / "report.pdf"
+    path.write_bytes(base64.b64decode(paper["data"]))
+    pages = path.read_bytes().count(b"/Type /Page\n") or path.read_bytes().count(b"/Type /Page ")
+    assert 2 <= pages <= 8

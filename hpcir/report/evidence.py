@@ -1,0 +1,196 @@
+"""What stands behind the verdicts: which atoms the model errs on, whether the bands have settled, energy conservation.
+
+Each part is read from files of the run and is None where they are not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import HpcirError
+from hpcir.store import read_h5
+from hpcir.structures import Structure, bonds, read_structure, symbols
+from hpcir.units import ANGSTROM, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+
+FloatArray = NDArray[np.float64]
+
+# The strongest bands whose convergence is shown, and the fewest trajectories that show anything.
+SHOWN_BANDS, FEWEST = 5, 4
+# Trajectories and points of each whose energies are drawn.
+SHOWN_TRAJECTORIES, SHOWN_POINTS = 32, 100
+# The view of the molecule, radian.
+YAW, TILT = 0.35, 0.45
+
+
+@dataclass(frozen=True)
+class AtomMap:
+    """The molecule seen a little from the side of its longest axes, and a value of each atom.
+
+    x, y (N,) angstrom; symbols; bonds; value (N,) in `unit`; what: the value in words; told (N,): more about each atom.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    symbols: tuple[str, ...]
+    bonds: tuple[tuple[int, int], ...]
+    value: FloatArray
+    what: str
+    unit: str
+    told: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settling:
+    """The running mean of a band's intensity over trajectories: percent from the final one, (T,)."""
+
+    position: float
+    percent: FloatArray
+
+
+@dataclass(frozen=True)
+class Conservation:
+    """Total energies of trajectories from their own means: time (n,) in ps, energy (k, n) in kcal/mol."""
+
+    time: FloatArray
+    energy: FloatArray
+
+
+@dataclass(frozen=True)
+class HarmonicRow:
+    """A normal mode: label engine and model, wavenumbers in cm-1 and intensities in km/mol (None: not known)."""
+
+    engine: float | None
+    model: float | None
+    engine_intensity: float | None
+    model_intensity: float | None
+
+
+def atom_map(folder: Path) -> AtomMap | None:
+    """Root mean square force error of every atom over the independent test, or the distance from the training data.
+
+    The second is what a run of several molecules writes for a target that is too large to label (trust.json).
+    """
+    structure = _minimum(folder)
+    if structure is None:
+        return None
+    trust, test = folder / "trust.json", _arrays(folder / "test.h5")
+    count = len(structure)
+    if test.get("forces_model") is not None and np.shape(test["forces_model"])[1:] == (count, 3):
+        error = np.linalg.norm(test["forces_model"] - test["forces_reference"], axis=2) / KCAL_PER_MOL_ANGSTROM
+        spread = np.linalg.norm(test["forces_spread"], axis=2) / KCAL_PER_MOL_ANGSTROM
+        value = np.sqrt((error**2).mean(0))
+        told = tuple(
+            f"largest {most:.2g}, committee spread {wide:.2g}"
+            for most, wide in zip(error.max(0), spread.mean(0), strict=True)
+        )
+        return _map(structure, value, "force error", "kcal/mol/Å", told)
+    atoms = _trust(trust, count)
+    if atoms is None:
+        return None
+    value = np.array([atom.get("largest_distance") or 0.0 for atom in atoms], float)
+    told = tuple(str(atom.get("description") or "") for atom in atoms)
+    return _map(structure, value, "distance from the training data", "usual distances", told)
+
+
+def _trust(path: Path, count: int) -> list[dict[str, Any]] | None:
+    """The atoms of trust.json in the order of the structure; None when the file is not there or does not fit."""
+    try:
+        atoms = json.loads(path.read_text(encoding="utf-8"))["atoms"]
+        ordered = sorted(atoms, key=lambda atom: int(atom["atom"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return ordered if len(ordered) == count else None
+
+
+def _map(structure: Structure, value: FloatArray, what: str, unit: str, told: tuple[str, ...]) -> AtomMap:
+    centred = structure.positions - structure.positions.mean(0)
+    axes = np.linalg.svd(centred, full_matrices=True)[2]
+    along, across, depth = (centred @ axes.T / ANGSTROM).T
+    # Turned, so that an atom does not stand behind its mirror image.
+    x = along * np.cos(YAW) + depth * np.sin(YAW)
+    y = across * np.cos(TILT) + (depth * np.cos(YAW) - along * np.sin(YAW)) * np.sin(TILT)
+    return AtomMap(x, y, tuple(symbols(structure.numbers)), tuple(bonds(structure)), value, what, unit, told)
+
+
+def _minimum(folder: Path) -> Structure | None:
+    arrays = _arrays(folder / "prepare.h5")
+    if not {"numbers", "positions"} <= arrays.keys():
+        try:
+            return read_structure(folder / "start.xyz")
+        except HpcirError:
+            return None
+    return Structure(np.asarray(arrays["numbers"], np.int64), np.asarray(arrays["positions"], float))
+
+
+def settling(folder: Path, bands: Sequence[dict[str, Any]]) -> tuple[Settling, ...]:
+    """How the strongest bands' intensities settle as trajectories are added, from spectrum.h5."""
+    arrays = _arrays(folder / "spectrum.h5")
+    if "trajectories" not in arrays or len(arrays["trajectories"]) < FEWEST:
+        return ()
+    terms, x = arrays["trajectories"], arrays["wavenumbers"]
+    count = np.arange(1, len(terms) + 1)
+    found = []
+    strongest = sorted(bands, key=lambda band: -(band.get("intensity_km_per_mol") or 0.0))[:SHOWN_BANDS]
+    for band in strongest:
+        low, high = band.get("lower_per_cm"), band.get("upper_per_cm")
+        if low is None or high is None or not low < high:
+            continue
+        inside = (x >= low) & (x <= high)
+        running = np.cumsum(terms[:, inside].sum(1)) / count
+        if running[-1] > 0:
+            found.append(Settling(float(band["position_per_cm"]), 100 * (running / running[-1] - 1)))
+    return tuple(sorted(found, key=lambda item: -item.position))
+
+
+def conservation(folder: Path) -> Conservation | None:
+    """Total energies along the first trajectories of the main set."""
+    energies: list[FloatArray] = []
+    duration = 0.0
+    for path in sorted((folder / "trajectories").glob("main-*.h5")):
+        arrays, attributes = _read(path)
+        if "total_energy" not in arrays or not np.size(arrays["total_energy"]):
+            continue
+        alive = np.asarray(arrays["alive"], bool)
+        energies.append(np.asarray(arrays["total_energy"])[:, alive].T)
+        duration = len(arrays["dipoles"]) * float(attributes["time_between_dipoles"])
+        if sum(map(len, energies)) >= SHOWN_TRAJECTORIES:
+            break
+    if not energies or len({e.shape[1] for e in energies}) > 1 or not sum(map(len, energies)):
+        return None
+    every = np.concatenate(energies)[:SHOWN_TRAJECTORIES]
+    kept = every[:, :: max(1, every.shape[1] // SHOWN_POINTS)]
+    time = np.linspace(0, duration / FS / 1000, every.shape[1])[:: max(1, every.shape[1] // SHOWN_POINTS)]
+    return Conservation(time, (kept - every.mean(1, keepdims=True)) / KCAL_PER_MOL)
+
+
+def harmonic_rows(summary: dict[str, Any]) -> list[HarmonicRow]:
+    """The normal modes of the summary, engine and model side by side in the order of wavenumbers."""
+    harmonic = summary.get("harmonic") or {}
+    columns = [
+        harmonic.get(f"{side}_{what}") or []
+        for side in ("engine", "model")
+        for what in ("wavenumbers_per_cm", "intensities_km_per_mol")
+    ]
+    count = max((len(column) for column in columns), default=0)
+    filled = [[*column, *[None] * (count - len(column))] for column in columns]
+    return [HarmonicRow(e, m, ei, mi) for e, ei, m, mi in zip(*filled, strict=True)]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not path.is_file():
+        return {}, {}
+    try:
+        return read_h5(path)
+    except HpcirError:
+        return {}, {}
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    return _read(path)[0]

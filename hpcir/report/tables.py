@@ -1,0 +1,179 @@
+"""The tables and texts of the page, as escaped HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from hpcir.progress import duration_text, figure_text
+from hpcir.report.data import ReportData
+from hpcir.report.evidence import HarmonicRow
+from hpcir.report.verdict import Finding
+
+BAND_COLUMNS = (
+    ("position_per_cm", "position / cm⁻¹", "stderr_per_cm", 1),
+    ("intensity_km_per_mol", "intensity / (km/mol)", "stderr_km_per_mol", 1),
+)
+# Bands under this part of the strongest one are shown faintly.
+WEAK = 0.02
+SIGNS = {True: ("good", "✓"), False: ("look", "!"), None: ("open", "·")}
+
+
+def text(value: str) -> str:
+    """Escaped for HTML, quotes too."""
+    return html.escape(value, quote=True)
+
+
+def short(value: Any) -> str:
+    """A value of the summary as people read it."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(short(item) for item in value)
+    return "–" if value is None else str(value)
+
+
+def plain_number(value: Any) -> float | None:
+    """A finite number, or None."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if good else None
+
+
+def tiles(data: ReportData) -> str:
+    """The figures that count, large."""
+    test, labels = data.summary.get("test") or {}, data.summary.get("labels") or {}
+    shown = [
+        ("labels", labels.get("count"), ""),
+        ("force RMSE", test.get("force_rmse_kcal_per_mol_angstrom"), "kcal/mol/Å"),
+        ("energy RMSE", test.get("energy_rmse_kcal_per_mol"), "kcal/mol"),
+        ("dipole RMSE", test.get("dipole_rmse_debye"), "D"),
+        ("harmonic MAE", test.get("harmonic_mae_per_cm"), "cm⁻¹"),
+        ("wall time", duration_text(sum(data.stage_seconds.values())) if data.stage_seconds else None, ""),
+    ]
+    return "".join(
+        f'<div class="tile"><span class="label">{text(name)}</span><span class="value">{text(short(value))}</span> '
+        f'<span class="unit">{text(unit)}</span></div>'
+        for name, value, unit in shown
+        if value is not None
+    )
+
+
+def badges(found: Sequence[Finding]) -> str:
+    """The verdicts as words beside the title."""
+    return "".join(
+        f'<a class="badge {SIGNS[item.good][0]}" href="#trust">{SIGNS[item.good][1]} {text(item.what)}</a>'
+        for item in found
+        if item.good is not None
+    )
+
+
+def finding(item: Finding) -> str:
+    """One verdict with its sentence."""
+    kind, sign = SIGNS[item.good]
+    word = {"good": "good", "look": "look at it", "open": "note"}[kind]
+    return (
+        f'<li><span class="verdict {kind}"><span aria-hidden="true">{sign}</span> {word}</span>'
+        f"<span><strong>{text(item.what)}.</strong> {text(item.text)}</span></li>"
+    )
+
+
+def band_table(bands: Sequence[dict[str, Any]]) -> str:
+    """Bands with their errors; a row knows the range of its band, for the zoom."""
+    if not bands:
+        return "<p>No bands yet.</p>"
+    titles = [title for _, title, *_ in BAND_COLUMNS] + ["assignment"]
+    head = "".join(
+        f'<th scope="col"><button type="button" data-column="{index}">{text(title)}</button></th>'
+        for index, title in enumerate(titles)
+    )
+    strongest = max((plain_number(band.get("intensity_km_per_mol")) or 0.0 for band in bands), default=0.0) or 1.0
+    rows = "".join(_band_row(band, strongest) for band in bands)
+    return f'<table id="bands" class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _band_row(band: dict[str, Any], strongest: float) -> str:
+    cells = []
+    for key, _, error_key, digits in BAND_COLUMNS:
+        value, error = plain_number(band.get(key)), plain_number(band.get(error_key))
+        shown = "–" if value is None else f"{value:.{digits}f}"
+        if value is not None and error is not None:
+            shown += f' <span class="error">± {error:.{digits}f}</span>'
+        bar = f' style="--share:{100 * max(value or 0.0, 0.0) / strongest:.1f}%"' if "intensity" in key else ""
+        cells.append(f'<td{bar} data-value="{"" if value is None else value}"{_sources(band, key)}>{shown}</td>')
+    word = str(band.get("assignment") or "")
+    cells.append(f'<td data-value="{text(word)}">{text(word) or "–"}</td>')
+    low, high = plain_number(band.get("lower_per_cm")), plain_number(band.get("upper_per_cm"))
+    span = "" if low is None or high is None else f' data-low="{low:g}" data-high="{high:g}" tabindex="0"'
+    weak = (plain_number(band.get("intensity_km_per_mol")) or 0.0) < WEAK * strongest
+    kind = ' class="weak"' if weak else ""
+    return f"<tr{kind}{span}>{''.join(cells)}</tr>"
+
+
+def _sources(band: dict[str, Any], key: str) -> str:
+    """What an intensity's error is made of, shown by hovering."""
+    sampling, committee = (plain_number(band.get(f"{name}_stderr_km_per_mol")) for name in ("sampling", "committee"))
+    if "intensity" not in key or sampling is None:
+        return ""
+    parts = f"sampling {sampling:.2g}" + ("" if committee is None else f", committee {committee:.2g}")
+    return f' title="{text(f"standard error: {parts} km/mol")}"'
+
+
+def mode_table(rows: Sequence[HarmonicRow]) -> str:
+    """The harmonic analysis, label engine against model."""
+    if not rows:
+        return ""
+    body = []
+    for row in rows:
+        both = row.engine is not None and row.model is not None
+        difference = f"{(row.model or 0.0) - (row.engine or 0.0):+.1f}" if both else "–"
+        cells = [_one(row.engine, 1), _one(row.model, 1), difference]
+        cells += [_one(row.engine_intensity, 1), _one(row.model_intensity, 1)]
+        body.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return (
+        '<table class="figures"><thead><tr><th rowspan="2" scope="col">engine / cm⁻¹</th>'
+        '<th rowspan="2" scope="col">model / cm⁻¹</th><th rowspan="2" scope="col">difference</th>'
+        '<th colspan="2" scope="colgroup">intensity / (km/mol)</th></tr><tr><th scope="col">engine</th>'
+        f'<th scope="col">model</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
+    )
+
+
+def _one(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def time_table(seconds: dict[str, float]) -> str:
+    """Wall time of each stage with a bar."""
+    if not seconds:
+        return "<p>No stage has ended yet.</p>"
+    total = sum(seconds.values()) or 1.0
+    rows = "".join(
+        f'<tr><th scope="row">{text(name)}</th><td>{text(duration_text(value))}</td>'
+        f'<td class="bar"><span style="width:{100 * value / total:.1f}%"></span></td></tr>'
+        for name, value in seconds.items()
+    )
+    return (
+        f'<table class="times"><tbody>{rows}<tr class="total"><th scope="row">all</th>'
+        f"<td>{text(duration_text(total))}</td><td></td></tr></tbody></table>"
+    )
+
+
+def facts(named: dict[str, Any]) -> str:
+    """Named facts as a table; nested ones in one cell."""
+    if not named:
+        return "<p>Nothing yet.</p>"
+    rows = []
+    for name, value in named.items():
+        if isinstance(value, dict):
+            label, shown = name.replace("_", " "), ", ".join(f"{key} {short(item)}" for key, item in value.items())
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            written = figure_text(name, value)
+            number = f"{value:.3g}" if isinstance(value, float) else str(value)
+            label, shown = written.split(f" {number}")[0], number + written.split(f" {number}", 1)[1]
+            if isinstance(value, int) and value >= 10_000:
+                shown = shown.replace(number, f"{value:,}".replace(",", " "))
+        else:
+            label, shown = name.replace("_", " "), short(value)
+        rows.append(f'<tr><th scope="row">{text(label)}</th><td>{text(shown)}</td></tr>')
+    return f'<table class="facts"><tbody>{"".join(rows)}</tbody></table>'
