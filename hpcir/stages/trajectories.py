@@ -231,7 +231,8 @@ class TrajectoryStage:
         """Join the production chunks of a block into its HDF5 file."""
         production = [chunk for chunk in chunks if "dipoles" in chunk]
         alive = production[-1]["alive"]
-        spread = np.max([chunk["largest_spread"] for chunk in chunks], axis=0)
+        # Of production alone: a start from the normal modes may be far off before it has relaxed.
+        spread = np.max([chunk["largest_spread"] for chunk in production], axis=0)
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
         arrays = {
