@@ -157,6 +157,16 @@ class Evaluator:
         self.compute(with_charges=True)
         return self._dipoles(), self.as_replicas(self.charges, 1)[:, : self.replicas].copy()
 
+    def dipole_parts(self, positions: FloatArray) -> FloatArray:
+        """Atoms' parts (N, 3, R) of the committee-mean dipole in e bohr, (q_i - Q w_i) r_i + mu_i about the origin with
+        the weights w_i, at positions (N, 3, R); they sum to the dipole."""
+        self._require_charges()
+        self.set_positions(positions)
+        self.compute(with_charges=True)
+        charges = self.as_replicas(self.charges, 1)[:, None, : self.replicas]
+        excess = charges - (self.total_charge * self.origin_weights)[:, None, None]
+        return np.asarray(excess * positions + self.as_replicas(self.atomic_dipoles)[:, :, : self.replicas])
+
     def members(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Every member's energies (M, R) and forces (M, N, 3, R) at positions (N, 3, R)."""
         self.set_positions(positions)

@@ -8,6 +8,7 @@ coordinates of a functional group, and the largest one or two give the name.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,30 @@ def describe_modes(modes: NormalModes, structure: Structure) -> list[str]:
     coordinates = internal_coordinates(structure)
     displacements = (modes.modes / np.sqrt(modes.masses)[:, None]).reshape(len(modes), -1)
     return [_name(coordinates, structure, displacement) for displacement in displacements]
+
+
+@dataclass(frozen=True)
+class AtomGroup:
+    """A heavy atom with its hydrogens (or atoms without bonds): name such as 'CH3' or 'OH 2', atoms by index."""
+
+    name: str
+    atoms: list[int]
+
+
+def functional_groups(structure: Structure) -> list[AtomGroup]:
+    """Every heavy atom with the hydrogens on it, in the order of the atoms; each atom is in one group."""
+    near = neighbours(structure)
+    owner = {}
+    for atom in range(len(structure)):
+        heavy = [other for other in near[atom] if structure.numbers[other] > 1]
+        owner[atom] = heavy[0] if structure.numbers[atom] == 1 and heavy else atom
+    centres = sorted(set(owner.values()))
+    words = [_xh(centre, structure, near) for centre in centres]
+    found: list[AtomGroup] = []
+    for number, (centre, word) in enumerate(zip(centres, words, strict=True)):
+        name = word if words.count(word) == 1 else f"{word} {1 + words[:number].count(word)}"
+        found.append(AtomGroup(name, [atom for atom in range(len(structure)) if owner[atom] == centre]))
+    return found
 
 
 def shares_of_mode(coordinates: list[InternalCoordinate], displacement: FloatArray) -> FloatArray:

@@ -20,14 +20,12 @@ from hpcir.errors import InputError
 from hpcir.spectra.bands import Band
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.correlation import autocorrelation, crosscorrelation, differences
-from hpcir.spectra.estimators import ControlVariates, standard_error
+from hpcir.spectra.estimators import FEWEST_TRAJECTORIES, ControlVariates, standard_error
 from hpcir.spectra.intensities import correlation_lags, correlation_to_absorption, wavenumber_grid
-from hpcir.units import FS
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
-# The molecule's orientation is taken as constant for so long (atomic time) when no rotations are given.
-SEGMENT = 200 * FS
 # A mode's position is the centroid of its velocity spectrum within so many cm-1 of the highest point.
 HALF_WIDTH = 60.0
 # A mode names a band when it makes at least this part of it.
@@ -37,12 +35,27 @@ SHARE = 0.2
 @dataclass(frozen=True)
 class Contributions:
     """Parts of a spectrum: labels (P), contributions (P, F) in km/mol per cm-1 at wavenumbers (F,), averages over
-    trajectories; whole (F,), their sum, is the plain mean spectrum of the same trajectories."""
+    trajectories with the spectrum's own weights; whole (F,), their sum, is the spectrum of the same trajectories."""
 
     labels: tuple[str, ...]
     wavenumbers: FloatArray
     contributions: FloatArray
     whole: FloatArray
+
+    @classmethod
+    def of(
+        cls, labels: Sequence[str], parts: FloatArray, wavenumbers: FloatArray, weights: FloatArray | None = None
+    ) -> Contributions:
+        """From the spectra of parts (P, R, F) of every trajectory (`part_spectra`) and weights (R, F) of the
+        trajectories (`Spectrum.weights`; None: the plain mean)."""
+        weights = np.full(parts.shape[1:], 1 / parts.shape[1]) if weights is None else weights
+        contributions = np.einsum("prf,rf->pf", parts, weights)
+        return cls(tuple(labels), wavenumbers, contributions, contributions.sum(axis=0))
+
+    @property
+    def integrals(self) -> FloatArray:
+        """(P,) each part's integral in km/mol over the whole range."""
+        return np.asarray(np.trapezoid(self.contributions, self.wavenumbers, axis=1))
 
     def shares(self, lower: float, upper: float) -> FloatArray:
         """(P,) each part's fraction of the integral between two wavenumbers; they sum to 1, and may be negative."""
@@ -70,41 +83,33 @@ class ModePositions:
         return self.centroid - self.harmonic
 
 
-def decompose(
+def part_spectra(
     parts: FloatArray,
-    labels: Sequence[str],
     dipoles: FloatArray,
     time_between: float,
     timestep: float | None,
     temperature: float,
     settings: SpectrumSettings,
-    remainder: str = "remainder",
-) -> Contributions:
-    """Contributions of parts (P, T-1, 3, R) of the dipole differences (`differences`) of dipoles (T, 3, R) in e bohr.
+) -> FloatArray:
+    """Spectra (P + 1, R, F) of parts (P, T-1, 3, R) of the dipole differences (`differences`) of dipoles (T, 3, R).
 
-    What the parts leave becomes a last part, named by `remainder`. Other arguments as in `trajectory_spectra`. For
-    groups of atoms pass the differences of each group's own dipole.
+    What the parts leave is the last part; all together they are `trajectory_spectra` of the dipoles, whose other
+    arguments are these. For groups of atoms pass the differences of each group's own dipole.
     """
     total = differences(dipoles, time_between)
-    if parts.shape[1:] != total.shape or len(parts) != len(labels):
+    if parts.shape[1:] != total.shape:
         raise InputError(
-            "parts of the dipole must have the shape (parts, times - 1, 3, trajectories), one label each",
-            value=(parts.shape, len(labels)),
+            "parts of the dipole must have the shape (parts, times - 1, 3, trajectories)",
+            value=parts.shape,
             hint=f"the dipoles have the shape {dipoles.shape}",
         )
     lags = correlation_lags(len(total), time_between, settings)
     rest = total - parts.sum(axis=0)
-    curves = []
+    spectra = []
     for part in (*parts, rest):
-        correlation = crosscorrelation(part, total, lags).mean(axis=1, keepdims=True)
-        curves.append(correlation_to_absorption(correlation, time_between, timestep, temperature, settings)[:, 0])
-    whole = autocorrelation(total, lags).mean(axis=1, keepdims=True)
-    return Contributions(
-        labels=(*labels, remainder),
-        wavenumbers=wavenumber_grid(settings),
-        contributions=np.array(curves),
-        whole=correlation_to_absorption(whole, time_between, timestep, temperature, settings)[:, 0],
-    )
+        correlation = crosscorrelation(part, total, lags)
+        spectra.append(correlation_to_absorption(correlation, time_between, timestep, temperature, settings).T)
+    return np.array(spectra)
 
 
 def half_step(series: FloatArray, time_between: float) -> FloatArray:
@@ -127,71 +132,64 @@ def half_step(series: FloatArray, time_between: float) -> FloatArray:
 
 
 def mode_parts(
-    dipoles: FloatArray,
     mode_velocities: FloatArray,
     mode_dipoles: FloatArray,
+    rotations: FloatArray,
     time_between: float,
-    rotations: FloatArray | None = None,
+    basins: IntArray | None = None,
 ) -> FloatArray:
     """Parts (M, T-1, 3, R) of the dipole differences: each mode's own, (dmu/dQ_m) dQ_m/dt in the molecule's
     orientation.
 
-    dipoles (T, 3, R) in e bohr; mode_velocities (T, M, R) and mode_dipoles (M, 3) of the reference in atomic units.
-    rotations (T, 3, 3, R) turn vectors of the trajectory's frame into the reference's (`sampling.eckart`). Without them
-    the orientation is fitted, segment by segment, to the dipole itself (Kabsch).
+    mode_velocities (T, M, R); mode_dipoles (M, 3), or (K, M, 3) with basins (T, R): the basin that a frame is in;
+    rotations (T, 3, 3, R) turn vectors of the trajectory's frame into the basin's. Atomic units.
     """
-    total = differences(dipoles, time_between)
-    velocities = half_step(np.asarray(mode_velocities, float), time_between)
-    if rotations is None:
-        turns = _fitted_turns(total, velocities, mode_dipoles, max(1, round(SEGMENT / time_between)))
+    speeds = np.asarray(mode_velocities, float)
+    if basins is None:
+        parts = np.einsum("tbar,mb,tmr->tmar", rotations, mode_dipoles, speeds, optimize=True)
     else:
-        # The transpose brings the reference's vectors back; the orientation of the earlier of two frames will do.
-        turns = np.swapaxes(rotations[:-1], 1, 2)
-    directions = np.einsum("tabr,mb->mtar", turns, mode_dipoles, optimize=True)
-    return np.asarray(directions * np.moveaxis(velocities, 1, 0)[:, :, None, :])
+        # The transpose of a rotation brings the basin's vectors back.
+        parts = np.einsum("tbar,trmb->tmar", rotations, mode_dipoles[basins], optimize=True) * speeds[:, :, None]
+    return np.ascontiguousarray(np.moveaxis(half_step(parts, time_between), 1, 0))
 
 
-def _fitted_turns(total: FloatArray, velocities: FloatArray, mode_dipoles: FloatArray, length: int) -> FloatArray:
-    """Rotations (T, 3, 3, R) that bring the modes' dipole derivative nearest to the trajectory's, segment by
-    segment."""
-    model = np.einsum("tmr,ma->tar", velocities, mode_dipoles)
-    turns = np.empty((len(total), 3, 3, total.shape[2]))
-    starts = np.arange(0, max(1, len(total) - length // 2), length)
-    for start, end in zip(starts, [*starts[1:], len(total)], strict=True):
-        covariance = np.einsum("tar,tbr->rab", total[start:end], model[start:end])
-        left, _, right = np.linalg.svd(covariance)
-        handed = np.sign(np.linalg.det(left @ right))
-        left[:, :, 2] *= handed[:, None]
-        turns[start:end] = np.moveaxis(left @ right, 0, 2)
-    return turns
-
-
-def mode_positions(
+def mode_spectra(
     mode_velocities: FloatArray,
-    harmonic: FloatArray,
     time_between: float,
     timestep: float | None,
     temperature: float,
     settings: SpectrumSettings,
-    controls: Controls | None = None,
-) -> ModePositions:
-    """Anharmonic positions of M modes from their velocities (T, M, R), next to harmonic wavenumbers (M,) in cm-1.
+) -> FloatArray:
+    """Velocity spectra (M, R, F) of M modes from their velocities (T, M, R), in arbitrary units.
 
-    controls of the same R trajectories sharpen the averages as they do the spectrum's. The velocity spectra are
-    those of the time series at full steps: no difference is undone, the timestep's error is.
+    Those of the time series at full steps: no difference is undone, the timestep's error is.
     """
     series = np.asarray(mode_velocities, float)
     settings = settings.model_copy(update={"quantum_correction": "harmonic"})
     lags = correlation_lags(len(series), time_between, settings)
-    wavenumbers = wavenumber_grid(settings)
-    estimator = None if controls is None else ControlVariates(controls)
-    rows = []
-    for mode, place in enumerate(np.asarray(harmonic, float)):
+    found = []
+    for mode in range(series.shape[1]):
         correlation = autocorrelation(series[:, mode : mode + 1], lags)
-        spectra = correlation_to_absorption(
-            correlation, time_between, timestep, temperature, settings, differenced=False
+        found.append(
+            correlation_to_absorption(correlation, time_between, timestep, temperature, settings, differenced=False).T
         )
-        rows.append(_position(wavenumbers, spectra, place, estimator))
+    return np.array(found)
+
+
+def mode_positions(
+    spectra: FloatArray, harmonic: FloatArray, settings: SpectrumSettings, controls: Controls | None = None
+) -> ModePositions:
+    """Anharmonic positions of M modes from their velocity spectra (M, R, F), next to harmonic wavenumbers (M,) in cm-1.
+
+    controls of the same R trajectories sharpen the averages as they do the spectrum's.
+    """
+    wavenumbers = wavenumber_grid(settings)
+    usable = controls is not None and spectra.shape[1] >= FEWEST_TRAJECTORIES
+    estimator = ControlVariates(controls) if usable and controls is not None else None
+    rows = [
+        _position(wavenumbers, own.T, float(place), estimator)
+        for own, place in zip(spectra, np.asarray(harmonic, float), strict=True)
+    ]
     centroid, stderr, peak, width = np.array(rows).reshape(-1, 4).T
     return ModePositions(np.asarray(harmonic, float), centroid, stderr, peak, width)
 

@@ -213,22 +213,24 @@ def bootstrap_means(terms: FloatArray, resamples: int, seed: int) -> FloatArray:
 
 def find_bands(
     wavenumbers: FloatArray,
-    terms: FloatArray,
+    curve: tuple[FloatArray, FloatArray],
     spectra: FloatArray,
     limits: list[tuple[int, int, int]],
     systematic: Sequence[tuple[float, float]],
     estimator: ControlVariates | None = None,
     member_spectra: FloatArray | None = None,
     seed: int = 1,
-) -> tuple[tuple[Band, ...], FloatArray]:
-    """The bands between limits (`band_limits`) with their errors, and the curve's terms (R, F) that agree with them.
+) -> tuple[tuple[Band, ...], FloatArray, FloatArray]:
+    """The bands between limits (`band_limits`) with their errors, and the curve's terms and weights (R, F) that agree
+    with them.
 
-    spectra (R, F): the trajectories' own; terms (R, F): those of the curve. Each band's integral is regressed on the
-    controls by itself, and that regression replaces the curve's between the limits, so that the curve integrates to
-    the band's intensity exactly. The centroid's error is that of a ratio (delta method), the highest point's is
-    bootstrapped over trajectories. member_spectra (members, F) add the spread over the committee in quadrature.
+    spectra (R, F): the trajectories' own; curve: terms and weights (R, F) of `ControlVariates.curve`. Each band's
+    integral is regressed on the controls by itself, and that regression replaces the curve's between the limits, so
+    that the curve integrates to the band's intensity exactly. The centroid's error is that of a ratio (delta method),
+    the highest point's is bootstrapped over trajectories. member_spectra (members, F) add the spread over the committee
+    in quadrature.
     """
-    terms = terms.copy()
+    terms, weights = (part.copy() for part in curve)
     results = []
     for limit, error in zip(limits, systematic, strict=True):
         functionals = band_functionals(wavenumbers, limit)
@@ -242,10 +244,11 @@ def find_bands(
             moment = estimator.choose(values[:, 1:], regressions).terms(values[:, 1:])[:, 0]
             inside = slice(limit[0], limit[2] + 1)
             terms[:, inside] = choice.terms(spectra[:, inside])
+            weights[:, inside] = choice.weights[:, None]
         spread = _member_spread(functionals, member_spectra)
         results.append((limit, area, moment, float(standard_error(values)[0]), spread, error))
     means = bootstrap_means(terms, 200, seed) if len(terms) > 1 and limits else None
-    return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms
+    return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms, weights
 
 
 def _band(

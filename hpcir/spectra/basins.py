@@ -37,13 +37,15 @@ class Basin:
     """A minimum and its normal modes.
 
     positions (N, 3) in bohr; modes (M, N, 3) mass-weighted, orthonormal, in ascending order of wavenumbers (M,) in
-    cm-1; kind: which conformer (copies of one minimum with turned rotors are of one kind).
+    cm-1; kind: which conformer (copies of one minimum with turned rotors are of one kind); dipoles (M, 3): derivatives
+    of the dipole by the normal coordinates, e/sqrt(electron mass).
     """
 
     positions: FloatArray
     modes: FloatArray
     wavenumbers: FloatArray
     kind: int = 0
+    dipoles: FloatArray | None = None
 
     def relabelled(self, order: IntArray) -> Basin:
         """The copy with atoms (N,) taken in another order."""
@@ -52,7 +54,8 @@ class Basin:
     def reflected(self) -> Basin:
         """The mirror image."""
         flip = np.array([1.0, 1.0, -1.0])
-        return replace(self, positions=self.positions * flip, modes=self.modes * flip)
+        dipoles = None if self.dipoles is None else self.dipoles * flip
+        return replace(self, positions=self.positions * flip, modes=self.modes * flip, dipoles=dipoles)
 
 
 def _neighbours(structure: Structure) -> list[list[int]]:
@@ -125,7 +128,11 @@ def with_masses(basin: Basin, structure: Structure, before: FloatArray, masses: 
     omega = basin.wavenumbers * PER_CM
     hessian = rows.T @ (np.sign(omega) * omega**2 * rows.T).T
     modes = normal_modes(structure.moved(basin.positions), hessian, masses=masses)
-    return replace(basin, modes=modes.modes, wavenumbers=modes.wavenumbers)
+    dipoles = None
+    if basin.dipoles is not None:
+        displacements = (modes.modes / np.sqrt(masses)[:, None]).reshape(len(modes), -1)
+        dipoles = displacements @ rows.T @ basin.dipoles
+    return replace(basin, modes=modes.modes, wavenumbers=modes.wavenumbers, dipoles=dipoles)
 
 
 def basin_copies(basin: Basin, structure: Structure, masses: FloatArray | None = None) -> list[Basin]:
@@ -160,7 +167,7 @@ def all_basins(minima: Sequence[NormalModes], structure: Structure) -> list[Basi
     found: list[Basin] = []
     kinds: list[FloatArray] = []
     for modes in minima:
-        own = Basin(modes.positions, modes.modes, modes.wavenumbers)
+        own = Basin(modes.positions, modes.modes, modes.wavenumbers, dipoles=modes.mode_dipoles)
         first = len(kinds)
         for copy in basin_copies(own, structure.moved(modes.positions), modes.masses):
             same = [
@@ -177,14 +184,24 @@ def nearest_basin(positions: FloatArray, masses: FloatArray, basins: Sequence[Ba
 
     positions (F, N, 3) in bohr; a vector v of a frame is v @ rotation.T in the basin's.
     """
-    index = np.zeros(len(positions), np.int64)
-    if len(basins) > 1:
-        index = np.argmax(_overlaps(positions, masses, basins), axis=1)
+    index = nearest_basin_index(positions, masses, basins)
+    return index, eckart_rotations(positions, masses, basins, index)
+
+
+def eckart_rotations(positions: FloatArray, masses: FloatArray, basins: Sequence[Basin], index: IntArray) -> FloatArray:
+    """Rotations (F, 3, 3) of frames (F, N, 3) onto basins index (F,): a frame's vector v is v @ rotation.T there."""
     rotations = np.zeros((len(positions), 3, 3))
     for number in np.unique(index):
         own = index == number
         rotations[own] = eckart_frame(positions[own], basins[number].positions, masses)[1]
-    return index, rotations
+    return rotations
+
+
+def nearest_basin_index(positions: FloatArray, masses: FloatArray, basins: Sequence[Basin]) -> IntArray:
+    """The index (F,) of `nearest_basin` alone."""
+    if len(basins) == 1:
+        return np.zeros(len(positions), np.int64)
+    return np.argmax(_overlaps(positions, masses, basins), axis=1)
 
 
 def _overlaps(positions: FloatArray, masses: FloatArray, basins: Sequence[Basin]) -> FloatArray:

@@ -123,6 +123,7 @@ def scaled(spectrum: Spectrum, position: float = 1.0, intensity: float = 1.0) ->
         bands=bands,
         terms=None if spectrum.terms is None else spectrum.terms * height,
         plain=None if spectrum.plain is None else spectrum.plain * height,
+        weights=None,
         metadata={**spectrum.metadata, "scaled": note},
     )
 
@@ -270,6 +271,7 @@ def _cut(spectrum: Spectrum, lower: float | None, upper: float | None) -> Spectr
         stderr=spectrum.stderr[inside],
         terms=None if spectrum.terms is None else spectrum.terms[:, inside],
         plain=None if spectrum.plain is None else spectrum.plain[inside],
+        weights=None,
     )
 
 

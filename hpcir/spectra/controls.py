@@ -13,8 +13,7 @@ with any function of the positions; their averages over a trajectory are control
 
 The normalisation gives a variance of 1 over harmonic trajectories, whose mode energies e (in kT) are exponentially
 distributed: over a period the first and the last two average to e - 1, the Laguerre polynomial L2(e) and
-(e_m - 1)(e_n - 1), which are uncorrelated. `projection.thermal_velocities` and
-`projection.bond_velocities` give the s.
+(e_m - 1)(e_n - 1), which are uncorrelated. `projection.Projection` and `projection.bond_velocities` give the s.
 """
 
 from __future__ import annotations
@@ -40,10 +39,15 @@ FAR_WEIGHT = 0.03
 
 @dataclass(frozen=True)
 class Prior:
-    """Weights of the families in a regression (0: left out), in the order of their numbers, and the modes' reach."""
+    """Weights of the families in a regression (0: left out), in the order of their numbers, and the modes' reach.
+
+    combinations: modes whose wavenumbers add up to the band's (or differ by it) count as near, for overtones and
+    combination bands.
+    """
 
     families: tuple[float, float, float, float, float]
     reach: float = REACH
+    combinations: bool = False
 
 
 # What cross-validation chooses from: few controls where trajectories are few or one mode makes the band, up to all.
@@ -55,9 +59,13 @@ PRIORS = (
     Prior((1.0, 0.3, 0.3, 0.003, 0.3)),
     Prior((1.0, 0.3, 0.3, 0.03, 0.3)),
     Prior((1.0, 0.3, 0.3, 0.3, 0.3)),
+    Prior((1.0, 0.3, 0.3, 0.03, 0.3), combinations=True),
+    Prior((1.0, 0.3, 0.3, 0.3, 0.3), combinations=True),
 )
 # For the curve outside bands, where speed counts.
 CURVE_PRIORS = (Prior((1.0, 0.3, 0.3, 0.03, 0.3)),)
+# Weight of a mode's energy where it takes part in a combination.
+PART_OF_COMBINATION = 0.5
 # Difference in wavenumber (cm-1) over which two modes mix.
 COUPLING_REACH = 100.0
 # No more controls than this take part at one wavenumber: those with the largest weights.
@@ -138,17 +146,35 @@ class Controls:
         distance = (self.wavenumbers - wavenumber) / prior.reach
         near = FAR_WEIGHT + (1 - FAR_WEIGHT) * np.exp(-0.5 * distance**2)
         product = (self.family == COUPLING) | (self.family == SECOND)
-        weights = np.array(prior.families)[self.family] * np.where(product, near.prod(axis=1), near[:, 0])
+        single, both = near[:, 0], near.prod(axis=1)
+        if prior.combinations:
+            single = np.maximum(single, PART_OF_COMBINATION * self._combining(wavenumber, prior.reach))
+            sums = np.exp(-0.5 * ((self.wavenumbers.sum(axis=1) - wavenumber) / prior.reach) ** 2)
+            both = np.where(self.family == SECOND, np.maximum(both, sums), both)
+        weights = np.array(prior.families)[self.family] * np.where(product, both, single)
         gap = (self.wavenumbers[:, 0] - self.wavenumbers[:, 1]) / COUPLING_REACH
         weights = np.where(self.family == COUPLING, weights * np.exp(-0.5 * gap**2), weights)
         if len(weights) > MOST_CONTROLS:
             weights[np.argsort(weights)[:-MOST_CONTROLS]] = 0.0
         return np.asarray(weights)
 
+    def _combining(self, wavenumber: float, reach: float) -> FloatArray:
+        """How near (C,) the first mode of each control comes to a wavenumber with any other, added or subtracted."""
+        modes = np.unique(self.wavenumbers[self.family == ENERGY, 0])
+        if len(modes) == 0:
+            return np.zeros(len(self.family))
+        own = self.wavenumbers[:, :1]
+        distance = np.minimum(np.abs(own + modes - wavenumber), np.abs(np.abs(own - modes) - wavenumber)).min(axis=1)
+        return np.asarray(np.exp(-0.5 * (distance / reach) ** 2))
+
     def priors(self) -> tuple[Prior, ...]:
         """Those of PRIORS that differ for the families there are."""
         present = np.unique(self.family)
-        different = {(tuple(np.array(prior.families)[present]), prior.reach): prior for prior in reversed(PRIORS)}
+        different = {
+            (tuple(np.array(prior.families)[present]), prior.reach, prior.combinations): prior
+            for prior in reversed(PRIORS)
+            if not prior.combinations or SECOND in present
+        }
         return tuple(prior for key, prior in reversed(different.items()) if any(key[0]))
 
     @staticmethod

@@ -40,11 +40,14 @@ def combine(
     wavenumbers = wavenumber_grid(settings)
     _check(spectra, wavenumbers, controls)
     estimator, name = _estimator(settings, controls, len(spectra))
-    terms = spectra if estimator is None else estimator.curve(spectra, wavenumbers)
+    uniform = np.full_like(spectra, 1 / len(spectra))
+    terms, weights = (spectra, uniform) if estimator is None else estimator.curve(spectra, wavenumbers)
     members = None if member_spectra is None else np.asarray(member_spectra, float)
     limits = band_limits(wavenumbers, terms.mean(axis=0), settings.window, settings.depth, terms)
     systematic = [systematic_errors(wavenumbers, limit, settings.window, settings.depth) for limit in limits]
-    bands, terms = find_bands(wavenumbers, terms, spectra, limits, systematic, estimator, members, seed)
+    bands, terms, weights = find_bands(
+        wavenumbers, (terms, weights), spectra, limits, systematic, estimator, members, seed
+    )
     spread = members.std(axis=0, ddof=1) if members is not None and len(members) > 1 else 0.0
     facts: dict[str, Any] = {
         "trajectories": len(spectra),
@@ -61,6 +64,7 @@ def combine(
         bands=bands,
         temperature=temperature,
         terms=terms,
+        weights=weights,
         plain=spectra.mean(axis=0),
         metadata=facts,
     )

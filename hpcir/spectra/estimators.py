@@ -130,6 +130,11 @@ class Choice:
     matrix: FloatArray
     freedom: float
 
+    @property
+    def weights(self) -> FloatArray:
+        """Weights (R,) of the trajectories in the estimate: the mean of `terms` of any values is weights @ values."""
+        return np.asarray((1 - self.matrix.sum(axis=0)) / len(self.matrix))
+
     def terms(self, values: FloatArray) -> FloatArray:
         """Terms (R, K) of values (R, K), linear in the values.
 
@@ -201,13 +206,14 @@ class ControlVariates:
                 freedom += float(regression.freedom([strength])[0]) / len(self.folds)
         return Choice(matrix, freedom)
 
-    def curve(self, spectra: FloatArray, wavenumbers: FloatArray) -> FloatArray:
-        """Terms (R, F) of spectra (R, F) at wavenumbers (F,), regressed block by block."""
-        terms = np.empty_like(spectra)
+    def curve(self, spectra: FloatArray, wavenumbers: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Terms (R, F) of spectra (R, F) at wavenumbers (F,), regressed block by block, and `Choice.weights` (R, F)."""
+        terms, weights = np.empty_like(spectra), np.empty_like(spectra)
         block = np.floor(wavenumbers / BLOCK)
         for index in np.unique(block):
             columns = np.flatnonzero(block == index)
             middle = float(wavenumbers[columns].mean())
             regressions = self.regressions(middle, CURVE_PRIORS, CURVE_CONTROLS)
-            terms[:, columns] = self.choose(spectra[:, columns], regressions).terms(spectra[:, columns])
-        return terms
+            choice = self.choose(spectra[:, columns], regressions)
+            terms[:, columns], weights[:, columns] = choice.terms(spectra[:, columns]), choice.weights[:, None]
+        return terms, weights

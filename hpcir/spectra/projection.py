@@ -1,49 +1,104 @@
-"""Velocities projected on the normal modes of the basin that each frame is in, with exactly known thermal width.
+"""Velocities of the normal modes of the basin that each frame is in, with exactly known thermal width.
 
-A mode's direction u (mass-weighted) is turned with the molecule, freed of the components along the rigid motions at
-the present geometry and normalised: e = P u / |P u|. For canonical velocities y (mass-weighted; with or without
-those of translation and rotation) e.y has variance kT whatever the positions are, so that its square and products
-are control variates with known means. The time derivative of the Eckart-frame normal coordinate, which the
-assignment uses, has not: its variance grows with the displacement (Coriolis coupling). It also may not jump, while a
-projection may change over to another basin's modes from one frame to the next: another conformer, or the same with a
-methyl group turned.
+A mode has a direction g_m at every geometry: a combination of internal coordinates (`curvilinear`) or, where those do
+not do (linear parts, very large molecules), the Cartesian mode turned with the molecule and freed of the rigid motions
+of the present geometry. Gram and Schmidt, from the stiffest mode to the softest, make them orthonormal, e_m. For
+canonical velocities y (mass-weighted; with or without those of translation and rotation) the s_m = e_m.y are
+independent normal numbers of variance kT whatever the positions are, so all their Hermite products, and those times
+functions of the positions, have known means (`controls`).
+
+The time derivative of the Eckart-frame normal coordinate has not: its variance grows with the displacement (Coriolis
+coupling). It also may not jump, while a projection may change over to another basin's modes from one frame to the
+next: another conformer, or the same with a methyl group turned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
-from hpcir.spectra.basins import Basin, nearest_basin
+from hpcir.spectra.basins import Basin, nearest_basin, nearest_basin_index
+from hpcir.spectra.curvilinear import CurvilinearModes
+from hpcir.structures import Structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+# Molecules with more modes than this get Cartesian directions that are normalised, not orthogonal: their energies are
+# controls, their products are not.
+MOST_ORTHONORMAL = 30
+# Added to the Gram matrix's diagonal, so that no geometry is singular.
+LEAST_PIVOT = 1e-10
+# Numbers in the directions of the frames that are projected together: what the cache and the memory like.
+BATCH = 2_000_000
 
-def thermal_velocities(
-    positions: FloatArray, velocities: FloatArray, masses: FloatArray, basins: Sequence[Basin]
-) -> tuple[FloatArray, IntArray]:
-    """Normalised mode velocities (F, M) with variance kT each, and the basin (F,) that each frame is in.
 
-    positions (F, N, 3) in bohr, velocities (F, N, 3), masses (N,), all atomic units. The basins must have equally many
-    modes; mode m is the m-th in ascending order of each. Raises InputError otherwise.
-    """
-    if len({len(basin.modes) for basin in basins}) != 1:
-        raise InputError("the minima have different numbers of modes", value=[len(basin.modes) for basin in basins])
-    index, rotations = nearest_basin(positions, masses, basins)
-    root = np.sqrt(masses)[:, None]
-    count = len(positions)
-    directions = np.array([basin.modes for basin in basins])[index]
-    # Rows of the rotation turn the basin's vectors back into the frame of the trajectory.
-    directions = np.matmul(directions, rotations[:, None]).reshape(count, directions.shape[1], -1)
-    rigid = rigid_directions(positions, masses)
-    directions = directions - np.matmul(np.matmul(directions, np.swapaxes(rigid, 1, 2)), rigid)
-    weighted = (velocities * root).reshape(count, -1)
-    length = np.sqrt((directions**2).sum(axis=2))
-    return np.einsum("fmx,fx->fm", directions, weighted) / length, index
+@dataclass(frozen=True)
+class Projection:
+    """What velocities of a molecule are projected on: basins, masses (N,), and their modes in internal coordinates
+    (None: Cartesian)."""
+
+    basins: Sequence[Basin]
+    masses: FloatArray
+    internal: CurvilinearModes | None
+
+    @classmethod
+    def of(cls, basins: Sequence[Basin], structure: Structure, masses: FloatArray) -> Projection:
+        """On basins, which must have equally many modes (mode m is the m-th in ascending order of each); structure
+        gives the bonds. Raises InputError otherwise."""
+        if len({len(basin.modes) for basin in basins}) != 1:
+            raise InputError("the minima have different numbers of modes", value=[len(basin.modes) for basin in basins])
+        small = len(basins[0].modes) <= MOST_ORTHONORMAL
+        return cls(basins, masses, CurvilinearModes.of(basins, structure, masses) if small else None)
+
+    @property
+    def orthonormal(self) -> bool:
+        return len(self.basins[0].modes) <= MOST_ORTHONORMAL
+
+    def velocities(self, positions: FloatArray, velocities: FloatArray) -> tuple[FloatArray, IntArray]:
+        """s (F, M) in sqrt(hartree), modes in ascending order, and the basin (F,) of each frame.
+
+        positions (F, N, 3) in bohr and velocities (F, N, 3), all atomic units.
+        """
+        modes, size = self.basins[0].modes.shape[0], 3 * len(self.masses)
+        batch = max(1, BATCH // (modes * size))
+        found = np.empty((len(positions), modes))
+        index = np.empty(len(positions), np.int64)
+        for first in range(0, len(positions), batch):
+            part = slice(first, first + batch)
+            directions, index[part] = self._directions(positions[part])
+            weighted = (velocities[part] * np.sqrt(self.masses)[:, None]).reshape(-1, size)
+            found[part] = _rates(directions, weighted, self.orthonormal)[:, ::-1]
+        return found, index
+
+    def _directions(self, positions: FloatArray) -> tuple[FloatArray, IntArray]:
+        """Directions (F, M, 3N), the stiffest mode first, and basins (F,) at geometries (F, N, 3)."""
+        if self.internal is not None:
+            index = nearest_basin_index(positions, self.masses, self.basins)
+            return self.internal.directions(positions, self.masses, index), index
+        index, rotations = nearest_basin(positions, self.masses, self.basins)
+        directions = np.array([basin.modes[::-1] for basin in self.basins])[index]
+        # Rows of the rotation turn the basin's vectors back into the frame of the trajectory.
+        directions = np.matmul(directions, rotations[:, None]).reshape(len(positions), directions.shape[1], -1)
+        rigid = rigid_directions(positions, self.masses)
+        return directions - np.matmul(np.matmul(directions, np.swapaxes(rigid, 1, 2)), rigid), index
+
+
+def _rates(directions: FloatArray, weighted: FloatArray, orthonormal: bool) -> FloatArray:
+    """Components (F, M) of mass-weighted velocities (F, 3N) along directions (F, M, 3N) made orthonormal or unit."""
+    directions = directions / np.sqrt((directions**2).sum(axis=2, keepdims=True))
+    rates = np.matmul(directions, weighted[:, :, None])
+    if orthonormal:
+        gram = np.matmul(directions, np.swapaxes(directions, 1, 2)) + LEAST_PIVOT * np.eye(directions.shape[1])
+        # A replica that left physics may hold no geometry; what it gives is left out later.
+        gram[~np.isfinite(gram).all(axis=(1, 2))] = np.eye(directions.shape[1])
+        # Gram and Schmidt: the Gram matrix is L L^T, and L^-1 takes from each direction what the ones before it hold.
+        rates = np.linalg.solve(np.linalg.cholesky(gram), rates)
+    return np.asarray(rates[:, :, 0])
 
 
 def bond_velocities(

@@ -30,7 +30,9 @@ class Spectrum:
     wavenumbers (F,) in cm-1, uniform; absorption (F,) in km/mol per cm-1 (napierian; the integral over wavenumbers
     is the band intensity in km/mol); stderr (F,) its total standard error (nan: unknown); bands; temperature kT in
     hartree (0: unknown). terms (R, F): the trajectories' contributions whose mean is `absorption`, where there are any;
-    plain (F,): the plain mean beside it. metadata: named facts that JSON can hold (settings, verdict, gains).
+    plain (F,): the plain mean beside it; weights (R, F): the curve is the sum over trajectories of weight times their
+    own spectrum, and so is the contribution of every part of these (`assignment`). metadata: named facts that JSON
+    can hold (settings, verdict, gains).
     """
 
     wavenumbers: FloatArray
@@ -40,6 +42,7 @@ class Spectrum:
     temperature: float = 0.0
     terms: FloatArray | None = None
     plain: FloatArray | None = None
+    weights: FloatArray | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def integral(self, lower: float, upper: float) -> float:

@@ -282,6 +282,9 @@ def _finish(output: Path, task: Task, result: SpectrumResult, timing: dict[str, 
         "md": result.md,
         "spectrum": result.figures,
         "bands": result.bands,
+        "weak_bands": result.weak_bands,
+        "modes": result.modes,
+        "groups": result.groups,
         "timing": timing,
     }
     write_atomic(output / SUMMARY, json.dumps(finite(content), indent=1))

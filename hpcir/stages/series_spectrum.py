@@ -21,7 +21,7 @@ from hpcir.stages.session import check_folder, make_folder
 from hpcir.stages.spectrum import controls_of
 from hpcir.stages.spectrum_files import NAME, write_spectrum
 from hpcir.stages.tables import print_bands
-from hpcir.stages.trajectories import CONTROL_AVERAGES
+from hpcir.stages.trajectory_arrays import CONTROL_AVERAGES
 from hpcir.store import read_h5
 from hpcir.units import FS, KELVIN
 

@@ -16,9 +16,10 @@ from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.exploration import TOO_FAR
-from hpcir.sampling.mode_names import describe_modes
+from hpcir.sampling.mode_names import describe_modes, functional_groups
 from hpcir.sampling.normal_modes import NormalModes, isotope_masses
 from hpcir.spectra.basins import all_basins
+from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
 from hpcir.stages.committee import member_of
 from hpcir.stages.context import Context
 from hpcir.stages.minima import find_minima, same_minima
@@ -31,6 +32,8 @@ from hpcir.structures import Structure, bonds
 FloatArray = NDArray[np.float64]
 
 FOLDER = "trajectories"
+# Mode series (modes times trajectories) up to which they are kept for the assignment: 0.1 GB at 5 ps.
+MOST_ASSIGNED = 10_000
 # Trajectories of each single committee member, at most: they show how the members differ, not the spectrum itself.
 MEMBER_TRAJECTORIES = 32
 
@@ -49,6 +52,12 @@ class TrajectorySet:
     starts: Starts | None = None
 
     @property
+    def assign(self) -> bool:
+        """Whether its bands are to be assigned: not a single member's, nor where the series would be too large."""
+        size = self.trajectories * len(self.modes)
+        return not self.name.startswith("member-") and size <= MOST_ASSIGNED and len(self.modes) <= MOST_ORTHONORMAL
+
+    @property
     def modes(self) -> NormalModes:
         """The normal modes of the starting minimum."""
         return self.minima[0]
@@ -61,12 +70,15 @@ class TrajectorySet:
 def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
     """What to run for a set."""
     deck = context.deck
+    structure = context.structure.moved(chosen.modes.positions)
     return TrajectoryPlan(
         name=chosen.name,
         dynamics=deck.dynamics.model_copy(update={"trajectories": chosen.trajectories}),
         modes=chosen.modes,
-        basins=all_basins(chosen.minima, context.structure),
-        pairs=bonds(context.structure.moved(chosen.modes.positions)),
+        projection=Projection.of(all_basins(chosen.minima, context.structure), structure, chosen.masses),
+        pairs=bonds(structure),
+        groups=[group.atoms for group in functional_groups(structure)] if chosen.assign else [],
+        assign=chosen.assign,
         masses=chosen.masses,
         # A potential from n2p2 has no calibrated spread, and its trajectories are not judged by it.
         spread_limit=TOO_FAR * spread_threshold(chosen.model, deck.sampling.force_error)

@@ -10,18 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
+from hpcir.sampling.mode_names import functional_groups
 from hpcir.sampling.normal_modes import NormalModes
+from hpcir.spectra.bands import Band
 from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.stages.assigned import Assignment, PartSpectra, assignment_of, block_parts
 from hpcir.stages.context import Context
 from hpcir.stages.spectrum_files import write_spectrum
-from hpcir.stages.trajectories import CONTROL_AVERAGES
+from hpcir.stages.trajectory_arrays import CONTROL_AVERAGES
 from hpcir.store import read_h5
 from hpcir.units import KCAL_PER_MOL, PS
 
 FloatArray = NDArray[np.float64]
+
+# Bands with less than this (km/mol), or less than so many of their standard errors, are listed apart: overtones and
+# combinations that nobody measures in the gas phase.
+WEAK_KM_PER_MOL = 1.0
+SIGNIFICANT = 3.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class BlockResult:
     """
 
     spectra: FloatArray
+    parts: PartSpectra | None
     moments: dict[str, FloatArray]
     wavenumbers: dict[str, FloatArray]
     drift: FloatArray
@@ -43,12 +52,15 @@ class BlockResult:
 
 @dataclass(frozen=True)
 class SpectrumResult:
-    """The spectrum and the figures of summary.json."""
+    """The spectrum and the figures of summary.json: bands, the weak ones apart, modes and groups of atoms."""
 
     spectrum: Spectrum
     md: dict[str, Any]
     figures: dict[str, Any]
     bands: list[dict[str, Any]]
+    weak_bands: list[dict[str, Any]]
+    modes: list[dict[str, Any]]
+    groups: list[dict[str, Any]]
 
 
 class SpectrumStage:
@@ -104,6 +116,7 @@ class SpectrumStage:
         energy = arrays["total_energy"][:, sane]
         return BlockResult(
             spectra=spectra,
+            parts=block_parts(arrays, attributes, self.context.deck.spectrum) if self.words else None,
             moments={name: value[sane] for name, value in arrays.items() if name.startswith(CONTROL_AVERAGES)},
             wavenumbers={name: value for name, value in arrays.items() if name.endswith("_wavenumbers")},
             drift=energy[-1] - energy[0],
@@ -132,10 +145,25 @@ class SpectrumStage:
 
     def _finish(self, results: list[BlockResult], member_spectra: FloatArray | None) -> SpectrumResult:
         spectrum = self._combine(results, member_spectra)
-        spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
-        self._write(spectrum, results)
-        bands = [asdict(band) for band in spectrum.bands]
-        return SpectrumResult(spectrum, self._md(results), self._figures(spectrum), bands)
+        groups = functional_groups(self.context.structure.moved(self.modes.positions))
+        controls = self._controls(results)
+        settings = self.context.deck.spectrum
+        parts = [result.parts for result in results]
+        found = assignment_of(parts, spectrum, self.modes, self.words, groups, controls, settings)
+        if found is None:
+            spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
+        else:
+            spectrum = found.named(spectrum)
+        self._write(spectrum, results, found)
+        tables = {"modes": [], "groups": []} if found is None else found.tables(self.modes, groups)
+        return SpectrumResult(
+            spectrum,
+            self._md(results),
+            self._figures(spectrum),
+            *_listed(spectrum.bands),
+            tables["modes"],
+            tables["groups"],
+        )
 
     def _controls(self, results: list[BlockResult]) -> Controls:
         dynamics = self.context.deck.dynamics
@@ -150,9 +178,11 @@ class SpectrumStage:
         names = list(dict.fromkeys(self.words[int(mode)] for mode in strong))
         return replace(band, assignment=", ".join(names))
 
-    def _write(self, spectrum: Spectrum, results: list[BlockResult]) -> None:
+    def _write(self, spectrum: Spectrum, results: list[BlockResult], found: Assignment | None) -> None:
         ids = np.concatenate([result.trajectories for result in results])
-        write_spectrum(self.context.directory.path, self.name, spectrum, ids, results[0].starts)
+        arrays = {} if found is None else found.arrays()
+        labels = {} if found is None else found.labels()
+        write_spectrum(self.context.directory.path, self.name, spectrum, ids, results[0].starts, arrays, labels)
 
     def _md(self, results: list[BlockResult]) -> dict[str, Any]:
         dynamics = self.context.deck.dynamics
@@ -174,6 +204,20 @@ class SpectrumStage:
             "total_intensity_km_per_mol": integral,
             "harmonic_total_km_per_mol": float(np.nansum(self.modes.intensities)),
         }
+
+
+def _listed(bands: Sequence[Band]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Bands as summary.json has them: those to report, and the weak ones.
+
+    A band is weak that has less than WEAK_KM_PER_MOL, or is not significant beside its own error.
+    """
+    strong: list[dict[str, Any]] = []
+    weak: list[dict[str, Any]] = []
+    for band in bands:
+        significant = not band.intensity_km_per_mol < SIGNIFICANT * band.stderr_km_per_mol
+        listed = strong if band.intensity_km_per_mol >= WEAK_KM_PER_MOL and significant else weak
+        listed.append(asdict(band))
+    return strong, weak
 
 
 def controls_of(

@@ -41,8 +41,13 @@ def write_spectrum(
     spectrum: Spectrum,
     trajectories: Sequence[int] | IntArray | None = None,
     starts: str = "",
+    assigned: dict[str, tuple[Any, str, str]] | None = None,
+    labels: dict[str, list[str]] | None = None,
 ) -> tuple[Path, Path]:
-    """Write NAME.csv and NAME.h5 (which has bands, metadata and the trajectories' terms, too)."""
+    """Write NAME.csv and NAME.h5 (which has bands, metadata and the trajectories' terms, too).
+
+    assigned: further datasets, those of the assignment; labels: names of its parts.
+    """
     csv, h5 = folder / f"{name}.csv", folder / f"{name}.h5"
     spectrum.to_csv(csv)
     arrays: dict[str, tuple[Any, str, str]] = {
@@ -56,12 +61,14 @@ def write_spectrum(
         arrays["trajectories"] = (spectrum.terms, "km/mol cm", "trajectory,wavenumber")
     if trajectories is not None:
         arrays["trajectory"] = (np.asarray(trajectories, np.int64), "number", "trajectory")
+    arrays |= assigned or {}
     attributes = {
         "format": FORMAT,
         "temperature": spectrum.temperature,
         "bands": json.dumps([asdict(band) for band in spectrum.bands]),
         "metadata": json.dumps(spectrum.metadata),
         "starts": starts,
+        "parts": json.dumps(labels or {}),
     }
     write_h5(h5, arrays, attributes)
     return csv, h5

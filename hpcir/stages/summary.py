@@ -66,7 +66,11 @@ def write(
         "md": md,
         "spectrum": main.figures,
         "bands": main.bands,
+        "weak_bands": main.weak_bands,
+        "modes": main.modes,
+        "groups": main.groups,
         "isotopologues": {name: result.bands for name, result in spectra.items() if result is not main},
+        "isotopologue_modes": {name: result.modes for name, result in spectra.items() if result is not main},
         "stages": stages,
         "provenance": provenance(context),
     }

@@ -7,7 +7,7 @@ journalled with the state to go on from, finished blocks are HDF5 files. A traje
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,31 +15,23 @@ from numpy.typing import NDArray
 
 from hpcir.deck import DynamicsSettings
 from hpcir.dynamics.integrators import Thermostat
-from hpcir.dynamics.runner import Chunk, Potential, ReplicaBlock, run_chunk
+from hpcir.dynamics.runner import Potential, ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import degrees_of_freedom, remove_motion, thermal_velocities
 from hpcir.journal import Journal, Place
 from hpcir.models.evaluator import Evaluator
-from hpcir.sampling.normal_modes import NormalModes, mode_velocities
+from hpcir.sampling.normal_modes import NormalModes
 from hpcir.sampling.normal_modes import sample as sample_modes
-from hpcir.spectra.basins import Basin
-from hpcir.spectra.controls import mode_moments
-from hpcir.spectra.projection import bond_velocities, bond_wavenumbers
-from hpcir.spectra.projection import thermal_velocities as projected_velocities
+from hpcir.spectra.projection import Projection
 from hpcir.stages.context import Context
+from hpcir.stages.trajectory_arrays import CONTROL_AVERAGES, SERIES, chunk_arrays, wavenumber_arrays, weighted
 from hpcir.store import digest, read_intact, write_h5
 
 FloatArray = NDArray[np.float64]
 
 # Steps of a chunk, between two states on the disk: a second or so of one core.
 CHUNK_STEPS = 2000
-# Products of mode energies as control variates pay for molecules with at most this many modes.
-MOST_PRODUCT_MODES = 30
-# Beginnings of the names of the averages that the control variates are made of.
-CONTROL_AVERAGES = ("moments_", "mode_energies", "bond_energies")
 # Steps between two looks at the committee's spread.
 SPREAD_STEPS = 200
-# Mode velocities are kept for the assignment in this many blocks; their mode energies in all.
-ASSIGNED_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -57,19 +49,22 @@ class Starts:
 class TrajectoryPlan:
     """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue).
 
-    basins: whose modes velocities are projected on; pairs: bonds whose stretching is a control variate, too. starts:
+    projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
+    a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
     begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
     """
 
     name: str
     dynamics: DynamicsSettings
     modes: NormalModes
-    basins: list[Basin]
+    projection: Projection
     pairs: list[tuple[int, int]]
+    groups: list[list[int]]
     masses: FloatArray
     spread_limit: float
     folder: str
     starts: Starts | None = None
+    assign: bool = False
 
     @property
     def blocks(self) -> int:
@@ -216,7 +211,7 @@ class TrajectoryStage:
             self.context.progress.log(
                 f"trajectory {retired.trajectory} left physics at step {retired.step}: {retired.reason}", warning=True
             )
-        return chunk.block, chunk_arrays(chunk, equilibrating, plan, number < ASSIGNED_BLOCKS)
+        return chunk.block, chunk_arrays(chunk, equilibrating, plan, potential)
 
     def _thermostat(self, wanted: bool) -> Thermostat | None:
         plan, dynamics = self.plan, self.plan.dynamics
@@ -251,9 +246,9 @@ class TrajectoryStage:
         for name in production[0]:
             if name.startswith(CONTROL_AVERAGES):
                 arrays[name] = (weighted(production, name), "powers of hartree", "trajectory,...")
-        if "mode_velocities" in production[0]:
-            velocities = np.concatenate([chunk["mode_velocities"] for chunk in production])
-            arrays["mode_velocities"] = (velocities, "bohr sqrt(m_e) hartree/hbar", "time,mode,trajectory")
+        for name, (units, axes) in SERIES.items():
+            if name in production[0]:
+                arrays[name] = (np.concatenate([chunk[name] for chunk in production]), units, axes)
         dynamics = self.plan.dynamics
         attributes = {
             "format": "hpcir trajectories",
@@ -272,68 +267,6 @@ class TrajectoryStage:
         if self.plan.dynamics.rotation != "remove":
             return block
         return replace(block, velocities=remove_motion(block.positions, block.velocities, self.plan.masses))
-
-
-def chunk_arrays(chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, keep_modes: bool) -> dict[str, Any]:
-    """What the journal keeps of a chunk: the state to go on from and, in production, series and mode energies."""
-    block = chunk.block
-    arrays: dict[str, Any] = {
-        "positions": block.positions,
-        "velocities": block.velocities,
-        "step": np.int64(block.step),
-        "alive": block.alive,
-        "largest_spread": chunk.spread.max(0) if chunk.spread.size else np.zeros(len(block.alive)),
-    }
-    if equilibrating:
-        return arrays
-    frames, velocities = (np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (chunk.positions, chunk.velocities))
-    arrays |= moments_of(frames, velocities, plan)
-    arrays |= {
-        "dipoles": chunk.dipoles,
-        "frames": np.int64(len(frames)),
-        "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
-    }
-    if keep_modes:
-        series = mode_velocities(frames, velocities, plan.modes)
-        arrays["mode_velocities"] = series.transpose(0, 2, 1).astype(np.float32)
-    return arrays
-
-
-def moments_of(frames: FloatArray, velocities: FloatArray, plan: TrajectoryPlan) -> dict[str, FloatArray]:
-    """Averages over frames (T, R, N, 3) that the control variates are made of, by dataset name.
-
-    Retired replicas may hold frames that are no geometry; they are left out of every average later.
-    """
-    shape = frames.shape
-    flat = frames.reshape(-1, *shape[2:])
-    speeds = velocities.reshape(flat.shape)
-    averages = {}
-    if plan.pairs:
-        stretching = bond_velocities(flat, speeds, plan.masses, plan.pairs)
-        averages["bond_energies"] = 0.5 * (stretching.reshape(*shape[:2], -1) ** 2).mean(0)
-    projected, index = projected_velocities(flat, speeds, plan.masses, plan.basins)
-    series = projected.reshape(shape[0], shape[1], -1).transpose(0, 2, 1)
-    if series.shape[1] > MOST_PRODUCT_MODES:
-        return averages | {"mode_energies": 0.5 * (series**2).mean(0).T}
-    kinds = np.array([basin.kind for basin in plan.basins])
-    moments = mode_moments(series, kinds[index].reshape(shape[:2]), 1 + int(kinds.max()))
-    return averages | {f"moments_{field.name}": getattr(moments, field.name) for field in fields(moments)}
-
-
-def wavenumber_arrays(plan: TrajectoryPlan) -> dict[str, Any]:
-    """Where the controls belong in the spectrum: of each kind of basin and of each bond's stretch."""
-    kinds = [basin.kind for basin in plan.basins]
-    firsts = [plan.basins[kinds.index(kind)] for kind in range(1 + max(kinds))]
-    arrays = {"mode_wavenumbers": (np.array([basin.wavenumbers for basin in firsts]), "cm-1", "conformer,mode")}
-    if plan.pairs:
-        arrays["bond_wavenumbers"] = (bond_wavenumbers(firsts[0], plan.masses, plan.pairs), "cm-1", "bond")
-    return arrays
-
-
-def weighted(chunks: list[dict[str, Any]], name: str) -> FloatArray:
-    """The average of an array over chunks of different length."""
-    frames = np.array([float(chunk["frames"]) for chunk in chunks])
-    return np.asarray(np.tensordot(frames / frames.sum(), np.array([chunk[name] for chunk in chunks]), 1))
 
 
 def restored(state: dict[str, Any], ids: NDArray[np.int64]) -> ReplicaBlock:

@@ -8,7 +8,7 @@ from hpcir.sampling.internal_coordinates import model_hessian
 from hpcir.sampling.normal_modes import NormalModes, normal_modes
 from hpcir.sampling.quench import quench
 from hpcir.spectra.basins import Basin, all_basins, basin_copies, mirror_order, nearest_basin, rotors
-from hpcir.spectra.projection import rigid_directions, thermal_velocities
+from hpcir.spectra.projection import Projection, rigid_directions
 from hpcir.structures import Structure
 from hpcir.units import AMU, ANGSTROM
 
@@ -45,11 +45,12 @@ def test_rotor_copies_follow_a_turning_methyl_group():
     copies = basin_copies(random_basin(structure, 13), structure)
     assert len(copies) == 3
     velocities = generator(14).normal(size=(1, 6, 3))
-    plain, where = thermal_velocities(structure.positions[None], velocities, masses, copies)
+    projection = Projection.of(copies, structure, masses)
+    plain, where = projection.velocities(structure.positions[None], velocities)
     group = rotors(structure)[0]
     order = np.arange(6)
     order[group] = np.roll(group, 1)
-    turned, other = thermal_velocities(structure.positions[None, order], velocities[:, order], masses, copies)
+    turned, other = projection.velocities(structure.positions[None, order], velocities[:, order])
     assert np.allclose(turned, plain)
     assert where[0] == 0
     assert other[0] != 0
@@ -138,3 +139,43 @@ def test_quench_brings_every_replica_to_its_own_minimum():
     assert np.allclose(np.abs(found), 1, atol=1e-4)
     alone = quench(forces, start[:, :, 7:8], 2000, 1e-6)
     assert np.allclose(alone[:, :, 0], found[:, :, 7], atol=1e-4)
+
+
+def test_rows_of_internal_coordinates_are_their_derivatives():
+    from hpcir.spectra.curvilinear import internal_rows
+
+    x = 2 * generator(22).normal(size=(1, 5, 3))
+    atoms = {
+        "stretch": np.array([[0, 1], [2, 3]]),
+        "bend": np.array([[0, 1, 2]]),
+        "torsion": np.array([[0, 1, 2, 3], [4, 2, 1, 0]]),
+        "out of plane": np.array([[0, 4, 2, 3]]),
+    }
+
+    def values(p):
+        def bend(a, b, c):
+            u, v = p[a] - p[b], p[c] - p[b]
+            return np.arccos(u @ v / np.linalg.norm(u) / np.linalg.norm(v))
+
+        def torsion(i, j, k, l):
+            one, two, three = p[j] - p[i], p[k] - p[j], p[l] - p[k]
+            first, second = np.cross(one, two), np.cross(two, three)
+            return np.arctan2(np.linalg.norm(two) * (one @ second), first @ second)
+
+        volume = np.linalg.det([p[0] - p[4], p[2] - p[4], p[3] - p[4]])
+        lengths = [np.linalg.norm(p[a] - p[b]) for a, b in ((0, 1), (2, 3))]
+        return np.array([*lengths, bend(0, 1, 2), torsion(0, 1, 2, 3), torsion(4, 2, 1, 0), volume])
+
+    rows = internal_rows(x, atoms)[0]
+    step = 1e-5 * np.eye(15).reshape(15, 5, 3)
+    numeric = np.array([(values(x[0] + d) - values(x[0] - d)) / 2e-5 for d in step]).T
+    assert np.allclose(rows, numeric, rtol=1e-6, atol=1e-8)
+
+
+def test_modes_of_linear_molecules_stay_cartesian():
+    """Carbon dioxide has a linear bend, so no torsions or angles: the Cartesian modes serve."""
+    structure = Structure(np.array([8, 6, 8]), np.array([[0.0, 0, -2.2], [0, 0, 0], [0, 0, 2.2]]))
+    basin = Basin(
+        structure.positions, np.linalg.qr(generator(23).normal(size=(9, 4)))[0].T.reshape(4, 3, 3), np.ones(4)
+    )
+    assert Projection.of([basin], structure, structure.masses).internal is None
