@@ -141,20 +141,24 @@ def _name_bands(axes: Axes, data: ReportData, top: float) -> None:
 
 
 def learning_curve_figure(data: ReportData) -> Figure:
-    """Held-out errors against the number of labels, one panel a quantity, logarithmic."""
+    """Errors of the rounds' models against the number of labels, one panel a quantity, logarithmic: on the independent
+    test where there is one, else on what the rounds held out."""
     kinds = [kind for kind in ERRORS if any(_positive(entry.get(kind[0])) for entry in data.learning_curve)]
     figure, axes = _figure(3.2 * max(len(kinds), 1), 3, ncols=max(len(kinds), 1), squeeze=False)
+    tested = any(_positive(entry.get(f"test_{kind[0]}")) for kind in kinds for entry in data.learning_curve)
     for one, (key, name, unit) in zip(axes[0], kinds, strict=False):
-        points = [(entry["labels"], entry[key]) for entry in data.learning_curve if _positive(entry.get(key))]
-        labels, errors = zip(*points, strict=True)
-        one.plot(labels, errors, "o-", color=CURVE, markersize=4, linewidth=1.3)
-        tested = (data.summary.get("test") or {}).get(key)
-        if _positive(tested):
-            one.axhline(tested, color=REFERENCE, linewidth=1.2, linestyle="--", label=f"test: {tested:.3g}")
+        column = f"test_{key}" if tested else key
+        points = [(entry["labels"], entry[column]) for entry in data.learning_curve if _positive(entry.get(column))]
+        if points:
+            one.plot(*zip(*points, strict=True), "o-", color=CURVE, markersize=4, linewidth=1.3, label="rounds")
+        final = (data.summary.get("test") or {}).get(key)
+        if _positive(final):
+            one.axhline(final, color=REFERENCE, linewidth=1.2, linestyle="--", label=f"final model: {final:.3g}")
             one.legend(frameon=False, fontsize=9)
         one.set_yscale("log")
         one.set_title(f"{name}", fontsize=10)
-        one.set_ylabel(f"held-out RMSE / ({unit})" if "/" in unit else f"held-out RMSE / {unit}", fontsize=9)
+        what = "test RMSE" if tested else "held-out RMSE"
+        one.set_ylabel(f"{what} / ({unit})" if "/" in unit else f"{what} / {unit}", fontsize=9)
         one.set_xlabel("labels", fontsize=9)
         _plain_log_ticks(one)
     return figure

@@ -171,16 +171,18 @@
 
   function curvePlot() {
     const traces = [], shapes = [];
+    const tested = data.curve.some((entry) => quantities.some(([key]) => entry["test_" + key] > 0));
     for (const [key, name, shade] of quantities) {
-      const points = data.curve.filter((entry) => entry[key] > 0);
+      const column = (tested ? "test_" : "") + key;
+      const points = data.curve.filter((entry) => entry[column] > 0);
       if (!points.length) continue;
-      traces.push({ x: points.map((entry) => entry.labels), y: points.map((entry) => entry[key]), name, mode: "lines+markers",
+      traces.push({ x: points.map((entry) => entry.labels), y: points.map((entry) => entry[column]), name, mode: "lines+markers",
         line: { color: colour(shade), width: 2 }, hovertemplate: "%{x} labels: %{y:.3g}<extra>" + name + "</extra>" });
       if (data.test[key] > 0) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: data.test[key], y1: data.test[key],
         line: { color: colour(shade), width: 1, dash: "dot" } });
     }
     return { traces, layout: { shapes, xaxis: { title: { text: "labels" } },
-      yaxis: { type: "log", title: { text: "held-out RMSE" }, dtick: phone() ? 1 : "D2" } } };
+      yaxis: { type: "log", title: { text: tested ? "RMSE on the test" : "held-out RMSE" }, dtick: phone() ? 1 : "D2" } } };
   }
 
   function parityPlot(parity) {

@@ -16,6 +16,7 @@ from hpcir.sampling.optimise import optimise
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.prepare import Reference, modes_of
+from hpcir.stages.sample import FOLDER, Sampling, intact_model, round_file
 from hpcir.store import read_h5, write_h5
 from hpcir.structures import Structure
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
@@ -48,9 +49,17 @@ def harmonic_error(model: NormalModes, reference: NormalModes) -> float:
 
 
 def independent_test(
-    context: Context, farm: LabelFarm, model: Model, reference: Reference, blocks: Sequence[str]
+    context: Context,
+    farm: LabelFarm,
+    model: Model,
+    reference: Reference,
+    blocks: Sequence[str],
+    sampling: Sampling | None = None,
 ) -> dict[str, Any]:
-    """Label geometries of the final model's own trajectories and compare (collective); figures for the summary."""
+    """Label geometries of the final model's own trajectories and compare (collective); figures for the summary.
+
+    sampling: its rounds' models are put to the same test, for the learning curve.
+    """
     count = context.deck.test.count
     geometries = _snapshots(context, reference.structure, blocks, count) if context.root else None
     labels = farm.label(geometries, "test")
@@ -60,8 +69,21 @@ def independent_test(
     pairs = [(g, label) for g, label in zip(geometries or [], labels, strict=True) if label is not None]
     arrays = test_arrays(model, pairs)
     write_h5(context.directory / TEST_FILE, arrays, {"format": "hpcir test", "level": farm.level})
+    if sampling is not None:
+        judge_rounds(context, sampling, pairs)
     figures = context.comm.bcast(test_figures({name: item[0] for name, item in arrays.items()}))
     return figures
+
+
+def judge_rounds(context: Context, sampling: Sampling, pairs: Sequence[tuple[Structure, Label]]) -> None:
+    """Add the test's errors of every round's model to models/learning_curve.json, as test_* (rank 0)."""
+    folder = context.directory / FOLDER
+    for number, entry in enumerate(sampling.rounds):
+        model = intact_model(round_file(folder, number))
+        if model is not None and pairs:
+            arrays = {name: item[0] for name, item in test_arrays(model, pairs).items()}
+            entry |= {f"test_{name}": value for name, value in test_figures(arrays).items() if "rmse" in name}
+    sampling.save(folder)
 
 
 def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:

@@ -132,7 +132,7 @@ class Pipeline:
         modes = analysis.model_harmonics(model, reference.structure)
         main = self._timed("trajectories", lambda: sets.run_set(context, sets.main_set(context, model, modes)))
         members, isotopes = self._timed("variants", lambda: self._variants(main))
-        test = self._timed("test", lambda: self._test(label_farm, model, reference, main))
+        test = self._timed("test", lambda: self._test(label_farm, model, reference, main, sampling))
         spectra = self._timed("spectrum", lambda: self._spectra(main, members, isotopes))
         if context.root:
             farm.export(context, self.store)
@@ -199,10 +199,12 @@ class Pipeline:
         isotopes = [sets.run_set(context, chosen) for chosen in sets.isotope_sets(context, main)]
         return members, isotopes
 
-    def _test(self, label_farm: LabelFarm, model: Model, reference: Reference, main: TrajectorySet) -> dict[str, Any]:
+    def _test(
+        self, label_farm: LabelFarm, model: Model, reference: Reference, main: TrajectorySet, sampling: Sampling
+    ) -> dict[str, Any]:
         if self.context.deck.test.count == 0:
             return {"n": 0}
-        return analysis.independent_test(self.context, label_farm, model, reference, main.blocks)
+        return analysis.independent_test(self.context, label_farm, model, reference, main.blocks, sampling)
 
     def _spectra(
         self, main: TrajectorySet, members: list[TrajectorySet], isotopes: list[TrajectorySet]

@@ -154,7 +154,7 @@ class Sampler:
         context = self.context
         labelled, always = self._training_labels() if context.root else ([], [])
         key = digest(*(structure.positions for structure, _ in labelled)) if context.root else ""
-        path = self.folder / f"round-{number:02d}.h5"
+        path = round_file(self.folder, number)
         done = context.root and number < len(state.rounds) and state.rounds[number]["data"] == key
         stored: Model | None = context.comm.bcast(intact_model(path) if done else None)
         if stored is not None:
@@ -306,6 +306,11 @@ class Sampler:
         if not geometries:
             return "exploration found nothing that is not labelled yet"
         return ""
+
+
+def round_file(folder: Path, number: int) -> Path:
+    """Where the model of a round is."""
+    return folder / f"round-{number:02d}.h5"
 
 
 def spread_threshold(model: Model, error: float, quantity: str = "force") -> float:

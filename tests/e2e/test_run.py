@@ -30,6 +30,9 @@ def test_a_run_leaves_what_it_promises(undisturbed):
     for name in ("spectrum.csv", "spectrum.h5", "labels.h5", "models/model.h5", "report.html", "deck.resolved.yaml"):
         assert (undisturbed / name).stat().st_size > 0
     assert not (undisturbed / "lock.json").exists()
+    curve = json.loads((undisturbed / "models" / "learning_curve.json").read_text())["rounds"]
+    assert [entry["labels"] for entry in curve] == sorted(entry["labels"] for entry in curve)
+    assert all(entry["test_force_rmse_kcal_per_mol_angstrom"] > 0 for entry in curve)
 
 
 def test_the_spectrum_is_the_sum_of_its_trajectories(undisturbed):
