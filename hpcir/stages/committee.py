@@ -79,6 +79,8 @@ class CommitteeTrainer:
         self.reductions: dict[int, Reduction] | None = None
         # What the last training's model misses of the labels that it held out (rank 0).
         self.held_out: dict[str, Sums] = {}
+        # Teams by the parts of a batch: communicators are few, and trainings many.
+        self._teams: dict[int, Team | None] = {}
 
     def groups(
         self, labelled: Sequence[tuple[Structure, Label]], always_learnt: Sequence[bool] | None = None
@@ -144,7 +146,9 @@ class CommitteeTrainer:
             return list(range(count))[comm.rank :: comm.size], Team(SerialCommunicator(), parts)
         teams = np.arange(comm.size) * count // comm.size
         member = int(teams[comm.rank])
-        return [member], form_team(comm, np.flatnonzero(teams == member).tolist(), parts)
+        if parts not in self._teams:
+            self._teams[parts] = form_team(comm, np.flatnonzero(teams == member).tolist(), parts)
+        return [member], self._teams[parts]
 
     def _key(self, groups: list[LabelledGroup], start: Model | None, steps: int, hold_out: bool) -> str:
         """What a training in progress depends on, the member apart."""
