@@ -13,6 +13,7 @@ from hpcir.models.model import Model
 from hpcir.stages import farm, series_summary, targets
 from hpcir.stages.committee import symmetry_functions
 from hpcir.stages.context import Context
+from hpcir.stages.families import find_families
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.pipeline import MODEL, Pipeline
 from hpcir.stages.sample import Sampling
@@ -53,12 +54,14 @@ class SeriesPipeline(Pipeline):
         trainer = MaskedTrainer(context, symmetry_functions(context, self.series.elements), masks)
         sampler = SeriesSampler(context, label_farm, self.series, trainer, masks)
         model, sampling = self._timed("sample", lambda: self._sampled(sampler))
-        found = self._timed("trajectories", lambda: self._trajectories(model))
+        trust = sampler.training_environments() if context.root else {}
+        found = self._timed("trajectories", lambda: self._trajectories(model, label_farm))
         tests = self._timed("test", lambda: [targets.test(t.context, label_farm, model, t) for t in found])
-        spectra = self._timed("spectrum", lambda: [targets.spectrum(target) for target in found])
+        spectra = self._timed("spectrum", lambda: [targets.spectra(target) for target in found])
         if context.root:
             farm.export(context, self.store)
-            self._summarise(label_farm.level, model, sampling, sampler, found, tests, spectra)
+            known = series_summary.Known(self.store, label_farm.level, model, sampling, trust)
+            self._summarise(known, found, tests, spectra)
         self._timed("report", lambda: self._reports(found))
         context.comm.barrier()
 
@@ -68,40 +71,38 @@ class SeriesPipeline(Pipeline):
             model.save(self.context.directory / MODEL)
         return model, sampling
 
-    def _trajectories(self, model: Model) -> list[Target]:
+    def _trajectories(self, model: Model, label_farm: LabelFarm) -> list[Target]:
         contexts = [targets.target_context(self.context, structure) for structure in self.series.targets]
         if self.context.root:
             for context in contexts:
                 targets.prepare(context, model)
         self.context.comm.barrier()
+        if count := self.context.deck.sampling.families:
+            key = targets.model_key(model)
+            ensembles = [find_families(context, label_farm, model, count, key) for context in contexts]
+            return [targets.family_trajectories(c, model, e) for c, e in zip(contexts, ensembles, strict=True)]
         modes = targets.harmonics(contexts, model)
         return [targets.trajectories(c, model, m) for c, m in zip(contexts, modes, strict=True)]
 
     def _summarise(
         self,
-        level: str,
-        model: Model,
-        sampling: Sampling,
-        sampler: SeriesSampler,
+        known: series_summary.Known,
         found: list[Target],
         tests: list[dict[str, Any]],
-        spectra: list[SpectrumResult | None],
+        spectra: list[dict[str, SpectrumResult]],
     ) -> None:
         """summary.json of the run and of every target; the run's spectrum is that of the first target (rank 0)."""
         context = self.context
-        trust = sampler.training_environments()
-        summaries = []
-        for target, test, spectrum in zip(found, tests, spectra, strict=True):
-            assert spectrum is not None  # rank 0 has them all
-            summaries.append(
-                series_summary.write_target(target, self.store, level, model, sampling, test, spectrum, trust)
-            )
+        summaries = [
+            series_summary.write_target(known, target, test, results)
+            for target, test, results in zip(found, tests, spectra, strict=True)
+        ]
         for line in series_summary.lines(series_summary.write(context, self.store, found, summaries)):
             context.progress.log(line)
         for target in found:
-            for suffix in (".csv", ".h5"):
-                name = "spectrum" if target is found[0] else f"spectrum-{target.name}"
-                shutil.copyfile(target.context.directory / f"spectrum{suffix}", context.directory / f"{name}{suffix}")
+            for path in sorted(target.context.directory.path.glob("spectrum*")):
+                own = path.name if target is found[0] else path.name.replace("spectrum", f"spectrum-{target.name}", 1)
+                shutil.copyfile(path, context.directory / own)
 
     def _reports(self, found: list[Target]) -> None:
         if self.context.root and self.report is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from hpcir.sampling.rotamers import pivots
 from hpcir.sampling.trust import ElementReference, trust_table
 from hpcir.stages import summary
 from hpcir.stages.context import Context
+from hpcir.stages.families import describe
 from hpcir.stages.farm import LabelStore
 from hpcir.stages.sample import Sampling
 from hpcir.stages.spectrum import SpectrumResult
@@ -34,21 +35,25 @@ ONE_BASIN = 0.9
 Trust = dict[int, ElementReference]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What all targets share: labels, model, how it came about, what it was trained on."""
+
+    store: LabelStore
+    level: str
+    model: Model
+    sampling: Sampling
+    trust: Trust
+
+
 def write_target(
-    target: Target,
-    store: LabelStore,
-    level: str,
-    model: Model,
-    sampling: Sampling,
-    test: dict[str, Any],
-    spectrum: SpectrumResult,
-    trust: Trust,
+    known: Known, target: Target, test: dict[str, Any], spectra: dict[str, SpectrumResult]
 ) -> dict[str, Any]:
     """summary.json and trust.json of one target's folder; returns the summary."""
-    context, modes = target.context, target.main.modes
+    context, modes, model, sampling = target.context, target.main.modes, known.model, known.sampling
     frames = snapshots(target)
-    known = {
-        "labels": summary.label_figures(store, level),
+    content: dict[str, Any] = {
+        "labels": summary.label_figures(known.store, known.level),
         "sampling": {"rounds": len(sampling.rounds), "stopped_because": sampling.reason},
         "model": {"members": model.members, "level": model.level, "held_out": model.error},
         "harmonic": {
@@ -56,15 +61,22 @@ def write_target(
             "model_wavenumbers_per_cm": modes.wavenumbers,
             "model_intensities_km_per_mol": modes.intensities,
         },
-        "trust": write_trust(target, model, trust, frames),
+        "trust": write_trust(target, model, known.trust, frames),
         "ensemble": ensemble(target, frames),
     }
-    return summary.write(context, known, test, {"spectrum": spectrum})
+    if target.ensemble is not None:
+        content["families"] = describe(context, target.ensemble, list(target.started))
+    main = {"spectrum": spectra["spectrum"]}
+    found = summary.write(context, content, test, main)
+    for number, chosen in target.families:
+        found["families"][number]["bands"] = summary.finite(spectra[chosen.name].bands)
+    write_atomic(context.directory / summary.FILE, json.dumps(found, indent=1))
+    return found
 
 
 def write(context: Context, store: LabelStore, found: list[Target], summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """summary.json of the run: that of the first target, the times of the whole run, and all targets by name."""
-    keys = ("test", "md", "spectrum", "bands", "trust", "ensemble")
+    keys = ("test", "md", "spectrum", "bands", "trust", "ensemble", "families")
     content = {
         **summaries[0],
         "stages": summary.stage_seconds(context),
@@ -73,7 +85,7 @@ def write(context: Context, store: LabelStore, found: list[Target], summaries: l
             (heavy_atoms(e.structure) for e in store.asked if not e.purpose.startswith("test")), default=0
         ),
         "targets": {
-            target.name: {"atoms": len(target.structure), **{key: found_[key] for key in keys}}
+            target.name: {"atoms": len(target.structure), **{key: found_[key] for key in keys if key in found_}}
             for target, found_ in zip(found, summaries, strict=True)
         },
     }
@@ -101,6 +113,11 @@ def lines(content: dict[str, Any]) -> list[str]:
         said += [text, f"{name}: {target['trust']['verdict']}"]
         if target["ensemble"]["verdict"]:
             said.append(f"{name}: {target['ensemble']['verdict']}")
+        for number, family in enumerate(target.get("families", []), 1):
+            said.append(
+                f"{name}: family {number}, {100 * family['weight']:.1f} %: {family['name']} "
+                f"({family['conformers']} conformers, {family['trajectories']} trajectories)"
+            )
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in content["stages"].items())
     said.append(f"time: {sum(content['stages'].values()):.0f} s ({times})")
     return said

@@ -15,6 +15,7 @@ from hpcir.sampling.normal_modes import NormalModes
 from hpcir.stages import analysis, sets
 from hpcir.stages.context import Context
 from hpcir.stages.ensembles import sampled_starts
+from hpcir.stages.families import FAMILY_TRAJECTORIES, Ensemble, ensemble_starts, worth_a_spectrum
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.prepare import Reference
 from hpcir.stages.sets import TrajectorySet
@@ -30,10 +31,14 @@ MODEL = "models/model.h5"
 
 @dataclass(frozen=True)
 class Target:
-    """A molecule with its own context (folder targets/NAME of the run), the model's normal modes, the trajectories."""
+    """A molecule with its own context (folder targets/NAME of the run) and its trajectories; where the deck wants
+    conformer families: these, the family that each main trajectory starts in, and the families' own trajectories."""
 
     context: Context
     main: TrajectorySet
+    ensemble: Ensemble | None = None
+    started: tuple[int, ...] = ()
+    families: tuple[tuple[int, TrajectorySet], ...] = ()
 
     @property
     def structure(self) -> Structure:
@@ -130,12 +135,36 @@ def trajectories(context: Context, model: Model, modes: NormalModes) -> Target:
     """Run a target's trajectories from conformers sampled with the model (collective)."""
     main = sets.main_set(context, model, modes)
     starts = sampled_starts(context, model, context.structure, main.trajectories, model_key(model))
+    return Target(context, _run(context, replace(main, starts=starts)))
+
+
+def family_trajectories(context: Context, model: Model, ensemble: Ensemble) -> Target:
+    """Run a target's trajectories from its conformer families: the main ones by Boltzmann's weights, and some of each
+    family that has a spectrum of its own (collective)."""
+    count = context.deck.dynamics.trajectories
+    masses = context.structure.masses
+    starts, started = ensemble_starts(context, ensemble, count)
+    main = TrajectorySet("main", model, masses, (ensemble.modes[0][0],), count, starts=starts)
+    main = _run(context, main)
+    own = []
+    for number in worth_a_spectrum(ensemble):
+        few = min(FAMILY_TRAJECTORIES, count)
+        starts, _ = ensemble_starts(context, ensemble, few, number)
+        modes = (ensemble.modes[number][0],)
+        chosen = TrajectorySet(f"family-{number + 1}", model, masses, modes, few, starts=starts)
+        own.append((number, _run(context, chosen)))
+    return Target(context, main, ensemble, tuple(started), tuple(own))
+
+
+def _run(context: Context, chosen: TrajectorySet) -> TrajectorySet:
     began = time.monotonic()
     try:
-        return Target(context, sets.run_set(context, replace(main, starts=starts)))
+        return sets.run_set(context, chosen)
     finally:
         if context.root:
-            context.directory.spend("trajectories", time.monotonic() - began)
+            # Only the main set's time is told by steps.
+            name = "trajectories" if chosen.name == "main" else "families"
+            context.directory.spend(name, time.monotonic() - began)
 
 
 def test(context: Context, farm: LabelFarm, model: Model, target: Target) -> dict[str, Any]:
@@ -147,6 +176,9 @@ def test(context: Context, farm: LabelFarm, model: Model, target: Target) -> dic
     return analysis.independent_test(context, farm, model, reference, target.main.blocks)
 
 
-def spectrum(target: Target) -> SpectrumResult | None:
-    """The spectrum of a target's trajectories (collective; the result on rank 0)."""
-    return sets.spectrum_of_set(target.context, target.main, "spectrum")
+def spectra(target: Target) -> dict[str, SpectrumResult]:
+    """The spectrum of a target's trajectories, and those of its families by name (collective; empty but on rank 0)."""
+    results = {"spectrum": sets.spectrum_of_set(target.context, target.main, "spectrum")}
+    for _, chosen in target.families:
+        results[chosen.name] = sets.spectrum_of_set(target.context, chosen, f"spectrum-{chosen.name}")
+    return {name: result for name, result in results.items() if result is not None}

@@ -1,0 +1,192 @@
+"""Conformer families of a target: found, relaxed and ranked with the model and its label engine, and sampled.
+
+Candidates come from distance geometry or a torsion scan, are relaxed with the model over all ranks, and labelled once
+each. A conformer's free energy is its label's energy and the classical harmonic vibrational free energy of the model,
+kT sum ln(omega / kT). The main trajectories start in conformers drawn by Boltzmann's weights, so that their plain
+average is the ensemble's; each family of weight has trajectories of its own besides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.thermal import thermal_velocities
+from hpcir.errors import LabelFailed, RunStopped
+from hpcir.models.model import Model
+from hpcir.sampling.bonding import bond_graph
+from hpcir.sampling.conformers import Conformer, Family, boltzmann_weights, candidates, conformers, families
+from hpcir.sampling.normal_modes import NormalModes
+from hpcir.sampling.normal_modes import sample as sample_modes
+from hpcir.sampling.optimise import optimise
+from hpcir.stages.analysis import as_label_function, model_harmonics
+from hpcir.stages.context import Context
+from hpcir.stages.farm import LabelFarm
+from hpcir.stages.trajectories import Starts
+from hpcir.store import Record, digest, write_atomic
+from hpcir.structures import Structure
+from hpcir.units import ANGSTROM, KCAL_PER_MOL, PER_CM
+
+FloatArray = NDArray[np.float64]
+
+FOLDER, FILE = "families", "families.json"
+PURPOSE = "conformers"
+# Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.
+SOFTEST = 50.0
+# Families with a smaller weight have no spectrum of their own, and there are no more than this.
+LEAST_WEIGHT, MOST_FAMILIES = 0.02, 5
+# Trajectories of each family, at most.
+FAMILY_TRAJECTORIES = 8
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Families, the heaviest first, with the modes of every conformer: modes[f][c] of family f's member c."""
+
+    families: tuple[Family, ...]
+    modes: tuple[tuple[NormalModes, ...], ...]
+
+    def conformers(self) -> Iterator[tuple[int, Conformer, NormalModes]]:
+        """Every conformer with its family's number."""
+        for number, (family, modes) in enumerate(zip(self.families, self.modes, strict=True)):
+            for member, own in zip(family.members, modes, strict=True):
+                yield number, member, own
+
+
+def find_families(context: Context, farm: LabelFarm, model: Model, count: int, weights_key: str) -> Ensemble:
+    """The families of a target (collective). Raises InputError when no minimum keeps the molecule's bonds."""
+    structure, graph = context.structure, bond_graph(context.structure)
+    temperature = context.deck.dynamics.temperature
+    seed = context.deck.seed
+    starts = context.comm.bcast([structure, *candidates(structure, count - 1, seed, graph)] if context.root else None)
+    relaxed = _over_ranks(context, f"relax {structure.name}", starts, weights_key, lambda s: _relaxed(model, s))
+    found: list[Conformer] = []
+    if context.root:
+        results = iter(relaxed)
+
+        def relax(_: Structure) -> tuple[Structure, float]:
+            arrays = next(results)
+            if not arrays["converged"]:
+                raise RunStopped("not relaxed")
+            return structure.moved(arrays["positions"]), float(arrays["energy"])
+
+        found = conformers(structure, count, seed, relax, graph=graph)
+    found = context.comm.bcast(found)
+    labels = farm.label([item.structure for item in found], PURPOSE)
+    geometries = [item.structure for item in found]
+    vibrations = _over_ranks(
+        context, f"modes {structure.name}", geometries, weights_key, lambda s: _vibrations(model, s)
+    )
+    kept, modes = [], []
+    for item, label, arrays in zip(found, labels, vibrations, strict=True):
+        if label is not None:
+            own = NormalModes.from_arrays(arrays)
+            kept.append(Conformer(item.structure, label.energy + vibrational(own, temperature)))
+            modes.append(own)
+    ordered = families(kept, temperature, graph)
+    place = {id(item): own for item, own in zip(kept, modes, strict=True)}
+    return Ensemble(tuple(ordered), tuple(tuple(place[id(m)] for m in family.members) for family in ordered))
+
+
+def vibrational(modes: NormalModes, temperature: float) -> float:
+    """The classical harmonic free energy kT sum ln(omega / kT), hartree; temperature in hartree."""
+    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST)
+    return float(temperature * np.log(omega / temperature).sum())
+
+
+def _relaxed(model: Model, structure: Structure) -> dict[str, Any]:
+    try:
+        found = optimise(structure, as_label_function(model), force_tolerance=2e-4)
+    except (RunStopped, LabelFailed):
+        return {"positions": structure.positions, "energy": np.float64(0), "converged": np.bool_(False)}
+    return {
+        "positions": found.structure.positions,
+        "energy": np.float64(found.label.energy),
+        "converged": np.bool_(True),
+    }
+
+
+def _vibrations(model: Model, structure: Structure) -> dict[str, Any]:
+    return model_harmonics(model, structure).to_arrays()
+
+
+def _over_ranks(context: Context, what: str, structures: list[Structure], key: str, work: Any) -> list[dict[str, Any]]:
+    """work(structure) of every structure, dealt to the ranks and journalled; in order, on every rank (collective)."""
+    keys = [digest(what, key, structure.positions) for structure in structures]
+    known: dict[str, dict[str, Any]] = {}
+    if context.root:
+        records: list[Record] = list(context.directory.records(FOLDER))
+        known = {record.key: record.arrays for record in records if record.key in set(keys)}
+    todo = context.comm.bcast([index for index, name in enumerate(keys) if name not in known])
+    journal = context.directory.journal(FOLDER, context.comm.rank)
+    mine: list[tuple[str, dict[str, Any]]] = []
+    with context.progress.stage(what, total=len(todo)) as stage:
+        for item in context.comm.counter(len(todo)):
+            context.stop.check()
+            arrays = work(structures[todo[item]])
+            journal.append(keys[todo[item]], arrays, {})
+            mine.append((keys[todo[item]], arrays))
+            stage.advance_to(item + 1)
+    journal.close()
+    gathered = context.comm.gather(mine)
+    if gathered is not None:
+        known |= dict(pair for part in gathered for pair in part)
+    known = context.comm.bcast(known)
+    return [known[name] for name in keys]
+
+
+def ensemble_starts(
+    context: Context, ensemble: Ensemble, count: int, family: int | None = None
+) -> tuple[Starts, list[int]]:
+    """Thermal starts of `count` trajectories in conformers drawn by weight (of one family, or of all), systematically;
+    and the family that each starts in."""
+    dynamics, seed = context.deck.dynamics, context.deck.seed
+    temperature, masses = dynamics.temperature, context.structure.masses
+    members = [item for item in ensemble.conformers() if family is None or item[0] == family]
+    weights = boltzmann_weights(np.array([item[1].energy for item in members]), temperature)
+    # Equal steps along the cumulated weights: every conformer as often as its weight says, to one trajectory.
+    picks = np.searchsorted(np.cumsum(weights), (np.arange(count) + 0.5) / count * (1 - 1e-12))
+    purpose = "ensemble" if family is None else f"family {family}"
+    frames = np.array(
+        [
+            sample_modes(members[pick][2], temperature, 1, context.random(purpose, number))[0]
+            for number, pick in enumerate(picks.tolist())
+        ]
+    )
+    positions = np.ascontiguousarray(frames.transpose(1, 2, 0))
+    own_seed = int(digest(seed, purpose)[:12], 16)
+    velocities = thermal_velocities(
+        positions, masses, temperature, own_seed, np.arange(count), rotation=dynamics.rotation
+    )
+    key = digest(purpose, positions, velocities)
+    chosen = [members[pick][0] for pick in picks.tolist()]
+    return Starts(positions, velocities, np.ones(count, bool), key), chosen
+
+
+def worth_a_spectrum(ensemble: Ensemble) -> list[int]:
+    """The families with a spectrum of their own."""
+    numbers = [number for number, family in enumerate(ensemble.families) if family.weight >= LEAST_WEIGHT]
+    return numbers[:MOST_FAMILIES]
+
+
+def describe(context: Context, ensemble: Ensemble, started: list[int]) -> list[dict[str, Any]]:
+    """The families for summary.json, written as families.json too (rank 0)."""
+    lowest = min(item.energy for _, item, _ in ensemble.conformers())
+    table = [
+        {
+            "name": family.name,
+            "weight": family.weight,
+            "conformers": len(family.members),
+            "free_energies_kcal_per_mol": [(item.energy - lowest) / KCAL_PER_MOL for item in family.members],
+            "trajectories": started.count(number),
+        }
+        for number, family in enumerate(ensemble.families)
+    ]
+    geometries = [(item.structure.positions / ANGSTROM).tolist() for _, item, _ in ensemble.conformers()]
+    write_atomic(context.directory / FILE, json.dumps({"families": table, "angstrom": geometries}, indent=1))
+    return table
