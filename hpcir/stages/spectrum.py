@@ -229,7 +229,7 @@ def controls_of(
     if "mode_energies" in moments:
         places = wavenumbers["mode_wavenumbers"][0]
         parts.append(mode_controls(moments["mode_energies"], places, temperature, timestep))
-    else:
+    elif any(name.startswith("moments_") for name in moments):
         names = {name.removeprefix("moments_"): value for name, value in moments.items() if name.startswith("moments_")}
         parts.append(moment_controls(ModeMoments(**names), wavenumbers["mode_wavenumbers"], temperature, timestep))
     if "bond_energies" in moments:
