@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcir.deck import LoadedDeck
 from hpcir.deck_check import deck_warnings
+from hpcir.deck_series import heavy_atoms
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.progress import duration_text
 from hpcir.stages.memory import MEBI, rank_memory
@@ -115,6 +116,14 @@ def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool
 def label_counts(loaded: LoadedDeck) -> dict[str, int]:
     """Labels of the main engine by purpose, at most."""
     deck = loaded.deck
+    if deck.is_series:
+        small = [item for item in loaded.series.targets if heavy_atoms(item) <= deck.test.largest]
+        conformers = {"conformers, at most": deck.sampling.families * len(loaded.series.targets)}
+        return {
+            "training, at most": deck.sampling.max_labels,
+            **(conformers if deck.sampling.families else {}),
+            "independent test": deck.test.count * len(small),
+        }
     return {
         "optimisation (about)": OPTIMISATION_LABELS,
         "normal modes": 6 * len(loaded.structure) + 1,
@@ -126,6 +135,8 @@ def label_counts(loaded: LoadedDeck) -> dict[str, int]:
 def disk_need(loaded: LoadedDeck) -> int:
     """Bytes that the run will write, about: series of dipoles and mode energies, geometries, labels, models."""
     deck, atoms = loaded.deck, len(loaded.structure)
+    if deck.is_series:
+        atoms = sum(len(item) for item in loaded.series.targets)
     dynamics = deck.dynamics
     samples = dynamics.trajectories * int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)
     labels = sum(label_counts(loaded).values()) + deck.labels.pretrain.labels
@@ -173,6 +184,10 @@ def _plan(loaded: LoadedDeck, out: Path) -> Table:
     steps = round(dynamics.duration / dynamics.timestep)
     table = _table("Plan")
     _row(table, "molecule", f"{structure.name}, {formula(structure.symbols)}")
+    if deck.is_series:
+        _row(table, "targets", ", ".join(item.name for item in loaded.series.targets))
+        _row(table, "seeds", ", ".join(item.name for item in loaded.series.seeds))
+        _row(table, "labelled", f"molecules and fragments of up to {sampling.largest_fragment} heavy atoms")
     _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
     _row(table, "labels", _engine(loaded))
     _row(table, "pretraining", _pretraining(loaded))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import LabelFailed, RunStopped
+from hpcir.journal import Record
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import bond_graph
 from hpcir.sampling.conformers import Conformer, Family, boltzmann_weights, candidates, conformers, families
@@ -28,7 +29,7 @@ from hpcir.stages.analysis import as_label_function, model_harmonics
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.trajectories import Starts
-from hpcir.store import Record, digest, write_atomic
+from hpcir.store import digest, write_atomic
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM, KCAL_PER_MOL, PER_CM
 
@@ -123,7 +124,7 @@ def _over_ranks(context: Context, what: str, structures: list[Structure], key: s
         records: list[Record] = list(context.directory.records(FOLDER))
         known = {record.key: record.arrays for record in records if record.key in set(keys)}
     todo = context.comm.bcast([index for index, name in enumerate(keys) if name not in known])
-    journal = context.directory.journal(FOLDER, context.comm.rank)
+    journal = context.directory.journal(FOLDER, context.comm.node)
     mine: list[tuple[str, dict[str, Any]]] = []
     with context.progress.stage(what, total=len(todo)) as stage:
         for item in context.comm.counter(len(todo)):
@@ -152,6 +153,8 @@ def ensemble_starts(
     # Equal steps along the cumulated weights: every conformer as often as its weight says, to one trajectory.
     picks = np.searchsorted(np.cumsum(weights), (np.arange(count) + 0.5) / count * (1 - 1e-12))
     purpose = "ensemble" if family is None else f"family {family}"
+    # Shuffled, so that the first few stand for all: a reference of fewer trajectories starts from those.
+    picks = picks[context.random(f"order of {purpose}").permutation(count)]
     frames = np.array(
         [
             sample_modes(members[pick][2], temperature, 1, context.random(purpose, number))[0]

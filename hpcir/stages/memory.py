@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpcir.deck import LoadedDeck
+from hpcir.deck_series import heavy_atoms
 from hpcir.descriptors.definition import automatic_set
 
 MEBI = 1 << 20
@@ -28,9 +29,11 @@ def rank_memory(loaded: LoadedDeck) -> dict[str, int]:
 
 def training_memory(loaded: LoadedDeck) -> int:
     """The stored descriptor derivatives of the largest training set, every atom in every cutoff: an upper bound."""
-    deck, atoms = loaded.deck, len(loaded.structure)
+    deck, atoms = loaded.deck, labelled_atoms(loaded)
     model = deck.model
     elements = tuple(sorted(set(loaded.structure.numbers.tolist())))
+    if deck.is_series:
+        elements = loaded.series.elements
     functions = automatic_set(elements, model.cutoff, model.radial, model.shells, tuple(model.zetas))
     size = 4 if deck.training.precision == "float32" else 8
     cheap = 0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels
@@ -38,9 +41,21 @@ def training_memory(loaded: LoadedDeck) -> int:
     return labels * atoms * functions.n_features * (1 + 3 * atoms) * size
 
 
+def labelled_atoms(loaded: LoadedDeck) -> int:
+    """Atoms of the largest molecule that is labelled for training; of fragments, about."""
+    if not loaded.deck.is_series:
+        return len(loaded.structure)
+    largest = loaded.deck.sampling.largest_fragment
+    # A fragment has the molecule's share of hydrogen, and the capping ones.
+    whole = [len(item) * min(1.0, largest / max(1, heavy_atoms(item))) for item in loaded.series.targets]
+    return max(round(max(whole)) + 2, *(len(seed) for seed in loaded.series.seeds))
+
+
 def trajectory_memory(loaded: LoadedDeck) -> int:
     """A block's frames of one chunk, and its series since it began."""
     dynamics, atoms = loaded.deck.dynamics, len(loaded.structure)
+    if loaded.deck.is_series:
+        atoms = max(len(item) for item in loaded.series.targets)
     width = min(dynamics.lockstep, dynamics.trajectories)
     frames = CHUNK_STEPS // dynamics.dipole_every
     samples = int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from hpcir.stages.context import Context
 from hpcir.stages.families import find_families
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.pipeline import MODEL, Pipeline
+from hpcir.stages.pretrain import cheap_settings
 from hpcir.stages.sample import Sampling
-from hpcir.stages.series_sampling import MaskedTrainer, SeriesSampler
+from hpcir.stages.series_sampling import MaskedTrainer, Pretrained, SeriesSampler
 from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stages.targets import Target
 
-STAGES = ("sample", "trajectories", "test", "spectrum", "report")
+PRETRAINED = "models/pretrained"
+STAGES = ("pretrain", "sample", "trajectories", "test", "spectrum", "report")
 
 
 class SeriesPipeline(Pipeline):
@@ -52,7 +55,8 @@ class SeriesPipeline(Pipeline):
         context = self.context
         masks: dict[str, Any] = {}
         trainer = MaskedTrainer(context, symmetry_functions(context, self.series.elements), masks)
-        sampler = SeriesSampler(context, label_farm, self.series, trainer, masks)
+        start = self._timed("pretrain", lambda: self._pretrained(trainer, masks))
+        sampler = SeriesSampler(context, label_farm, self.series, trainer, masks, start)
         model, sampling = self._timed("sample", lambda: self._sampled(sampler))
         trust = sampler.training_environments() if context.root else {}
         found = self._timed("trajectories", lambda: self._trajectories(model, label_farm))
@@ -64,6 +68,25 @@ class SeriesPipeline(Pipeline):
             self._summarise(known, found, tests, spectra)
         self._timed("report", lambda: self._reports(found))
         context.comm.barrier()
+
+    def _pretrained(self, trainer: MaskedTrainer, masks: dict[str, Any]) -> Pretrained | None:
+        """The same sampling at the cheap level of theory, where there is one: its model and geometries begin the
+        expensive one."""
+        context = self.context
+        settings = cheap_settings(context)
+        if settings is None:
+            return None
+        count = context.deck.labels.pretrain.labels
+        changes = {"max_labels": count, "initial_labels": -(-count // 3), "round_labels": -(-count // 8)}
+        sampling = context.deck.sampling.model_copy(update=changes)
+        cheap = replace(context, deck=context.deck.model_copy(update={"sampling": sampling}))
+        cheap_farm = LabelFarm(cheap, settings, None, self.store)
+        try:
+            sampler = SeriesSampler(cheap, cheap_farm, self.series, trainer, masks, folder=PRETRAINED)
+            model, _ = sampler.run()
+            return sampler.as_pretrained(model)
+        finally:
+            cheap_farm.close()
 
     def _sampled(self, sampler: SeriesSampler) -> tuple[Model, Sampling]:
         model, sampling = sampler.run()

@@ -39,7 +39,7 @@ from hpcir.sampling.trust import ElementReference, references
 from hpcir.stages.committee import CommitteeTrainer, groups_of
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
-from hpcir.stages.sample import EXPLORED, Sampler, Sampling, spread_threshold
+from hpcir.stages.sample import EXPLORED, FOLDER, Sampler, Sampling, spread_threshold
 from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup
@@ -55,6 +55,14 @@ BLOCK_ATOMS, MOST_REPLICAS = 200, 8
 SAME_ENVIRONMENT = 0.05
 # Conformers of each target whose fragments help to fix the networks' inputs before anything is labelled.
 FORESEEN = 4
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a cheap level of theory gave: its model, and the geometries it was labelled at (rank 0)."""
+
+    model: Model
+    geometries: list[Structure]
 
 
 @dataclass(frozen=True)
@@ -104,20 +112,35 @@ class SeriesSampler(Sampler):
     trainer: MaskedTrainer
 
     def __init__(
-        self, context: Context, farm: LabelFarm, series: Series, trainer: MaskedTrainer, masks: dict[str, BoolArray]
+        self,
+        context: Context,
+        farm: LabelFarm,
+        series: Series,
+        trainer: MaskedTrainer,
+        masks: dict[str, BoolArray],
+        pretrained: Pretrained | None = None,
+        folder: str = FOLDER,
     ) -> None:
         self.context, self.farm, self.series, self.trainer, self.masks = context, farm, series, trainer, masks
-        self.pretrained, self.pool = None, []
-        self.folder = context.directory / "models"
+        self.pretrained = pretrained.model if pretrained is not None else None
+        self.pool = pretrained.geometries if pretrained is not None else []
+        self.folder = context.directory / folder
+        self.folder.parent.mkdir(exist_ok=True)
         self.graphs = [bond_graph(target) for target in series.targets]
         self.known: list[FloatArray] = []
         self.radius = context.deck.model.cutoff
 
     def run(self) -> tuple[Model, Sampling]:
         """All rounds (collective); the final model and how it came about."""
-        fitted = self._inputs() if self.context.root else None
-        self.trainer.reductions = self.context.comm.bcast(fitted)
+        if self.pretrained is None:
+            fitted = self._inputs() if self.context.root else None
+            self.trainer.reductions = self.context.comm.bcast(fitted)
         return super().run()
+
+    def as_pretrained(self, model: Model) -> Pretrained:
+        """This level's model and geometries, for a level above it to begin with."""
+        labelled = self._training_labels()[0] if self.context.root else []
+        return Pretrained(model, [structure for structure, _ in labelled])
 
     # -- before the first round ---------------------------------------------------------------------------------
 
@@ -153,9 +176,13 @@ class SeriesSampler(Sampler):
         return self.context.deck.sampling.largest_fragment
 
     def _initial(self) -> list[Structure]:
-        """The first geometries: thermal ones about conformers of the seeds."""
+        """The first geometries: some of those that the level below was labelled at, else thermal ones about
+        conformers of the seeds."""
         settings = self.context.deck.sampling
         count = min(settings.initial_labels, settings.max_labels)
+        if self.pool:
+            picked = self.context.random("initial geometries").permutation(len(self.pool))[:count]
+            return [self.pool[index] for index in sorted(picked.tolist())]
         return self._thermal_seeds(count, "initial geometries")
 
     def _thermal_seeds(self, count: int, purpose: str) -> list[Structure]:

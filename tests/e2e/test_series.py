@@ -122,3 +122,17 @@ def test_killed_and_run_again_it_ends_the_same(finished, series_deck, run_deck, 
     done = run_deck(series_deck, out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert differences(all_results(finished), all_results(out)) == []
+
+
+def test_a_cheap_level_comes_first_where_the_deck_wants_it(series_deck, run_deck, tmp_path):
+    text = DECK.replace(
+        "{engine: tblite}", "{engine: tblite, method: GFN1-xTB, pretrain: {engine: tblite, labels: 90}}"
+    )
+    path = tmp_path / "levels.yaml"
+    path.write_text(text.replace("max_labels: 90, initial_labels: 60", "max_labels: 30, initial_labels: 20"))
+    done = run_deck(path, tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    labels = json.loads((tmp_path / "run" / "summary.json").read_text())["labels"]
+    assert labels["level"].startswith("GFN1-xTB")
+    assert labels["count"] <= 30
+    assert 60 <= labels["other_levels"] <= 90
