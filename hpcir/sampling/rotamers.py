@@ -33,7 +33,7 @@ ATTEMPTS = 12
 FLIPPED = 8
 # Atoms more than three bonds apart clash below this fraction of the sum of their van der Waals radii; less where
 # hydrogen meets oxygen or nitrogen.
-CLASH, HYDROGEN_BOND_CLASH = 0.70, 0.60
+CLASH, HYDROGEN_BOND_CLASH = 0.80, 0.65
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from hpcir.sampling.conformers import NEAREST, unlike
 from hpcir.sampling.exploration import ExplorationPlan, explore_block
 from hpcir.sampling.fragments import fragment
 from hpcir.sampling.rotamers import random_rotamer, thermal_geometries
-from hpcir.sampling.selection import farthest_points
 from hpcir.sampling.target_exploration import (
     Piece,
     TargetFindings,
@@ -127,7 +126,6 @@ class SeriesSampler(Sampler):
         self.folder = context.directory / folder
         self.folder.parent.mkdir(exist_ok=True)
         self.graphs = [bond_graph(target) for target in series.targets]
-        self.known: list[FloatArray] = []
         self.radius = context.deck.model.cutoff
 
     def run(self) -> tuple[Model, Sampling]:
@@ -233,7 +231,7 @@ class SeriesSampler(Sampler):
         for block, findings in zip(blocks, found, strict=True):
             target, graph = self.series.targets[block.target], self.graphs[block.target]
             pieces += pieces_of(target, graph, findings, threshold, self.radius, self._largest)
-        return self._chosen(pieces), figures
+        return self._chosen(number, pieces), figures
 
     def _found(self, number: int, model: Model, blocks: list[Block]) -> list[TargetFindings] | None:
         """What each block of a round finds, in order on rank 0 (None elsewhere); known ones from their journals."""
@@ -320,8 +318,9 @@ class SeriesSampler(Sampler):
 
     # -- selection ----------------------------------------------------------------------------------------------
 
-    def _chosen(self, pieces: list[Piece]) -> list[Structure]:
-        """The pieces of the next round: duplicates merged, then thinned by farthest points (rank 0)."""
+    def _chosen(self, number: int, pieces: list[Piece]) -> list[Structure]:
+        """The pieces of the next round: duplicates merged, then so many at random as there is room for: the farthest
+        from what is known are the most strained, and teach less about what trajectories meet (rank 0)."""
         settings = self.context.deck.sampling
         room = max(0, min(settings.round_labels, settings.max_labels - self.labels_used()))
         pieces = [piece for piece in pieces if piece.learnt.any()]
@@ -329,12 +328,9 @@ class SeriesSampler(Sampler):
             return []
         inputs = [self._inputs_of(piece) for piece in pieces]
         kept = unlike_pieces(pieces, inputs, SAME_ENVIRONMENT)
-        points = np.array([self._point(pieces[k], inputs[k]) for k in kept])
-        before = np.array(self.known) if self.known else None
-        chosen = farthest_points(points, room, before)
-        self.known += [points[k] for k in chosen]
+        chosen = self.context.random("chosen", number).permutation(len(kept))[:room]
         result = []
-        for k in chosen:
+        for k in sorted(chosen.tolist()):
             piece = pieces[kept[k]]
             self.masks[geometry_key(piece.structure.numbers, piece.structure.positions)] = piece.learnt
             result.append(piece.structure)
@@ -347,13 +343,6 @@ class SeriesSampler(Sampler):
         structure, reductions = piece.structure, self.trainer.reductions or {}
         features = features_only(self.trainer.functions, structure.numbers, structure.positions[None])[0]
         return np.array([reductions[int(z)].apply(f) for z, f in zip(structure.numbers, features, strict=True)])
-
-    def _point(self, piece: Piece, inputs: FloatArray) -> FloatArray:
-        """The doubtful atom's surroundings as a point; those of different elements are far apart."""
-        element = self.series.elements.index(int(piece.structure.numbers[piece.doubtful]))
-        kinds = np.zeros(len(self.series.elements))
-        kinds[element] = 100.0
-        return np.concatenate([kinds, inputs[piece.doubtful]])
 
 
 def to_record(findings: TargetFindings) -> tuple[dict[str, Any], dict[str, Any]]:
