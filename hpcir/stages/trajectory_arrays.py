@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 # Larger molecules have too many conformers for the modes of one of them to say much, and projecting on them takes time
-# and memory by the square of the atoms: the stretches of their bonds are their controls.
+# by the square of the atoms: the stretches of their bonds are their controls.
 MOST_PROJECTED_MODES = 120
-# Numbers that the modes turned into the frames projected at a time may hold.
-PROJECTED_NUMBERS = 20_000_000
 # Beginnings of the names of the averages that the control variates are made of.
 CONTROL_AVERAGES = ("moments_", "mode_energies", "bond_energies")
 # Datasets of the assignment, with units and axes.
@@ -76,7 +74,7 @@ def projected(chunk: Chunk, plan: TrajectoryPlan) -> dict[str, Any]:
         arrays["bond_energies"] = 0.5 * (stretching.reshape(times, replicas, -1) ** 2).mean(0)
     if len(plan.modes) > MOST_PROJECTED_MODES and arrays:
         return arrays
-    flat, index = _on_modes(frames, velocities, plan)
+    flat, index = plan.projection.velocities(frames, velocities)
     series = flat.reshape(times, replicas, -1).transpose(0, 2, 1)
     if plan.assign:
         rotations = eckart_rotations(frames, plan.masses, plan.projection.basins, index)
@@ -89,16 +87,6 @@ def projected(chunk: Chunk, plan: TrajectoryPlan) -> dict[str, Any]:
     kinds = np.array([basin.kind for basin in plan.projection.basins])
     moments = mode_moments(series, kinds[index].reshape(times, replicas), 1 + int(kinds.max()))
     return arrays | {f"moments_{field.name}": getattr(moments, field.name) for field in fields(moments)}
-
-
-def _on_modes(frames: FloatArray, velocities: FloatArray, plan: TrajectoryPlan) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Mode velocities of frames (F, N, 3), so many frames at a time as the memory of their turned modes allows."""
-    size = max(1, PROJECTED_NUMBERS // (len(plan.modes) * frames[0].size))
-    parts = [
-        plan.projection.velocities(frames[first : first + size], velocities[first : first + size])
-        for first in range(0, len(frames), size)
-    ]
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def group_dipoles(positions: FloatArray, groups: list[list[int]], evaluator: Evaluator) -> NDArray[np.float32]:
