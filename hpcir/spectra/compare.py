@@ -65,7 +65,8 @@ class Comparison:
 
     lower, upper: the common range in cm-1; pearson, cosine, information (1 for equal shapes) of the curves there,
     masked points left out; areas (km/mol) of both; matches, and the bands without a partner; paired: whether errors
-    of matched bands are of trajectory-by-trajectory differences; notes: every scaling that was asked for.
+    of matched bands are of trajectory-by-trajectory differences; shared_noise: then pearson, cosine, information of the
+    plain means, in which both have the same scatter of starts; notes: every scaling that was asked for.
     """
 
     lower: float
@@ -80,6 +81,7 @@ class Comparison:
     only_second: tuple[Band, ...]
     paired: bool = False
     notes: tuple[str, ...] = ()
+    shared_noise: tuple[float, float, float] | None = None
 
     @property
     def mean_absolute_shift(self) -> float:
@@ -255,7 +257,16 @@ def compare(
         only_second=tuple(band for j, band in enumerate(two) if j not in {pair[1] for pair in pairs}),
         paired=paired,
         notes=tuple(notes),
+        shared_noise=_plain_overlap(cut_first, cut_second) if paired else None,
     )
+
+
+def _plain_overlap(first: Spectrum, second: Spectrum) -> tuple[float, float, float] | None:
+    """`overlap` of the plain means; None where one is not known."""
+    if first.plain is None or second.plain is None:
+        return None
+    _, a, b = common_grid(replace(first, absorption=first.plain), replace(second, absorption=second.plain))
+    return overlap(a, b)
 
 
 def _cut(spectrum: Spectrum, lower: float | None, upper: float | None) -> Spectrum:

@@ -93,6 +93,9 @@ def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) ->
         "spectral_information_similarity": found.information,
         "area_km_per_mol": found.area_first,
         "reference_area_km_per_mol": found.area_second,
+        "plain_means": None
+        if found.shared_noise is None
+        else dict(zip(("pearson", "cosine", "spectral_information_similarity"), found.shared_noise, strict=True)),
         "mean_absolute_shift_per_cm": found.mean_absolute_shift,
         "paired": found.paired,
         "verdict": verdict(found),
@@ -147,6 +150,12 @@ def _print(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) -> 
         f"spectral information similarity {found.information:.4f}; areas {found.area_first:.1f} and "
         f"{found.area_second:.1f} km/mol"
     )
+    if found.shared_noise is not None:
+        pearson, cosine, information = found.shared_noise
+        print(
+            f"plain means, whose scatter of starts both share: Pearson {pearson:.4f}, cosine {cosine:.4f}, spectral "
+            f"information similarity {information:.4f}"
+        )
     if np.isfinite(found.mean_absolute_shift):
         print(f"mean absolute shift: {found.mean_absolute_shift:.1f} cm-1")
     how = "trajectory by trajectory, from the same starts" if found.paired else "as independent of each other"
