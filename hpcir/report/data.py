@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError, InputError
 from hpcir.report.evidence import AtomMap, Conservation, Settling, atom_map, conservation, settling
+from hpcir.report.parts import Parts, contributions
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
@@ -69,7 +70,9 @@ class Calibration:
 class ReportData:
     """Everything the figures and the page need. What a run has not reached is empty or None, and in `missing`.
 
-    summary: summary.json as it is. bands: its bands. learning_curve: a dict a round (labels and held-out errors).
+    summary: summary.json as it is. bands: its bands. modes: its modes (harmonic and anharmonic positions,
+    contributions) and groups: its groups of atoms, a dict each; parts: their curves. learning_curve: a dict a round
+    (labels and held-out errors).
     """
 
     name: str
@@ -78,6 +81,9 @@ class ReportData:
     others: tuple[Curve, ...] = ()
     sticks: tuple[Sticks, ...] = ()
     bands: list[dict[str, Any]] = field(default_factory=list)
+    modes: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    parts: Parts | None = None
     learning_curve: list[dict[str, Any]] = field(default_factory=list)
     sampling_reason: str = ""
     parity: tuple[Parity, ...] = ()
@@ -116,6 +122,9 @@ def load_report_data(run_dir: str | Path) -> ReportData:
         ),
         sticks=_sticks(folder / REFERENCE, summary, missing),
         bands=bands,
+        modes=[mode for mode in summary.get("modes") or [] if isinstance(mode, dict)],
+        groups=[group for group in summary.get("groups") or [] if isinstance(group, dict)],
+        parts=contributions(folder),
         learning_curve=curve,
         sampling_reason=reason or str((summary.get("sampling") or {}).get("stopped_because", "")),
         parity=parity,

@@ -99,11 +99,17 @@ def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) ->
         "mean_absolute_shift_per_cm": found.mean_absolute_shift,
         "paired": found.paired,
         "verdict": verdict(found),
-        "notes": list(found.notes),
+        "notes": [*_assumptions(first, second), *found.notes],
         "bands": [_match(match) for match in found.matches],
         "only_in_spectrum": [asdict(band) for band in found.only_first],
         "only_in_reference": [asdict(band) for band in found.only_second],
     }
+
+
+def _assumptions(first: StoredSpectrum, second: StoredSpectrum) -> list[str]:
+    """What was assumed, masked and converted when the files were read."""
+    pairs = (("spectrum", first), ("reference", second))
+    return [f"{name}: {note}" for name, stored in pairs for note in stored.spectrum.metadata.get("notes", [])]
 
 
 def _match(match: BandMatch) -> dict[str, Any]:
@@ -159,7 +165,7 @@ def _print(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) -> 
     if np.isfinite(found.mean_absolute_shift):
         print(f"mean absolute shift: {found.mean_absolute_shift:.1f} cm-1")
     how = "trajectory by trajectory, from the same starts" if found.paired else "as independent of each other"
-    for line in (*found.notes, f"compared {how}", verdict(found)):
+    for line in (*_assumptions(first, second), *found.notes, f"compared {how}", verdict(found)):
         print(line)
 
 

@@ -43,6 +43,21 @@ def test_the_spectrum_is_the_sum_of_its_trajectories(undisturbed):
     np.testing.assert_allclose(found["spectrum/trajectories"].mean(0), found["spectrum/absorption"], rtol=1e-9)
 
 
+def test_the_parts_of_the_assignment_sum_to_the_spectrum(undisturbed):
+    found = results(undisturbed)
+    absorption = found["spectrum/absorption"]
+    for name in ("mode_contributions", "group_contributions"):
+        difference = found[f"spectrum/{name}"].sum(axis=0) - absorption
+        assert np.abs(difference).max() < 1e-10 * absorption.max()
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert len(summary["modes"]) == 13
+    assert sorted(atom for group in summary["groups"] for atom in group["atoms"]) == [1, 2, 3, 4, 5, 6]
+    assert any("stretch" in band["assignment"] for band in summary["bands"])
+    for mode in summary["modes"][:-1]:
+        assert mode["harmonic_per_cm"] > 0
+        assert mode["width_per_cm"] >= 0
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_the_result_does_not_depend_on_the_rank_count(undisturbed, deck, run_deck, tmp_path, ranks):
