@@ -105,11 +105,9 @@ def part_spectra(
         )
     lags = correlation_lags(len(total), time_between, settings)
     rest = total - parts.sum(axis=0)
-    spectra = []
-    for part in (*parts, rest):
-        correlation = crosscorrelation(part, total, lags)
-        spectra.append(correlation_to_absorption(correlation, time_between, timestep, temperature, settings).T)
-    return np.array(spectra)
+    correlations = np.stack([crosscorrelation(part, total, lags) for part in (*parts, rest)], axis=1)
+    absorption = correlation_to_absorption(correlations, time_between, timestep, temperature, settings)
+    return np.ascontiguousarray(np.moveaxis(absorption, 0, 2))
 
 
 def half_step(series: FloatArray, time_between: float) -> FloatArray:
@@ -167,13 +165,11 @@ def mode_spectra(
     series = np.asarray(mode_velocities, float)
     settings = settings.model_copy(update={"quantum_correction": "harmonic"})
     lags = correlation_lags(len(series), time_between, settings)
-    found = []
-    for mode in range(series.shape[1]):
-        correlation = autocorrelation(series[:, mode : mode + 1], lags)
-        found.append(
-            correlation_to_absorption(correlation, time_between, timestep, temperature, settings, differenced=False).T
-        )
-    return np.array(found)
+    own = [autocorrelation(series[:, mode : mode + 1], lags) for mode in range(series.shape[1])]
+    absorption = correlation_to_absorption(
+        np.stack(own, axis=1), time_between, timestep, temperature, settings, differenced=False
+    )
+    return np.ascontiguousarray(np.moveaxis(absorption, 0, 2))
 
 
 def mode_positions(

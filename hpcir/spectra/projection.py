@@ -24,6 +24,7 @@ from hpcir.errors import InputError
 from hpcir.spectra.basins import Basin, nearest_basin, nearest_basin_index
 from hpcir.spectra.curvilinear import CurvilinearModes
 from hpcir.structures import Structure
+from hpcir.units import PER_CM
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -31,6 +32,8 @@ IntArray = NDArray[np.int64]
 # Molecules with more modes than this get Cartesian directions that are normalised, not orthogonal: their energies are
 # controls, their products are not.
 MOST_ORTHONORMAL = 30
+# A moment of inertia below this part of the largest is none.
+LEAST_INERTIA = 1e-6
 # Added to the Gram matrix's diagonal, so that no geometry is singular.
 LEAST_PIVOT = 1e-10
 # Numbers in the directions of the frames that are projected together: what the cache and the memory like.
@@ -127,6 +130,24 @@ def bond_wavenumbers(basin: Basin, masses: FloatArray, pairs: Sequence[tuple[int
     return np.asarray(np.sqrt(overlap @ basin.wavenumbers**2 / overlap.sum(axis=1)))
 
 
+def rotation_velocities(positions: FloatArray, velocities: FloatArray, masses: FloatArray) -> FloatArray:
+    """Velocities (F, 3) of rotation about the principal axes of each frame, the least inertia first, with variance kT
+    each: sqrt(I) times the angular velocity. Zero about the axis of a linear frame."""
+    directions = rigid_directions(positions, masses)[:, 3:]
+    weighted = (velocities * np.sqrt(masses)[:, None]).reshape(len(positions), -1)
+    return np.asarray(np.matmul(directions, weighted[:, :, None])[:, :, 0])
+
+
+def rotation_wavenumbers(positions: FloatArray, masses: FloatArray, temperature: float) -> FloatArray:
+    """Where the thermal rotation of a geometry (N, 3) is in the spectrum (3,), the least inertia first, or (2,) for a
+    linear one: sqrt(2 kT / I) in cm-1."""
+    relative = positions - masses @ positions / masses.sum()
+    second = (relative * masses[:, None]).T @ relative
+    moments = np.linalg.eigvalsh(np.trace(second) * np.eye(3) - second)
+    moments = moments[moments > LEAST_INERTIA * moments[-1]]
+    return np.asarray(np.sqrt(2 * temperature / moments) / PER_CM)
+
+
 def rigid_directions(positions: FloatArray, masses: FloatArray) -> FloatArray:
     """Orthonormal mass-weighted directions (F, 6, 3N) of translation and rotation at geometries (F, N, 3).
 
@@ -141,7 +162,7 @@ def rigid_directions(positions: FloatArray, masses: FloatArray) -> FloatArray:
         vectors[:, 3 + axis] = np.cross(np.eye(3)[axis], relative) * root[:, None]
     rows: FloatArray = vectors.reshape(count, 6, -1)
     inertia, axes = np.linalg.eigh(np.matmul(rows[:, 3:], np.swapaxes(rows[:, 3:], 1, 2)))
-    present = inertia > 1e-6 * inertia[:, 2:]
+    present = inertia > LEAST_INERTIA * inertia[:, 2:]
     scale = np.where(present, 1 / np.sqrt(np.where(present, inertia, 1.0)), 0.0)
     rows[:, 3:] = np.matmul(np.swapaxes(axes, 1, 2) * scale[:, :, None], rows[:, 3:])
     return rows

@@ -224,7 +224,8 @@ def controls_of(
     moments: dict[str, FloatArray], wavenumbers: dict[str, FloatArray], temperature: float, timestep: float
 ) -> Controls:
     """The controls of the averages that block files hold, over trajectories: `mode_energies` or `moments_*` of the
-    normal modes at `mode_wavenumbers` (K, M), and `bond_energies` at `bond_wavenumbers`."""
+    normal modes at `mode_wavenumbers` (K, M), `bond_energies` at `bond_wavenumbers`, `rotation_energies` at
+    `rotation_wavenumbers`."""
     parts = []
     if "mode_energies" in moments:
         places = wavenumbers["mode_wavenumbers"][0]
@@ -235,4 +236,9 @@ def controls_of(
     if "bond_energies" in moments:
         squares = 2 * moments["bond_energies"]
         parts.append(local_controls(squares, wavenumbers["bond_wavenumbers"], temperature, timestep))
+    if "rotation_energies" in moments:
+        # A linear molecule turns about two axes; the third, of no inertia, comes first and has no energy.
+        places = wavenumbers["rotation_wavenumbers"]
+        squares = 2 * moments["rotation_energies"][:, -len(places) :]
+        parts.append(local_controls(squares, places, temperature, timestep))
     return Controls.join(*parts)

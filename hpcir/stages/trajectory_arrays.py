@@ -12,7 +12,12 @@ from hpcir.dynamics.runner import Chunk, Potential
 from hpcir.models.evaluator import Evaluator
 from hpcir.spectra.basins import eckart_rotations
 from hpcir.spectra.controls import mode_moments
-from hpcir.spectra.projection import bond_velocities, bond_wavenumbers
+from hpcir.spectra.projection import (
+    bond_velocities,
+    bond_wavenumbers,
+    rotation_velocities,
+    rotation_wavenumbers,
+)
 
 if TYPE_CHECKING:
     from hpcir.stages.trajectories import TrajectoryPlan
@@ -23,7 +28,7 @@ FloatArray = NDArray[np.float64]
 # by the square of the atoms: the stretches of their bonds are their controls.
 MOST_PROJECTED_MODES = 120
 # Beginnings of the names of the averages that the control variates are made of.
-CONTROL_AVERAGES = ("moments_", "mode_energies", "bond_energies")
+CONTROL_AVERAGES = ("moments_", "mode_energies", "bond_energies", "rotation_energies")
 # Datasets of the assignment, with units and axes.
 SERIES = {
     "mode_velocities": ("sqrt(hartree)", "time,mode,trajectory"),
@@ -72,6 +77,9 @@ def projected(chunk: Chunk, plan: TrajectoryPlan) -> dict[str, Any]:
     if plan.pairs:
         stretching = bond_velocities(frames, velocities, plan.masses, plan.pairs)
         arrays["bond_energies"] = 0.5 * (stretching.reshape(times, replicas, -1) ** 2).mean(0)
+    if plan.dynamics.rotation == "keep":
+        turning = rotation_velocities(frames, velocities, plan.masses)
+        arrays["rotation_energies"] = 0.5 * (turning.reshape(times, replicas, -1) ** 2).mean(0)
     if len(plan.modes) > MOST_PROJECTED_MODES and arrays:
         return arrays
     flat, index = plan.projection.velocities(frames, velocities)
@@ -112,6 +120,9 @@ def wavenumber_arrays(plan: TrajectoryPlan) -> dict[str, Any]:
         arrays["mode_dipoles"] = (np.array([b.dipoles for b in basins]), "e/sqrt(electron mass)", "basin,mode,xyz")
     if plan.pairs:
         arrays["bond_wavenumbers"] = (bond_wavenumbers(firsts[0], plan.masses, plan.pairs), "cm-1", "bond")
+    if plan.dynamics.rotation == "keep":
+        places = rotation_wavenumbers(firsts[0].positions, plan.masses, plan.dynamics.temperature)
+        arrays["rotation_wavenumbers"] = (places, "cm-1", "axis")
     return arrays
 
 

@@ -8,12 +8,19 @@ import pytest
 from hpcir.deck import SpectrumSettings
 from hpcir.spectra.assignment import Contributions, assign, mode_parts, mode_positions, mode_spectra, part_spectra
 from hpcir.spectra.basins import Basin
-from hpcir.spectra.controls import ModeMoments, mode_controls, mode_moments, moment_controls
+from hpcir.spectra.controls import ModeMoments, local_controls, mode_controls, mode_moments, moment_controls
 from hpcir.spectra.correlation import differences
 from hpcir.spectra.estimate import combine, estimate_spectrum
-from hpcir.spectra.estimators import standard_error
+from hpcir.spectra.estimators import ControlVariates, standard_error
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
-from hpcir.spectra.projection import Projection, bond_velocities, bond_wavenumbers, rigid_directions
+from hpcir.spectra.projection import (
+    Projection,
+    bond_velocities,
+    bond_wavenumbers,
+    rigid_directions,
+    rotation_velocities,
+    rotation_wavenumbers,
+)
 from hpcir.structures import Structure
 from hpcir.units import AMU, ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_AMU, KM_PER_MOL_PER_E2_ME, PER_CM, PS
 
@@ -255,6 +262,60 @@ def test_rigid_rotor_has_its_rotational_band():
     inner = (grid > 60) & (grid < 500)
     # The window blurs by 10 cm-1, which is little on this scale.
     assert np.max(np.abs(mean - smooth)[inner] / (4 * error[inner] + 0.02 * smooth.max())) < 1
+
+
+def rotor_score(repeat, count, sharp):
+    """(Integral of a linear rotor's band less 2 K mu^2/I) over its standard error, and the error relative to it."""
+    random = generator(60, repeat)
+    inertia, dipole = 2 * AMU * ANGSTROM**2, 0.7
+    rate = np.sqrt(2 * KT / inertia * random.exponential(size=count))
+    start, _ = np.linalg.qr(random.normal(size=(count, 3, 2)))
+    angle = rate * np.arange(0, 3 * PS, 8 * FS)[:, None]
+    series = dipole * (
+        np.cos(angle)[:, None] * start[:, :, 0].T[None] + np.sin(angle)[:, None] * start[:, :, 1].T[None]
+    )
+    settings = SpectrumSettings(window="gaussian", depth="2 ps", last="1500 cm-1")
+    place = np.sqrt(2 * KT / inertia) / PER_CM
+    # One axis has all the energy, the other none; which is which is chance.
+    energy = inertia * rate**2
+    share = random.uniform(size=count)
+    squares = np.c_[share * energy, (1 - share) * energy]
+    controls = local_controls(squares, np.full(2, place), KT) if sharp else None
+    grid = wavenumber_grid(settings)
+    values = trajectory_spectra(series, 8 * FS, None, KT, settings).sum(axis=1)[:, None] * (grid[1] - grid[0])
+    if controls is not None:
+        estimator = ControlVariates(controls)
+        values = estimator.choose(values, estimator.regressions(place)).terms(values)
+    exact = 2 * KM_PER_MOL_PER_E2_ME * dipole**2 / inertia
+    error = standard_error(values)[0]
+    return (values.mean() - exact) / np.hypot(error, 1e-3 * exact), error / exact
+
+
+@pytest.mark.long
+def test_rigid_rotor_error_bars_cover():
+    """200 repeats of 64 trajectories, plain and with the rotational energy as control, which explains nearly all."""
+    plain = np.array([rotor_score(repeat, 64, False) for repeat in range(200)])
+    sharp = np.array([rotor_score(repeat, 64, True) for repeat in range(200)])
+    assert 0.90 < np.mean(np.abs(plain[:, 0]) < 2) < 0.99
+    assert abs(plain[:, 0].mean()) < 0.3
+    # A rotor's energy makes its intensity, so what is left is the window's 0.1 %.
+    assert np.all(np.abs(sharp[:, 0]) < 2)
+    assert np.median(sharp[:, 1]) < 0.2 * np.median(plain[:, 1])
+
+
+def test_rotation_velocities_are_thermal_and_belong_to_the_band():
+    structure, random, count = methanol(), generator(61), 20_000
+    masses = structure.masses
+    positions = np.broadcast_to(structure.positions + 0.2 * random.normal(size=(6, 3)), (count, 6, 3))
+    velocities = np.sqrt(KT / masses)[:, None] * random.normal(size=(count, 6, 3))
+    squares = rotation_velocities(positions, velocities, masses) ** 2 / KT
+    assert np.all(np.abs(squares.mean(axis=0) - 1) < 4 * standard_error(squares))
+    places = rotation_wavenumbers(structure.positions, masses, KT)
+    assert np.all(np.diff(places) <= 0)
+    # Carbon monoxide turns about two axes, with 2 B sqrt(2 kT / 2 B) = sqrt(4 B kT): 40 cm-1 at 300 K.
+    monoxide = Structure(np.array([6, 8]), np.array([[0.0, 0, 0], [0, 0, 1.128 * ANGSTROM]]))
+    found = rotation_wavenumbers(monoxide.positions, monoxide.masses, KT)
+    assert np.allclose(found, np.sqrt(4 * 1.93 * 208.5), rtol=0.01)
 
 
 @pytest.mark.parametrize("sharp", [True, False])
