@@ -97,15 +97,15 @@ class CommitteeTrainer:
         steps: int,
         purpose: str,
         always_learnt: Sequence[bool] | None = None,
-        hold_out: bool = True,
+        errors: dict[str, float] | None = None,
     ) -> Model:
         """Train all members on rank 0's labels (collective); the same model on every rank.
 
-        always_learnt: see `groups_of`. hold_out: with False all labels are learnt, and the model keeps the errors that
-        its start had on held-out ones.
+        always_learnt: see `groups_of`. errors: of an earlier model on what it held out; with them all labels are
+        learnt, and the model carries these.
         """
         groups = self.groups(labelled or [], always_learnt) if self.context.root else None
-        return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose, hold_out=hold_out)
+        return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose, errors=errors)
 
     def train_groups(
         self,
@@ -115,7 +115,7 @@ class CommitteeTrainer:
         start: Model | None,
         steps: int,
         purpose: str,
-        hold_out: bool = True,
+        errors: dict[str, float] | None = None,
     ) -> Model:
         """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
         context, comm = self.context, self.context.comm
@@ -125,11 +125,10 @@ class CommitteeTrainer:
         models: list[tuple[int, Model]] = []
         if team is not None:
             self.data = self._data(groups, start)
-            key = self._key(groups, start, steps, hold_out)
-            models = self._train_members(self.data, members, team, key, start, steps, purpose, hold_out)
+            key = self._key(groups, start, steps, errors is None)
+            models = self._train_members(self.data, members, team, key, start, steps, purpose, errors is None)
         gathered = comm.gather(models if team is not None and team.leads else [])
-        kept = None if hold_out or start is None else start.error
-        model = self._join(gathered, level, kept) if gathered is not None else None
+        model = self._join(gathered, level, errors) if gathered is not None else None
         joined: Model = comm.bcast(model)
         return joined
 

@@ -185,7 +185,10 @@ class Pipeline:
         cheap: pretrain.Pretrained | None,
     ) -> tuple[Model, Sampling]:
         context = self.context
-        pool = [structure for structure, _ in cheap.labelled] if cheap else []
+        if cheap:
+            pool = [structure for structure, _ in cheap.labelled]
+        else:
+            pool = pretrain.own_pool(context, reference)
         model, sampling = Sampler(context, label_farm, reference, trainer, start, pool).run()
         if context.root:
             model.save(context.directory / MODEL)

@@ -35,9 +35,12 @@ from hpcir.units import FS
 FOLDER = "pretrain"
 MODEL = "models/pretrained.h5"
 TIMESTEP = 1.0 * FS
-# Steps between two labels that are kept (8 fs: the fast vibrations have moved on), and labels kept of a trajectory.
-KEEP_EVERY = 8
-KEPT = 12
+# Steps between two labels that are kept (12 fs: the fast vibrations have moved on), and labels kept of a trajectory
+# (0.6 ps: hindered rotors turn).
+KEEP_EVERY = 12
+KEPT = 50
+# Geometries that the first labels of a cheap main engine are picked from.
+OWN_POOL = 1000
 FRICTION_TIME = 50.0 * FS
 
 
@@ -80,7 +83,7 @@ def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -
     reference = harmonic_analysis(context, farm, minimum, "cheap normal modes")
     level = farm.level
     farm.close()
-    pool = _pool(context, settings, reference)
+    pool = _pool(context, settings, reference, context.deck.labels.pretrain.labels)
     return Pretrained(settings, level, pool, minimum)
 
 
@@ -100,9 +103,19 @@ def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer
     )
 
 
-def _pool(context: Context, settings: LabelSettings, reference: Reference) -> list[tuple[Structure, Label]]:
+def own_pool(context: Context, reference: Reference) -> list[Structure]:
+    """Thermal geometries of the main engine itself, where its labels cost next to nothing (rank 0; else none)."""
+    settings = context.deck.labels
+    if settings.engine != "tblite":
+        return []
+    return [structure for structure, _ in _pool(context, settings, reference, OWN_POOL)]
+
+
+def _pool(
+    context: Context, settings: LabelSettings, reference: Reference, labels: int
+) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
-    count = -(-context.deck.labels.pretrain.labels // KEPT)
+    count = -(-labels // KEPT)
     key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
     done = {record.key for record in context.directory.records(FOLDER)} if context.root else set()
     todo = context.comm.bcast([n for n in range(count) if digest(key, n) not in done])

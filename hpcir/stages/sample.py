@@ -160,7 +160,7 @@ class Sampler:
         if stored is not None:
             return stored
         training = context.deck.training
-        start = before or self.pretrained
+        start = self._start(before)
         steps = training.steps if start is None else training.retrain_steps
         model = self.trainer.train(
             labelled,
@@ -179,7 +179,7 @@ class Sampler:
         return model
 
     def _final_model(self, model: Model, state: Sampling) -> Model:
-        """The last round's committee trained on for longer, now that no label will come any more, on all labels: what
+        """The last committee, trained for longer now that no label will come any more, and on all labels: what
         the rounds held out to judge themselves is a tenth of what was paid for. Its errors are the test's to say."""
         context = self.context
         labelled, _ = self._training_labels() if context.root else ([], [])
@@ -188,15 +188,25 @@ class Sampler:
         stored: Model | None = context.comm.bcast(intact_model(path) if context.root and state.final == key else None)
         if stored is not None:
             return stored
-        steps = context.deck.training.final_steps
+        training, start = context.deck.training, self._start(model)
         model = self.trainer.train(
-            labelled, level=self.farm.level, start=model, steps=steps, purpose="final model", hold_out=False
+            labelled,
+            level=self.farm.level,
+            start=start,
+            steps=training.final_steps if start is not None else max(training.steps, training.final_steps),
+            purpose="final model",
+            errors=model.error,
         )
         if context.root:
             model.save(path)
             state.final = key
             state.save(self.folder)
         return model
+
+    def _start(self, before: Model | None) -> Model | None:
+        """What a training goes on from: the model before, where the committee was pretrained; else nothing. A committee
+        that has only seen the first labels carries their few directions along, and a new one soon does better."""
+        return before or self.pretrained if self.pretrained is not None else None
 
     def _training_labels(self) -> tuple[list[tuple[Structure, Label]], list[bool]]:
         """The good labels of this level but the test's, and whether each is one of the minimum's neighbourhood, which

@@ -173,6 +173,10 @@ class SeriesSampler(Sampler):
     def _largest(self) -> int:
         return self.context.deck.sampling.largest_fragment
 
+    def _start(self, before: Model | None) -> Model | None:
+        """Always the model before: its inputs are fitted to seeds and foreseen pieces, not the first labels alone."""
+        return before or self.pretrained
+
     def _initial(self) -> list[Structure]:
         """The first geometries: some of those that the level below was labelled at, else thermal ones about
         conformers of the seeds."""

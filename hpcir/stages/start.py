@@ -27,6 +27,19 @@ _ENGINES = {
 """,
 }
 
+# Labels by the hundred where they cost milliseconds.
+_SAMPLING = {
+    "pyscf": """\
+  max_labels: 250             # the most that may be spent
+""",
+    "tblite": """\
+  max_labels: 1000            # the most that may be spent
+  initial_labels: 300
+  round_labels: 150
+  rounds: 4
+""",
+}
+
 _DECK = """\
 # {title}
 #
@@ -43,8 +56,7 @@ system:
 labels:                       # the electronic structure that everything is learnt from
 {engine}
 sampling:                     # the committee looks for its own training points
-  max_labels: 250             # the most that may be spent
-  temperatures: [300 K, 500 K, 700 K]
+{sampling}  temperatures: [300 K, 500 K, 700 K]
 
 test:
   count: 100                  # independent labels that measure the errors; 0 leaves the test out
@@ -125,6 +137,7 @@ def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str
         multiplicity=structure.multiplicity,
         spin_note=" (an odd number of electrons: at least 2)" if radical else ", 3 for a triplet",
         engine=_ENGINES[engine],
+        sampling=_SAMPLING[engine],
     )
 
 
