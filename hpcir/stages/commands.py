@@ -10,12 +10,12 @@ from pathlib import Path
 from hpcir.errors import InputError
 from hpcir.mpi import Communicator, on_root
 from hpcir.stages.comparison import compare
+from hpcir.stages.dipole_spectrum import spectrum
 from hpcir.stages.importing import import_model
 from hpcir.stages.labelling import label
 from hpcir.stages.outside_training import train
 from hpcir.stages.prediction import evaluate
 from hpcir.stages.reference import md
-from hpcir.stages.series_spectrum import spectrum
 
 __all__ = ["compare", "evaluate", "export", "import_model", "label", "md", "spectrum", "train"]
 
