@@ -210,6 +210,15 @@ def _schema(options: argparse.Namespace, comm: Communicator) -> None:
     on_root(comm, schema)
 
 
+def _completion(options: argparse.Namespace, comm: Communicator) -> None:
+    def completion() -> None:
+        from hpcir.completion import completion_script
+
+        print(completion_script(parser(), options.shell))
+
+    on_root(comm, completion)
+
+
 # -- arguments --------------------------------------------------------------------------------------------------
 
 
@@ -398,6 +407,8 @@ def _add_result_commands(commands: Any) -> None:
     status.add_argument("directory", metavar="DIR", type=Path, help="run directory")
     status.add_argument("--json", action="store_true", help="for programs")
     _command(commands, "schema", "print the JSON schema of decks, for editors", _schema)
+    completion = _command(commands, "completion", "print a script that completes commands in a shell", _completion)
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
 
 
 def _output(

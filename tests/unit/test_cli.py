@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -58,7 +60,7 @@ def test_help_and_broken_decks_answer_in_a_second(hpcir: Run, tmp_path: Path) ->
 
 def test_every_command_of_the_contract_has_help() -> None:
     names = ["run", "init", "check", "label", "train", "evaluate", "md", "spectrum", "compare", "export"]
-    names += ["report", "status", "schema"]
+    names += ["report", "status", "schema", "import", "completion"]
     for name in names:
         with pytest.raises(SystemExit) as caught:
             cli.main([name, "--help"])
@@ -236,3 +238,36 @@ def test_heartbeat_comes_from_another_thread(monkeypatch: pytest.MonkeyPatch) ->
         while len(beats) < 3 and time.monotonic() < end:
             time.sleep(0.01)
     assert len(beats) >= 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("hpcir ev", ["evaluate"]),
+        ("hpcir export model --form", ["--format"]),
+        ("hpcir export model --format ", ["n2p2"]),
+        ("hpcir run met", ["methanol.xyz"]),
+        ("hpcir md model met", ["methanol.xyz"]),
+    ],
+)
+def test_bash_completes(typed, expected, tmp_path, capsys):
+    """The script in a real bash: what it offers for a line that is typed."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    pytest.importorskip("shtab")
+    assert cli.main(["completion", "bash"]) == 0
+    (tmp_path / "hpcir.bash").write_text(capsys.readouterr().out)
+    (tmp_path / "methanol.xyz").write_text("")
+    words = shlex.split(typed) + ([""] if typed.endswith(" ") else [])
+    line = f"""
+source ./hpcir.bash
+COMP_WORDS=({shlex.join(words)})
+COMP_CWORD={len(words) - 1}
+COMP_LINE={shlex.quote(typed)}
+COMP_POINT={len(typed)}
+$(complete -p hpcir | sed 's/.*-F \\([^ ]*\\).*/\\1/') hpcir {shlex.quote(words[-1])} {shlex.quote(words[-2])}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run([bash, "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert [word.strip() for word in done.stdout.split()] == expected, done.stderr

@@ -32,6 +32,7 @@ LEVELS = {
     "stages": 3,
     "ase": 3,
     "report": 4,
+    "completion": 4,
     "cli": 5,
     "__main__": 6,
     "__init__": 6,
