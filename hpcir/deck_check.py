@@ -9,7 +9,7 @@ from hpcir.deck import LoadedDeck
 from hpcir.deck_errors import join, nearest
 from hpcir.deck_series import series_problems, structure_file
 from hpcir.errors import InputError
-from hpcir.structures import Structure, read_structure
+from hpcir.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
 # Velocity Verlet is unstable past a timestep of 2 / omega; an X-H stretch of 3,800 cm-1 has 2 / omega = 2.8 fs.
@@ -164,9 +164,11 @@ def _structure(loaded: LoadedDeck) -> Structure:
     path = structure_file(loaded, ("system", "structure"), loaded.deck.system.structure)
     system = loaded.deck.system
     spin = "multiplicity" if ("system", "multiplicity") in loaded.file.lines else "charge"
-    return read_structure(
+    structure = read_structure(
         path, system.charge, system.multiplicity, system.name or None, spin_where=loaded.where(f"system.{spin}")
     )
+    check_vibrates(structure)
+    return structure
 
 
 def _isotopes(loaded: LoadedDeck, structure: Structure) -> Iterator[InputError]:

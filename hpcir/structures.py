@@ -148,6 +148,17 @@ def check_spin(structure: Structure, where: str = "") -> None:
         )
 
 
+def check_vibrates(structure: Structure) -> None:
+    """Raise InputError for a single atom, which has no vibrations and so no infrared spectrum."""
+    if len(structure) < 2:
+        raise InputError(
+            "a single atom has no vibrations, so no infrared spectrum",
+            where=structure.source or "system.structure",
+            value=" ".join(structure.symbols),
+            hint="give a molecule",
+        )
+
+
 def close_pairs(structure: Structure) -> list[tuple[int, int, float, float]]:
     """Pairs (i, j, distance, distance / sum of covalent radii) that are within bonding distance or nearer."""
     from ase.data import covalent_radii

@@ -167,9 +167,10 @@ def normal_modes(
     complement = np.linalg.svd(rigid, full_matrices=True)[2][len(rigid) :]
     values, vectors = np.linalg.eigh(complement @ (0.5 * (weighted + weighted.T)) @ complement.T)
     modes = vectors.T @ complement
-    # The sign of a mode is free: the largest component is made positive, so that files compare.
-    largest = np.abs(modes).argmax(1)
-    modes *= np.sign(modes[np.arange(len(modes)), largest])[:, None]
+    # The sign of a mode is free. Its overlap with a direction that no symmetry knows is made positive, so that rounding
+    # does not decide, and files and thermal starts compare.
+    overlap = modes @ np.cos(1.0 + np.arange(modes.shape[1]))
+    modes *= np.where(overlap < 0, -1.0, 1.0)[:, None]
     displacements = modes / roots
     if dipole_derivatives is None:
         mode_dipoles = np.full((len(modes), 3), np.nan)

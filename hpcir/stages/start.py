@@ -11,7 +11,7 @@ from hpcir.deck import LabelSettings
 from hpcir.errors import InputError
 from hpcir.labels import create_engine
 from hpcir.stages.check import formula
-from hpcir.structures import Structure, read_structure
+from hpcir.structures import Structure, check_vibrates, read_structure
 
 _ENGINES = {
     "pyscf": """\
@@ -94,6 +94,7 @@ def write_start(
     engine cannot label it, or a file is there already and not `force`.
     """
     structure = read_structure(path, charge, _lowest_multiplicity(path, charge))
+    check_vibrates(structure)
     settings = LabelSettings(engine="tblite" if engine == "tblite" else "pyscf")
     create_engine(settings, structure).check(structure)
     deck = output or Path(f"{path.stem}.yaml")

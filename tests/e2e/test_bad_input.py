@@ -56,6 +56,7 @@ CASES: dict[str, tuple[str | bytes | None, str | None, list[str]]] = {
         METHANOL.replace("-1.0868    0.9749", "-0.0500    0.6700"),
         ["methanol.xyz", "atoms 1 (C) and 3 (H) overlap", "0.008 A"],
     ),
+    "a single atom": (DECK, "1\nargon\nAr 0 0 0\n", ["methanol.xyz", "a single atom has no vibrations", "Ar"]),
     "empty deck": ("", METHANOL, ["deck.yaml: the deck is empty", "hpcir init"]),
     "binary deck": (b"\x7fELF\x02\x01\x01\x00", METHANOL, ["deck.yaml", "not a text file"]),
 }  # fmt: skip

@@ -108,6 +108,16 @@ def test_modes_are_orthonormal_and_free_of_rigid_motion() -> None:
     np.testing.assert_allclose(np.cross(relative, weighted).sum(1), 0, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["H2O", "C2H4", "CH3OH"])
+def test_rounding_does_not_decide_the_sign_of_a_mode(name: str) -> None:
+    structure = molecule(name)
+    hessian = model_hessian(structure)
+    before = normal_modes(structure, hessian)
+    noise = random(8).normal(size=hessian.shape)
+    after = normal_modes(structure, hessian + 1e-12 * (noise + noise.T))
+    np.testing.assert_allclose(after.modes, before.modes, atol=1e-6)
+
+
 def test_a_saddle_has_a_negative_wavenumber() -> None:
     structure = Structure(np.array([1, 17]), np.array([[0.0, 0, 0], [0, 0, 2.4]]))
     assert normal_modes(structure, spring_chain(structure, -0.1)).wavenumbers[0] < 0
