@@ -209,15 +209,21 @@ def torsion(positions: FloatArray, atoms: tuple[int, int, int, int]) -> float:
     return float(np.degrees(np.arctan2(np.cross(axis, first) @ second, first @ second)))
 
 
-def turned(positions: FloatArray, graph: BondGraph, atoms: tuple[int, int, int, int], angle: float) -> FloatArray:
-    """Positions with one torsion set to `angle` degrees by turning everything beyond the bond's second atom."""
-    _, i, j, _ = atoms
+def beyond_bond(graph: BondGraph, i: int, j: int) -> set[int]:
+    """Atom j and all atoms that its bonds reach without passing through atom i."""
     beyond, stack = {j}, [j]
     while stack:
         for k in graph.neighbours[stack.pop()]:
             if k != i and k not in beyond:
                 beyond.add(k)
                 stack.append(k)
+    return beyond
+
+
+def turned(positions: FloatArray, graph: BondGraph, atoms: tuple[int, int, int, int], angle: float) -> FloatArray:
+    """Positions with one torsion set to `angle` degrees by turning everything beyond the bond's second atom."""
+    _, i, j, _ = atoms
+    beyond = beyond_bond(graph, i, j)
     if i in beyond or any(i in graph.neighbours[k] for k in beyond - {j}):
         raise ValueError(f"the bond of atoms {i} and {j} is part of a ring")
     turn = np.radians(angle - torsion(positions, atoms))

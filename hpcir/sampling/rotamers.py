@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.sampling.bonding import HYDROGEN, NITROGEN, OXYGEN, BondGraph
-from hpcir.sampling.conformers import planar_torsions, rotors, torsion
+from hpcir.sampling.conformers import beyond_bond, planar_torsions, rotors, torsion
 from hpcir.sampling.internal_coordinates import model_hessian
 from hpcir.sampling.normal_modes import normal_modes, sample
 from hpcir.structures import Structure
@@ -74,13 +74,7 @@ def pivots(graph: BondGraph, flips: bool = True) -> list[Pivot]:
 
 def _beyond(graph: BondGraph, item: tuple[int, int, int, int]) -> IntArray:
     _, i, j, _ = item
-    beyond, stack = {j}, [j]
-    while stack:
-        for k in graph.neighbours[stack.pop()]:
-            if k != i and k not in beyond:
-                beyond.add(k)
-                stack.append(k)
-    return np.array(sorted(beyond - {j}), np.int64)
+    return np.array(sorted(beyond_bond(graph, i, j) - {j}), np.int64)
 
 
 class Clashes:
