@@ -184,6 +184,11 @@ class SamplingSettings(Section):
     )
     conformers: int = Field(8, ge=1, description="with seeds or targets: conformers of each seed to begin with")
     largest_fragment: int = Field(12, ge=2, description="heavy atoms of the largest molecule or fragment labelled")
+    fragment_forces: Literal["core", "all"] = Field(
+        "core",
+        description="forces learnt of a fragment: core, those of atoms whose whole surroundings within the cutoff are "
+        "the large molecule's; all, those near a cap and of the caps too, a fragment being a molecule itself",
+    )
     families: int = Field(
         0,
         ge=0,

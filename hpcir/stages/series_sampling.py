@@ -3,7 +3,8 @@
 The loop is that of `sample.Sampler`; what differs is where geometries come from. The first are thermal geometries
 about conformers of the seeds. Then the committee runs on the targets themselves; the atoms whose forces or charges it
 disagrees about give capped fragments to be labelled, until every target runs quietly (Gastegger, Behler, Marquetand,
-Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose surroundings are those of the whole are learnt.
+Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose surroundings are those of the whole are learnt,
+unless the deck wants all of them (`sampling.fragment_forces`).
 """
 
 from __future__ import annotations
@@ -173,10 +174,6 @@ class SeriesSampler(Sampler):
     def _largest(self) -> int:
         return self.context.deck.sampling.largest_fragment
 
-    def _start(self, before: Model | None) -> Model | None:
-        """Always the model before: its inputs are fitted to seeds and foreseen pieces, not the first labels alone."""
-        return before or self.pretrained
-
     def _initial(self) -> list[Structure]:
         """The first geometries: some of those that the level below was labelled at, else thermal ones about
         conformers of the seeds."""
@@ -336,7 +333,8 @@ class SeriesSampler(Sampler):
         result = []
         for k in sorted(chosen.tolist()):
             piece = pieces[kept[k]]
-            self.masks[geometry_key(piece.structure.numbers, piece.structure.positions)] = piece.learnt
+            if settings.fragment_forces == "core":
+                self.masks[geometry_key(piece.structure.numbers, piece.structure.positions)] = piece.learnt
             result.append(piece.structure)
         return result
 
