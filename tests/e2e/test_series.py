@@ -21,8 +21,8 @@ TARGETS = ("C6H14", "C8H18")
 DECK = f"""\
 system: {{structure: {ALKANES / "C6H14.xyz"}, targets: [{ALKANES / "C8H18.xyz"}]}}
 labels: {{engine: tblite}}
-model: {{cutoff: 4 A, members: 2, hidden: [16, 16], radial: 6, shells: 2, zetas: [1, 2]}}
-training: {{steps: 600, retrain_steps: 150, final_steps: 300}}
+model: {{cutoff: 4 A, members: 2, hidden: [16, 16], radial: 8, shells: 2, zetas: [1, 2, 4]}}
+training: {{steps: 300, final_steps: 900}}
 sampling:
   {{seeds: [{ALKANES / "C2H6.xyz"}, {ALKANES / "C3H8.xyz"}, {ALKANES / "C4H10.xyz"}], largest_fragment: 7,
     max_labels: 90, initial_labels: 60, round_labels: 15, rounds: 2, trajectories: 8, duration: 0.1 ps,
