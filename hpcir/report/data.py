@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError, InputError
-from hpcir.report.evidence import AtomMap, Conservation, Settling, atom_map, conservation, settling
+from hpcir.report.evidence import (
+    AtomMap,
+    Conservation,
+    Settling,
+    TrustRow,
+    atom_map,
+    conservation,
+    settling,
+    trust_rows,
+)
 from hpcir.report.parts import Parts, contributions
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
@@ -89,6 +98,7 @@ class ReportData:
     parity: tuple[Parity, ...] = ()
     calibration: Calibration | None = None
     atoms: AtomMap | None = None
+    trust: tuple[TrustRow, ...] = ()
     settling: tuple[Settling, ...] = ()
     conservation: Conservation | None = None
     stage_seconds: dict[str, float] = field(default_factory=dict)
@@ -130,6 +140,7 @@ def load_report_data(run_dir: str | Path) -> ReportData:
         parity=parity,
         calibration=calibration,
         atoms=atom_map(folder),
+        trust=trust_rows(folder),
         settling=settling(folder, bands),
         conservation=conservation(folder),
         stage_seconds={

@@ -25,25 +25,49 @@ FloatArray = NDArray[np.float64]
 SHOWN_BANDS, FEWEST = 5, 4
 # Trajectories and points of each whose energies are drawn.
 SHOWN_TRAJECTORIES, SHOWN_POINTS = 32, 100
+TRUST = "trust.json"
 # The view of the molecule, radian.
 YAW, TILT = 0.35, 0.45
 
 
 @dataclass(frozen=True)
-class AtomMap:
-    """The molecule seen a little from the side of its longest axes, and a value of each atom.
+class AtomValues:
+    """A value of each atom: value (N,) in `unit`; what: the value in words; told (N,): more about each atom."""
 
-    x, y (N,) angstrom; symbols; bonds; value (N,) in `unit`; what: the value in words; told (N,): more about each atom.
+    what: str
+    unit: str
+    value: FloatArray
+    told: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AtomMap:
+    """The molecule seen a little from the side of its longest axes, and what is known of each atom.
+
+    x, y (N,) angstrom; symbols; bonds; values: one or more, the first to be shown first.
     """
 
     x: FloatArray
     y: FloatArray
     symbols: tuple[str, ...]
     bonds: tuple[tuple[int, int], ...]
-    value: FloatArray
-    what: str
-    unit: str
-    told: tuple[str, ...]
+    values: tuple[AtomValues, ...]
+
+
+@dataclass(frozen=True)
+class TrustRow:
+    """An atom of trust.json: its name; largest and mean distance from the training data (1: usual among them); largest
+    and mean committee spread of its force (kcal/mol/angstrom); frames outside the range of some symmetry function
+    (fraction), the largest excess (fraction of the range) and that function in words. None: not known."""
+
+    name: str
+    largest_distance: float | None
+    mean_distance: float | None
+    largest_spread: float | None
+    mean_spread: float | None
+    outside: float | None
+    excess: float | None
+    function: str
 
 
 @dataclass(frozen=True)
@@ -73,50 +97,89 @@ class HarmonicRow:
 
 
 def atom_map(folder: Path) -> AtomMap | None:
-    """Root mean square force error of every atom over the independent test, or the distance from the training data.
-
-    The second is what a run of several molecules writes for a target that is too large to label (trust.json).
-    """
+    """What is known of each atom: its force error over the independent test, its distance from the training data along
+    the trajectories and the committee's spread there (trust.json). None without any of them."""
     structure = _minimum(folder)
     if structure is None:
         return None
-    trust, test = folder / "trust.json", _arrays(folder / "test.h5")
-    count = len(structure)
-    if test.get("forces_model") is not None and np.shape(test["forces_model"])[1:] == (count, 3):
-        error = np.linalg.norm(test["forces_model"] - test["forces_reference"], axis=2) / KCAL_PER_MOL_ANGSTROM
-        spread = np.linalg.norm(test["forces_spread"], axis=2) / KCAL_PER_MOL_ANGSTROM
-        value = np.sqrt((error**2).mean(0))
-        told = tuple(
-            f"largest {most:.2g}, committee spread {wide:.2g}"
-            for most, wide in zip(error.max(0), spread.mean(0), strict=True)
+    found = [_test_errors(folder / "test.h5", len(structure)), *_trust_values(folder / TRUST, len(structure))]
+    values = tuple(item for item in found if item is not None)
+    return _map(structure, values) if values else None
+
+
+def trust_rows(folder: Path) -> tuple[TrustRow, ...]:
+    """The rows of trust.json, the atom farthest from the training data first; none without the file."""
+    numbers = ("largest_distance", "mean_distance", "largest_spread", "mean_spread", "outside", "excess")
+    rows = [
+        TrustRow(
+            name=str(atom.get("name") or f"atom {atom['atom'] + 1}"),
+            function=str(atom.get("description") or ""),
+            **{name: _finite(atom.get(name)) for name in numbers},
         )
-        return _map(structure, value, "force error", "kcal/mol/Å", told)
-    atoms = _trust(trust, count)
-    if atoms is None:
+        for atom in _trust(folder / TRUST)
+    ]
+    return tuple(sorted(rows, key=lambda row: -(row.largest_distance or 0.0)))
+
+
+def _test_errors(path: Path, count: int) -> AtomValues | None:
+    """Root mean square force error of every atom over the independent test."""
+    test = _arrays(path)
+    if test.get("forces_model") is None or np.shape(test["forces_model"])[1:] != (count, 3):
         return None
-    value = np.array([atom.get("largest_distance") or 0.0 for atom in atoms], float)
-    told = tuple(str(atom.get("description") or "") for atom in atoms)
-    return _map(structure, value, "distance from the training data", "usual distances", told)
+    error = np.linalg.norm(test["forces_model"] - test["forces_reference"], axis=2) / KCAL_PER_MOL_ANGSTROM
+    spread = np.linalg.norm(test["forces_spread"], axis=2) / KCAL_PER_MOL_ANGSTROM
+    told = tuple(
+        f"largest {most:.2g}, committee spread {wide:.2g}"
+        for most, wide in zip(error.max(0), spread.mean(0), strict=True)
+    )
+    return AtomValues("force error in the test", "kcal/mol/Å", np.sqrt((error**2).mean(0)), told)
 
 
-def _trust(path: Path, count: int) -> list[dict[str, Any]] | None:
-    """The atoms of trust.json in the order of the structure; None when the file is not there or does not fit."""
+def _trust_values(path: Path, count: int) -> list[AtomValues]:
+    """Distance from the training data and committee spread of every atom over the trajectories."""
+    atoms = _trust(path)
+    if len(atoms) != count:
+        return []
+
+    def column(name: str) -> FloatArray:
+        return np.array([_finite(atom.get(name)) or 0.0 for atom in atoms])
+
+    told = tuple(_outside(atom) for atom in atoms)
+    values = [AtomValues("distance from the training data", "usual distances", column("largest_distance"), told)]
+    if column("largest_spread").any():
+        values.append(AtomValues("committee spread", "kcal/mol/Å", column("largest_spread"), told))
+    return values
+
+
+def _outside(atom: dict[str, Any]) -> str:
+    """The symmetry function that leaves its training range, and by how much."""
+    excess, function = _finite(atom.get("excess")), str(atom.get("description") or "")
+    if not function:
+        return "every symmetry function in its range"
+    return function + (f": {100 * excess:.2g} % outside its range" if excess else " outside its range")
+
+
+def _trust(path: Path) -> list[dict[str, Any]]:
+    """The atoms of trust.json in the order of the structure; none when the file is not there or is damaged."""
     try:
         atoms = json.loads(path.read_text(encoding="utf-8"))["atoms"]
-        ordered = sorted(atoms, key=lambda atom: int(atom["atom"]))
+        return sorted(atoms, key=lambda atom: int(atom["atom"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return ordered if len(ordered) == count else None
+        return []
 
 
-def _map(structure: Structure, value: FloatArray, what: str, unit: str, told: tuple[str, ...]) -> AtomMap:
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else None
+
+
+def _map(structure: Structure, values: tuple[AtomValues, ...]) -> AtomMap:
     centred = structure.positions - structure.positions.mean(0)
     axes = np.linalg.svd(centred, full_matrices=True)[2]
     along, across, depth = (centred @ axes.T / ANGSTROM).T
     # Turned, so that an atom does not stand behind its mirror image.
     x = along * np.cos(YAW) + depth * np.sin(YAW)
     y = across * np.cos(TILT) + (depth * np.cos(YAW) - along * np.sin(YAW)) * np.sin(TILT)
-    return AtomMap(x, y, tuple(symbols(structure.numbers)), tuple(bonds(structure)), value, what, unit, told)
+    return AtomMap(x, y, tuple(symbols(structure.numbers)), tuple(bonds(structure)), values)
 
 
 def _minimum(folder: Path) -> Structure | None:

@@ -4,6 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const root = document.documentElement;
   const plots = [];          // functions that draw again, after a change of theme
+  const redraw = {};         // the same by the id of the plot
   let overlay = null;        // {name, x, y}
   let view = {};             // ranges x and y of the spectrum that someone zoomed to
 
@@ -33,6 +34,7 @@
         toImageButtonOptions: { format: "svg", filename: String(data.name).replace(/[^\w-]+/g, "-") || "spectrum" } });
     };
     plots.push(again);
+    if (typeof id === "string") redraw[id] = again;
     return again();
   }
 
@@ -213,21 +215,30 @@
         yaxis: { ...axis, title: { text: "true error / (kcal/mol/Å)" } } } };
   }
 
-  // The molecule in its plane, atoms coloured by their value.
+  // The molecule in its plane, atoms coloured by the value that is chosen.
   function atomsPlot() {
-    const atoms = data.atoms, x = [], y = [];
+    const atoms = data.atoms, chosen = atoms.values[Number(document.getElementById("atoms-value").value) || 0], x = [], y = [];
     for (const [i, j] of atoms.bonds) { x.push(atoms.x[i], atoms.x[j], null); y.push(atoms.y[i], atoms.y[j], null); }
     const named = atoms.symbols.map((symbol, i) => plain(symbol + (i + 1)));
     const size = atoms.symbols.length > 40 ? 14 : 26;
     return { small: true, traces: [
       { x, y, mode: "lines", line: { color: colour("soft"), width: atoms.symbols.length > 40 ? 3 : 6 }, hoverinfo: "skip" },
-      { x: atoms.x, y: atoms.y, mode: "markers+text", text: atoms.symbols.map((symbol, i) => (size > 20 ? plain(symbol) : "")),
-        textfont: { size: 12, color: "#10141a" }, customdata: named.map((name, i) => [name, plain(atoms.told[i] || "")]),
-        marker: { size: atoms.symbols.map((symbol) => (symbol === "H" ? 0.75 * size : size)), color: atoms.value,
-          colorscale: [[0, "#fff3d6"], [0.5, "#f6a04d"], [1, "#d5432c"]], cmin: 0, cmax: highest(atoms.value), opacity: 1,
-          line: { color: colour("soft"), width: 1 }, colorbar: { title: { text: plain(atoms.unit), side: "right" }, thickness: 12 } },
+      { x: atoms.x, y: atoms.y, mode: "markers+text", text: atoms.symbols.map((symbol, i) => (size > 20 ? named[i] : "")),
+        textfont: { size: 11, color: "#10141a" }, customdata: named.map((name, i) => [name, plain(chosen.told[i] || "")]),
+        marker: { size: atoms.symbols.map((symbol) => (symbol === "H" ? 0.85 * size : size)), color: chosen.value,
+          colorscale: [[0, "#fff3d6"], [0.5, "#f6a04d"], [1, "#d5432c"]], cmin: 0, cmax: highest(chosen.value) || 1, opacity: 1,
+          line: { color: colour("soft"), width: 1 }, colorbar: { title: { text: plain(chosen.unit), side: "right" }, thickness: 12 } },
         hovertemplate: "%{customdata[0]}: %{marker.color:.3g}<br>%{customdata[1]}<extra></extra>" }],
-      layout: { showlegend: false, hovermode: "closest", xaxis: { visible: false }, yaxis: { visible: false, scaleanchor: "x" } } };
+      layout: { showlegend: false, hovermode: "closest", margin: { l: 8, r: 8, t: 8, b: 8 }, xaxis: { visible: false },
+        yaxis: { visible: false, scaleanchor: "x" } } };
+  }
+
+  function chooseAtoms() {
+    const choice = document.getElementById("atoms-value"), word = document.getElementById("atoms-word");
+    data.atoms.values.forEach((item, index) => choice.append(new Option(item.what, String(index))));
+    const tell = () => { word.textContent = `${data.atoms.values[Number(choice.value)].unit}; largest values are red`; };
+    choice.addEventListener("change", () => { tell(); redraw["plot-atoms"](); });
+    tell();
   }
 
   function settlingPlot() {
@@ -262,8 +273,8 @@
     const optional = [["plot-atoms", data.atoms, atomsPlot], ["plot-committee", data.calibration, committeePlot],
       ["plot-curve", data.curve.length, curvePlot], ["plot-settling", data.settling.length, settlingPlot],
       ["plot-energy", data.conservation, energyPlot]];
+    if (data.atoms) chooseAtoms();
     for (const [id, there, make] of optional) if (there) draw(id, make); else hideCard(id);
-    if (data.atoms) document.getElementById("atoms-word").textContent = `Colour: ${data.atoms.what} of each atom in ${data.atoms.unit}.`;
   }
 
   function zoom(low, high) {
@@ -346,6 +357,7 @@
   window.addEventListener("beforeprint", () => { before = root.dataset.theme; setTheme(false); });
   window.addEventListener("afterprint", () => setTheme(before === "dark"));
 
+  if (!data.atoms) hideCard("plot-atoms");
   if (window.Plotly) drawAll();
   root.dataset.ready = "yes";
 })();

@@ -21,7 +21,7 @@ from hpcir.report import tables
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import harmonic_rows
 from hpcir.report.tables import plain_number, text
-from hpcir.report.verdict import findings
+from hpcir.report.verdict import ensemble_verdict, findings, sentence
 from hpcir.store import write_atomic
 
 # More points than this in a scatter plot make the page slow and show nothing new.
@@ -51,6 +51,8 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "tiles": tables.tiles(data),
         "findings": "".join(tables.finding(item) for item in found) or "<li>Nothing to judge yet.</li>",
         "bands": tables.band_table(data.bands),
+        "conformers": _conformers(data),
+        "trust": tables.trust_table(data.trust),
         "modes": f"<details><summary>Harmonic analysis, mode by mode</summary>{modes}</details>" if modes else "",
         "figures": "" if plotly else _pictures(figures),
         "figures_class": "interactive" if plotly else "pictures",
@@ -125,10 +127,10 @@ def _evidence(data: ReportData) -> dict[str, Any]:
             "y": _numbers(atoms.y, 4),
             "symbols": atoms.symbols,
             "bonds": atoms.bonds,
-            "value": _numbers(atoms.value, 4),
-            "what": atoms.what,
-            "unit": atoms.unit,
-            "told": atoms.told,
+            "values": [
+                {"what": item.what, "unit": item.unit, "value": _numbers(item.value, 4), "told": item.told}
+                for item in atoms.values
+            ],
         },
         "settling": [{"position": item.position, "percent": _numbers(item.percent, 4)} for item in data.settling],
         "conservation": None
@@ -156,6 +158,12 @@ def _notes(data: ReportData) -> str:
         return ""
     items = "".join(f"<li>{text(what)}</li>" for what in data.missing)
     return f'<aside class="note"><strong>Not here:</strong><ul>{items}</ul></aside>'
+
+
+def _conformers(data: ReportData) -> str:
+    """Beside the harmonic lines: whether the minimum that they belong to stands for the trajectories."""
+    said = ensemble_verdict(data)
+    return f'<p class="remark">{text(sentence(said))}</p>' if said else ""
 
 
 def _without_deck(provenance: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcir.progress import duration_text, figure_text
 from hpcir.report.data import ReportData
-from hpcir.report.evidence import HarmonicRow
+from hpcir.report.evidence import HarmonicRow, TrustRow
 from hpcir.report.verdict import Finding
 
 BAND_COLUMNS = (
@@ -18,6 +18,8 @@ BAND_COLUMNS = (
 )
 # Bands under this part of the strongest one are shown faintly.
 WEAK = 0.02
+# Atoms of the trust table that are not folded away.
+SHOWN_ATOMS = 8
 SIGNS = {True: ("good", "✓"), False: ("look", "!"), None: ("open", "·")}
 
 
@@ -137,6 +139,34 @@ def mode_table(rows: Sequence[HarmonicRow]) -> str:
         '<th colspan="2" scope="colgroup">intensity / (km/mol)</th></tr><tr><th scope="col">engine</th>'
         f'<th scope="col">model</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
     )
+
+
+def trust_table(rows: Sequence[TrustRow]) -> str:
+    """The atoms farthest from the training data, the rest folded away."""
+    if not rows:
+        return ""
+    head = (
+        "<thead><tr><th scope='col'>atom</th><th scope='col'>distance, largest</th><th scope='col'>mean</th>"
+        "<th scope='col'>spread, largest</th><th scope='col'>mean</th><th scope='col'>frames outside</th>"
+        "<th scope='col'>symmetry function farthest outside its range</th></tr></thead>"
+    )
+
+    def table(part: Sequence[TrustRow]) -> str:
+        return f'<table class="trust">{head}<tbody>{"".join(_trust_row(row) for row in part)}</tbody></table>'
+
+    more = rows[SHOWN_ATOMS:]
+    folded = f"<details><summary>{len(more)} more atoms</summary>{table(more)}</details>" if more else ""
+    return table(rows[:SHOWN_ATOMS]) + folded
+
+
+def _trust_row(row: TrustRow) -> str:
+    percent = "–" if row.outside is None else f"{100 * row.outside:.0f} %"
+    function = row.function or "none"
+    if row.function and row.excess:
+        function += f" (by {100 * row.excess:.2g} %)"
+    numbers = [(row.largest_distance, 1), (row.mean_distance, 1), (row.largest_spread, 2), (row.mean_spread, 2)]
+    cells = [_one(value, digits) for value, digits in numbers] + [percent, text(function)]
+    return f'<tr><th scope="row">{text(row.name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _one(value: float | None, digits: int) -> str:

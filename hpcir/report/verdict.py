@@ -27,7 +27,8 @@ class Finding:
 
 def findings(data: ReportData) -> list[Finding]:
     """Every verdict that the data allow, in the order of the road: sampling, potential, trajectories, spectrum."""
-    made = [_sampling(data), _forces(data), _harmonic(data), _trajectories(data), _intensities(data), _own(data)]
+    made = [_sampling(data), _forces(data), _harmonic(data), _trajectories(data), _surroundings(data)]
+    made += [_conformers(data), _intensities(data), _own(data)]
     return [finding for finding in made if finding is not None]
 
 
@@ -69,6 +70,32 @@ def _trajectories(data: ReportData) -> Finding | None:
         return None
     text = f"{left_out:.0f} of {total:.0f} trajectories were left out."
     return Finding("Trajectories", left_out / total <= LEFT_OUT_LIMIT, text)
+
+
+def _surroundings(data: ReportData) -> Finding | None:
+    """How far the trajectories went from the training data, as the run says it."""
+    verdict = _said(data, "trust")
+    return Finding("Surroundings", None, sentence(verdict)) if verdict else None
+
+
+def _conformers(data: ReportData) -> Finding | None:
+    verdict = ensemble_verdict(data)
+    return Finding("Conformers", None, sentence(verdict)) if verdict else None
+
+
+def ensemble_verdict(data: ReportData) -> str:
+    """Why one minimum does not represent the trajectories; empty where it does, or nothing is known."""
+    return _said(data, "ensemble")
+
+
+def _said(data: ReportData, name: str) -> str:
+    known = data.summary.get(name)
+    return str(known.get("verdict") or "") if isinstance(known, dict) else ""
+
+
+def sentence(words: str) -> str:
+    """Words with a capital and a full stop."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
 
 
 def _intensities(data: ReportData) -> Finding | None:

@@ -14,7 +14,7 @@ from hpcir.models.model import Model
 from hpcir.mpi import Communicator, on_root
 from hpcir.progress import Progress
 from hpcir.provenance import tell
-from hpcir.stages import analysis, farm, prepare, pretrain, sets, summary
+from hpcir.stages import analysis, farm, prepare, pretrain, sets, summary, trust_map
 from hpcir.stages.committee import CommitteeTrainer, symmetry_functions
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm, LabelStore
@@ -137,6 +137,7 @@ class Pipeline:
         if context.root:
             farm.export(context, self.store)
             content = summary.content(context, self.store, label_farm.level, model, reference, main.modes, sampling)
+            content |= self._met(model, reference, main, label_farm.level)
             for line in summary.lines(summary.write(context, content, test, spectra)):
                 context.progress.log(line)
         self._timed("report", self._report)
@@ -219,6 +220,16 @@ class Pipeline:
         for chosen in isotopes:
             results[chosen.name] = sets.spectrum_of_set(context, chosen, f"spectrum-{chosen.name}")
         return {name: result for name, result in results.items() if result is not None}
+
+    def _met(self, model: Model, reference: Reference, main: TrajectorySet, level: str) -> dict[str, Any]:
+        """What the trajectories met: trust.json, and which conformers (rank 0)."""
+        learnt = [e.structure for e in self.store.asked if e.level == level and e.label and e.purpose != "test"]
+        frames = trust_map.snapshots(self.context, reference.structure, main.blocks)
+        known = trust_map.training_environments(model, learnt)
+        return {
+            "trust": trust_map.write_trust(self.context, reference.structure, model, known, frames),
+            "ensemble": trust_map.ensemble(reference.structure, main.modes.positions, frames),
+        }
 
     def _report(self) -> None:
         if self.context.root and self.report is not None:

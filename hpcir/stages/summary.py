@@ -99,6 +99,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
     )
     said += [band_line(band) for band in summary["bands"] if band["intensity_km_per_mol"] > SHOWN_KM_PER_MOL]
     said.append(spectrum["verdict"])
+    said += [summary[name]["verdict"] for name in ("trust", "ensemble") if summary.get(name, {}).get("verdict")]
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stages"].items())
     said.append(f"time: {sum(summary['stages'].values()):.0f} s ({times})")
     return said

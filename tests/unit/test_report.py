@@ -163,7 +163,7 @@ def test_evidence_is_read_from_the_files_of_the_run(runs: Path) -> None:
     assert len(data.atoms.bonds) == 5
     error = next(parity for parity in data.parity if parity.quantity == "forces")
     # Each atom's error is that of a vector: over all atoms three times the mean square of a component.
-    assert np.mean(data.atoms.value**2) == pytest.approx(3 * error.rmse**2)
+    assert np.mean(data.atoms.values[0].value ** 2) == pytest.approx(3 * error.rmse**2)
     # Two atoms never stand on one place.
     x, y = data.atoms.x, data.atoms.y
     apart = np.hypot(x[:, None] - x, y[:, None] - y)[np.triu_indices(6, 1)]
@@ -175,16 +175,54 @@ def test_evidence_is_read_from_the_files_of_the_run(runs: Path) -> None:
     assert len(data.settling) == 5
 
 
-def test_trust_map_of_a_molecule_that_was_never_labelled(runs: Path, tmp_path: Path) -> None:
+def write_example_trust(folder: Path) -> None:
+    """A trust.json in which atom n (from 0) is n + 1 usual distances away, and the sentences of the summary."""
+    atoms = [
+        {"atom": n, "name": f"X{n + 1}", "largest_distance": 1.0 + n, "mean_distance": 0.5, "largest_spread": 6.0 - n,
+         "mean_spread": 0.1, "outside": 0.25 * (n == 5), "excess": 0.07 * (n == 5),
+         "description": "G2 to H, eta 2.0 A^-2" if n == 5 else ""}
+        for n in range(6)
+    ]  # fmt: skip
+    (folder / "trust.json").write_text(json.dumps({"frames": 10, "atoms": atoms[::-1]}))
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["trust"] = {"verdict": "the surroundings farthest from the training data are those of <X6>"}
+    summary["ensemble"] = {"verdict": "one minimum does not represent the ensemble: 12 % of the frames"}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def test_trust_map_tells_what_trajectories_met(runs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "large"
     shutil.copytree(runs / "good", folder)
+    write_example_trust(folder)
+    data = load_report_data(folder)
+    assert data.atoms is not None
+    assert [item.what for item in data.atoms.values] == [
+        "force error in the test", "distance from the training data", "committee spread",
+    ]  # fmt: skip
+    np.testing.assert_allclose(data.atoms.values[1].value, np.arange(1.0, 7.0))
+    np.testing.assert_allclose(data.atoms.values[2].value, np.arange(6.0, 0.0, -1))
+    assert data.atoms.values[1].told[5] == "G2 to H, eta 2.0 A^-2: 7 % outside its range"
+    assert [row.name for row in data.trust] == ["X6", "X5", "X4", "X3", "X2", "X1"]
+    write_report(folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "The surroundings farthest from the training data are those of &lt;X6&gt;." in page
+    assert page.count("One minimum does not represent the ensemble: 12 % of the frames.") == 2  # verdicts, and plot
+    assert "G2 to H, eta 2.0 A^-2 (by 7 %)" in page
+    # Of a molecule too large to be labelled whole this is all that is known.
     (folder / "test.h5").unlink()
-    atoms = [{"atom": n, "name": f"X{n + 1}", "largest_distance": 1.0 + n, "description": "G2 to H"} for n in range(6)]
-    (folder / "trust.json").write_text(json.dumps({"atoms": atoms[::-1]}))
     found = load_report_data(folder).atoms
     assert found is not None
-    assert found.what == "distance from the training data"
-    np.testing.assert_allclose(found.value, np.arange(1.0, 7.0))
+    assert found.values[0].what == "distance from the training data"
+
+
+def test_a_damaged_trust_map_is_no_reason_to_fail(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(runs / "good", folder)
+    for content in ("{", '{"atoms": [{"name": "C1"}]}', '{"atoms": 3}', '{"atoms": [{"atom": 0, "excess": "x"}]}'):
+        (folder / "trust.json").write_text(content)
+        data = load_report_data(folder)
+        assert data.atoms is not None
+        assert len(data.atoms.values) == 1
 
 
 def test_half_a_run_gives_a_report_that_says_so(runs: Path) -> None:
@@ -415,6 +453,22 @@ def test_band_table_sorts(browser: Any, runs: Path) -> None:
     assert values == sorted(values)
     button.click()
     assert browser.execute_script(column) == sorted(values, reverse=True)
+
+
+def test_atoms_are_coloured_by_what_is_chosen(browser: Any, runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "trusted"
+    shutil.copytree(runs / "good", folder)
+    write_example_trust(folder)
+    write_report(folder)
+    opened(browser, folder / "report.html")
+    colours = "return document.getElementById('plot-atoms').data[1].marker.color"
+    first = browser.execute_script(colours)
+    browser.execute_script(
+        "const s = document.getElementById('atoms-value'); s.value = '1'; s.dispatchEvent(new Event('change'));"
+    )
+    assert browser.execute_script(colours) == pytest.approx([1, 2, 3, 4, 5, 6])
+    assert first != pytest.approx([1, 2, 3, 4, 5, 6])
+    assert "usual distances" in browser.find_element("id", "atoms-word").text
 
 
 def test_a_hostile_name_stays_text(browser: Any, runs: Path) -> None:
