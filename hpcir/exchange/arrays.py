@@ -14,6 +14,7 @@ from hpcir.exchange.datasets import (
     QUANTITIES,
     Dataset,
     Frame,
+    checked_numbers,
     resolve_units,
     shifted_dipole,
     size_of,
@@ -73,23 +74,47 @@ def read_arrays(
     arrays = {quantity: held[name] for quantity, name in names.items()}
     count, atoms = _shapes(path, arrays, names)
     scaled = {
-        q: np.asarray(arrays[q], float) * size_of(q, declared, str(path))
+        q: _numbers(arrays[q], names[q], path) * size_of(q, declared, str(path))
         for q in ("positions", *QUANTITIES)
         if q in arrays
     }
     totals = _totals(path, arrays.get("charge"), count, charge)
-    numbers = np.broadcast_to(np.asarray(arrays["numbers"], np.int64), (count, atoms))
-    lengths = np.asarray(arrays["count"], np.int64).reshape(-1) if "count" in arrays else np.full(count, atoms)
-    frames = [
-        _frame(s, numbers[s, : lengths[s]], scaled, int(totals[s]), level, dipole_origin, str(path))
-        for s in range(count)
-    ]
-    return Dataset(tuple(frames), str(path), declared, names)
+    numbers = np.broadcast_to(arrays["numbers"], (count, atoms))
+    lengths = _lengths(arrays["count"], atoms, path) if "count" in arrays else np.full(count, atoms)
+    frames = []
+    for s in range(count):
+        own = checked_numbers(numbers[s, : lengths[s]], str(path), names["numbers"])
+        frames.append(_frame(s, own, scaled, int(totals[s]), level, dipole_origin, str(path)))
+    unread = tuple(sorted(set(held) - set(names.values())))
+    return Dataset(tuple(frames), str(path), declared, names, unread)
+
+
+def _numbers(array: Any, name: str, path: Path) -> Any:
+    """An array as real numbers; text and complex numbers are refused."""
+    if np.asarray(array).dtype.kind not in "iuf":
+        raise InputError(
+            f"the array '{name}' does not hold real numbers", where=str(path), value=str(np.asarray(array).dtype)
+        )
+    return np.asarray(array, float)
+
+
+def _lengths(found: Any, atoms: int, path: Path) -> Any:
+    """(S,) the number of atoms of each geometry, from 1 to the padded number."""
+    lengths = _numbers(found, "count", path).reshape(-1)
+    wrong = lengths[(lengths != np.round(lengths)) | (lengths < 1) | (lengths > atoms)]
+    if len(wrong):
+        raise InputError(
+            "a geometry's number of atoms does not fit the arrays",
+            where=str(path),
+            value=wrong[0].item(),
+            hint=f"1 to {atoms}",
+        )
+    return lengths.astype(np.int64)
 
 
 def _npz(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except ValueError as error:
         raise InputError(
@@ -143,7 +168,7 @@ def _layout(path: Path, held: dict[str, Any], keys: Mapping[str, str] | None) ->
         raise InputError(
             f"the names of the arrays are those of {which}",
             where=str(path),
-            hint=f"{holds}; say which is which, such as keys={{'numbers': ..., 'positions': ..., 'energy': ...}}",
+            hint=f"{holds}; say which is which, such as --keys numbers=Z positions=R energy=E",
         )
     return next(iter(fitting.values()))
 
@@ -181,7 +206,7 @@ def _shapes(path: Path, arrays: dict[str, Any], names: dict[str, str]) -> tuple[
 def _totals(path: Path, found: Any, count: int, declared: int | None) -> Any:
     if found is None:
         return np.full(count, declared or 0)
-    totals = np.broadcast_to(np.asarray(found, float).reshape(-1), (count,))
+    totals = np.broadcast_to(_numbers(found, "charge", path).reshape(-1), (count,))
     if not np.all(np.isfinite(totals)) or np.any(totals != np.round(totals)):
         raise InputError("a total charge is not a whole number", where=str(path))
     if declared is not None and np.any(totals != declared):

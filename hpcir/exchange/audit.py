@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hpcir.exchange.audit_bonds import check_bonds
 from hpcir.exchange.audit_units import (
     check_dipole_size,
     check_dipoles_and_charges,
@@ -16,13 +17,13 @@ from hpcir.exchange.audit_units import (
     check_origin,
 )
 from hpcir.exchange.datasets import QUANTITIES, Dataset, formula
-from hpcir.exchange.findings import SEVERITIES, Finding, describe, some, values
+from hpcir.exchange.findings import SEVERITIES, Finding, describe, fingerprint, some, values
 
 __all__ = ["Finding", "audit", "describe"]
 
 # A robust z (from the median absolute deviation) beyond which a value stands out: normal noise never reaches it.
 OUTLIER = 12.0
-# Two geometries nearer than this (bohr, rounded) in every coordinate are one.
+# Two geometries whose distances agree to so many decimals (bohr) are one.
 SAME_DECIMALS = 5
 
 
@@ -78,17 +79,17 @@ def check_zero(dataset: Dataset) -> list[Finding]:
 
 
 def check_duplicates(dataset: Dataset) -> list[Finding]:
-    """The same geometry twice (shifted, not rotated); worse when its energies differ."""
+    """The same geometry twice, wherever and however turned it stands; worse when its energies differ."""
     seen: dict[bytes, int] = {}
     same: list[int] = []
     differing: list[int] = []
     for n, frame in enumerate(dataset.frames):
-        rounded = np.round(frame.positions - frame.positions[0], SAME_DECIMALS) + 0.0
+        rounded = np.round(fingerprint(frame), SAME_DECIMALS) + 0.0
         key = frame.numbers.tobytes() + rounded.tobytes() + f"{frame.charge} {frame.level}".encode()
         first = seen.setdefault(key, n)
         if first != n:
             other = dataset.frames[first]
-            agree = frame.energy is None or other.energy is None or abs(frame.energy - other.energy) < 1e-6
+            agree = frame.energy is None or other.energy is None or abs(frame.energy - other.energy) < 1e-5
             (same if agree else differing).append(n)
     findings = []
     if differing:
@@ -106,7 +107,7 @@ def check_duplicates(dataset: Dataset) -> list[Finding]:
             Finding(
                 "warning",
                 "duplicates",
-                f"{len(same)} geometries are copies of earlier ones ({some(same)})",
+                f"{len(same)} geometries are copies of earlier ones, mirror images counted ({some(same)})",
                 "leave them out: a copy in both the training and the test set makes the test error too small",
                 tuple(same),
             )
@@ -233,6 +234,7 @@ CHECKS: tuple[Callable[[Dataset], list[Finding]], ...] = (
     check_distances,
     check_duplicates,
     check_force_energy,
+    check_bonds,
     check_energy_size,
     check_dipoles_and_charges,
     check_dipole_size,

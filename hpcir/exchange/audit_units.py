@@ -5,17 +5,20 @@
   the mistake, a negative one says that gradients were read as forces;
 - energies against the free atoms' (Englert and Schwinger, Phys. Rev. A 29, 2331, 1984);
 - dipoles against the atomic charges of the file where these are proportional, and against the charge per kind of
-  atom that fits them best: hydrogen on N, O or F carries between about 0.2 and 0.6 e, no atom more than 3 e;
+  atom that fits them best: hydrogen on N, O or F carries about 0.2 to 0.6 e, oxygen of C=O -0.2 to -1.2 e, no atom
+  more than 3 e;
 - nearest distances against covalent radii; a molecule read in the wrong unit is 1.89 off.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.exchange.datasets import Dataset, Frame, formula
-from hpcir.exchange.findings import Finding, nuclear_centre, some, values
+from hpcir.exchange.findings import Finding, fingerprint, nuclear_centre, some, values
 from hpcir.structures import OVERLAP_FRACTION, Structure, bonds, superimpose
 from hpcir.units import ANGSTROM, DEBYE, EV, EV_PER_ANGSTROM, KCAL_PER_MOL, KJ_PER_MOL
 
@@ -25,7 +28,7 @@ FloatArray = NDArray[np.float64]
 SMALL_STEP, LARGE_STEP = 0.15, 0.6
 # Typical root mean square of a force component, hartree/bohr, from thermal to strongly distorted molecules.
 FORCE_RANGE = (5e-4, 0.3)
-ACID = "H on N, O or F"
+ACID, CARBONYL = "H on N, O or F", "O of C=O"
 _ENERGIES = {"hartree": 1.0, "eV": EV, "kcal/mol": KCAL_PER_MOL, "kJ/mol": KJ_PER_MOL}
 _LENGTHS = {"bohr": 1.0, "angstrom": ANGSTROM}
 _DIPOLES = {"e*bohr": 1.0, "debye": DEBYE, "e*A": ANGSTROM}
@@ -43,7 +46,7 @@ def check_distances(dataset: Dataset) -> list[Finding]:
         what = {True: "angstrom read as bohr", False: "bohr read as angstrom"}[typical < 1]
         factor = ANGSTROM if typical < 1 else 1 / ANGSTROM
         as_if = f", as if {what}" if abs(np.log(typical * factor)) < 0.25 else ""
-        advice = "check the unit of the positions, such as units={'positions': 'bohr'}, and the elements"
+        advice = "check the unit of the positions, such as --units positions=bohr, and the elements"
         return [Finding("error", "positions", text + as_if, advice)]
     close = np.flatnonzero(ratios < OVERLAP_FRACTION).tolist()
     if not close:
@@ -132,7 +135,7 @@ def _close_pairs(dataset: Dataset, members: list[int], most: int = 200) -> list[
     usable = [n for n in members if dataset.frames[n].forces is not None and dataset.frames[n].energy is not None]
     if len(usable) < 2 or len(dataset.frames[usable[0]]) < 2:
         return []
-    prints = np.array([_fingerprint(dataset.frames[n]) for n in usable])
+    prints = np.array([fingerprint(dataset.frames[n]) for n in usable])
     near, found = (np.asarray(a) for a in cKDTree(prints).query(prints, k=min(4, len(usable))))
     pairs = set()
     for row in range(len(usable)):
@@ -142,13 +145,6 @@ def _close_pairs(dataset: Dataset, members: list[int], most: int = 200) -> list[
                 pairs.add((float(distance), a, b))
     steps = [(a, b, _step(dataset.frames[a], dataset.frames[b])[0]) for _, a, b in sorted(pairs)[:most]]
     return [(a, b) for a, b, step in steps if 1e-6 < _rms(step) < LARGE_STEP]
-
-
-def _fingerprint(frame: Frame) -> FloatArray:
-    """Distances of each atom to the mean position and to the atom before it in the file: invariant, 2 N numbers."""
-    middle = np.linalg.norm(frame.positions - frame.positions.mean(0), axis=1)
-    following = np.linalg.norm(frame.positions - np.roll(frame.positions, 1, axis=0), axis=1)
-    return np.concatenate([middle, following])
 
 
 def _rms(step: FloatArray) -> float:
@@ -250,37 +246,53 @@ def check_dipoles_and_charges(dataset: Dataset) -> list[Finding]:
 
 
 def check_dipole_size(dataset: Dataset) -> list[Finding]:
-    """Charges, one per kind of atom, that fit the dipoles best: too large or too small for what they belong to."""
+    """Charges, one per kind of atom, that fit the dipoles best: too large, too small or reversed."""
     findings = []
     for (numbers, charge, _), members in dataset.compositions().items():
         frames = [dataset.frames[n] for n in members if dataset.frames[n].dipole is not None]
         frames = [frame for frame in frames if np.array_equal(frame.numbers, frames[0].numbers)]
         if len(frames) < 6 or len(set(numbers)) < 2:
             continue
-        kinds = _kinds(frames[0])
-        fitted, cosine = _fitted_charges(frames, kinds, charge)
+        fitted, cosine = _fitted_charges(frames, _kinds(frames[0]), charge)
         if cosine < 0.7:
             continue
-        shown = ", ".join(f"{kind} {q:+.2f}" for kind, q in fitted.items())
-        text = f"dipoles of {formula(numbers)} are those of the charges {shown} (e)"
-        acid = fitted.get(ACID)
-        if any(abs(q) > (0.7 if kind.startswith("H") else 3.0) for kind, q in fitted.items()):
-            advice = "more than atoms carry: debye read as an atomic unit (2.5417) or as e*A (4.8032)?"
-            findings.append(Finding("warning", "dipole", text, advice))
-        elif charge == 0 and acid is not None and abs(acid) < 0.18:
-            advice = "less than atoms carry: an atomic unit (2.5417) or e*A (4.8032) read as debye?"
-            findings.append(Finding("warning", "dipole", text, advice))
+        judged = _judged(fitted, charge)
+        if judged is not None:
+            severity, advice = judged
+            shown = ", ".join(f"{kind} {q:+.2f}" for kind, q in fitted.items())
+            text = f"dipoles of {formula(numbers)} are those of the charges {shown} (e)"
+            findings.append(Finding(severity, "dipole", text, advice))
     return findings
 
 
+def _judged(fitted: dict[str, float], charge: int) -> tuple[str, str] | None:
+    """Severity and advice for charges that atoms do not carry; None for those that they may."""
+    acid, carbonyl = fitted.get(ACID), fitted.get(CARBONYL)
+    large = {kind: 0.7 if kind.startswith("H") else 1.25 if kind == CARBONYL else 3.0 for kind in fitted}
+    if any(abs(q) > large[kind] for kind, q in fitted.items()):
+        return "error", "more than atoms carry: debye read as an atomic unit (2.5417) or as e*A (4.8032)?"
+    if charge:
+        return None
+    if (acid is not None and acid < -0.05) or (acid is None and carbonyl is not None and carbonyl > 0.05):
+        return "error", "the signs are reversed: the vector must point from minus to plus. Change its sign"
+    small = (acid is not None and acid < 0.18) or (acid is None and carbonyl is not None and carbonyl > -0.2)
+    if small:
+        return "warning", "less than atoms carry: an atomic unit (2.5417) or e*A (4.8032) read as debye?"
+    return None
+
+
 def _kinds(frame: Frame) -> list[str]:
-    """A kind for each atom: its element, and hydrogen on N, O or F apart."""
+    """A kind for each atom: its element, hydrogen on N, O or F apart, and oxygen bonded to one carbon alone."""
     structure = Structure(frame.numbers, frame.positions)
     kinds = structure.symbols
-    for i, j in bonds(structure):
-        for hydrogen, other in ((i, j), (j, i)):
-            if frame.numbers[hydrogen] == 1 and frame.numbers[other] in (7, 8, 9):
-                kinds[hydrogen] = ACID
+    pairs = bonds(structure)
+    around = Counter(atom for pair in pairs for atom in pair)
+    for i, j in pairs:
+        for one, other in ((i, j), (j, i)):
+            if frame.numbers[one] == 1 and frame.numbers[other] in (7, 8, 9):
+                kinds[one] = ACID
+            elif frame.numbers[one] == 8 and frame.numbers[other] == 6 and around[one] == 1:
+                kinds[one] = CARBONYL
     return kinds
 
 
@@ -306,28 +318,36 @@ def _fitted_charges(frames: list[Frame], kinds: list[str], charge: int) -> tuple
 
 
 def check_origin(dataset: Dataset) -> list[Finding]:
-    """For ions: a dipole about the centre of nuclear charge does not change when the molecule is elsewhere."""
+    """A dipole about the centre of nuclear charge does not change when the molecule is elsewhere; about the origin of
+    the coordinates it changes by the total charge times the distance, which also tells an ion taken for a molecule."""
     findings = []
     for (numbers, charge, _), members in dataset.compositions().items():
         own = [n for n in members if dataset.frames[n].dipole is not None]
-        if charge == 0 or not own:
+        if not own:
             continue
         places = np.array([nuclear_centre(dataset.frames[n]) for n in own])
         places -= places.mean(0)
-        name = f"the ion {formula(numbers)} ({charge:+d})"
+        name = f"the ion {formula(numbers)} ({charge:+d})" if charge else f"{formula(numbers)}, taken as uncharged,"
         if len(own) < 5 or _rms(places) < 0.5:
-            text = f"the origin of the dipoles of {name} cannot be checked: it stands in one place in all geometries"
-            advice = "make sure that dipole_origin is what the other program used"
-            findings.append(Finding("note", "origin", text, advice, tuple(own)))
+            if charge:
+                text = f"the origin of the dipoles of {name} cannot be checked: it stands in one place"
+                advice = "make sure that --dipole-origin is what the other program used"
+                findings.append(Finding("note", "origin", text, advice, tuple(own)))
             continue
         dipoles = np.array(values(dataset, own, "dipole"))
         slope = float((places * (dipoles - dipoles.mean(0))).sum() / (places**2).sum())
-        if abs(slope / charge) > 0.5:
+        if abs(slope) > 0.5:
             text = f"the dipole of {name} moves with the molecule, {slope:+.2f} e bohr a bohr"
-            advice = (
-                "it is about the origin of the coordinates: read with dipole_origin='zero'"
-                if slope / charge > 0
-                else "it was declared to be about the origin of the coordinates, and is about a centre of the molecule"
-            )
-            findings.append(Finding("error", "origin", text, advice, tuple(own)))
+            findings.append(Finding("error", "origin", text, _origin_advice(slope, charge), tuple(own)))
     return findings
+
+
+def _origin_advice(slope: float, charge: int) -> str:
+    if not charge:
+        return (
+            f"an ion? Then its charge is {round(slope):+d}, and the dipole is about the origin of the coordinates: "
+            f"--charge {round(slope)} --dipole-origin zero"
+        )
+    if slope / charge > 0:
+        return "it is about the origin of the coordinates: read it with --dipole-origin zero"
+    return "it was declared to be about the origin of the coordinates, and is about a centre of the molecule"

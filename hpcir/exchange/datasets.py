@@ -65,12 +65,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled geometries and where they came from. source: the file; units, keys: as declared or documented."""
+    """Labelled geometries and where they came from. source: the file; units, keys: as declared or documented; unread:
+    names in the file that nothing was taken from."""
 
     frames: tuple[Frame, ...]
     source: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -154,10 +156,31 @@ def size_of(quantity: str, units: Mapping[str, str], where: str) -> float:
         raise InputError(
             f"the unit of {quantity} is not declared",
             where=where,
-            hint=f"say which, such as units={{'{quantity}': '{ASE_UNITS[quantity]}'}}; 'ase' stands for "
-            "A, eV, eV/A and e*A, 'atomic' for bohr, hartree, hartree/bohr and e*bohr",
+            hint=f"say which, such as --units {quantity}={ASE_UNITS[quantity]}; 'ase' stands for A, eV, eV/A and e*A, "
+            "'atomic' for bohr, hartree, hartree/bohr and e*bohr",
         )
     return unit_size(quantity, units[quantity])
+
+
+def checked_numbers(values: Any, where: str, name: str = "numbers") -> IntArray:
+    """Atomic numbers as integers. Raises InputError for what is none: symbols, fractions, 0, more than 118."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iuf":
+        raise InputError(
+            f"the atomic numbers '{name}' are no numbers",
+            where=where,
+            value=array.ravel()[:3].tolist(),
+            hint="give 1 for H, 6 for C, ...",
+        )
+    known = np.isfinite(array) & (array == np.round(array)) & (array >= 1) & (array <= 118)
+    if not known.all():
+        raise InputError(
+            f"no atomic number in '{name}'",
+            where=where,
+            value=array[~known][0].item(),
+            hint="1 to 118; padding of smaller molecules needs the number of atoms of each geometry (key count)",
+        )
+    return array.astype(np.int64)
 
 
 def check_origin(origin: str | None) -> None:
@@ -180,7 +203,7 @@ def shifted_dipole(
         raise InputError(
             f"the origin of the dipole of an ion (charge {charge:+d}) is not declared",
             where=where,
-            hint="dipole_origin='charge' (centre of nuclear charge), 'mass', 'geometry' or 'zero' (of the coordinates)",
+            hint="say --dipole-origin charge (centre of nuclear charge), mass, geometry or zero (of the coordinates)",
         )
     weights = {
         "charge": numbers.astype(float),

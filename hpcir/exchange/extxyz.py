@@ -15,6 +15,7 @@ from hpcir.exchange.datasets import (
     STANDARD_KEYS,
     Dataset,
     Frame,
+    checked_numbers,
     resolve_units,
     shifted_dipole,
     size_of,
@@ -138,7 +139,8 @@ def _dataset(
             sizes = ASE_UNITS if ase_results and found[1] and quantity not in units else units
             values[quantity] = _array(quantity, found[0], len(atoms), where) * size_of(quantity, sizes, where)
         frames.append(_frame(atoms, values, find, wanted, units, charge, level, dipole_origin, where))
-    return Dataset(tuple(frames), str(path), units, wanted)
+    unread = {name for _, _, held in entries for name in held} - {*wanted.values(), "units", "level", "charge"}
+    return Dataset(tuple(frames), str(path), units, wanted, tuple(sorted(unread)))
 
 
 def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mapping[str, str] | None) -> dict[str, str]:
@@ -161,7 +163,7 @@ def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mappi
             "no energy, forces or dipole under their standard names",
             where=path,
             hint=f"the file holds {', '.join(held) or 'positions only'}; say which is which, such as "
-            "keys={'energy': 'REF_energy', 'forces': 'REF_forces'}",
+            "--keys energy=REF_energy forces=REF_forces",
         )
     return there
 
@@ -170,7 +172,7 @@ def _raise_missing(quantity: str, name: str, where: str, held: list[str]) -> Non
     raise InputError(
         f"no {quantity} under the name '{name}'",
         where=where,
-        hint=f"it holds {', '.join(held) or 'positions only'}; give its name in keys, or missing='allow' to take "
+        hint=f"it holds {', '.join(held) or 'positions only'}; give its name with --keys, or --missing allow to take "
         f"this geometry without its {quantity}",
     )
 
@@ -200,7 +202,7 @@ def _frame(
     dipole_origin: str | None,
     where: str,
 ) -> Frame:
-    numbers = np.asarray(atoms.numbers, np.int64)
+    numbers = checked_numbers(atoms.numbers, where)
     positions = np.asarray(atoms.positions, float) * unit_size("positions", units["positions"])
     total = _charge(find(wanted["charge"]) if "charge" in wanted else None, charge, where)
     dipole = values.get("dipole")

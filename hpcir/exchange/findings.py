@@ -55,3 +55,10 @@ def nuclear_centre(frame: Frame) -> FloatArray:
     """(3,) centre of nuclear charge, bohr."""
     z = frame.numbers.astype(float)
     return np.asarray(z @ frame.positions / z.sum(), float)
+
+
+def fingerprint(frame: Frame) -> FloatArray:
+    """Distances of each atom to the mean position and to the atom before it in the file: invariant, 2 N numbers."""
+    middle = np.linalg.norm(frame.positions - frame.positions.mean(0), axis=1)
+    following = np.linalg.norm(frame.positions - np.roll(frame.positions, 1, axis=0), axis=1)
+    return np.concatenate([middle, following])

@@ -118,7 +118,9 @@ def load_report_data(run_dir: str | Path) -> ReportData:
     deck_text = _text(folder / DECK, missing)
     summary = _json(folder / SUMMARY, "the summary", missing)
     summary = summary if isinstance(summary, dict) else {}
-    curve, reason = _learning_curve(folder / LEARNING_CURVE, missing)
+    # In a run of several molecules no minimum is labelled, and the learning curve is that of all.
+    own = missing if _one_molecule(summary) else []
+    curve, reason = _learning_curve(folder / LEARNING_CURVE, own)
     parity, calibration = _test(folder / TEST, missing)
     bands = [band for band in summary.get("bands") or [] if isinstance(band, dict)]
     return ReportData(
@@ -130,7 +132,7 @@ def load_report_data(run_dir: str | Path) -> ReportData:
             for path in sorted(folder.glob("spectrum-*.csv"))
             if (other := _spectrum(path, path.stem.removeprefix("spectrum-"), missing)) is not None
         ),
-        sticks=_sticks(folder / REFERENCE, summary, missing),
+        sticks=_sticks(folder / REFERENCE, summary, own),
         bands=bands,
         modes=[mode for mode in summary.get("modes") or [] if isinstance(mode, dict)],
         groups=[group for group in summary.get("groups") or [] if isinstance(group, dict)],
@@ -151,6 +153,12 @@ def load_report_data(run_dir: str | Path) -> ReportData:
         deck_text=deck_text,
         missing=tuple(missing),
     )
+
+
+def _one_molecule(summary: dict[str, Any]) -> bool:
+    """Whether a run is of one molecule: it has, or will have, the label engine's harmonic analysis."""
+    harmonic = summary.get("harmonic")
+    return not isinstance(harmonic, dict) or "engine_wavenumbers_per_cm" in harmonic
 
 
 def _text(path: Path, missing: list[str]) -> str:

@@ -96,7 +96,7 @@ def spectrum_figure(data: ReportData) -> Figure:
 
 
 def _draw_sticks(axes: Axes, data: ReportData, top: float) -> None:
-    """The engine's harmonic lines, scaled so that the strongest is half as high as the curve."""
+    """The engine's harmonic lines (else the model's), scaled so that the strongest is half as high as the curve."""
     if not data.sticks:
         return
     sticks = data.sticks[0]
@@ -111,7 +111,7 @@ def _draw_sticks(axes: Axes, data: ReportData, top: float) -> None:
         linewidth=1.5,
         alpha=0.8,
         zorder=2,
-        label=f"harmonic ({strongest:.0f} km/mol is the highest)",
+        label=f"harmonic, {sticks.name} ({strongest:.0f} km/mol is the highest)",
     )
 
 

@@ -30,7 +30,7 @@
     const again = () => {
       const made = make();
       return Plotly.react(place, made.traces, layout(made.layout), { responsive: true, displaylogo: false, doubleClick: id === "plot-spectrum" ? false : "reset+autosize",
-        displayModeBar: phone() || made.small ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d"],
+        displayModeBar: id === "plot-spectrum" && !phone() ? "hover" : false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
         toImageButtonOptions: { format: "svg", filename: String(data.name).replace(/[^\w-]+/g, "-") || "spectrum" } });
     };
     plots.push(again);
@@ -62,21 +62,21 @@
         hovertemplate: "%{x:.1f} cm⁻¹: %{y:.4g} ± %{customdata:.2g}<extra></extra>" });
     });
     if (checked("show-sticks"))
-      data.sticks.forEach((sticks, index) => traces.push(stickTrace(sticks, index)));
+      data.sticks.forEach((sticks) => traces.push(stickTrace(sticks)));
     if (overlay) traces.push(overlayTrace());
     return traces;
   }
 
-  // One polyline: up and down at every line, gaps between; the model's lines hang below the axis, the engine's stand on it.
-  function stickTrace(sticks, index) {
-    const x = [], y = [], told = [], way = index ? -1 : 1;
+  // One polyline: up and down at every line, gaps between; where both are known the model's lines hang below the axis.
+  function stickTrace(sticks) {
+    const model = sticks.name === "model", x = [], y = [], told = [], way = model && data.sticks.length > 1 ? -1 : 1;
     sticks.x.forEach((place, i) => {
       if (place <= 0) return;
       x.push(factor() * place, factor() * place, null); y.push(0, way * sticks.y[i], null); told.push(sticks.y[i], sticks.y[i], null);
     });
-    const name = index ? "harmonic, model" : "harmonic, label engine";
+    const name = model ? "harmonic, model" : "harmonic, label engine";
     return { x, y, customdata: told, mode: "lines", name, connectgaps: false, yaxis: data.spectra.length ? "y2" : "y",
-      line: { color: index ? colour("curve") : colour("reference"), width: 2 },
+      line: { color: model ? colour("curve") : colour("reference"), width: 2 },
       hovertemplate: `${name} %{x:.1f} cm⁻¹: %{customdata:.3g} km/mol<extra></extra>` };
   }
 
@@ -197,7 +197,7 @@
         marker: { color: faded(colour("curve"), 0.55), size: 5 },
         customdata: parity.model.map((value, i) => value - parity.reference[i]),
         hovertemplate: "engine %{x:.4g}, off by %{customdata:.2g}<extra></extra>" }],
-      small: true, layout: { showlegend: false, title: { text: `${parity.quantity}: RMSE ${parity.rmse.toPrecision(3)} ${parity.unit}`, font: { size: 14 } },
+      layout: { showlegend: false, title: { text: `${parity.quantity}: RMSE ${parity.rmse.toPrecision(3)} ${parity.unit}`, font: { size: 14 } },
         xaxis: { title: { text: `label engine / ${unit}` } }, yaxis: { title: { text: `model / ${unit}` } } } };
   }
 
@@ -221,7 +221,7 @@
     for (const [i, j] of atoms.bonds) { x.push(atoms.x[i], atoms.x[j], null); y.push(atoms.y[i], atoms.y[j], null); }
     const named = atoms.symbols.map((symbol, i) => plain(symbol + (i + 1)));
     const size = atoms.symbols.length > 40 ? 14 : 26;
-    return { small: true, traces: [
+    return { traces: [
       { x, y, mode: "lines", line: { color: colour("soft"), width: atoms.symbols.length > 40 ? 3 : 6 }, hoverinfo: "skip" },
       { x: atoms.x, y: atoms.y, mode: "markers+text", text: atoms.symbols.map((symbol, i) => (size > 20 ? named[i] : "")),
         textfont: { size: 11, color: "#10141a" }, customdata: named.map((name, i) => [name, plain(chosen.told[i] || "")]),
@@ -253,7 +253,7 @@
 
   function energyPlot() {
     const kept = data.conservation;
-    return { small: true, traces: kept.energy.map((energy) => ({ x: kept.time, y: energy, mode: "lines", hoverinfo: "skip",
+    return { traces: kept.energy.map((energy) => ({ x: kept.time, y: energy, mode: "lines", hoverinfo: "skip",
       line: { color: faded(colour("curve"), 0.45), width: 1 } })),
       layout: { showlegend: false, xaxis: { title: { text: "time / ps" } }, yaxis: { title: { text: "energy / (kcal/mol)" } } } };
   }

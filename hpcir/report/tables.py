@@ -145,11 +145,8 @@ def trust_table(rows: Sequence[TrustRow]) -> str:
     """The atoms farthest from the training data, the rest folded away."""
     if not rows:
         return ""
-    head = (
-        "<thead><tr><th scope='col'>atom</th><th scope='col'>distance, largest</th><th scope='col'>mean</th>"
-        "<th scope='col'>spread, largest</th><th scope='col'>mean</th><th scope='col'>frames outside</th>"
-        "<th scope='col'>symmetry function farthest outside its range</th></tr></thead>"
-    )
+    titles = ("atom", "distance", "spread", "frames outside", "symmetry function farthest outside its range")
+    head = "<thead><tr>" + "".join(f'<th scope="col">{title}</th>' for title in titles) + "</tr></thead>"
 
     def table(part: Sequence[TrustRow]) -> str:
         return f'<table class="trust">{head}<tbody>{"".join(_trust_row(row) for row in part)}</tbody></table>'
@@ -164,8 +161,11 @@ def _trust_row(row: TrustRow) -> str:
     function = row.function or "none"
     if row.function and row.excess:
         function += f" (by {100 * row.excess:.2g} %)"
-    numbers = [(row.largest_distance, 1), (row.mean_distance, 1), (row.largest_spread, 2), (row.mean_spread, 2)]
-    cells = [_one(value, digits) for value, digits in numbers] + [percent, text(function)]
+    pairs = [(row.largest_distance, row.mean_distance, 1), (row.largest_spread, row.mean_spread, 2)]
+    cells = [
+        f'{_one(largest, digits)} <span class="error">({_one(mean, digits)})</span>' for largest, mean, digits in pairs
+    ]
+    cells += [percent, text(function)]
     return f'<tr><th scope="row">{text(row.name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 

@@ -102,13 +102,15 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> Out
             value=len(dataset),
             hint=f"{FEWEST} or more are needed",
         )
-    notes = [f"{len(unusable)} geometries with NaN or infinity are left out"] if unusable else []
+    notes = [str(finding) for finding in findings if finding.severity != "note" and finding.check != "finite"]
+    notes += [f"{len(unusable)} geometries with NaN or infinity are left out"] if unusable else []
     for quantity, text in MISSING.items():
         having = len(dataset.having(quantity))
         if having == 0:
-            notes.append(text)
+            others = ", ".join(dataset.unread)
+            notes.append(text + (f" (the file also holds {others}: see --keys)" if others else ""))
         elif having < len(dataset):
-            notes.append(f"{len(dataset) - having} of {len(dataset)} geometries have no {quantity}")
+            notes.append(f"geometries without {quantity}: {len(dataset) - having} of {len(dataset)}")
     if not dataset.having("energy") and not dataset.having("forces"):
         notes.append("neither energies nor forces: the potential learns nothing, dipoles alone mean something")
     provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}

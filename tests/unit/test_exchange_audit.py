@@ -137,7 +137,42 @@ def test_both_energies_and_forces_in_the_wrong_unit():
 
 def test_forces_alone_of_an_absurd_size():
     found = checks(changed(sound(), lambda f: {"energy": None, "forces": f.forces * 50}))
-    assert found == {"force_size"}
+    assert found == {"bonds", "force_size"}
+
+
+@pytest.mark.parametrize("width", [0.01, 0.08, 0.2])
+@pytest.mark.parametrize("absent", ["energy", "forces"])
+def test_half_of_a_sound_set_is_passed(width, absent):
+    data = changed(sound(width=width), lambda f: {absent: None})
+    assert audit(data) == [], describe(audit(data))
+
+
+@pytest.mark.parametrize(
+    ("factor", "word"),
+    [
+        (-1.0, "gradients were read as forces"),
+        (1 / EV_PER_ANGSTROM, "eV/A read as hartree/bohr"),
+        (EV_PER_ANGSTROM, "hartree/bohr read as eV/A"),
+        (EV / KCAL_PER_MOL, "kcal/mol/A read as eV/A"),
+    ],
+)
+def test_forces_alone_are_held_against_the_bonds(factor, word):
+    found = audit(changed(sound(), lambda f: {"energy": None, "forces": f.forces * factor}))
+    named = [f for f in found if f.check == "bonds"]
+    assert named[0].severity == "error"
+    assert word in named[0].advice, describe(found)
+
+
+def test_forces_of_other_atoms_do_not_follow_the_bonds():
+    data = changed(sound(), lambda f: {"energy": None, "forces": f.forces[::-1]})
+    assert "do not follow" in describe([f for f in audit(data) if f.check == "bonds"])
+
+
+@pytest.mark.parametrize(("factor", "word"), [(EV, "hartree read as eV"), (1 / EV, "eV read as hartree")])
+def test_energies_alone_are_held_against_the_bonds(factor, word):
+    found = audit(changed(sound(), lambda f: {"forces": None, "energy": f.energy * factor}))
+    named = [f for f in found if f.check == "bonds"]
+    assert word in named[0].advice, describe(found)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +210,22 @@ def test_dipoles_off_by_2_5417_without_charges(factor, word):
     assert "2.5417" in found[0].advice
 
 
+def test_dipoles_of_the_wrong_sign_without_charges():
+    found = audit(changed(sound(), lambda f: {"charges": None, "dipole": -f.dipole}))
+    assert [(f.severity, f.check) for f in found] == [("error", "dipole")]
+    assert "signs are reversed" in found[0].advice
+
+
+def test_an_ion_that_is_not_said_to_be_one():
+    ion = sound(charge=1, wander=5.0)
+    data = changed(
+        ion, lambda f: {"charge": 0, "charges": None, "dipole": f.dipole + centre(f.positions, NUMBERS.astype(float))}
+    )
+    found = [f for f in audit(data) if f.check == "origin"]
+    assert found[0].severity == "error"
+    assert "--charge 1 --dipole-origin zero" in found[0].advice
+
+
 def test_an_ions_origin():
     ion = sound(charge=1, wander=5.0)
     # An even-electron molecule with charge +1 has an odd number of electrons: that is a note.
@@ -182,7 +233,7 @@ def test_an_ions_origin():
     moving = changed(ion, lambda f: {"dipole": f.dipole + centre(f.positions, NUMBERS.astype(float)), "charges": None})
     found = [f for f in audit(moving) if f.check == "origin"]
     assert found[0].severity == "error"
-    assert "dipole_origin='zero'" in found[0].advice
+    assert "--dipole-origin zero" in found[0].advice
     opposite = changed(
         ion, lambda f: {"dipole": f.dipole - centre(f.positions, NUMBERS.astype(float)), "charges": None}
     )
@@ -223,6 +274,16 @@ def test_duplicates():
     copied = Dataset((*data.frames, data.frames[4], replace(data.frames[5], energy=data.frames[5].energy + 0.01)))
     found = {f.severity: f.frames for f in audit(copied) if f.check == "duplicates"}
     assert found == {"warning": (60,), "error": (61,)}
+
+
+def test_duplicates_that_stand_elsewhere_and_turned():
+    data = sound()
+    turn = np.linalg.qr(np.random.Generator(np.random.Philox(3)).normal(size=(3, 3)))[0]
+    frame = data.frames[7]
+    turned = replace(frame, positions=np.round(frame.positions @ turn.T + 5.0, 8), forces=frame.forces @ turn.T,
+                     dipole=turn @ frame.dipole)  # fmt: skip
+    found = [f for f in audit(Dataset((*data.frames, turned))) if f.check == "duplicates"]
+    assert [(f.severity, f.frames) for f in found] == [("warning", (60,))]
 
 
 def test_overlapping_atoms():

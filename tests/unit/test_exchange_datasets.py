@@ -219,6 +219,39 @@ def test_npz_whose_names_decide_nothing(tmp_path):
         read_dataset(tmp_path / "a.npz", units={"energy": "eV"}, keys=keys)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("z", np.array(["O", "H", "H"]), "atomic numbers 'z' are no numbers"),
+        ("z", np.array([8, 1, 0]), "no atomic number in 'z'"),
+        ("z", np.array([8, 1, 300]), "no atomic number in 'z'"),
+        ("z", np.array([8.5, 1, 1]), "no atomic number in 'z'"),
+        ("E", np.full(4, "x"), "'E' does not hold real numbers"),
+        ("E", np.full(4, 1j), "'E' does not hold real numbers"),
+    ],
+)
+def test_npz_of_odd_contents_is_refused_in_words(tmp_path, name, value, message):
+    held = arrays(Dataset(frames())) | {name: value}
+    np.savez(tmp_path / "odd.npz", **held)
+    with pytest.raises(InputError, match=message):
+        read_dataset(tmp_path / "odd.npz", units=MD17_UNITS)
+
+
+@pytest.mark.parametrize("count", [0, -1, 4, 2.5])
+def test_padding_that_does_not_fit(tmp_path, count):
+    held = arrays(Dataset(frames()))
+    padded = {"Z": np.tile(NUMBERS, (4, 1)), "N": np.full(4, count), "R": held["R"], "E": held["E"], "F": held["F"]}
+    np.savez(tmp_path / "padded.npz", **padded)
+    with pytest.raises(InputError, match=r"number of atoms does not fit.*1 to 3"):
+        read_dataset(tmp_path / "padded.npz", units=MD17_UNITS)
+
+
+def test_what_was_not_read_is_known(tmp_path):
+    held = arrays(Dataset(frames()))
+    np.savez(tmp_path / "more.npz", **({k: v for k, v in held.items() if k != "D"} | {"mu": held["D"]}))
+    assert read_dataset(tmp_path / "more.npz", units=MD17_UNITS).unread == ("mu",)
+
+
 def test_npz_with_objects_is_refused(tmp_path):
     held = arrays(Dataset(frames()))
     np.savez(tmp_path / "o.npz", **(held | {"z": np.array([NUMBERS, "x"], dtype=object)}), allow_pickle=True)
