@@ -62,6 +62,8 @@ def independent_test(
     """
     count = context.deck.test.count
     geometries = _snapshots(context, reference.structure, blocks, count) if context.root else None
+    if not context.comm.bcast(len(geometries) if geometries is not None else None):
+        return {"n": 0}  # every trajectory went astray: the spectrum stage says so
     labels = farm.label(geometries, "test")
     if not context.root:
         figures: dict[str, Any] = context.comm.bcast(None)

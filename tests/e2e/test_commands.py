@@ -213,6 +213,21 @@ def test_audit_refuses_zero_dipoles(place: Path, tmp_path: Path, command: Comman
     assert not (tmp_path / "model").exists()
 
 
+def test_warnings_of_the_audit_and_names_not_read_are_told_at_the_end(
+    place: Path, tmp_path: Path, command: Command
+) -> None:
+    def copied(text: str) -> str:
+        lines = text.splitlines(keepends=True)
+        return (text + "".join(lines[: int(lines[0]) + 2])).replace("dipole=", "moment=")
+
+    data = rewritten(place, tmp_path / "copied.xyz", copied)
+    out = done(command("train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
+    assert "note: warning: 1 geometries are copies of earlier ones" in out
+    assert "the file also holds moment: see --keys" in out
+    notes = json.loads((tmp_path / "model/training.json").read_text())["notes"]
+    assert any("copies" in note for note in notes)
+
+
 def test_model_without_dipoles_says_so(place: Path, tmp_path: Path, command: Command) -> None:
     arguments = ["--data", place / "labels.xyz", "--keys", "energy=energy", "forces=forces", "level=level"]
     out = done(command("train", *arguments, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
