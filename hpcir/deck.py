@@ -126,6 +126,11 @@ class ModelSettings(Section):
     zetas: list[Annotated[int, Field(ge=1, le=8)]] = Field(
         default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
     )
+    inputs: int = Field(
+        80,
+        ge=1,
+        description="most inputs of a network: principal components of the symmetry functions (free in dynamics)",
+    )
     hidden: list[Annotated[int, Field(ge=1)]] = Field(
         default_factory=lambda: [40, 40], min_length=2, max_length=2, description="widths of the two hidden layers"
     )

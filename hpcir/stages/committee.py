@@ -166,8 +166,11 @@ class CommitteeTrainer:
         if start is None and self.reductions is not None:
             empty = TrainingData(self.functions, self.reductions, (), self.context.deck.training.precision)
             return empty.extended(groups)
+        deck = self.context.deck
         reduction = None if start is None else start.energy
-        return TrainingData.build(groups, self.functions, self.context.deck.training.precision, start=reduction)
+        return TrainingData.build(
+            groups, self.functions, deck.training.precision, start=reduction, max_inputs=deck.model.inputs
+        )
 
     def _train_members(
         self,

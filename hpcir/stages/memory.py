@@ -38,7 +38,7 @@ def training_memory(loaded: LoadedDeck) -> int:
     size = 4 if deck.training.precision == "float32" else 8
     cheap = 0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels
     labels = max(deck.sampling.max_labels, cheap)
-    return labels * atoms * functions.n_features * (1 + 3 * atoms) * size
+    return labels * atoms * min(model.inputs, functions.n_features) * (1 + 3 * atoms) * size
 
 
 def labelled_atoms(loaded: LoadedDeck) -> int:

@@ -155,6 +155,7 @@ class SeriesSampler(Sampler):
         return fit_reductions(
             self.trainer.functions,
             [(items[0].numbers, np.array([item.positions for item in items])) for items in sample.values()],
+            self.context.deck.model.inputs,
         )
 
     def _foreseen(self, index: int, target: Structure, graph: BondGraph) -> Iterator[Piece]:

@@ -19,7 +19,7 @@ from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import atomic_dipole_vectors, features_and_derivatives
 from hpcir.errors import InputError
 from hpcir.models.networks import NetworkCommittee
-from hpcir.training.reduction import Reduction, fit_reductions, reduction_of
+from hpcir.training.reduction import MAX_INPUTS, Reduction, fit_reductions, reduction_of
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -131,7 +131,7 @@ class TrainingData:
         precision: str = "float32",
         *,
         start: dict[int, NetworkCommittee] | None = None,
-        max_inputs: int | None = None,
+        max_inputs: int = MAX_INPUTS,
     ) -> TrainingData:
         """Compute everything for `groups`; the reduction is that of `start` where one is given, else fitted.
 
@@ -140,8 +140,7 @@ class TrainingData:
         if not groups or not any(len(group) for group in groups):
             raise InputError("there is no label to train on", hint="give at least one labelled geometry")
         if start is None:
-            options = {} if max_inputs is None else {"max_inputs": max_inputs}
-            reductions = fit_reductions(functions, _fit_sample(groups), **options)
+            reductions = fit_reductions(functions, _fit_sample(groups), max_inputs)
         else:
             reductions = {element: reduction_of(committee) for element, committee in start.items()}
         return cls(functions, reductions, (), precision).extended(groups)
