@@ -145,6 +145,7 @@ def _init(options: argparse.Namespace, comm: Communicator) -> None:
         write_start(
             options.structure,
             charge=options.charge,
+            multiplicity=options.multiplicity,
             engine=options.engine,
             output=options.output,
             slurm=options.slurm,
@@ -280,6 +281,7 @@ def _add_run_commands(commands: Any) -> None:
     init = _command(commands, "init", "write a commented deck that runs", _init)
     init.add_argument("structure", metavar="STRUCTURE", type=Path, help="structure file (xyz, extxyz)")
     init.add_argument("--charge", metavar="Q", type=int, default=0, help="total charge (default: 0)")
+    init.add_argument("--multiplicity", metavar="M", type=_count, help="2S+1 (default: the ground state's usual one)")
     init.add_argument("--engine", choices=("pyscf", "tblite"), default="pyscf", help="label engine (default: pyscf)")
     _output(init, "DECK", "the deck to write (default: the structure's name with .yaml)", required=False)
     init.add_argument("--slurm", action="store_true", help="write a SLURM job script beside it")

@@ -75,6 +75,10 @@ spectrum:
 seed: 1
 """
 
+# Neutral molecules with an even number of electrons whose ground state is a triplet (Huber and Herzberg, "Constants of
+# Diatomic Molecules", 1979; methylene: Herzberg, Proc. R. Soc. A 262, 291, 1961), by their formulas in Hill's order.
+TRIPLETS = frozenset(("O2", "OS", "S2", "OSe", "Se2", "STe", "Te2", "B2", "HN", "HP", "FN", "ClN", "BrN", "CH2"))
+
 # The same file as jobs/requeue.slurm.
 _SLURM = Path(__file__).parent / "templates" / "requeue.slurm"
 
@@ -83,6 +87,7 @@ def write_start(
     path: Path,
     *,
     charge: int = 0,
+    multiplicity: int | None = None,
     engine: str = "pyscf",
     output: Path | None = None,
     slurm: bool = False,
@@ -90,10 +95,10 @@ def write_start(
 ) -> list[Path]:
     """Write a deck for a structure file, and a job script when `slurm`; prints and returns what was written.
 
-    The multiplicity is the lowest that the electrons allow. Raises InputError when the structure is wrong, the
-    engine cannot label it, or a file is there already and not `force`.
+    Without a multiplicity it is the lowest that the electrons allow, and 3 for `TRIPLETS`. Raises InputError when the
+    structure is wrong, the engine cannot label it, or a file is there already and not `force`.
     """
-    structure = read_structure(path, charge, _lowest_multiplicity(path, charge))
+    structure = read_structure(path, charge, multiplicity or _usual_multiplicity(path, charge))
     check_vibrates(structure)
     settings = LabelSettings(engine="tblite" if engine == "tblite" else "pyscf")
     create_engine(settings, structure).check(structure)
@@ -108,35 +113,43 @@ def write_start(
     for file, text in files.items():
         _write(file, text)
         print(f"wrote {file}")
+    print(f"charge {structure.charge}, multiplicity {structure.multiplicity}{_spin_note(structure)}")
     print(f"next: hpcir check {shlex.quote(str(deck))}")
     return list(files)
 
 
-def _lowest_multiplicity(path: Path, charge: int) -> int:
-    """1 or 2, by the parity of the electrons."""
+def _usual_multiplicity(path: Path, charge: int) -> int:
+    """3 for the small molecules of `TRIPLETS`; else 1 or 2, by the parity of the electrons."""
     for multiplicity in (1, 2):
         try:
-            read_structure(path, charge, multiplicity)
+            structure = read_structure(path, charge, multiplicity)
         except InputError as error:
             if "multiplicity" not in error.what:
                 raise
         else:
-            return multiplicity
+            return 3 if charge == 0 and formula(structure.symbols) in TRIPLETS else multiplicity
     raise InputError("no electrons are left at this charge", where=str(path), value=charge, hint="check --charge")
+
+
+def _spin_note(structure: Structure) -> str:
+    if structure.multiplicity == 2:
+        return " (an odd number of electrons: at least 2)"
+    if structure.multiplicity == 3 and formula(structure.symbols) in TRIPLETS:
+        return f": the ground state of {formula(structure.symbols)} is a triplet; 1 for the singlet"
+    return "; 3 for a triplet" if structure.multiplicity == 1 else ""
 
 
 def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str:
     import yaml
 
     relative = os.path.relpath(path.resolve(), deck.absolute().parent.resolve())
-    radical = structure.multiplicity == 2
     return _DECK.format(
         title=f"Infrared spectrum of {formula(structure.symbols)}.",
         deck=" ".join(shlex.quote(str(deck)).split()),
         structure=yaml.safe_dump(relative, allow_unicode=True, width=10**6).splitlines()[0],
         charge=structure.charge,
         multiplicity=structure.multiplicity,
-        spin_note=" (an odd number of electrons: at least 2)" if radical else ", 3 for a triplet",
+        spin_note=_spin_note(structure),
         engine=_ENGINES[engine],
         sampling=_SAMPLING[engine],
     )

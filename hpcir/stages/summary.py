@@ -97,7 +97,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
         f"trajectories: {md['trajectories']}, {md['left_out']} left out; drift "
         f"{md['drift_kcal_per_mol_per_100_ps']:.3f} kcal/mol in 100 ps; {md['microseconds_per_step']:.1f} us a step"
     )
-    said += [band_line(band) for band in summary["bands"] if band["intensity_km_per_mol"] > SHOWN_KM_PER_MOL]
+    said += [band_line(band) for band in summary["bands"] if (band["intensity_km_per_mol"] or 0) > SHOWN_KM_PER_MOL]
     said.append(spectrum["verdict"])
     said += [summary[name]["verdict"] for name in ("trust", "ensemble") if summary.get(name, {}).get("verdict")]
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stages"].items())
@@ -106,11 +106,16 @@ def lines(summary: dict[str, Any]) -> list[str]:
 
 
 def band_line(band: dict[str, Any]) -> str:
-    """One band: position and intensity with their errors, and its words."""
+    """One band: position and intensity with their errors (? where few trajectories give none), and its words."""
+
+    def figure(name: str, width: int) -> str:
+        value = band[name]
+        return f"{value:{width}.1f}" if value is not None else f"{'?':>{width}}"
+
     return (
-        f"band {band['position_per_cm']:7.1f} +- {band['stderr_per_cm']:4.1f} cm-1, "
-        f"{band['intensity_km_per_mol']:6.1f} +- {band['stderr_km_per_mol']:4.1f} km/mol  {band['assignment']}".rstrip()
-    )
+        f"band {figure('position_per_cm', 7)} +- {figure('stderr_per_cm', 4)} cm-1, "
+        f"{figure('intensity_km_per_mol', 6)} +- {figure('stderr_km_per_mol', 4)} km/mol  {band['assignment']}"
+    ).rstrip()
 
 
 def label_figures(store: LabelStore, level: str) -> dict[str, Any]:

@@ -133,6 +133,26 @@ def test_init_writes_a_deck_that_loads(hpcir: Run, tmp_path: Path, charge: int, 
     assert "requeue" in job.read_text()
 
 
+@pytest.mark.parametrize(
+    ("atoms", "arguments", "multiplicity", "word"),
+    [
+        (["O 0 0 0", "O 0 0 1.21"], [], 3, "ground state of O2 is a triplet"),
+        (["O 0 0 0", "O 0 0 1.21"], ["--multiplicity", "1"], 1, "3 for a triplet"),
+        (["O 0 0 0", "O 0 0 1.26"], ["--charge", "-1"], 2, "at least 2"),
+        (["C 0 0 0", "O 0 0 1.13"], [], 1, "3 for a triplet"),
+    ],
+)
+def test_init_says_which_spin_it_takes(
+    hpcir: Run, tmp_path: Path, atoms: list[str], arguments: list[str], multiplicity: int, word: str
+) -> None:
+    (tmp_path / "x.xyz").write_text("\n".join([str(len(atoms)), "", *atoms, ""]))
+    result = hpcir("init", "x.xyz", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert f"multiplicity {multiplicity}" in result.stdout
+    assert word in result.stdout
+    assert load_deck(tmp_path / "x.yaml").structure.multiplicity == multiplicity
+
+
 def test_check_prints_plan_and_cost_and_writes_nothing(hpcir: Run, tmp_path: Path) -> None:
     (tmp_path / "methanol.xyz").write_text(METHANOL)
     (tmp_path / "deck.yaml").write_text("system: {structure: methanol.xyz}\nlabels: {engine: tblite}\n")
