@@ -270,7 +270,7 @@ def _command(commands: Any, name: str, help: str, answer: Answer) -> argparse.Ar
 def _add_run_commands(commands: Any) -> None:
     run = _command(commands, "run", "run a deck, or go on with it where it stopped", _run)
     run.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
-    run.add_argument("--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
+    run.add_argument("-o", "--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
     run.add_argument("--until", metavar="STAGE", help="stop after this stage, such as prepare, sample or spectrum")
     run.add_argument(
         "--fresh", action="store_true", help="start over; refused unless the directory is empty or --force"
@@ -288,7 +288,7 @@ def _add_run_commands(commands: Any) -> None:
 
     check = _command(commands, "check", "validate a deck; plan, cost and memory before anything is spent", _check)
     check.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
-    check.add_argument("--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
+    check.add_argument("-o", "--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
     check.add_argument("--quick", action="store_true", help="leave out the one timed label")
 
 

@@ -135,4 +135,4 @@ def test_a_cheap_level_comes_first_where_the_deck_wants_it(series_deck, run_deck
     labels = json.loads((tmp_path / "run" / "summary.json").read_text())["labels"]
     assert labels["level"].startswith("GFN1-xTB")
     assert labels["count"] <= 30
-    assert 30 < labels["other_levels"] <= 90
+    assert 30 <= labels["other_levels"] <= 90  # the first ones, and what exploration took
