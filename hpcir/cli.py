@@ -288,7 +288,9 @@ def _add_run_commands(commands: Any) -> None:
 
     check = _command(commands, "check", "validate a deck; plan, cost and memory before anything is spent", _check)
     check.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
-    check.add_argument("-o", "--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
+    check.add_argument(
+        "-o", "--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)"
+    )
     check.add_argument("--quick", action="store_true", help="leave out the one timed label")
 
 
