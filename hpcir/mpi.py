@@ -55,7 +55,36 @@ class Communicator(Protocol):
     def split(self, color: int) -> Communicator: ...
     def barrier(self) -> None: ...
     def barrier_within(self, seconds: float) -> bool: ...
-    def counter(self, total: int) -> Iterator[int]: ...
+    def counter(self, total: int) -> Items: ...
+
+
+class Items:
+    """Iterate over 0 .. total-1 until they are exhausted or `stop` is called; any thread may take one."""
+
+    def __init__(self, total: int) -> None:
+        self._next, self._total = 0, total
+        self._lock = threading.Lock()
+
+    def take(self) -> int:
+        """The next item; total or more when there is none."""
+        with self._lock:
+            item = self._next
+            self._next = item + 1
+        return item
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._lock:
+            self._next = max(self._next, self._total)
+
+    def __iter__(self) -> Items:
+        return self
+
+    def __next__(self) -> int:
+        item = self.take()
+        if item >= self._total:
+            raise StopIteration
+        return item
 
 
 class SerialCommunicator:
@@ -91,8 +120,8 @@ class SerialCommunicator:
     def barrier_within(self, seconds: float) -> bool:
         return True
 
-    def counter(self, total: int) -> Iterator[int]:
-        return iter(range(total))
+    def counter(self, total: int) -> Items:
+        return Items(total)
 
 
 class MpiCommunicator:
@@ -185,60 +214,73 @@ class MpiCommunicator:
             time.sleep(0.01)
         return True
 
-    def counter(self, total: int) -> Iterator[int]:
+    def counter(self, total: int) -> Items:
         """Hand out 0 .. total-1, each to one rank, to whichever asks next; every rank iterates its share.
 
         Rank 0 works too: a thread of its answers the others. (A one-sided fetch-and-add would need rank 0 to
-        enter MPI for progress on many networks, which it does not do while it computes.) Collective: every rank
-        must call it and exhaust the iterator.
+        enter MPI for progress on many networks, which it does not do while it computes.) Rank 0 may stop it before
+        the last item. Collective: every rank must call it and exhaust the iterator.
         """
         if self.size == 1:
-            return iter(range(total))
+            return Items(total)
         tag = self._FIRST_TAG + 2 * (self._counters % self._COUNTERS)
         self._counters += 1
-        return self._serve(total, tag) if self.rank == 0 else self._ask(total, tag)
+        kind = _ServedItems if self.rank == 0 else _AskedItems
+        return kind(total, self._counter_comm, tag)
 
-    def _ask(self, total: int, tag: int) -> Iterator[int]:
-        while True:
-            self._counter_comm.send(None, dest=0, tag=tag)
-            item = self._counter_comm.recv(source=0, tag=tag + 1)
-            if item >= total:
-                return
-            yield item
 
-    def _serve(self, total: int, tag: int) -> Iterator[int]:
-        lock = threading.Lock()
-        state = {"next": 0}
+class _AskedItems(Items):
+    """The items of a rank that asks rank 0 for each."""
 
-        def take() -> int:
-            with lock:
-                item = state["next"]
-                state["next"] = item + 1
-            return item
+    def __init__(self, total: int, comm: Any, tag: int) -> None:
+        super().__init__(total)
+        self._comm, self._tag = comm, tag
+        self._ended = False
 
-        server = threading.Thread(target=self._answer, args=(take, total, tag), daemon=True)
-        server.start()
-        while (item := take()) < total:
-            yield item
-        server.join()
+    def take(self) -> int:
+        if self._ended:
+            return self._total
+        self._comm.send(None, dest=0, tag=self._tag)
+        item: int = self._comm.recv(source=0, tag=self._tag + 1)
+        self._ended = item >= self._total
+        return item
 
-    def _answer(self, take: Any, total: int, tag: int) -> None:
+    def stop(self) -> None:
+        raise RuntimeError("rank 0 alone stops the others")
+
+
+class _ServedItems(Items):
+    """The items of rank 0, with the thread that answers the other ranks."""
+
+    def __init__(self, total: int, comm: Any, tag: int) -> None:
+        super().__init__(total)
+        self._server = threading.Thread(target=self._answer, args=(comm, tag), daemon=True)
+        self._server.start()
+
+    def __next__(self) -> int:
+        item = self.take()
+        if item >= self._total:
+            self._server.join()
+            raise StopIteration
+        return item
+
+    def _answer(self, comm: Any, tag: int) -> None:
         from mpi4py import MPI
 
         status = MPI.Status()
-        waiting = self.size - 1
+        waiting = comm.Get_size() - 1
         pause = 1e-4
         while waiting:
-            if not self._counter_comm.iprobe(source=MPI.ANY_SOURCE, tag=tag, status=status):
+            if not comm.iprobe(source=MPI.ANY_SOURCE, tag=tag, status=status):
                 time.sleep(pause)
                 pause = min(2 * pause, 5e-3)
                 continue
             pause = 1e-4
             source = status.Get_source()
-            self._counter_comm.recv(source=source, tag=tag)
-            item = take()
-            self._counter_comm.send(item, dest=source, tag=tag + 1)
-            waiting -= item >= total
+            comm.recv(source=source, tag=tag)
+            item = self.take()
+            comm.send(item, dest=source, tag=tag + 1)
+            waiting -= item >= self._total
 
 
 def _pieces(data: bytearray) -> Iterator[memoryview]:

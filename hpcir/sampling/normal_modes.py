@@ -114,6 +114,19 @@ def _turning(structure: Structure, dipole: FloatArray) -> FloatArray:
     return change.T @ np.linalg.pinv(generators, rcond=1e-6).T
 
 
+def stiff_hessian(modes: NormalModes) -> FloatArray:
+    """A positive definite Hessian (3N, 3N) in hartree/bohr^2 with these vibrations, to begin an optimisation with.
+
+    Imaginary modes, those softer than SOFTEST_PER_CM, translations and rotations get that wavenumber.
+    """
+    roots = np.repeat(np.sqrt(modes.masses), 3)
+    vectors = np.vstack([modes.modes.reshape(len(modes), -1), rigid_motions(modes.positions, modes.masses)])
+    frequencies = np.full(len(vectors), SOFTEST_PER_CM * PER_CM)
+    frequencies[: len(modes)] = np.maximum(np.abs(modes.wavenumbers), SOFTEST_PER_CM) * PER_CM
+    rows = vectors * roots
+    return np.asarray((rows.T * frequencies**2) @ rows)
+
+
 def fixed_origin(structure: Structure, dipole_derivatives: FloatArray) -> FloatArray:
     """Dipole derivatives (3, 3N) about a fixed origin, which sum over the atoms to the total charge.
 

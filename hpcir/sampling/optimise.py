@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.labels.base import Label
@@ -14,6 +15,7 @@ from hpcir.sampling.internal_coordinates import model_hessian
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
+FloatArray = NDArray[np.float64]
 LabelFunction = Callable[[Structure], Label]
 
 
@@ -30,14 +32,17 @@ class Optimisation:
 def optimise(
     structure: Structure,
     label_function: LabelFunction,
+    hessian: FloatArray | None = None,
     force_tolerance: float = 5e-5,
     max_labels: int = 500,
     max_step: float = 0.3,
 ) -> Optimisation:
     """The stationary point downhill of a structure: every atom's force below force_tolerance (hartree/bohr).
 
-    max_step is the longest step of an atom in bohr. Where symmetry holds the start on a saddle point the result is
-    the saddle: the caller sees imaginary modes. Errors: RunStopped when max_labels are spent, or a label fails.
+    hessian (3N, 3N): what to begin with, in hartree/bohr^2, positive definite (default: a model of bonds, bends and
+    torsions). max_step is the longest step of an atom in bohr. Where symmetry holds the start on a saddle point the
+    result is the saddle: the caller sees imaginary modes. Errors: RunStopped when max_labels are spent, or a label
+    fails.
     """
     from ase import Atoms
     from ase.optimize import BFGS
@@ -45,8 +50,9 @@ def optimise(
     calculator = _labelling_calculator(structure, label_function)
     atoms = Atoms(numbers=structure.numbers, positions=structure.positions / ANGSTROM, calculator=calculator)
     with BFGS(atoms, logfile=None, maxstep=max_step / ANGSTROM) as optimiser:
-        # The model Hessian knows stiff stretches from soft torsions, so the first steps already fit.
-        optimiser.H0 = model_hessian(structure) * ANGSTROM / EV_PER_ANGSTROM
+        # It knows stiff stretches from soft torsions, so the first steps already fit.
+        first = model_hessian(structure) if hessian is None else hessian
+        optimiser.H0 = first * ANGSTROM / EV_PER_ANGSTROM
         try:
             converged = optimiser.run(fmax=force_tolerance / EV_PER_ANGSTROM, steps=max_labels - 1)
         except LabelFailed as error:

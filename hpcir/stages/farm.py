@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from hpcir.labels.isolation import IsolatedEngine
 from hpcir.stages.context import Context
 from hpcir.store import digest, write_h5
 from hpcir.structures import Structure
+
+Result = TypeVar("Result")
 
 FOLDER = "labels"
 FILE = "labels.h5"
@@ -143,7 +145,7 @@ class LabelFarm:
         """Label geometries (rank 0's list counts; collective). Returns them in order on every rank, None for
         those that failed and were set aside. Raises RunStopped when every one of three or more failed."""
         context = self.context
-        structures, todo = context.comm.bcast(self._todo(structures, purpose) if context.root else None)
+        structures, todo = context.comm.bcast(self._todo(structures) if context.root else None)
         started = time.monotonic()
         done: list[tuple[int, Entry]] = []
         with context.progress.stage(f"label {purpose}", total=len(todo)) as stage:
@@ -162,6 +164,26 @@ class LabelFarm:
             )
         return result
 
+    def label_beside(self, structures: Sequence[Structure] | None, purpose: str, work: Callable[[], Result]) -> Result:
+        """work() on rank 0, its result on every rank; until it is done, the other ranks label geometries that will be
+        asked for later, as far as they come (rank 0's list counts; collective).
+
+        The labels are on the disk and in the store, and nobody has asked for them yet: the result of a run does not
+        depend on how many they were.
+        """
+        context = self.context
+        structures, todo = context.comm.bcast(self._todo(structures) if context.root else None)
+        items = context.comm.counter(len(todo))
+        result: Result | None = None
+        if context.root:
+            result = work()
+            items.stop()
+        gathered = context.comm.gather([(todo[item], self._one(structures[todo[item]], purpose)) for item in items])
+        if gathered is not None:
+            self._remember(structures, gathered)
+        found: Result = context.comm.bcast(result)
+        return found
+
     def one(self, structure: Structure, purpose: str) -> Label:
         """One label on the calling rank alone (geometry optimisation). Raises LabelFailed."""
         key = LabelStore.key(structure, self.level)
@@ -172,7 +194,7 @@ class LabelFarm:
             raise LabelFailed(entry.reason)
         return entry.label
 
-    def _todo(self, structures: Sequence[Structure] | None, purpose: str) -> tuple[list[Structure], list[int]]:
+    def _todo(self, structures: Sequence[Structure] | None) -> tuple[list[Structure], list[int]]:
         wanted = list(structures or [])
         keys = [LabelStore.key(structure, self.level) for structure in wanted]
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
@@ -190,11 +212,15 @@ class LabelFarm:
         return entry
 
     def _collect(self, structures: Sequence[Structure], gathered: list[list[tuple[int, Entry]]]) -> list[Label | None]:
+        self._remember(structures, gathered)
+        found = [self.store.ask(LabelStore.key(structure, self.level)) for structure in structures]
+        return [entry.label for entry in found]
+
+    def _remember(self, structures: Sequence[Structure], gathered: list[list[tuple[int, Entry]]]) -> None:
+        """Put all ranks' new labels into the store, in the order of the geometries."""
         new = sorted(((index, entry) for part in gathered for index, entry in part), key=lambda pair: pair[0])
         for index, entry in new:
             self.store.entries[LabelStore.key(structures[index], self.level)] = entry
-        found = [self.store.ask(LabelStore.key(structure, self.level)) for structure in structures]
-        return [entry.label for entry in found]
 
     def _first_reason(self) -> str:
         failed = self.store.failed(self.level)

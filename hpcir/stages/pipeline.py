@@ -14,12 +14,13 @@ from hpcir.models.model import Model
 from hpcir.mpi import Communicator, on_root
 from hpcir.progress import Progress
 from hpcir.provenance import tell
+from hpcir.sampling.normal_modes import stiff_hessian
 from hpcir.stages import analysis, farm, prepare, pretrain, sets, summary, trust_map
 from hpcir.stages.committee import CommitteeTrainer, symmetry_functions
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm, LabelStore
 from hpcir.stages.prepare import Reference
-from hpcir.stages.sample import Sampler, Sampling
+from hpcir.stages.sample import Sampler, Sampling, first_geometries, round_purpose
 from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stopping import StopRequest
@@ -113,10 +114,13 @@ class Pipeline:
         self._timed("compile", self._compile)
         pretrained = pretrain.cheap_settings(context)
         cheap = self._timed("pretrain", lambda: self._cheap(pretrained)) if pretrained else None
-        label_farm = LabelFarm(context, context.deck.labels, cheap.minimum if cheap else None, self.store)
+        # One reference for all labels of a run where the cheap level gives one: so may the first labels begin before
+        # the minimum is known.
+        label_farm = LabelFarm(context, context.deck.labels, cheap.reference.structure if cheap else None, self.store)
         reference = self._timed("prepare", lambda: self._prepare(label_farm, cheap))
-        label_farm.close()
-        label_farm = LabelFarm(context, context.deck.labels, reference.structure, self.store)
+        if not cheap:
+            label_farm.close()
+            label_farm = LabelFarm(context, context.deck.labels, reference.structure, self.store)
         try:
             self._from_labels_to_spectrum(label_farm, reference, cheap)
         finally:
@@ -158,8 +162,17 @@ class Pipeline:
         return pretrain.cheap_labels(self.context, settings, self.store)
 
     def _prepare(self, label_farm: LabelFarm, cheap: pretrain.Pretrained | None) -> Reference:
-        start = cheap.minimum if cheap else self.context.structure
-        minimum = prepare.optimised(self.context, label_farm, start)
+        """The minimum of the deck's level, from the cheap one's where there is one; while rank 0 optimises, the others
+        label the first geometries of the cheap level's pool."""
+        context = self.context
+        if cheap:
+            hessian = stiff_hessian(cheap.reference.modes)
+            beside = first_geometries(context, cheap.pool) if context.root else []
+            minimum = prepare.optimised(
+                context, label_farm, cheap.reference.structure, hessian=hessian, beside=(beside, round_purpose(0))
+            )
+        else:
+            minimum = prepare.optimised(context, label_farm, context.structure)
         reference = prepare.harmonic_analysis(self.context, label_farm, minimum)
         if self.context.root:
             prepare.write(self.context, reference)
@@ -186,10 +199,7 @@ class Pipeline:
         cheap: pretrain.Pretrained | None,
     ) -> tuple[Model, Sampling]:
         context = self.context
-        if cheap:
-            pool = [structure for structure, _ in cheap.labelled]
-        else:
-            pool = pretrain.own_pool(context, reference)
+        pool = cheap.pool if cheap else pretrain.own_pool(context, reference)
         model, sampling = Sampler(context, label_farm, reference, trainer, start, pool).run()
         if context.root:
             model.save(context.directory / MODEL)

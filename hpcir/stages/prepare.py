@@ -39,18 +39,29 @@ class Reference:
     energy: float
 
 
-def optimised(context: Context, farm: LabelFarm, start: Structure, purpose: str = "optimisation") -> Structure:
-    """The minimum near `start`, found by rank 0 and told to all."""
+def optimised(
+    context: Context,
+    farm: LabelFarm,
+    start: Structure,
+    purpose: str = "optimisation",
+    hessian: FloatArray | None = None,
+    beside: tuple[Sequence[Structure], str] = ((), ""),
+) -> Structure:
+    """The minimum near `start`, found by rank 0 and told to all (collective).
+
+    hessian (3N, 3N): of a cheaper level, in hartree/bohr^2. beside: geometries, and their purpose, which the other
+    ranks label for what comes later as long as rank 0 is at it (rank 0's list counts).
+    """
 
     def label(structure: Structure) -> Label:
         context.stop.check()
         return farm.one(structure, purpose)
 
-    minimum = None
-    if context.root:
-        with context.progress.stage(f"{purpose}", total=None):
-            minimum = optimise(start, label).structure
-    return context.comm.bcast(minimum)
+    def search() -> Structure:
+        with context.progress.stage(purpose, total=None):
+            return optimise(start, label, hessian).structure
+
+    return farm.label_beside(*beside, search)
 
 
 def harmonic_analysis(context: Context, farm: LabelFarm, minimum: Structure, purpose: str = PURPOSE) -> Reference:

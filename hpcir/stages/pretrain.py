@@ -46,12 +46,17 @@ FRICTION_TIME = 50.0 * FS
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What the cheap level gave: its settings and level, its labels (rank 0), the model that learnt from them."""
+    """What the cheap level gave: its settings and level, its labels (rank 0), its minimum with the normal modes."""
 
     settings: LabelSettings
     level: str
     labelled: list[tuple[Structure, Label]]
-    minimum: Structure
+    reference: Reference
+
+    @property
+    def pool(self) -> list[Structure]:
+        """The geometries of its labels, in order (rank 0)."""
+        return [structure for structure, _ in self.labelled]
 
 
 def cheap_settings(context: Context) -> LabelSettings | None:
@@ -84,7 +89,7 @@ def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -
     level = farm.level
     farm.close()
     pool = _pool(context, settings, reference, context.deck.labels.pretrain.labels)
-    return Pretrained(settings, level, pool, minimum)
+    return Pretrained(settings, level, pool, reference)
 
 
 def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer, inputs: str) -> Model:

@@ -20,6 +20,7 @@ from hpcir.models.model import Model
 from hpcir.sampling.exploration import ExplorationPlan, Findings, explore_block
 from hpcir.sampling.normal_modes import sample as sample_modes
 from hpcir.sampling.selection import farthest_points
+from hpcir.stages.check import OPTIMISATION_LABELS
 from hpcir.stages.committee import CommitteeTrainer
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
@@ -63,6 +64,28 @@ class Sampling:
             return cls()
 
 
+def round_purpose(number: int) -> str:
+    """The purpose of a round's labels in the label store."""
+    return f"round {number}"
+
+
+def pool_order(context: Context, count: int) -> NDArray[np.int64]:
+    """The order in which the first labels are picked from a pool of so many geometries.
+
+    At random: thermal geometries teach more than the farthest ones (docs/learning-curves.md).
+    """
+    return context.random("initial geometries").permutation(count)
+
+
+def first_geometries(context: Context, pool: Sequence[Structure]) -> list[Structure]:
+    """Those of a pool that the first round will surely label, in the order of picking: as many as the budget leaves
+    room for after an optimisation of the usual length and the normal modes."""
+    settings = context.deck.sampling
+    spoken_for = OPTIMISATION_LABELS + 6 * len(context.structure) + 1
+    count = max(0, min(settings.initial_labels, settings.max_labels - spoken_for))
+    return [pool[index] for index in pool_order(context, len(pool))[:count]]
+
+
 class Sampler:
     """The loop of one run."""
 
@@ -88,7 +111,7 @@ class Sampler:
         geometries = self._initial() if context.root else None
         model: Model | None = None
         for number in range(settings.rounds + 1):
-            self.farm.label(geometries, f"round {number}")
+            self.farm.label(geometries, round_purpose(number))
             model = self._round_model(number, model, state)
             if context.root:
                 context.progress.log(round_line(number, state.rounds[number]))
@@ -119,8 +142,7 @@ class Sampler:
         room = max(0, settings.max_labels - self.labels_used())
         count = min(settings.initial_labels, room)
         if self.pool:
-            # At random: thermal geometries teach more than the farthest ones (docs/learning-curves.md).
-            picked = self.context.random("initial geometries").permutation(len(self.pool))[:count]
+            picked = pool_order(self.context, len(self.pool))[:count]
             return [self.pool[index] for index in sorted(picked.tolist())]
         share = np.array_split(np.arange(count), len(settings.temperatures))
         geometries: list[Structure] = []
@@ -221,7 +243,7 @@ class Sampler:
     def _calibrated(self, model: Model, before: Model | None, number: int) -> Model:
         """The model with its spreads calibrated on the held-out labels and, as far as there are any, on what the last
         exploration took: there the model before was put to the test where the committee disagreed (rank 0)."""
-        fresh = self.farm.store.select(self.farm.level, [f"round {number}"]) if before is not None else []
+        fresh = self.farm.store.select(self.farm.level, [round_purpose(number)]) if before is not None else []
         if before is None or not fresh:
             return model
         parts = [self.trainer.held_out]

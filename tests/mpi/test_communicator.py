@@ -34,6 +34,35 @@ def test_counter_hands_out_every_item_once(mpirun, ranks):
     assert all(mine for mine, _ in result["parts"])
 
 
+STOPPED = """
+import json, time
+from hpcir.mpi import world
+comm = world()
+items = comm.counter(1000)
+if comm.rank == 0:
+    time.sleep(0.3)
+    items.stop()
+mine = [item for item in items if time.sleep(0.02) is None]
+again = list(comm.counter(5))
+parts = comm.gather((mine, again))
+if comm.rank == 0:
+    print(json.dumps(parts))
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_rank_0_stops_handing_out(mpirun, ranks):
+    done = mpirun(ranks, ["-c", STOPPED])
+    assert done.returncode == 0, done.stderr
+    parts = json.loads(done.stdout)
+    taken = sorted(item for mine, _ in parts for item in mine)
+    assert parts[0][0] == []
+    assert taken == list(range(len(taken)))
+    assert len(taken) < 1000
+    assert ranks == 1 or len(taken) > 0
+    assert sorted(item for _, again in parts for item in again) == list(range(5))
+
+
 FAILS = """
 from hpcir.errors import RunStopped
 from hpcir.mpi import abort_on_exception, world

@@ -23,6 +23,7 @@ from hpcir.sampling.normal_modes import (
     normal_modes,
     sample,
     sane,
+    stiff_hessian,
 )
 from hpcir.sampling.optimise import optimise
 from hpcir.structures import Structure, superimpose
@@ -364,6 +365,21 @@ def test_optimisation_finds_the_minimum_in_few_labels(tblite: LabelEngine) -> No
     assert result.labels < 40
     with pytest.raises(RunStopped, match="did not converge in 3 labels"):
         optimise(start, tblite.label, max_labels=3)
+
+
+def test_an_optimisation_that_knows_the_hessian_of_a_similar_level_takes_fewer_labels() -> None:
+    pytest.importorskip("tblite")
+    cheap, engine = (create_engine(LabelSettings(engine="tblite", method=name)) for name in ("GFN2-xTB", "GFN1-xTB"))
+    minimum, hessian, _, modes = analysed(cheap, molecule("CH3CH2OH"))
+    begin = stiff_hessian(modes)
+    assert np.linalg.eigvalsh(begin).min() > 1e-4
+    # All of its stiff curvature: along the directions of modes that are not raised, it is the Hessian.
+    stiff = modes.modes[modes.wavenumbers > 100].reshape(-1, 3 * len(minimum)) / np.repeat(np.sqrt(modes.masses), 3)
+    assert np.allclose(stiff @ begin @ stiff.T, stiff @ hessian @ stiff.T, atol=1e-6)
+    taught, untaught = optimise(minimum, engine.label, begin), optimise(minimum, engine.label)
+    assert taught.largest_force < 5e-5
+    assert taught.labels < untaught.labels
+    assert abs(taught.label.energy - untaught.label.energy) < 1e-6
 
 
 def test_optimisation_says_which_label_failed() -> None:
