@@ -157,6 +157,9 @@ class TrainingSettings(Section):
     )
     validation: float = Field(0.1, gt=0, lt=1, description="fraction of the labels held out, another for each member")
     precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where the networks are trained; cuda: a GPU, one rank for each committee member"
+    )
 
 
 class SamplingSettings(Section):

@@ -60,6 +60,23 @@ def check_engine(loaded: LoadedDeck) -> None:
         raise located(loaded, error) from None
 
 
+def check_device(loaded: LoadedDeck) -> list[str]:
+    """Warnings about the device of the training: this machine may be none of those that train.
+
+    Raises InputError where the installed torch knows no GPU at all.
+    """
+    device = loaded.deck.training.device
+    if device == "cpu":
+        return []
+    from hpcir.training.devices import device_problem, missing_in_torch
+
+    where = loaded.where("training.device")
+    if missing_in_torch():
+        raise InputError(missing_in_torch(), where=where, value=device, hint="install another torch, or give cpu")
+    problem = device_problem(device)
+    return [f"{where}: {problem}; the run begins only where there is one"] if problem else []
+
+
 def located(loaded: LoadedDeck, error: InputError) -> InputError:
     """The same error, with the deck's file and line where it names one of the deck's keys."""
     top = error.where.split(".")[0]
@@ -97,6 +114,7 @@ def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool
     from rich.console import Console
 
     check_engine(loaded)
+    lacking = check_device(loaded)
     place = check_output(out)
     need, free = disk_need(loaded), shutil.disk_usage(place).free
     if free < need:
@@ -106,7 +124,7 @@ def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool
         )
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
     console.print(_plan(loaded, out))
-    for warning in deck_warnings(loaded):
+    for warning in [*deck_warnings(loaded), *lacking]:
         console.print(f"warning: {warning}", markup=False)
     timed = _time_one(loaded, console) if time_label else None
     console.print(_cost(loaded, ranks, timed, need, free))
@@ -192,6 +210,7 @@ def _plan(loaded: LoadedDeck, out: Path) -> Table:
     _row(table, "labels", _engine(loaded))
     _row(table, "pretraining", _pretraining(loaded))
     _row(table, "committee", f"{deck.model.members} networks of {' x '.join(map(str, deck.model.hidden))}")
+    _row(table, "trained on", "the processor" if deck.training.device == "cpu" else "GPUs (cuda)")
     _row(
         table,
         "exploration",

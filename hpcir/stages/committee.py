@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from hpcir import __version__
+from hpcir.deck import TrainingSettings
 from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
+from hpcir.errors import InputError
 from hpcir.labels import Label
 from hpcir.models.model import Model
-from hpcir.mpi import SerialCommunicator
+from hpcir.mpi import Communicator, SerialCommunicator, on_root
 from hpcir.stages.context import Context
 from hpcir.stages.training_checkpoint import TrainingCheckpoint
 from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup, TrainingData
+from hpcir.training.devices import device_problem, torch_device
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.reduction import Reduction
 from hpcir.training.team import Team, batch_parts, form_team
@@ -66,6 +69,25 @@ def groups_of(
 CHECKPOINTS = "models/in-progress"
 # The charge networks' largest learning rate in a retraining.
 RETRAIN_DIPOLE_RATE = 5e-4
+
+
+def require_device(comm: Communicator, settings: TrainingSettings) -> None:
+    """Raise InputError on every rank when a node cannot train on the deck's device (collective)."""
+    if settings.device == "cpu":
+        return
+    gathered = comm.gather(device_problem(settings.device) if comm.node_rank == 0 else "")
+
+    def speak() -> None:
+        problem = next(filter(None, gathered or []), "")
+        if problem:
+            raise InputError(
+                problem,
+                where="training.device",
+                value=settings.device,
+                hint="start it where there is a GPU, with a torch that was built for it, or give device: cpu",
+            )
+
+    on_root(comm, speak)
 
 
 class CommitteeTrainer:
@@ -119,6 +141,7 @@ class CommitteeTrainer:
     ) -> Model:
         """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
         context, comm = self.context, self.context.comm
+        require_device(comm, context.deck.training)
         groups = comm.bcast(groups) or []
         parts = batch_parts(groups, self.functions.n_features, context.deck.training)
         members, team = self._share(parts)
@@ -215,6 +238,7 @@ class CommitteeTrainer:
                     on_progress=report,
                     on_checkpoint=checkpoint.keep,
                     state=before,
+                    device=torch_device(training.device, member),
                     energy_rate=None if start is None else training.retrain_rate,
                     dipole_rate=None if start is None else RETRAIN_DIPOLE_RATE,
                     hold_out=hold_out,

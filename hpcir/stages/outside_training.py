@@ -18,7 +18,7 @@ from hpcir.exchange.audit import audit, describe
 from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
 from hpcir.models.model import MODEL_FILE, Model
 from hpcir.mpi import Communicator, on_root
-from hpcir.stages.committee import CommitteeTrainer
+from hpcir.stages.committee import CommitteeTrainer, require_device
 from hpcir.stages.context import Context
 from hpcir.stages.session import check_folder, default_deck, session
 from hpcir.stages.summary import finite
@@ -64,6 +64,8 @@ def train(
     deck: model, training and seed (None: defaults); the other options as in `datasets.read_dataset`. Raises
     InputError for what the data do not say and for findings of the audit that forbid training, unless `force`.
     """
+    if deck is not None:
+        require_device(comm, deck.deck.training)
     options = {"units": units or None, "keys": keys or None, "charge": charge, "dipole_origin": dipole_origin}
     outside = on_root(comm, lambda: _read(data, {**options, "missing": missing}, output, force))
     settings = deck.deck if deck is not None else default_deck(data)

@@ -16,7 +16,8 @@ from hpcir.progress import Progress
 from hpcir.provenance import tell
 from hpcir.sampling.normal_modes import stiff_hessian
 from hpcir.stages import analysis, farm, prepare, pretrain, sets, summary, trust_map
-from hpcir.stages.committee import CommitteeTrainer, symmetry_functions
+from hpcir.stages.check import located
+from hpcir.stages.committee import CommitteeTrainer, require_device, symmetry_functions
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm, LabelStore
 from hpcir.stages.prepare import Reference
@@ -59,6 +60,7 @@ def run(
     series = loaded.series if deck.is_series else None
     directory = RunDirectory(Path(out))
     stop = StopRequest(walltime).install()
+    _require_device(loaded, directory, comm, until)
     on_root(comm, lambda: _open(directory, deck, structure, series, fresh, force))
     tell(deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
     progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
@@ -76,6 +78,16 @@ def run(
     finally:
         if comm.rank == 0:
             directory.unlock()
+
+
+def _require_device(loaded: LoadedDeck, directory: RunDirectory, comm: Communicator, until: str | None) -> None:
+    """Refuse a device that is not there before labels are spent; a run whose models are finished needs none."""
+    if until == "prepare" or comm.bcast((directory / MODEL).exists() if comm.rank == 0 else None):
+        return
+    try:
+        require_device(comm, loaded.deck.training)
+    except InputError as error:
+        raise located(loaded, error) from None
 
 
 def _open(

@@ -31,7 +31,8 @@ CHECKPOINT_SECONDS = 1.0
 
 def batch_parts(groups: Sequence[LabelledGroup], n_features: int, settings: TrainingSettings) -> int:
     """Parts of a batch, a power of two, by the size of the largest molecule's derivatives (3 N x N x features)."""
-    if settings.optimizer == "kalman":  # one measurement after the other
+    # The filter takes one measurement after the other; a GPU has no use for parts.
+    if settings.optimizer == "kalman" or settings.device != "cpu":
         return 1
     atoms = max((len(group.numbers) for group in groups), default=1)
     elements = settings.batch * 3 * atoms * atoms * n_features

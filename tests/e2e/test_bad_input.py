@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ METHANOL = (INPUTS / "methanol.xyz").read_text(encoding="utf-8")
 DECK = "system:\n  structure: methanol.xyz\nlabels:\n  engine: tblite\n"
 PYSCF = "system:\n  structure: methanol.xyz\nlabels:\n  functional: {functional}\n  basis: {basis}\n"
 Run = Callable[..., subprocess.CompletedProcess]
+GPU = DECK + "training:\n  device: cuda\n"
 
 # deck (None: there is none), structure, and what the message must say.
 CASES: dict[str, tuple[str | bytes | None, str | None, list[str]]] = {
@@ -60,6 +62,10 @@ CASES: dict[str, tuple[str | bytes | None, str | None, list[str]]] = {
     "empty deck": ("", METHANOL, ["deck.yaml: the deck is empty", "hpcir init"]),
     "binary deck": (b"\x7fELF\x02\x01\x01\x00", METHANOL, ["deck.yaml", "not a text file"]),
 }  # fmt: skip
+
+
+if metadata.version("torch").endswith("+cpu"):
+    CASES["a GPU without its torch"] = (GPU, METHANOL, ["deck.yaml:6: training.device", "without CUDA", "'cuda'"])
 
 
 def write_case(folder: Path, name: str) -> list[str]:

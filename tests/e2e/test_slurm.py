@@ -47,7 +47,8 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 Gres=gpu:1 State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -116,6 +117,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "munge.key").chmod(0o400)
     host = socket.gethostname().split(".")[0]
     (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, folder=folder, ports=free_ports(2)))
+    (folder / "gres.conf").write_text("Name=gpu Count=1 File=/dev/null\n")
     programs = Path(sys.executable).parent
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "PMI_", "OMPI_"))} | {
         "SLURM_CONF": str(folder / "slurm.conf"),
@@ -202,6 +204,22 @@ def test_the_hybrid_script_gives_each_rank_its_threads(cluster, deck, tmp_path):
     job = cluster.wait(number)
     assert job["JobState"] == "COMPLETED", log_of(script)
     assert "threads: 2" in (script.parent / "a study.run" / "deck.resolved.yaml").read_text()
+
+
+def test_the_gpu_script_says_where_there_is_none(cluster, deck, tmp_path):
+    """Slurm gives the job a GPU that is none: the run must not train on the processor in its place."""
+    from hpcir.training.devices import device_problem
+
+    problem = device_problem("cuda")
+    if not problem:
+        pytest.skip("there is a GPU here")
+    script = prepared("gpu.slurm", tmp_path / "job", deck, ntasks="2", time="30:00")
+    deck_of_job = script.parent / "a study.yaml"
+    deck_of_job.write_text(deck_of_job.read_text().replace("training: {", "training: {device: cuda, "))
+    job = cluster.wait(cluster.submit(script))
+    assert (job["JobState"], job["ExitCode"]) == ("FAILED", "2:0"), log_of(script)
+    assert f"training.device: {problem}" in log_of(script)
+    assert not (script.parent / "a study.run").exists()
 
 
 def test_the_array_script_runs_a_study_for_each_line(cluster, undisturbed, deck, tmp_path):

@@ -284,3 +284,4 @@ def test_parts_go_by_the_size_of_the_molecule_alone() -> None:
     assert batch_parts([small, large], 150, SHORT.model_copy(update={"batch": 32})) == 8
     assert batch_parts([large], 150, SHORT.model_copy(update={"batch": 5})) == 2
     assert batch_parts([large], 150, SHORT.model_copy(update={"optimizer": "kalman"})) == 1
+    assert batch_parts([large], 150, SHORT.model_copy(update={"batch": 32, "device": "cuda"})) == 1
