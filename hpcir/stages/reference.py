@@ -248,7 +248,8 @@ def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:
 def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
     chosen = sets.main_set(context, task.model, task.modes)
     plan = sets.plan_of(context, chosen)
-    resumed = any((context.directory / plan.folder).glob("*.journal"))
+    folder = context.directory / plan.folder
+    resumed = any(folder.glob(f"{plan.name}-*.h5")) or any((context.directory / plan.chunks).glob("*.journal"))
     context.comm.barrier()
     began = time.monotonic()
     chosen = sets.run_set(context, chosen)

@@ -1,12 +1,14 @@
 """Stage trajectories: independent molecular dynamics with the committee, dipole series and mode energies out.
 
 The unit of work is a block of replicas that move in lockstep; blocks are dealt to ranks, chunks of a block are
-journalled with the state to go on from, finished blocks are HDF5 files. A trajectory depends on its number alone.
+journalled with the state to go on from, finished blocks are HDF5 files, and when all are, the journals go. A trajectory
+depends on its number alone.
 """
 
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,6 +93,11 @@ class TrajectoryPlan:
         every = self.dynamics.dipole_every
         return -(-round(time / self.dynamics.timestep) // every) * every
 
+    @property
+    def chunks(self) -> str:
+        """The folder of the journals of this set's chunks, which goes when all blocks are files."""
+        return f"{self.folder}/in-progress/{self.name}"
+
     def file(self, block: int) -> str:
         return f"{self.folder}/{self.name}-{block:05d}.h5"
 
@@ -107,9 +114,16 @@ class TrajectoryStage:
 
     def run(self, potential_of: Any) -> list[str]:
         """Run what is not finished yet; the names of all block files. `potential_of(replicas)` gives a potential."""
-        context, plan = self.context, self.plan
+        plan = self.plan
         todo = self._unfinished()
-        journal = context.directory.journal(plan.folder, context.comm.node)
+        if todo:
+            self._run_blocks(todo, potential_of)
+        self._forget_chunks()
+        return [plan.file(block) for block in range(plan.blocks)]
+
+    def _run_blocks(self, todo: list[int], potential_of: Any) -> None:
+        context, plan = self.context, self.plan
+        journal = context.directory.journal(plan.chunks, context.comm.node)
         places: dict[int, list[list[Place]]] = context.comm.bcast(self._places(todo) if context.root else None)
         with context.progress.stage(f"trajectories {plan.name}", total=plan.blocks) as stage:
             for item in context.comm.counter(len(todo)):
@@ -117,8 +131,17 @@ class TrajectoryStage:
                 self._run_block(block, potential_of(len(plan.ids(block))), journal, self._chunks(places.get(block, [])))
                 stage.advance_to(plan.blocks - len(todo) + item + 1)
         journal.close()
+
+    def _forget_chunks(self) -> None:
+        """Remove the chunks of a set whose blocks are all files: they take as much disk again (collective).
+
+        Killed in the middle of it, the next session finds nothing to do, and removes the rest.
+        """
+        context = self.context
         context.comm.barrier()
-        return [plan.file(block) for block in range(plan.blocks)]
+        if context.root:
+            shutil.rmtree(context.directory / self.plan.chunks, ignore_errors=True)
+        context.comm.barrier()
 
     def _unfinished(self) -> list[int]:
         """The blocks without an intact file, the same on every rank; each looks at its share of the files."""
@@ -133,7 +156,7 @@ class TrajectoryStage:
         """Where the chunks of unfinished blocks are in the journals, in order and without a gap (rank 0 looks, so that
         a thousand ranks do not read every journal). A chunk may be there twice, where the first one was damaged."""
         wanted, found = set(todo), dict[int, dict[int, list[Place]]]()
-        for heading in self.context.directory.index(self.plan.folder):
+        for heading in self.context.directory.index(self.plan.chunks):
             attributes = heading.attributes
             if attributes.get("inputs") == self.key and attributes["block"] in wanted:
                 found.setdefault(attributes["block"], {}).setdefault(attributes["chunk"], []).append(heading.place)
@@ -146,7 +169,7 @@ class TrajectoryStage:
         """The journalled chunks of a block up to the first that is damaged."""
         chunks = []
         for copies in places:
-            records = (self.context.directory.record_at(self.plan.folder, place) for place in copies)
+            records = (self.context.directory.record_at(self.plan.chunks, place) for place in copies)
             intact = next((record for record in records if record is not None), None)
             if intact is None:
                 break

@@ -55,6 +55,11 @@ def said(out: Path) -> str:
     return said_file(out).read_text()
 
 
+def say(text: str) -> None:
+    """What a test counted, past pytest's capture."""
+    print(f"\n{text}", file=sys.__stderr__, flush=True)
+
+
 def processes_of(out: Path) -> dict[int, int | None]:
     """Process numbers of the ranks that work in a run directory, with their ranks (None: the launcher itself)."""
     found: dict[int, int | None] = {}
@@ -75,10 +80,16 @@ def computed(out: Path) -> Counter[str]:
     return Counter(f"{record.key}" for record in records)
 
 
+def assert_no_work_twice(out: Path) -> None:
+    """Looked at between the sessions of a run, too: chunks of trajectories go when their blocks are all finished."""
+    assert set(computed(out).values()) <= {1}, "work was done twice"
+
+
 def assert_same(undisturbed: Path, out: Path) -> None:
     assert differences(results(undisturbed), results(out)) == []
     assert computed(out) == computed(undisturbed)
     assert set(computed(out).values()) == {1}, "work was done twice"
+    assert not list(out.glob("trajectories/in-progress/*/*"))
 
 
 def finish(run_deck, deck: Path, out: Path, ranks: int = 1) -> None:
@@ -109,12 +120,14 @@ def test_killed_at_random_moments_a_run_ends_as_if_nothing_was(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 done += 1
+                assert_no_work_twice(out)
             else:
                 assert status == 0, said(out)
                 break
         finish(run_deck, deck, out)
         assert_same(undisturbed, out)
         shutil.rmtree(out)
+    say(f"seed {seed}: {done} kills in {number} runs, each finished and the same as the undisturbed one")
 
 
 @pytest.mark.mpi
@@ -136,9 +149,11 @@ def test_when_one_rank_dies_the_job_ends_at_once_and_names_it(
     victim = int(random.integers(ranks))
     os.kill(victims[victim], signal.SIGKILL)
     killed = time.monotonic()
-    assert process.wait(timeout=30) != 0
-    assert time.monotonic() - killed < 15
+    assert process.wait(timeout=60) != 0
+    seconds = time.monotonic() - killed
+    assert seconds < 15
     assert f"rank {victim}" in said(out)
+    say(f"seed {seed}: rank {victim} of {ranks} killed, the job ended {seconds:.1f} s later and named it")
     assert "Traceback" not in said(out)
     end = time.monotonic() + 5
     while processes_of(out) and time.monotonic() < end:
@@ -293,6 +308,38 @@ def test_a_full_disk_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room
         assert_same(undisturbed, out)
 
 
+QUOTA = """
+import errno, os, stat, sys
+from hpcir.cli import main
+left, write = int(sys.argv.pop(1)), os.write
+def limited(descriptor, data):
+    global left
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        left -= len(data)
+        if left < 0:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+    return write(descriptor, data)
+os.write = limited
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("kilobytes", [60, *(pytest.param(n, marks=LONG) for n in (1, 200, 400))])
+def test_a_spent_quota_stops_the_run_with_a_word_and_it_goes_on_when_there_is_room(
+    undisturbed, deck, run_deck, tmp_path, kilobytes
+):
+    """No file system with quotas can be counted on here: the journals' writes fail as they would on one."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", QUOTA, str(1000 * kilobytes), "run", str(deck), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Disk quota exceeded" in done.stderr
+    assert done.stderr.count("hpcir: ") == 1
+    assert "Traceback" not in done.stderr
+    finish(run_deck, deck, out)
+    assert_same(undisturbed, out)
+
+
 def test_input_from_a_folder_that_cannot_be_written(undisturbed, deck, run_deck, tmp_path):
     with small_disk(tmp_path / "input", 1000) as folder:
         shutil.copy(ROOT / "inputs" / "methanol.xyz", folder)
@@ -308,7 +355,6 @@ def test_input_from_a_folder_that_cannot_be_written(undisturbed, deck, run_deck,
 DAMAGED = (
     "labels/*.journal",
     "exploration/*.journal",
-    "trajectories/*.journal",
     "trajectories/*.h5",
     "models/*.h5",
     "models/learning_curve.json",
@@ -359,7 +405,7 @@ def harmless(before: object, after: object) -> bool:
 def test_any_damage_is_noticed_by_the_readers(undisturbed, tmp_path):
     random = np.random.default_rng(11)
     files = [p for pattern in DAMAGED for p in sorted(undisturbed.glob(pattern)) if p.suffix != ".json"]
-    noticed = 0
+    noticed = alike = 0
     for _ in range(150):
         path = files[int(random.integers(len(files)))]
         copy = tmp_path / path.parent.name / path.name
@@ -372,6 +418,8 @@ def test_any_damage_is_noticed_by_the_readers(undisturbed, tmp_path):
             noticed += 1
             continue
         assert harmless(content(path), after), what
+        alike += 1
+    say(f"{noticed} damaged files refused, {alike} harmless, of 150")
     assert noticed > 75
 
 
@@ -384,3 +432,27 @@ def test_a_damaged_run_directory_gives_the_same_result_when_run_again(undisturbe
     finish(run_deck, deck, out)
     assert differences(results(undisturbed), results(out)) == [], done
     assert list(out.rglob("*.damaged")), done
+    say(f"seed {seed}: {len(done)} files damaged, the same result")
+
+
+def test_damaged_chunks_of_unfinished_trajectories_are_computed_again(deck, run_deck, tmp_path):
+    long = tmp_path / "long.yaml"
+    long.write_text(deck.read_text().replace("duration: 1 ps", "duration: 40 ps").replace("rounds: 2", "rounds: 0"))
+    out, random = tmp_path / "run", np.random.default_rng(5)
+    process = start(long, out)
+    journal = out / "trajectories" / "in-progress" / "main" / "node-00000.journal"
+    end = time.monotonic() + 300
+    while time.monotonic() < end and not (journal.exists() and len(read_journal(journal)[0]) >= 4):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    chunks = len(read_journal(journal)[0])
+    shutil.copytree(out, tmp_path / "whole")
+    finish(run_deck, long, tmp_path / "whole")
+    for n in range(6):
+        shutil.copytree(out, tmp_path / f"damaged-{n}")
+        what = damage(tmp_path / f"damaged-{n}" / journal.relative_to(out), random)
+        finish(run_deck, long, tmp_path / f"damaged-{n}")
+        assert differences(results(tmp_path / "whole"), results(tmp_path / f"damaged-{n}")) == [], what
+        assert not journal.parent.exists()
+    say(f"6 journals of {chunks} chunks damaged, the same trajectories")

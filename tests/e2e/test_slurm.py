@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,15 +72,19 @@ class Cluster:
     def job(self, number: str) -> dict[str, str]:
         return dict(re.findall(r"(\w+)=(\S*)", self.run("scontrol", "show", "job", number)))
 
-    def wait(self, number: str, patience: float = 900.0) -> dict[str, str]:
-        """Wait until a job is over; what scontrol says of it."""
+    def wait_until(self, number: str, so: Callable[[dict[str, str]], bool], patience: float = 900.0) -> dict[str, str]:
+        """Wait until something is so with a job; what scontrol says of it then."""
         end = time.monotonic() + patience
         while time.monotonic() < end:
             job = self.job(number)
-            if job["JobState"] in OVER:
+            if so(job):
                 return job
             time.sleep(1.0)
-        raise TimeoutError(f"job {number} is not over: {self.job(number)}")
+        raise TimeoutError(f"job {number}: {self.job(number)}")
+
+    def wait(self, number: str) -> dict[str, str]:
+        """Wait until a job is over; what scontrol says of it."""
+        return self.wait_until(number, lambda job: job["JobState"] in OVER)
 
 
 def require_slurm() -> None:
@@ -236,12 +240,28 @@ def test_the_array_script_runs_a_study_for_each_line(cluster, undisturbed, deck,
         assert differences(results(undisturbed), results(folder / name)) == []
 
 
-def test_before_its_time_limit_the_job_saves_and_queues_itself_again(cluster, undisturbed_on_two, deck, tmp_path):
-    """A limit of three minutes with the signal soon after the start, which leaves a busy machine time to save."""
-    script = prepared("requeue.slurm", tmp_path / "job", deck, ntasks="2", time="3:00", signal="B:USR1@165")
-    job = cluster.wait(cluster.submit(script))
+def test_before_its_time_limit_the_job_queues_itself_again(cluster, deck, tmp_path):
+    """Slurm's own signal, 20 s after the start (it may be a minute late) of a study that takes much longer."""
+    script = prepared("requeue.slurm", tmp_path / "job", deck, ntasks="2", time="3:00", signal="B:USR1@160")
+    study = script.parent / "a study.yaml"
+    study.write_text(study.read_text().replace("steps: 250", "steps: 1000000"))
+    number = cluster.submit(script)
+    cluster.wait_until(number, lambda job: int(job["Restarts"]) >= 1)
+    cluster.run("scancel", number)
+    assert cluster.wait(number)["JobState"] == "CANCELLED"
+    assert "signal SIGUSR1" in log_of(script)
+    assert "TIME LIMIT" not in log_of(script)
+    assert "Traceback" not in log_of(script)
+
+
+def test_a_signalled_job_queues_itself_again_and_goes_on_to_the_end(cluster, undisturbed_on_two, deck, tmp_path):
+    script = prepared("requeue.slurm", tmp_path / "job", deck, ntasks="2", time="30:00")
+    number = cluster.submit(script)
+    cluster.wait_until(number, lambda _: "train round 0: starts" in log_of(script))
+    cluster.run("scancel", "--batch", "--signal=USR1", number)
+    job = cluster.wait(number)
     assert job["JobState"] == "COMPLETED", log_of(script)
-    assert int(job["Restarts"]) >= 1, log_of(script)
+    assert job["Restarts"] == "1"
     assert "signal SIGUSR1" in log_of(script)
     assert "Traceback" not in log_of(script)
     assert differences(results(undisturbed_on_two), results(script.parent / "a study.run")) == []
