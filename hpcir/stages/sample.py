@@ -36,8 +36,9 @@ EXPLORED = "exploration"
 STATE = "learning_curve.json"
 # Purposes of the labels around the minimum.
 NEIGHBOURHOOD = ("optimisation", PURPOSE)
-# Replicas that explore together; fixed, so that the result does not depend on the rank count.
-BLOCK = 8
+# Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer; more blocks
+# are work for more ranks. Fixed, so that the result does not depend on the rank count.
+BLOCK, LARGE_BLOCK, LARGE_MOLECULE = 8, 4, 30
 FloatArray = NDArray[np.float64]
 
 
@@ -101,6 +102,7 @@ class Sampler:
         self.context, self.farm, self.reference = context, farm, reference
         self.trainer, self.pretrained, self.pool = trainer, pretrained, pool
         self.folder = context.directory / FOLDER
+        self.block = LARGE_BLOCK if len(context.structure) >= LARGE_MOLECULE else BLOCK
 
     def run(self) -> tuple[Model, Sampling]:
         """All rounds (collective); the final model and how it came about."""
@@ -273,12 +275,12 @@ class Sampler:
     def _findings(self, number: int, model: Model) -> list[Findings] | None:
         """What each block of a round finds, in order on rank 0 (None elsewhere); known ones from their journals."""
         context = self.context
-        blocks = -(-context.deck.sampling.trajectories // BLOCK)
+        blocks = -(-context.deck.sampling.trajectories // self.block)
         inputs = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
         records = context.directory.records(EXPLORED) if context.root else iter(())
         known = {r.attributes["block"]: from_record(r) for r in records if r.attributes["inputs"] == inputs}
         todo = context.comm.bcast([index for index in range(blocks) if index not in known])
-        evaluator = Evaluator(model, self.reference.structure.numbers, BLOCK, charge=context.structure.charge)
+        evaluator = Evaluator(model, self.reference.structure.numbers, self.block, charge=context.structure.charge)
         journal = context.directory.journal(EXPLORED, context.comm.node)
         found: list[tuple[int, Findings]] = []
         with context.progress.stage(f"explore round {number}", total=blocks) as stage:
@@ -307,7 +309,7 @@ class Sampler:
         context.stop.check()
         temperature = settings.temperatures[index % len(settings.temperatures)]
         purpose = f"explore {number}"
-        starts = sample_modes(self.reference.modes, temperature, BLOCK, context.random(purpose, index))
+        starts = sample_modes(self.reference.modes, temperature, self.block, context.random(purpose, index))
         plan = ExplorationPlan(
             temperature=temperature,
             force_spread=spread_threshold(model, settings.force_error),
@@ -316,7 +318,7 @@ class Sampler:
             timestep=context.deck.dynamics.timestep,
             time_constant=context.deck.dynamics.time_constant,
         )
-        ids = np.arange(index * BLOCK, (index + 1) * BLOCK)
+        ids = np.arange(index * self.block, (index + 1) * self.block)
         seed = int(digest(context.deck.seed, purpose)[:12], 16)
         return explore_block(evaluator, self.reference.structure, starts, ids, seed, plan, context.stop.check)
 
