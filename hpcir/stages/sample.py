@@ -36,8 +36,8 @@ EXPLORED = "exploration"
 STATE = "learning_curve.json"
 # Purposes of the labels around the minimum.
 NEIGHBOURHOOD = ("optimisation", PURPOSE)
-# Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer; more blocks
-# are work for more ranks. Fixed, so that the result does not depend on the rank count.
+# Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
+# blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
 BLOCK, LARGE_BLOCK, LARGE_MOLECULE = 8, 4, 30
 FloatArray = NDArray[np.float64]
 
