@@ -365,6 +365,7 @@ class abort_on_exception:
         if self.comm.size > 1:
             places = self.comm.allgather((socket.gethostname(), os.getpid()))
             self._watchman = post(self.comm.rank, places)
+            self.comm.barrier()  # who leaves at once must be heard
         return self.comm
 
     def __exit__(

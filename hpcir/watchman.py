@@ -33,7 +33,7 @@ class Watchman:
 def post(rank: int, places: list[tuple[str, int]]) -> Watchman | None:
     """Start the watchman of this host, if this is the host's first rank; None where the system cannot have one.
 
-    places: host and process number of every rank.
+    It hears the host's other ranks once the first one has returned. places: host and process number of every rank.
     """
     if not (sys.platform.startswith("linux") and hasattr(os, "pidfd_open")):
         return None
@@ -41,17 +41,24 @@ def post(rank: int, places: list[tuple[str, int]]) -> Watchman | None:
     here = [(other, pid) for other, (name, pid) in enumerate(places) if name == host]
     address = f"\0hpcir-{here[0][1]}"
     if here[0][0] == rank:
-        watched = [f"{other}:{pid}" for other, pid in here]
-        command = [sys.executable, "-I", "-S", __file__, address[1:], host, *watched]
-        with contextlib.suppress(OSError):
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+            # Bound here, so that it hears ranks that leave before the process has started.
+            ear.bind(address)
+            watched = [f"{other}:{pid}" for other, pid in here]
+            command = [sys.executable, "-I", "-S", __file__, str(ear.fileno()), host, *watched]
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[ear.fileno()],
+            )
     return Watchman(address)
 
 
-def main(address: str, host: str, *watched: str) -> None:
+def main(descriptor: str, host: str, *watched: str) -> None:
     """Wait for a leave or a death; name the dead."""
-    ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    ear.bind(f"\0{address}")
+    ear = socket.socket(fileno=int(descriptor))
     poll = select.poll()
     poll.register(ear, select.POLLIN)
     ranks: dict[int, tuple[int, int]] = {}

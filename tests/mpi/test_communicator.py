@@ -86,6 +86,20 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_word(mpirun, ranks):
     assert "Traceback" not in done.stderr
 
 
+LEAVES = """
+from hpcir.errors import Interrupted
+from hpcir.mpi import abort_on_exception, world
+with abort_on_exception(world()):
+    raise Interrupted("stopped at once")
+"""
+
+
+def test_who_leaves_at_once_is_not_taken_for_dead(mpirun):
+    for _ in range(5):
+        done = mpirun(3, ["-c", LEAVES])
+        assert "died" not in done.stderr, done.stderr
+
+
 INTERRUPTED = """
 import os, signal, sys, time
 from hpcir.errors import Interrupted
