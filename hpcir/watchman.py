@@ -56,9 +56,9 @@ def post(rank: int, places: list[tuple[str, int]]) -> Watchman | None:
     return Watchman(address)
 
 
-def main(descriptor: str, host: str, *watched: str) -> None:
+def main(ear_descriptor: str, host: str, *watched: str) -> None:
     """Wait for a leave or a death; name the dead."""
-    ear = socket.socket(fileno=int(descriptor))
+    ear = socket.socket(fileno=int(ear_descriptor))
     poll = select.poll()
     poll.register(ear, select.POLLIN)
     ranks: dict[int, tuple[int, int]] = {}
