@@ -7,6 +7,7 @@ depends on its number alone.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from dataclasses import dataclass, replace
@@ -140,7 +141,10 @@ class TrajectoryStage:
         context = self.context
         context.comm.barrier()
         if context.root:
-            shutil.rmtree(context.directory / self.plan.chunks, ignore_errors=True)
+            folder = context.directory / self.plan.chunks
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another set's may still be there
+                folder.parent.rmdir()
         context.comm.barrier()
 
     def _unfinished(self) -> list[int]:

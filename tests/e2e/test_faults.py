@@ -451,8 +451,9 @@ def test_damaged_chunks_of_unfinished_trajectories_are_computed_again(deck, run_
     finish(run_deck, long, tmp_path / "whole")
     for n in range(6):
         shutil.copytree(out, tmp_path / f"damaged-{n}")
-        what = damage(tmp_path / f"damaged-{n}" / journal.relative_to(out), random)
+        copy = tmp_path / f"damaged-{n}" / journal.relative_to(out)
+        what = damage(copy, random)
         finish(run_deck, long, tmp_path / f"damaged-{n}")
         assert differences(results(tmp_path / "whole"), results(tmp_path / f"damaged-{n}")) == [], what
-        assert not journal.parent.exists()
+        assert not copy.parent.exists()
     say(f"6 journals of {chunks} chunks damaged, the same trajectories")
