@@ -39,8 +39,8 @@ TIMESTEP = 1.0 * FS
 # (0.6 ps: hindered rotors turn).
 KEEP_EVERY = 12
 KEPT = 50
-# Geometries that the first labels of a cheap main engine are picked from.
-OWN_POOL = 1000
+# Geometries that the first labels of a cheap main engine are picked from: so many for each, and in all at most.
+OWN_POOL_EACH, OWN_POOL = 10, 1000
 FRICTION_TIME = 50.0 * FS
 
 
@@ -113,7 +113,8 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     settings = context.deck.labels
     if settings.engine != "tblite":
         return []
-    return [structure for structure, _ in _pool(context, settings, reference, OWN_POOL)]
+    count = min(OWN_POOL, OWN_POOL_EACH * context.deck.sampling.initial_labels)
+    return [structure for structure, _ in _pool(context, settings, reference, count)]
 
 
 def _pool(
