@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hpcir.exchange.potentials import AnyPotential
+    from hpcir.report.run import Run
 
 try:
     __version__ = version("hpcir")
@@ -23,4 +24,11 @@ def load(model_dir: str | Path) -> AnyPotential:
     return load_potential(model_dir)
 
 
-__all__ = ["__version__", "load"]
+def open_run(directory: str | Path) -> Run:
+    """A run directory as an object: its spectrum, model, labels and summary; it prints and draws what was found."""
+    from hpcir.report.run import Run
+
+    return Run(directory)
+
+
+__all__ = ["__version__", "load", "open_run"]

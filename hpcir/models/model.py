@@ -30,7 +30,7 @@ MODEL_FORMAT = 1
 MODEL_FILE = "model.h5"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What a model says of one geometry (atomic units), committee means and spreads.
 
@@ -47,6 +47,25 @@ class Evaluation:
     forces_spread: FloatArray
     charges_spread: FloatArray
     dipole_spread: FloatArray
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The values with their spreads in atomic units, as pairs of a name and a text, for printing."""
+        size = np.linalg.norm(self.forces, axis=1).max(initial=0.0)
+        spread = np.linalg.norm(self.forces_spread, axis=1).max(initial=0.0)
+        dipole = ", ".join(f"{value:.4f}" for value in self.dipole)
+        total = f"{self.charges.sum():+.3f}" if np.isfinite(self.charges).all() else "unknown"
+        return [
+            ("energy", f"{self.energy:.6f} +- {self.energy_spread:.1g} hartree"),
+            ("largest force", f"{size:.4g} hartree/bohr, largest spread {spread:.1g}"),
+            ("dipole", f"({dipole}) e bohr, spread {np.linalg.norm(self.dipole_spread):.1g}"),
+            ("charges", f"{len(self.charges)}, sum {total} e"),
+        ]
+
+    def __repr__(self) -> str:
+        return f"evaluation of {len(self.forces)} atoms\n" + "\n".join(f"  {n}: {text}" for n, text in self.facts())
+
+    def _repr_html_(self) -> str:
+        return html_table(f"evaluation of {len(self.forces)} atoms", self.facts())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def _differs(value: float, error: float) -> bool | None:
     return None if not np.isfinite(error) else bool(abs(value) > SIGMAS * error)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """How alike two spectra are.
 
@@ -100,6 +101,41 @@ class Comparison:
         for name, bands in (("first", self.only_first), ("second", self.only_second)):
             lines += [f"only in the {name}: {band.describe()}" for band in bands]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        """Scores and matched bands as a table, for notebooks; what differs by more than the noise is bold."""
+        rows = "".join(_html_row(match) for match in self.matches)
+        alone = "".join(
+            f"<li>only in the {name}: {escape(band.describe())}</li>"
+            for name, bands in (("first", self.only_first), ("second", self.only_second))
+            for band in bands
+        )
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return (
+            f"<p>{self.lower:.0f} to {self.upper:.0f} cm<sup>-1</sup>: Pearson {self.pearson:.4f}, cosine "
+            f"{self.cosine:.4f}, spectral information {self.information:.4f}; areas {self.area_first:.1f} and "
+            f"{self.area_second:.1f} km/mol</p><table><tr><th>position / cm<sup>-1</sup></th><th>shift</th>"
+            f"<th>intensities / (km/mol)</th><th>difference</th><th>assignment</th></tr>{rows}</table>"
+            f"<ul>{alone}{notes}</ul>"
+        )
+
+
+def _html_row(match: BandMatch) -> str:
+    def cell(value: float, error: float, differs: bool | None, digits: int) -> str:
+        written = f"{value:+.{digits}f} &plusmn; {error:.{digits}f}"
+        return f"<td><b>{written}</b></td>" if differs else f"<td>{written}</td>"
+
+    one, two = match.first, match.second
+    shift = cell(match.shift_per_cm, match.shift_stderr, match.position_differs, 1)
+    return (
+        f"<tr><td>{two.position_per_cm:.1f}</td>{shift}"
+        f"<td>{one.intensity_km_per_mol:.1f}, {two.intensity_km_per_mol:.1f}</td>"
+        f"{cell(match.intensity_difference, match.intensity_stderr, match.intensity_differs, 2)}"
+        f"<td>{escape(one.assignment or two.assignment)}</td></tr>"
+    )
 
 
 def _mark(differs: bool | None) -> str:

@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 CSV_COLUMNS = ("wavenumber_per_cm", "absorption_km_per_mol_cm", "stderr")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spectrum:
     """An infrared absorption spectrum in absolute units.
 
@@ -52,11 +52,14 @@ class Spectrum:
         return float(np.trapezoid(np.interp(x, self.wavenumbers, self.absorption), x))
 
     def plot(self, axes: Any = None, label: str = "", **style: Any) -> Any:
-        """Draw curve and error band (one standard error) on matplotlib axes (made when None), and return them."""
-        from matplotlib.figure import Figure
+        """Draw curve and error band (one standard error) on matplotlib axes, and return them.
 
+        Without axes a new figure of pyplot is made, which a notebook shows.
+        """
         if axes is None:
-            axes = Figure(figsize=(8, 3.5), layout="constrained").subplots()
+            from matplotlib import pyplot
+
+            _, axes = pyplot.subplots(figsize=(8, 3.5), layout="constrained")
         (line,) = axes.plot(self.wavenumbers, self.absorption, label=label or None, **style)
         error = np.nan_to_num(self.stderr)
         axes.fill_between(
@@ -72,9 +75,20 @@ class Spectrum:
         axes.set_xlim(self.wavenumbers[-1], self.wavenumbers[0])
         return axes
 
+    def __repr__(self) -> str:
+        low, high = self.wavenumbers[0], self.wavenumbers[-1]
+        head = f"infrared spectrum, {low:.0f} to {high:.0f} cm-1, {self.integral(low, high):.1f} km/mol in all"
+        if self.temperature:
+            head += f", {self.temperature / KELVIN:.4g} K"
+        verdict = [str(self.metadata["verdict"])] if self.metadata.get("verdict") else []
+        return "\n  ".join([head, *(band.describe() for band in self.bands), *verdict])
+
     def _repr_html_(self) -> str:
         """The figure and the band table, for notebooks."""
-        figure = self.plot().figure
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, 3.5), layout="constrained")
+        self.plot(figure.subplots())
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg")
         rows = "".join(

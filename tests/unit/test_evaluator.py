@@ -9,6 +9,7 @@ from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
 from hpcir.descriptors.reference import _gaussian, features_and_jacobian
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator, evaluate
+from hpcir.models.model import Evaluation
 from hpcir.models.random_model import random_model
 
 AUTOMATIC = automatic_set((1, 6, 8), 9.0, 8, 2, (1, 3))
@@ -204,3 +205,12 @@ def test_wrong_input_is_named():
         evaluator.evaluate(np.zeros((2, 3, 1)))
     with pytest.raises(InputError, match="finite"):
         evaluator.evaluate(np.full((2, 3, 2), np.nan))
+
+
+def test_an_evaluation_prints_what_it_is():
+    count = 3
+    found = Evaluation(-1.25, np.eye(3), np.array([0.2, -0.1, -0.1]), np.array([0.0, 0.0, 0.7]), 1e-4, 0.01 * np.eye(3),
+                       np.zeros(count), np.zeros(3))  # fmt: skip
+    assert repr(found).splitlines()[0] == "evaluation of 3 atoms"
+    assert "-1.250000 +- 0.0001 hartree" in repr(found)
+    assert "<table>" in found._repr_html_()

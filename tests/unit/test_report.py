@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hpcir
 from hpcir.deck import Deck, resolved_text
 from hpcir.errors import InputError
 from hpcir.report import write_report
@@ -69,7 +70,8 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
         stderr = 0.02 * absorption + 0.004
         Spectrum(x, absorption + 0.5 * stderr * random.normal(size=len(x)), stderr).to_csv(folder / "spectrum.csv")
         terms = absorption * (1 + 0.2 * random.normal(size=(16, 1)))
-        write_h5(folder / "spectrum.h5", {"wavenumbers": (x, "cm-1", ""), "trajectories": (terms, "", "")}, {})
+        curves = {"wavenumbers": x, "absorption": absorption, "stderr": stderr, "trajectories": terms}
+        write_h5(folder / "spectrum.h5", {k: (v, "", "") for k, v in curves.items()}, {"format": "hpcir spectrum"})
         write_example_trajectories(folder, random)
         summary["bands"] = [
             {"position_per_cm": 0.96 * w, "stderr_per_cm": 0.8, "intensity_km_per_mol": s,
@@ -213,6 +215,24 @@ def test_trust_map_tells_what_trajectories_met(runs: Path, tmp_path: Path) -> No
     found = load_report_data(folder).atoms
     assert found is not None
     assert found.values[0].what == "distance from the training data"
+
+
+def test_a_run_is_an_object_that_prints_and_draws(runs: Path) -> None:
+    run = hpcir.open_run(runs / "hostile")
+    assert run.name == HOSTILE
+    assert run.summary["labels"]["count"] == 240
+    assert run.spectrum.bands
+    text = repr(run)
+    assert "Forces are off by 0.31" in text
+    page = run._repr_html_()
+    assert "<svg" in page
+    assert "<img" not in page
+    assert "<script" not in page
+    half = hpcir.open_run(runs / "half")
+    assert "not here: the spectrum" in repr(half)
+    assert "<svg" not in half._repr_html_()
+    with pytest.raises(InputError, match="no spectrum"):
+        half.plot()
 
 
 def test_a_damaged_trust_map_is_no_reason_to_fail(runs: Path, tmp_path: Path) -> None:

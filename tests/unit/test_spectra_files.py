@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from scipy import constants
 
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band
+from hpcir.spectra.compare import compare, scaled
 from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
 from hpcir.spectra.series import read_series
 from hpcir.spectra.spectrum import Spectrum
@@ -70,6 +72,24 @@ def test_plot_and_html():
     page = make_spectrum()._repr_html_()
     assert page.startswith("<svg")
     assert "C-O stretch &lt;a&gt;" in page
+    assert axes.figure in [pyplot.figure(number) for number in pyplot.get_fignums()]  # a notebook shows it
+    pyplot.close("all")
+    page = make_spectrum()._repr_html_()
+    assert not pyplot.get_fignums()  # a figure for each cell that shows a spectrum would pile up
+
+
+def test_a_spectrum_and_a_comparison_print_what_they_are():
+    spectrum = make_spectrum()
+    text = repr(spectrum)
+    assert text.startswith("infrared spectrum, ")
+    assert "km/mol" in text
+    assert len(text.splitlines()) == 1 + len(spectrum.bands) + bool(spectrum.metadata.get("verdict"))
+    found = compare(spectrum, scaled(spectrum, 1.01, 1.5))
+    assert repr(found) == found.describe()
+    page = found._repr_html_()
+    assert "C-O stretch &lt;a&gt;" in page
+    assert "<a>" not in page
+    assert f"{found.pearson:.4f}" in page
 
 
 def test_integral_interpolates():

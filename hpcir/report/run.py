@@ -1,0 +1,77 @@
+"""A run directory as one object for notebooks and scripts: what it found, drawn and printed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from hpcir.exchange.datasets import Dataset, read_dataset
+from hpcir.exchange.potentials import AnyPotential, load_potential
+from hpcir.report.data import ReportData, load_report_data
+from hpcir.report.tables import SIGNS
+from hpcir.report.verdict import findings
+from hpcir.spectra.spectrum import Spectrum
+
+
+class Run:
+    """What `hpcir run` left in a directory; read when it is asked for. Raises InputError when it is no run directory,
+    and where a part that is asked for is not there yet.
+
+    `spectrum`, `model` and `labels` are the objects of the other packages; `summary` is summary.json.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self._data: ReportData = load_report_data(self.directory)
+
+    @property
+    def name(self) -> str:
+        """The molecule's name."""
+        return self._data.name
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json; empty before the run has ended."""
+        return self._data.summary
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The spectrum with bands, errors and the trajectories' terms."""
+        from hpcir.stages.spectrum_files import read_spectrum
+
+        return read_spectrum(self.directory).spectrum
+
+    @cached_property
+    def model(self) -> AnyPotential:
+        """The trained model."""
+        return load_potential(self.directory)
+
+    @cached_property
+    def labels(self) -> Dataset:
+        """Every label, in atomic units."""
+        return read_dataset(self.directory / "labels.h5")
+
+    def plot(self, axes: Any = None, **style: Any) -> Any:
+        """Draw the spectrum, see `Spectrum.plot`."""
+        return self.spectrum.plot(axes, **{"label": self.name, **style})
+
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Whether it can be trusted: a sign (✓ good, ! look at it, · note) and a sentence each."""
+        return [(SIGNS[item.good][1], f"{item.what}. {item.text}") for item in findings(self._data)]
+
+    def __repr__(self) -> str:
+        lines = [f"hpcir run of {self.name} in {self.directory}"]
+        lines += [f"  {sign} {text}" for sign, text in self.verdicts()]
+        lines += [f"  not here: {what}" for what in self._data.missing]
+        if self._data.spectrum is not None:
+            lines += [f"  {band.describe()}" for band in self.spectrum.bands]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The verdicts, and the spectrum with its bands."""
+        items = [f"<li>{sign} {escape(text)}</li>" for sign, text in self.verdicts()]
+        items += [f"<li>not here: {escape(what)}</li>" for what in self._data.missing]
+        curve = self.spectrum._repr_html_() if self._data.spectrum is not None else ""
+        return f"<h3>{escape(self.name)}</h3><ul style='list-style:none'>{''.join(items)}</ul>{curve}"
