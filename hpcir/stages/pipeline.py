@@ -256,6 +256,7 @@ class Pipeline:
     def _report(self) -> None:
         if self.context.root and self.report is not None:
             self.report(self.context.directory.path)
+            self.context.progress.log(f"the page to look at: {self.context.directory / 'report.html'}")
 
     # -- time ---------------------------------------------------------------------------------------------------
 
