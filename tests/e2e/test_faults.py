@@ -433,27 +433,3 @@ def test_a_damaged_run_directory_gives_the_same_result_when_run_again(undisturbe
     assert differences(results(undisturbed), results(out)) == [], done
     assert list(out.rglob("*.damaged")), done
     say(f"seed {seed}: {len(done)} files damaged, the same result")
-
-
-def test_damaged_chunks_of_unfinished_trajectories_are_computed_again(deck, run_deck, tmp_path):
-    long = tmp_path / "long.yaml"
-    long.write_text(deck.read_text().replace("duration: 1 ps", "duration: 40 ps").replace("rounds: 2", "rounds: 0"))
-    out, random = tmp_path / "run", np.random.default_rng(5)
-    process = start(long, out)
-    journal = out / "trajectories" / "in-progress" / "main" / "node-00000.journal"
-    end = time.monotonic() + 300
-    while time.monotonic() < end and not (journal.exists() and len(read_journal(journal)[0]) >= 4):
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    chunks = len(read_journal(journal)[0])
-    shutil.copytree(out, tmp_path / "whole")
-    finish(run_deck, long, tmp_path / "whole")
-    for n in range(6):
-        shutil.copytree(out, tmp_path / f"damaged-{n}")
-        copy = tmp_path / f"damaged-{n}" / journal.relative_to(out)
-        what = damage(copy, random)
-        finish(run_deck, long, tmp_path / f"damaged-{n}")
-        assert differences(results(tmp_path / "whole"), results(tmp_path / f"damaged-{n}")) == [], what
-        assert not copy.parent.exists()
-    say(f"6 journals of {chunks} chunks damaged, the same trajectories")
