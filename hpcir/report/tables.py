@@ -152,7 +152,11 @@ def trust_table(rows: Sequence[TrustRow]) -> str:
         return f'<table class="trust">{head}<tbody>{"".join(_trust_row(row) for row in part)}</tbody></table>'
 
     more = rows[SHOWN_ATOMS:]
-    folded = f"<details><summary>{len(more)} more atoms</summary>{table(more)}</details>" if more else ""
+    folded = (
+        f"<details><summary>{len(more)} more atom{'s' if len(more) > 1 else ''}</summary>{table(more)}</details>"
+        if more
+        else ""
+    )
     return table(rows[:SHOWN_ATOMS]) + folded
 
 
