@@ -53,6 +53,9 @@ BoolArray = NDArray[np.bool_]
 BLOCK_ATOMS, MOST_REPLICAS = 200, 8
 # Core environments nearer than this in the networks' inputs (unit spread) are one.
 SAME_ENVIRONMENT = 0.05
+# An error as large as this multiple of the usual one (held-out force components) is met in every large molecule at once:
+# it is no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
+USUAL = 4.0
 # Conformers of each target whose fragments help to fix the networks' inputs before anything is labelled.
 FORESEEN = 4
 
@@ -228,7 +231,7 @@ class SeriesSampler(Sampler):
         if found is None:
             return [], context.comm.bcast(None)
         figures: dict[str, Any] = context.comm.bcast(self._figures(blocks, found))
-        threshold = spread_threshold(model, context.deck.sampling.force_error)
+        threshold = spread_threshold(model, self._tolerated(model))
         pieces: list[Piece] = []
         for block, findings in zip(blocks, found, strict=True):
             target, graph = self.series.targets[block.target], self.graphs[block.target]
@@ -271,7 +274,7 @@ class SeriesSampler(Sampler):
             context.stop.check()
         plan = ExplorationPlan(
             temperature=block.temperature,
-            force_spread=spread_threshold(model, settings.force_error),
+            force_spread=spread_threshold(model, self._tolerated(model)),
             dipole_spread=spread_threshold(model, settings.dipole_error * self._size(target), "dipole"),
             duration=settings.duration,
             timestep=context.deck.dynamics.timestep,
@@ -281,6 +284,10 @@ class SeriesSampler(Sampler):
         seed = int(digest(context.deck.seed, f"explore {number}")[:12], 16)
         findings = explore_block(evaluator, target, np.array(starts), block.ids, seed, plan, context.stop.check)
         return with_spreads(model, target, findings)
+
+    def _tolerated(self, model: Model) -> float:
+        """The expected error of an atom's force that exploration goes on with, hartree/bohr."""
+        return max(self.context.deck.sampling.force_error, USUAL * model.error.get("force_rmse", 0.0))
 
     def _size(self, target: Structure) -> float:
         """By how much more than a fragment's a target's dipole may be off: independent errors add as their root."""

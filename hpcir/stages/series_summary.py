@@ -53,7 +53,8 @@ def write_target(
     main = {"spectrum": spectra["spectrum"]}
     found = summary.write(context, content, test, main)
     for number, chosen in target.families:
-        found["families"][number]["bands"] = summary.finite(spectra[chosen.name].bands)
+        if chosen.name in spectra:
+            found["families"][number]["bands"] = summary.finite(spectra[chosen.name].bands)
     write_atomic(context.directory / summary.FILE, json.dumps(found, indent=1))
     return found
 

@@ -20,7 +20,7 @@ from hpcir.stages.farm import LabelFarm
 from hpcir.stages.prepare import Reference
 from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
-from hpcir.store import RunDirectory, digest, read_intact, write_atomic, write_h5
+from hpcir.store import RunDirectory, digest, read_h5, read_intact, write_atomic, write_h5
 from hpcir.structures import Structure, xyz_text
 
 FOLDER = "targets"
@@ -177,8 +177,20 @@ def test(context: Context, farm: LabelFarm, model: Model, target: Target) -> dic
 
 
 def spectra(target: Target) -> dict[str, SpectrumResult]:
-    """The spectrum of a target's trajectories, and those of its families by name (collective; empty but on rank 0)."""
-    results = {"spectrum": sets.spectrum_of_set(target.context, target.main, "spectrum")}
+    """The spectrum of a target's trajectories, and those of its families by name (collective; empty but on rank 0). A
+    family whose trajectories all left the region that the model knows has none, and the log says so."""
+    context = target.context
+    results = {"spectrum": sets.spectrum_of_set(context, target.main, "spectrum")}
     for _, chosen in target.families:
+        if not context.comm.bcast(_any_sane(context, chosen) if context.root else None):
+            context.progress.log(
+                f"{target.name}: no spectrum of {chosen.name}: all its trajectories left the region that the model knows",
+                warning=True,
+            )
+            continue
         results[chosen.name] = sets.spectrum_of_set(target.context, chosen, f"spectrum-{chosen.name}")
     return {name: result for name, result in results.items() if result is not None}
+
+
+def _any_sane(context: Context, chosen: TrajectorySet) -> bool:
+    return any(read_h5(context.directory / block)[0]["sane"].any() for block in chosen.blocks)
