@@ -53,8 +53,8 @@ BoolArray = NDArray[np.bool_]
 BLOCK_ATOMS, MOST_REPLICAS = 200, 8
 # Core environments nearer than this in the networks' inputs (unit spread) are one.
 SAME_ENVIRONMENT = 0.05
-# An error as large as this multiple of the usual one (held-out force components) is met in every large molecule at once:
-# it is no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
+# An error as large as this multiple of the usual one (held-out force components) is met at once in large molecules:
+# no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
 USUAL = 4.0
 # Conformers of each target whose fragments help to fix the networks' inputs before anything is labelled.
 FORESEEN = 4

@@ -184,7 +184,8 @@ def spectra(target: Target) -> dict[str, SpectrumResult]:
     for _, chosen in target.families:
         if not context.comm.bcast(_any_sane(context, chosen) if context.root else None):
             context.progress.log(
-                f"{target.name}: no spectrum of {chosen.name}: all its trajectories left the region that the model knows",
+                f"{target.name}: no spectrum of {chosen.name}, whose trajectories all left the region that the model "
+                "knows",
                 warning=True,
             )
             continue
