@@ -200,9 +200,8 @@ def _position(
     offset = wavenumbers[inside] - peak
     values = spectra[inside].T @ np.array([np.ones(len(offset)), offset]).T
     if estimator is not None:
-        regressions = estimator.regressions(harmonic)
         columns = values[:, :1], values[:, 1:]
-        values = np.concatenate([estimator.choose(c, regressions).terms(c) for c in columns], axis=1)
+        values = np.concatenate([estimator.choose(c, harmonic).terms(c) for c in columns], axis=1)
     area, moment = values.T
     centroid = float(moment.mean() / area.mean())
     error = float(standard_error(((moment - centroid * area) / area.mean())[:, None])[0])

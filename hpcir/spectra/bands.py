@@ -225,9 +225,9 @@ def find_bands(
     with them.
 
     spectra (R, F): the trajectories' own; curve: terms and weights (R, F) of `ControlVariates.curve`. Each band's
-    integral is regressed on the controls by itself, and that regression replaces the curve's between the limits, so
-    that the curve integrates to the band's intensity exactly. The centroid's error is that of a ratio (delta method),
-    the highest point's is bootstrapped over trajectories. member_spectra (members, F) add the spread over the committee
+    integral is regressed on the controls by itself, more sharply than a point of the curve can be, and the curve is
+    made to integrate to it (`fit_to_band`). The centroid's error is that of a ratio (delta method), the highest
+    point's is bootstrapped over trajectories. member_spectra (members, F) add the spread over the committee
     in quadrature.
     """
     terms, weights = (part.copy() for part in curve)
@@ -238,17 +238,33 @@ def find_bands(
         if estimator is None:
             area, moment = values.T
         else:
-            regressions = estimator.regressions(float(wavenumbers[limit[1]]))
-            choice = estimator.choose(values[:, :1], regressions)
-            area = choice.terms(values[:, :1])[:, 0]
-            moment = estimator.choose(values[:, 1:], regressions).terms(values[:, 1:])[:, 0]
-            inside = slice(limit[0], limit[2] + 1)
-            terms[:, inside] = choice.terms(spectra[:, inside])
-            weights[:, inside] = choice.weights[:, None]
+            place = float(wavenumbers[limit[1]])
+            area, moment = (estimator.choose(own, place).terms(own)[:, 0] for own in (values[:, :1], values[:, 1:]))
+            fit_to_band(terms, weights, functionals[0], area)
         spread = _member_spread(functionals, member_spectra)
         results.append((limit, area, moment, float(standard_error(values)[0]), spread, error))
     means = bootstrap_means(terms, 200, seed) if len(terms) > 1 and limits else None
     return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms, weights
+
+
+def fit_to_band(terms: FloatArray, weights: FloatArray, integration: FloatArray, area: FloatArray) -> None:
+    """Make a curve's terms and weights (R, F) integrate to a band's intensity, in place.
+
+    area (R,): the terms of the band's own regression; integration (F,): its `integration_weights`. Between the limits
+    the curve is scaled by one factor, and what is left of each trajectory's difference is spread like the curve's
+    height. The points at the limits, which may be a neighbour's too, stay.
+    """
+    inside = np.flatnonzero(integration)[1:-1]
+    ends = terms @ integration - terms[:, inside] @ integration[inside]
+    curve = terms[:, inside].mean(axis=0)
+    own, wanted = float(curve @ integration[inside]), float((area - ends).mean())
+    if own <= 0 or wanted <= 0:
+        return
+    terms[:, inside] *= wanted / own
+    weights[:, inside] *= wanted / own
+    shape = np.maximum(curve, 0.0)
+    shape /= shape @ integration[inside]
+    terms[:, inside] += (area - terms @ integration)[:, None] * shape
 
 
 def _band(

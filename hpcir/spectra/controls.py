@@ -41,8 +41,8 @@ FAR_WEIGHT = 0.03
 class Prior:
     """Weights of the families in a regression (0: left out), in the order of their numbers, and the modes' reach.
 
-    combinations: modes whose wavenumbers add up to the band's (or differ by it) count as near, for overtones and
-    combination bands.
+    combinations: modes whose wavenumbers add up to the band's or differ by it, and their products, count as near, for
+    overtones and combination bands.
     """
 
     families: tuple[float, float, float, float, float]
@@ -50,20 +50,14 @@ class Prior:
     combinations: bool = False
 
 
-# What cross-validation chooses from: few controls where trajectories are few or one mode makes the band, up to all.
-PRIORS = (
-    Prior((1.0, 0.0, 0.0, 0.0, 0.0), 40.0),
-    Prior((1.0, 0.0, 0.0, 0.0, 0.0)),
-    Prior((0.0, 0.0, 0.0, 0.0, 1.0)),
-    Prior((1.0, 0.3, 0.3, 0.0, 0.3)),
-    Prior((1.0, 0.3, 0.3, 0.003, 0.3)),
-    Prior((1.0, 0.3, 0.3, 0.03, 0.3)),
+# What a regression begins with: near modes first; those that combine to the band, too; and nearly everything alike.
+STARTS = (
     Prior((1.0, 0.3, 0.3, 0.3, 0.3)),
-    Prior((1.0, 0.3, 0.3, 0.03, 0.3), combinations=True),
     Prior((1.0, 0.3, 0.3, 0.3, 0.3), combinations=True),
+    Prior((1.0, 0.3, 0.3, 0.3, 0.3), 10 * REACH),
 )
-# For the curve outside bands, where speed counts.
-CURVE_PRIORS = (Prior((1.0, 0.3, 0.3, 0.03, 0.3)),)
+# For the points of the curve.
+CURVE_START = Prior((1.0, 0.3, 0.3, 0.03, 0.3))
 # Weight of a mode's energy where it takes part in a combination.
 PART_OF_COMBINATION = 0.5
 # Difference in wavenumber (cm-1) over which two modes mix.
@@ -149,8 +143,9 @@ class Controls:
         single, both = near[:, 0], near.prod(axis=1)
         if prior.combinations:
             single = np.maximum(single, PART_OF_COMBINATION * self._combining(wavenumber, prior.reach))
-            sums = np.exp(-0.5 * ((self.wavenumbers.sum(axis=1) - wavenumber) / prior.reach) ** 2)
-            both = np.where(self.family == SECOND, np.maximum(both, sums), both)
+            pair = self.wavenumbers.sum(axis=1), np.abs(self.wavenumbers[:, 0] - self.wavenumbers[:, 1])
+            combined = [np.exp(-0.5 * ((place - wavenumber) / prior.reach) ** 2) for place in pair]
+            both = np.where(self.family == SECOND, np.maximum(both, np.max(combined, axis=0)), both)
         weights = np.array(prior.families)[self.family] * np.where(product, both, single)
         gap = (self.wavenumbers[:, 0] - self.wavenumbers[:, 1]) / COUPLING_REACH
         weights = np.where(self.family == COUPLING, weights * np.exp(-0.5 * gap**2), weights)
@@ -167,15 +162,9 @@ class Controls:
         distance = np.minimum(np.abs(own + modes - wavenumber), np.abs(np.abs(own - modes) - wavenumber)).min(axis=1)
         return np.asarray(np.exp(-0.5 * (distance / reach) ** 2))
 
-    def priors(self) -> tuple[Prior, ...]:
-        """Those of PRIORS that differ for the families there are."""
-        present = np.unique(self.family)
-        different = {
-            (tuple(np.array(prior.families)[present]), prior.reach, prior.combinations): prior
-            for prior in reversed(PRIORS)
-            if not prior.combinations or SECOND in present
-        }
-        return tuple(prior for key, prior in reversed(different.items()) if any(key[0]))
+    def starts(self, wavenumber: float) -> list[FloatArray]:
+        """`weights` at a wavenumber for each of STARTS."""
+        return [self.weights(wavenumber, prior) for prior in STARTS]
 
     @staticmethod
     def join(*parts: Controls) -> Controls:

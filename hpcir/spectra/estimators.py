@@ -9,33 +9,47 @@ examples, ch. 8.9):
 The coefficients b_(-r), and the choice of how strongly they are shrunk and which controls count, come from the
 trajectories of other folds than r's alone. They are thus independent of z_r, E[z_r . b_(-r)] = 0, and the estimate is
 unbiased whatever the regression is worth; a poor one only gains less. The scatter of the u_r gives the error bar.
+
+A band's integral depends on few of the many controls, and sharply: a sparse regression (`sparse`) finds them. The curve
+is regressed frequency by frequency, each as strongly as its own left-out scatter allows: what explains an integral
+may be noise at a single frequency.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.spectra.controls import CURVE_PRIORS, Controls, Prior
+from hpcir.spectra.controls import CURVE_START, Controls
+from hpcir.spectra.sparse import relevance
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
-# Ridge strengths that the cross-validation tries, as fractions of the trajectory count.
+# Ridge strengths that are tried at each point of the curve, as fractions of the trajectory count.
 STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
-# Most controls for the curve outside bands, where speed counts.
-CURVE_CONTROLS = 100
 # With fewer trajectories than this a regression is not worth its noise.
 FEWEST_TRAJECTORIES = 8
 # Folds of the trajectories.
 FOLDS = 8
 # Most effective coefficients, as a part of the trajectories that they are fitted to.
-MOST_FREEDOM = 1 / 3
-# Values within so many cm-1 of each other are regressed together.
-BLOCK = 25.0
+MOST_FREEDOM = 1 / 4
+# What an effective coefficient adds to the variance, over the number of trajectories; and how many times as much where
+# the controls were chosen by the same trajectories.
+WIDENING = 2.0
+CHOSEN = 2.0
+# A sparse regression is used where it leaves less than this of the variance: one that was chosen among many controls
+# looks better on the trajectories that it was chosen by than it is.
+WORTHWHILE = 0.5
+# Distance of the curve's regressions in cm-1: a few resolutions.
+WINDOW = 50.0
+# Most controls for the curve, where speed counts.
+CURVE_CONTROLS = 100
 
 
 def standard_error(terms: FloatArray) -> FloatArray:
@@ -90,6 +104,15 @@ class Regression:
         matrix = ((deviations[:, self.used] * self.scale) @ self.directions * inverse) @ self.vectors.T
         return np.asarray(matrix - matrix.mean(axis=1, keepdims=True))
 
+    def best_strength(self, values: FloatArray, shares: FloatArray) -> float:
+        """The strength of STRENGTHS whose leave-one-out terms of values (R, K) scatter least, in sum over columns with
+        shares (K,); infinite where none scatters less than the values. Strengths with more freedom than MOST_FREEDOM
+        are not tried."""
+        allowed = self.freedom(STRENGTHS) <= MOST_FREEDOM * len(values)
+        strengths = np.r_[np.array(STRENGTHS)[allowed], np.inf]
+        scatter = np.r_[self.terms(values, strengths[:-1]).var(axis=1) @ shares, values.var(axis=0) @ shares]
+        return float(strengths[scatter.argmin()])
+
     def terms(self, values: FloatArray, strengths: Sequence[float]) -> FloatArray:
         """Terms u_r (S, R, K) of values (R, K) at S strengths: each with the regression over all trajectories but
         its own.
@@ -122,7 +145,7 @@ def terms_reference(values: FloatArray, deviations: FloatArray, weights: FloatAr
     return terms
 
 
-@dataclass(frozen=True)
+@dataclass
 class Choice:
     """A cross-fitted regression: matrix (R, R) turns the values of all trajectories into each one's explained part,
     from the values of other folds alone; freedom: the effective number of its coefficients."""
@@ -130,41 +153,41 @@ class Choice:
     matrix: FloatArray
     freedom: float
 
+    @classmethod
+    def none(cls, count: int) -> Choice:
+        """One that explains nothing."""
+        return cls(np.zeros((count, count)), 0.0)
+
+    def add(
+        self, deviations: FloatArray, fold: BoolArray, regression: Regression, strength: float, share: float = 1.0
+    ) -> None:
+        """Let the regression on all trajectories but those of a fold (R,) explain that fold, times `share`."""
+        self.matrix[np.ix_(fold, ~fold)] += share * regression.predictor(deviations[fold], strength)
+        self.freedom += share * float(fold.mean()) * float(regression.freedom([strength])[0])
+
     @property
     def weights(self) -> FloatArray:
         """Weights (R,) of the trajectories in the estimate: the mean of `terms` of any values is weights @ values."""
         return np.asarray((1 - self.matrix.sum(axis=0)) / len(self.matrix))
 
     def terms(self, values: FloatArray) -> FloatArray:
-        """Terms (R, K) of values (R, K), linear in the values.
-
-        Their scatter about the mean is widened by sqrt(1 + 2 freedom / R): the coefficients' noise is common to
-        terms of different folds and does not show in it. The factor is what coverage tests ask for.
-        """
-        terms = values - self.matrix @ values
-        mean = terms.mean(axis=0)
-        return np.asarray(mean + np.sqrt(1 + 2 * self.freedom / len(values)) * (terms - mean))
+        """Terms (R, K) of values (R, K), linear in the values, `widened`."""
+        return widened(values - self.matrix @ values, self.freedom)
 
 
-def best_strength(values: FloatArray, regressions: Sequence[Regression]) -> tuple[Regression, float] | None:
-    """The regression and strength whose leave-one-out terms scatter least, in sum over K values (R, K).
+def widened(terms: FloatArray, freedom: float | FloatArray) -> FloatArray:
+    """Terms (R, K) with their scatter about the mean widened by sqrt(`widening`)."""
+    mean = terms.mean(axis=0)
+    return np.asarray(mean + np.sqrt(widening(freedom, len(terms))) * (terms - mean))
 
-    None where none is better than no regression. Strengths with more freedom than MOST_FREEDOM are not tried.
+
+def widening(freedom: float | FloatArray, count: int) -> Any:
+    """What the scatter of `count` terms lacks of the estimate's variance: a factor 1 + 2 freedom / count.
+
+    The coefficients' noise is common to terms of different folds and does not show in their scatter. The factor is what
+    coverage tests ask for.
     """
-    best = None
-    variance = values.var(axis=0)
-    variance[variance == 0] = 1.0
-    least = float((values.var(axis=0) / variance).sum())
-    for regression in regressions:
-        allowed = regression.freedom(STRENGTHS) <= MOST_FREEDOM * len(values)
-        strengths = [strength for strength, fits in zip(STRENGTHS, allowed, strict=True) if fits]
-        if len(strengths) == 0:
-            continue
-        scatter = (regression.terms(values, strengths).var(axis=1) / variance).sum(axis=1)
-        lowest = int(np.argmin(scatter))
-        if scatter[lowest] < least:
-            best, least = (regression, float(strengths[lowest])), float(scatter[lowest])
-    return best
+    return 1 + WIDENING * freedom / count
 
 
 class ControlVariates:
@@ -173,47 +196,69 @@ class ControlVariates:
     def __init__(self, controls: Controls) -> None:
         self.controls = controls
         count = len(controls.deviations)
-        self.priors = controls.priors()
         # Neighbours go to different folds: starts may have been made in some order.
         self.folds = [np.arange(count) % FOLDS == fold for fold in range(min(FOLDS, count))]
+        if count < FEWEST_TRAJECTORIES or controls.deviations.shape[1] == 0:
+            self.folds = []
 
-    def regressions(
-        self, wavenumber: float, priors: Sequence[Prior] | None = None, most: int | None = None
-    ) -> list[list[Regression]]:
-        """For every fold, the regressions on the other folds' trajectories, one a prior; `most` controls in each."""
+    def choose(self, values: FloatArray, wavenumber: float) -> Choice:
+        """The cross-fitted regression for values (R, K) of a band at a wavenumber in cm-1: for every fold the mean of
+        sparse regressions on the other folds, which begin with different beliefs about what matters."""
         deviations = self.controls.deviations
-        if len(deviations) < FEWEST_TRAJECTORIES or deviations.shape[1] == 0:
-            return []
-        sets = []
-        for prior in priors or self.priors:
-            weights = self.controls.weights(wavenumber, prior)
-            used = np.argsort(-weights, kind="stable")[:most]
-            used = used[weights[used] > 0]
-            if len(used):
-                sets.append((used, weights[used]))
-        return [[Regression.of(deviations[~fold], weights, used) for used, weights in sets] for fold in self.folds]
-
-    def choose(self, values: FloatArray, regressions: Sequence[Sequence[Regression]]) -> Choice:
-        """The cross-fitted regression for values (R, K): every fold's is chosen on the other folds."""
-        count = len(values)
-        matrix = np.zeros((count, count))
-        freedom = 0.0
-        for fold, candidates in zip(self.folds, regressions, strict=bool(regressions)):
-            found = best_strength(values[~fold], candidates)
-            if found is not None:
-                regression, strength = found
-                matrix[np.ix_(fold, ~fold)] = regression.predictor(self.controls.deviations[fold], strength)
-                freedom += float(regression.freedom([strength])[0]) / len(self.folds)
-        return Choice(matrix, freedom)
+        starts = self.controls.starts(wavenumber)
+        choice = Choice.none(len(values))
+        for fold in self.folds:
+            for weights in starts:
+                regression = sparse_regression(deviations[~fold], values[~fold], weights)
+                if regression is not None:
+                    choice.add(deviations, fold, regression, 1 / len(regression.vectors), 1 / len(starts))
+        choice.freedom *= CHOSEN
+        return choice
 
     def curve(self, spectra: FloatArray, wavenumbers: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Terms (R, F) of spectra (R, F) at wavenumbers (F,), regressed block by block, and `Choice.weights` (R, F)."""
-        terms, weights = np.empty_like(spectra), np.empty_like(spectra)
-        block = np.floor(wavenumbers / BLOCK)
-        for index in np.unique(block):
-            columns = np.flatnonzero(block == index)
-            middle = float(wavenumbers[columns].mean())
-            regressions = self.regressions(middle, CURVE_PRIORS, CURVE_CONTROLS)
-            choice = self.choose(spectra[:, columns], regressions)
-            terms[:, columns], weights[:, columns] = choice.terms(spectra[:, columns]), choice.weights[:, None]
-        return terms, weights
+        """Terms (R, F) of spectra (R, F) at wavenumbers (F,), and the weights (R, F) of the trajectories in each.
+
+        The frequencies around every multiple of WINDOW are regressed together, and what that explains is faded over
+        into its neighbours': the curve is as smooth as the spectra.
+        """
+        explained, sums, freedom = np.zeros_like(spectra), np.zeros_like(spectra), np.zeros(len(wavenumbers))
+        centres = np.unique(np.round(wavenumbers / WINDOW)) * WINDOW
+        for centre in centres if self.folds else ():
+            hat = 1 - np.abs(wavenumbers - centre) / WINDOW
+            near = np.flatnonzero(hat > 0)
+            choice = self._window(spectra[:, near], hat[near], float(centre))
+            explained[:, near] += hat[near] * (choice.matrix @ spectra[:, near])
+            sums[:, near] += np.outer(choice.matrix.sum(axis=0), hat[near])
+            freedom[near] += hat[near] * choice.freedom
+        return widened(spectra - explained, freedom), (1 - sums) / len(spectra)
+
+    def _window(self, values: FloatArray, shares: FloatArray, wavenumber: float) -> Choice:
+        """The cross-fitted ridge regression for values (R, K) of frequencies with shares (K,) around a wavenumber."""
+        choice = Choice.none(len(values))
+        weights = self.controls.weights(wavenumber, CURVE_START)
+        used = np.argsort(-weights, kind="stable")[:CURVE_CONTROLS]
+        used = used[weights[used] > 0]
+        variance = values.var(axis=0)
+        # Where the spectra are zero to rounding there is nothing to explain.
+        present = variance > 1e-24 * variance.max()
+        shares = np.where(present, shares / np.where(present, variance, 1.0), 0.0)
+        for fold in self.folds if len(used) else ():
+            regression = Regression.of(self.controls.deviations[~fold], weights[used], used)
+            strength = regression.best_strength(values[~fold], shares)
+            if np.isfinite(strength):
+                choice.add(self.controls.deviations, fold, regression, strength)
+        return choice
+
+
+def sparse_regression(deviations: FloatArray, values: FloatArray, weights: FloatArray) -> Regression | None:
+    """The regression of values (n, K) on the controls (n, C) that matter, of strength 1 / n; None where it is
+    not WORTHWHILE."""
+    count = len(values)
+    used, variances, freedom = relevance(deviations, values, weights, MOST_FREEDOM * count)
+    if len(used) == 0:
+        return None
+    regression = Regression.of(deviations, variances, used)
+    variance = values.var(axis=0)
+    variance[variance == 0] = 1.0
+    left = (regression.terms(values, [1 / count])[0].var(axis=0) / variance).mean()
+    return regression if left * widening(CHOSEN * freedom, count) < WORTHWHILE else None

@@ -37,7 +37,7 @@ LEAST_INERTIA = 1e-6
 # Added to the Gram matrix's diagonal, so that no geometry is singular.
 LEAST_PIVOT = 1e-10
 # Numbers in the directions of the frames that are projected together: what the cache and the memory like.
-BATCH = 2_000_000
+BATCH = 400_000
 
 
 @dataclass(frozen=True)

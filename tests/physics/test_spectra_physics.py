@@ -285,7 +285,7 @@ def rotor_score(repeat, count, sharp):
     values = trajectory_spectra(series, 8 * FS, None, KT, settings).sum(axis=1)[:, None] * (grid[1] - grid[0])
     if controls is not None:
         estimator = ControlVariates(controls)
-        values = estimator.choose(values, estimator.regressions(place)).terms(values)
+        values = estimator.choose(values, place).terms(values)
     exact = 2 * KM_PER_MOL_PER_E2_ME * dipole**2 / inertia
     error = standard_error(values)[0]
     return (values.mean() - exact) / np.hypot(error, 1e-3 * exact), error / exact

@@ -5,7 +5,7 @@ import pytest
 
 from hpcir.deck import SpectrumSettings
 from hpcir.errors import InputError
-from hpcir.spectra.bands import Band, band_limits, leaked_part
+from hpcir.spectra.bands import Band, band_limits, fit_to_band, integration_weights, leaked_part
 from hpcir.spectra.controls import (
     MOST_CONTROLS,
     SECOND,
@@ -18,8 +18,15 @@ from hpcir.spectra.controls import (
     moment_controls,
 )
 from hpcir.spectra.estimate import combine, trajectories_needed
-from hpcir.spectra.estimators import ControlVariates, Regression, standard_error, terms_reference
+from hpcir.spectra.estimators import (
+    ControlVariates,
+    Regression,
+    sparse_regression,
+    standard_error,
+    terms_reference,
+)
 from hpcir.spectra.intensities import kinetic_means, wavenumber_grid
+from hpcir.spectra.sparse import posterior, relevance
 from hpcir.units import FS, KELVIN, PER_CM, PS
 
 KT = 300 * KELVIN
@@ -65,7 +72,7 @@ def test_the_choice_is_linear_in_the_values():
     controls = moment_controls(harmonic_moments(energies), MODES, KT)
     values = np.c_[band_values(energies, random.normal(size=40)), energies[:, 1]]
     estimator = ControlVariates(controls)
-    choice = estimator.choose(values[:, :1], estimator.regressions(1100.0))
+    choice = estimator.choose(values[:, :1], 1100.0)
     mix = np.array([[2.0], [-3.0]])
     assert np.allclose(choice.terms(values @ mix), choice.terms(values) @ mix)
     # Nothing of a trajectory's own fold enters what is subtracted from it.
@@ -162,16 +169,54 @@ def test_distant_controls_weigh_less_and_large_sets_are_pruned():
     assert np.all(many.weights(1000.0, energies)[many.family == SECOND] == 0)
 
 
-def test_families_join_and_only_different_priors_are_tried():
+def test_families_join():
     energies = generator(13).exponential(size=(10, 4))
     modes = mode_controls(energies * KT / 2, MODES, KT)
     bonds = local_controls(energies[:, :2] * KT, np.array([1000.0, 3400.0]), KT)
     assert np.allclose(bonds.deviations, energies[:, :2] - 1)
     both = Controls.join(modes, bonds)
     assert both.deviations.shape == (10, 6)
-    assert len(modes.priors()) == 2
-    assert len(both.priors()) == 4
     assert np.array_equal(both.subset(np.arange(3)).deviations, both.deviations[:3])
+
+
+def test_products_of_modes_are_near_their_combination_bands():
+    """At the sum and at the difference of two modes their product counts as a mode there would."""
+    controls = moment_controls(harmonic_moments(np.ones((2, 4))), MODES, KT)
+    wanted = (controls.family == SECOND) & np.all(controls.wavenumbers == [600, 1100], axis=1)
+    plain, combined, _ = controls.starts(1700.0)
+    assert combined[wanted] == pytest.approx(0.3)
+    assert combined[wanted] > 20 * plain[wanted]
+    assert controls.starts(500.0)[1][wanted] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("count", "controls"), [(30, 5), (12, 40)])
+def test_posterior_is_that_of_the_bayesian_linear_model(count, controls):
+    random = generator(14)
+    centred, targets = random.normal(size=(count, controls)), random.normal(size=(count, 2))
+    variances = random.uniform(0.1, 2, controls)
+    covariance = np.linalg.inv(centred.T @ centred / 0.3 + np.diag(1 / variances))
+    means, gammas = posterior(centred, targets, variances, 0.3)
+    assert np.allclose(means, covariance @ centred.T @ targets / 0.3)
+    assert np.allclose(gammas, 1 - np.diag(covariance) / variances)
+
+
+def test_the_controls_that_matter_are_found():
+    """Three of 150 controls make the values; 56 trajectories suffice to say which."""
+    random = generator(15)
+    deviations = random.normal(size=(56, 150))
+    values = deviations[:, [3, 70, 120]] @ np.array([[1.0], [0.5], [-0.4]]) + 0.1 * random.normal(size=(56, 1))
+    used, variances, freedom = relevance(deviations, values, np.ones(150), 20.0)
+    assert set(used[np.argsort(-variances)[:3]]) == {3, 70, 120}
+    assert 3 < freedom < 20
+    regression = sparse_regression(deviations, values, np.ones(150))
+    fresh = random.normal(size=(1000, 150))
+    exact = fresh[:, [3, 70, 120]] @ [1.0, 0.5, -0.4]
+    errors = regression.predictor(fresh, 1 / 56) @ values[:, 0] - exact
+    # Within the noise of one value, where the best ridge regression on all controls is far from it.
+    dense = Regression.of(deviations, np.ones(150))
+    ridge = min((dense.predictor(fresh, k) @ values[:, 0] - exact).std() for k in (1e-3, 1e-2, 0.1, 1.0))
+    assert errors.std() < 0.1 < ridge / 3
+    assert sparse_regression(deviations, np.ones((56, 1)), np.ones(150)) is None
 
 
 def repeated_estimates(count: int, repeats: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -182,7 +227,7 @@ def repeated_estimates(count: int, repeats: int) -> tuple[np.ndarray, np.ndarray
         energies = random.exponential(size=(count, 4))
         values = band_values(energies, random.normal(size=count))[:, None]
         estimator = ControlVariates(moment_controls(harmonic_moments(energies), MODES, KT))
-        terms = estimator.choose(values, estimator.regressions(1100.0)).terms(values)
+        terms = estimator.choose(values, 1100.0).terms(values)
         error, plain = standard_error(terms)[0], standard_error(values)[0]
         deviation = terms.mean() - BAND_MEAN
         rows.append((deviation, deviation / error, (values.mean() - BAND_MEAN) / plain, (plain / error) ** 2))
@@ -218,9 +263,28 @@ def test_useless_controls_do_no_harm():
         controls = moment_controls(harmonic_moments(random.exponential(size=(16, 4))), MODES, KT)
         values = random.exponential(size=(16, 1))
         estimator = ControlVariates(controls)
-        terms = estimator.choose(values, estimator.regressions(1100.0)).terms(values)
+        terms = estimator.choose(values, 1100.0).terms(values)
         loss.append((terms.mean() - 1) ** 2 / max(1e-12, np.var(values) / 16))
     assert np.mean(loss) < 1.8
+
+
+def test_the_curve_is_no_rougher_than_the_spectra():
+    """Two modes make one band, and its position moves with a third: what is regressed window by window leaves no
+    steps, and the weights of the trajectories give the same curve."""
+    random = generator(16)
+    grid = np.arange(800.0, 1400.0, 2.5)
+    energies = random.exponential(size=(48, 4))
+    moved = grid - 1100 + 8 * energies[:, :1]
+    spectra = energies[:, 1:2] * np.exp(-0.5 * (moved / 30) ** 2) + energies[:, 2:3] * np.exp(-0.5 * (moved / 50) ** 2)
+    estimator = ControlVariates(moment_controls(harmonic_moments(energies), MODES, KT))
+    terms, weights = estimator.curve(spectra, grid)
+    assert np.allclose((weights * spectra).sum(axis=0), terms.mean(axis=0))
+    rough = [np.std(np.diff(curve.mean(axis=0), 2)) for curve in (terms, spectra)]
+    assert rough[0] < 1.2 * rough[1]
+    inside = spectra.mean(axis=0) > 0.05 * spectra.mean(axis=0).max()
+    gain = (standard_error(spectra) / standard_error(terms))[inside]
+    assert np.median(gain) > 2
+    assert gain.min() > 0.8
 
 
 def make_spectra(count: int, seed: int = 9) -> tuple[np.ndarray, Controls, SpectrumSettings]:
@@ -247,6 +311,23 @@ def test_combine_finds_bands_and_agrees_with_its_curve():
     assert np.allclose(plain.absorption, spectra.mean(axis=0))
     assert plain.metadata["estimator"] == "plain"
     assert "more trajectories" in plain.metadata["verdict"]
+
+
+def test_a_curve_is_fitted_to_its_bands():
+    """Two bands that touch: each integrates to its own regression, trajectory by trajectory, and the weights follow."""
+    random = generator(17)
+    grid = np.arange(0.0, 100.0, 2.5)
+    spectra = 1 + random.exponential(size=(12, len(grid)))
+    weights = np.full_like(spectra, 1 / 12)
+    terms = spectra.copy()
+    bands = [(0, 18), (18, 35)]
+    areas = [100 + random.normal(size=12), 170 + random.normal(size=12)]
+    for limits, area in zip(bands, areas, strict=True):
+        fit_to_band(terms, weights, integration_weights(grid, *limits), area)
+    for limits, area in zip(bands, areas, strict=True):
+        assert np.allclose(terms @ integration_weights(grid, *limits), area)
+    assert np.allclose((weights * spectra).sum(axis=0), terms.mean(axis=0))
+    assert np.array_equal(terms[:, 36:], spectra[:, 36:])
 
 
 def test_members_add_their_spread():
