@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +55,15 @@ def said(out: Path) -> str:
     return said_file(out).read_text()
 
 
-def say(text: str) -> None:
-    """What a test counted, past pytest's capture."""
-    print(f"\n{text}", file=sys.__stderr__, flush=True)
+@pytest.fixture
+def say(capsys) -> Callable[[str], None]:
+    """say(text): what a test counted, past pytest's capture."""
+
+    def told(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", flush=True)
+
+    return told
 
 
 def processes_of(out: Path) -> dict[int, int | None]:
@@ -105,7 +111,7 @@ def finish(run_deck, deck: Path, out: Path, ranks: int = 1) -> None:
 )
 @pytest.mark.timeout(3600)
 def test_killed_at_random_moments_a_run_ends_as_if_nothing_was(
-    undisturbed, deck, run_deck, run_seconds, tmp_path, seed, kills
+    undisturbed, deck, run_deck, run_seconds, tmp_path, say, seed, kills
 ):
     random = np.random.default_rng(seed)
     done = number = 0
@@ -135,7 +141,7 @@ def test_killed_at_random_moments_a_run_ends_as_if_nothing_was(
     ("seed", "ranks"), [(0, 2), (1, 3), *(pytest.param(n, 2 + n % 2, marks=LONG) for n in range(2, 20))]
 )
 def test_when_one_rank_dies_the_job_ends_at_once_and_names_it(
-    undisturbed_on_two, deck, run_deck, run_seconds, tmp_path, seed, ranks
+    undisturbed_on_two, deck, run_deck, run_seconds, tmp_path, say, seed, ranks
 ):
     random = np.random.default_rng(seed)
     out = tmp_path / "run"
@@ -402,7 +408,7 @@ def harmless(before: object, after: object) -> bool:
     return before == after
 
 
-def test_any_damage_is_noticed_by_the_readers(undisturbed, tmp_path):
+def test_any_damage_is_noticed_by_the_readers(undisturbed, tmp_path, say):
     random = np.random.default_rng(11)
     files = [p for pattern in DAMAGED for p in sorted(undisturbed.glob(pattern)) if p.suffix != ".json"]
     noticed = alike = 0
@@ -424,7 +430,7 @@ def test_any_damage_is_noticed_by_the_readers(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=LONG) for n in range(2, 12))])
-def test_a_damaged_run_directory_gives_the_same_result_when_run_again(undisturbed, deck, run_deck, tmp_path, seed):
+def test_a_damaged_run_directory_gives_the_same_result_when_run_again(undisturbed, deck, run_deck, tmp_path, say, seed):
     random = np.random.default_rng(seed)
     out = tmp_path / "run"
     shutil.copytree(undisturbed, out)

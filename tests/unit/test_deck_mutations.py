@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +98,7 @@ def refusal(path: Path) -> InputError | None:
     return None
 
 
-def test_mutated_decks_are_refused_in_words_or_valid(tmp_path: Path) -> None:
+def test_mutated_decks_are_refused_in_words_or_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "methanol.xyz").write_text((INPUTS / "methanol.xyz").read_text())
     refused = valid = 0
     for number in range(COUNT):
@@ -118,7 +117,8 @@ def test_mutated_decks_are_refused_in_words_or_valid(tmp_path: Path) -> None:
             again = tmp_path / "again.yaml"
             again.write_text(resolved_text(load_deck(path).deck))
             assert load_deck(again).deck == load_deck(path).deck
-    print(f"\n{refused} decks refused, {valid} valid, of {COUNT}", file=sys.__stderr__, flush=True)
+    with capsys.disabled():
+        print(f"\n{refused} decks refused, {valid} valid, of {COUNT}", flush=True)
     assert refused + valid == COUNT
     assert refused > COUNT // 2  # the mutations do break decks
 
