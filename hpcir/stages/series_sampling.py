@@ -53,8 +53,8 @@ BoolArray = NDArray[np.bool_]
 BLOCK_ATOMS, MOST_REPLICAS = 200, 8
 # Core environments nearer than this in the networks' inputs (unit spread) are one.
 SAME_ENVIRONMENT = 0.05
-# An error as large as this multiple of the usual one (held-out force components) is met at once in large molecules:
-# no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
+# An error as large as this multiple of the usual one (held-out components of forces or dipoles) is met at once in large
+# molecules: no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
 USUAL = 4.0
 # Conformers of each target whose fragments help to fix the networks' inputs before anything is labelled.
 FORESEEN = 4
@@ -275,7 +275,7 @@ class SeriesSampler(Sampler):
         plan = ExplorationPlan(
             temperature=block.temperature,
             force_spread=spread_threshold(model, self._tolerated(model)),
-            dipole_spread=spread_threshold(model, settings.dipole_error * self._size(target), "dipole"),
+            dipole_spread=spread_threshold(model, self._tolerated(model, "dipole", target), "dipole"),
             duration=settings.duration,
             timestep=context.deck.dynamics.timestep,
             time_constant=context.deck.dynamics.time_constant,
@@ -285,9 +285,11 @@ class SeriesSampler(Sampler):
         findings = explore_block(evaluator, target, np.array(starts), block.ids, seed, plan, context.stop.check)
         return with_spreads(model, target, findings)
 
-    def _tolerated(self, model: Model) -> float:
-        """The expected error of an atom's force that exploration goes on with, hartree/bohr."""
-        return max(self.context.deck.sampling.force_error, USUAL * model.error.get("force_rmse", 0.0))
+    def _tolerated(self, model: Model, quantity: str = "force", target: Structure | None = None) -> float:
+        """The expected error of an atom's force, or of a target's dipole, that exploration goes on with."""
+        settings = self.context.deck.sampling
+        error = settings.force_error if target is None else settings.dipole_error * self._size(target)
+        return max(error, USUAL * model.error.get(f"{quantity}_rmse", 0.0))
 
     def _size(self, target: Structure) -> float:
         """By how much more than a fragment's a target's dipole may be off: independent errors add as their root."""
