@@ -176,7 +176,7 @@ def test_a_training_goes_on_from_its_last_seconds(deck, run_deck, tmp_path):
     long.write_text(deck.read_text().replace("steps: 250", "steps: 6000").replace("rounds: 2", "rounds: 0"))
     process = start(long, tmp_path / "killed")
     state = tmp_path / "killed" / "models" / "in-progress" / "member-000.training"
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not state.exists() and time.monotonic() < end:
         time.sleep(0.05)
     time.sleep(0.5)
