@@ -23,6 +23,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 HYDROGEN, BORON, CARBON, NITROGEN, OXYGEN = 1, 5, 6, 7, 8
+# Elements between which a hydrogen may move as a proton.
+PROTON_CARRIERS = (7, 8, 9, 16, 17)
 # Neutral valences, the smallest first; an atom with more neighbours takes the next.
 VALENCES: dict[int, tuple[int, ...]] = {
     1: (1,), 5: (3,), 6: (4,), 7: (3,), 8: (2,), 9: (1,), 14: (4,), 15: (3, 5), 16: (2, 4, 6), 17: (1, 3, 5, 7),
@@ -106,6 +108,48 @@ def adjacency(count: int, pairs: IntArray) -> list[list[int]]:
         table[i].append(j)
         table[j].append(i)
     return table
+
+
+def mobile_hydrogens(numbers: IntArray, pairs: IntArray) -> list[int]:
+    """Hydrogens that may move as protons: their one bond, of pairs (B, 2), is to N, O, S or a halogen."""
+    neighbours = adjacency(len(numbers), pairs)
+    return [
+        atom
+        for atom in np.flatnonzero(numbers == HYDROGEN).tolist()
+        if len(neighbours[atom]) == 1 and numbers[neighbours[atom][0]] in PROTON_CARRIERS
+    ]
+
+
+def reprotonated(graph: BondGraph, structure: Structure) -> BondGraph | None:
+    """The graph with every mobile hydrogen bonded to the carrier nearest to it in `structure`, formal charges moved
+    along; None where other bonds are no longer those of the graph."""
+    mobile = mobile_hydrogens(graph.numbers, graph.pairs)
+    now = np.array(bonds(structure), np.int64).reshape(-1, 2)
+    if not mobile:
+        return graph if np.array_equal(now, graph.pairs) else None
+    moving = np.isin(graph.pairs, mobile).any(1)
+    here = now[~np.isin(now, mobile).any(1)]
+    found = adjacency(len(graph), now)
+    if not np.array_equal(here, graph.pairs[~moving]):
+        return None
+    pairs, charges = graph.pairs.copy(), graph.formal_charges.copy()
+    for row in np.flatnonzero(moving):
+        atom, parent = (int(k) for k in (pairs[row] if pairs[row, 0] in mobile else pairs[row, ::-1]))
+        carriers = [k for k in found[atom] if graph.numbers[k] in PROTON_CARRIERS]
+        if not carriers or len(carriers) < len(found[atom]):
+            return None
+        at = min(carriers, key=lambda k: float(np.linalg.norm(structure.positions[k] - structure.positions[atom])))
+        charges[parent] -= 1
+        charges[at] += 1
+        pairs[row] = sorted((atom, at))
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    return replace(
+        graph,
+        pairs=pairs[order],
+        orders=graph.orders[order],
+        in_ring=graph.in_ring[order],
+        formal_charges=charges,
+    )
 
 
 def bond_graph(structure: Structure) -> BondGraph:

@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError, InputError, LabelFailed, RunStopped
-from hpcir.sampling.bonding import CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph, bond_graph
+from hpcir.sampling.bonding import (
+    CARBON,
+    HYDROGEN,
+    NITROGEN,
+    OXYGEN,
+    BondGraph,
+    bond_graph,
+    mobile_hydrogens,
+    reprotonated,
+)
 from hpcir.structures import Structure, bonds, centre, superimpose
 from hpcir.units import ANGSTROM, KCAL_PER_MOL
 
@@ -31,6 +40,8 @@ WINDOW = 10 * KCAL_PER_MOL
 NEAREST = 0.3 * ANGSTROM
 # A hydrogen bond: H...acceptor shorter than this, donor-H...acceptor angle wider.
 HYDROGEN_BOND_LENGTH, HYDROGEN_BOND_ANGLE = 2.4 * ANGSTROM, 110.0
+# From a heavy atom to a proton that moved to it.
+PROTON_BOND = 1.0 * ANGSTROM
 # A chain is folded below this fraction of the longest conformer's radius of gyration.
 FOLDED = 0.85
 
@@ -65,21 +76,21 @@ def conformers(
     """Conformers within `window` (hartree) of the lowest, by energy; at most `count` candidates are relaxed.
 
     relax: a geometry -> (its minimum, energy in hartree), by a label engine or a model; where it raises RunStopped or
-    LabelFailed, that candidate is left out. The given structure is always one of the candidates. Dropped: minima
-    whose bonds are no longer the molecule's (a moved proton), and those within `nearest` (bohr, root mean square of
-    heavy atoms and O-H, N-H hydrogens) of a lower one. The same seed finds the same. Raises InputError when no
-    minimum keeps the bonds, and what `relax` raised when it never came to an end.
+    LabelFailed, that candidate is left out. The given structure is always one of the candidates. Dropped: minima whose
+    bonds are no longer the molecule's (a proton may have moved), and those within `nearest` (bohr, root mean square of
+    heavy atoms and O-H, N-H hydrogens) of a lower one with its protons at the same atoms. The same seed finds the same.
+    Raises InputError when no minimum keeps the bonds, and what `relax` raised when it never came to an end.
     """
     graph = bond_graph(structure) if graph is None else graph
     found: list[Conformer] = []
     failure: HpcirError | None = None
-    for start in [structure, *candidates(structure, max(0, count - 1), seed, graph)]:
+    for start in [structure, *starts_of(structure, count, seed, graph)]:
         try:
             minimum, energy = relax(start)
         except (RunStopped, LabelFailed) as error:
             failure = error
             continue
-        if np.array_equal(np.array(bonds(minimum)).reshape(-1, 2), graph.pairs):
+        if reprotonated(graph, minimum) is not None:
             found.append(Conformer(minimum, energy))
     if not found and failure is not None:
         raise failure
@@ -93,6 +104,24 @@ def conformers(
     within = [item for item in found if item.energy - found[0].energy <= window]
     kept = unlike([item.structure for item in within], nearest, graph)
     return [within[index] for index in kept]
+
+
+def starts_of(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
+    """What is relaxed besides the structure itself: `count` - 1 candidates, and those with a proton moved."""
+    found = candidates(structure, max(0, count - 1), seed, graph)
+    return found + [moved for item in (structure, *found) for moved in proton_moved(item, graph)][:count]
+
+
+def proton_moved(structure: Structure, graph: BondGraph) -> list[Structure]:
+    """The structure with a hydrogen of a positively charged donor moved along each of its hydrogen bonds."""
+    found = []
+    for donor, hydrogen, acceptor in hydrogen_bonds(structure, graph):
+        if graph.formal_charges[donor] > 0:
+            positions = structure.positions.copy()
+            away = positions[hydrogen] - positions[acceptor]
+            positions[hydrogen] = positions[acceptor] + PROTON_BOND * away / np.linalg.norm(away)
+            found.append(structure.moved(positions))
+    return found
 
 
 def candidates(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
@@ -284,19 +313,31 @@ def _random(seed: int, purpose: str) -> np.random.Generator:
 
 
 def unlike(structures: Sequence[Structure], nearest: float, graph: BondGraph) -> list[int]:
-    """Indices of the structures that are farther than `nearest` (bohr, superimposed) from every one kept before."""
+    """Indices of the structures that are farther than `nearest` (bohr, superimposed) from every one kept before, or
+    have their mobile protons at other atoms."""
     chosen = _telling_atoms(graph)
     weights = np.ones(len(chosen))
     kept: list[int] = []
+    sites = [_proton_sites(structure, graph) for structure in structures]
     for index, structure in enumerate(structures):
         own = structure.positions[chosen]
         for other in kept:
+            if sites[index] != sites[other]:
+                continue
             fitted, _, _ = superimpose(own, structures[other].positions[chosen], weights)
             if np.sqrt(((fitted - structures[other].positions[chosen]) ** 2).sum(1).mean()) < nearest:
                 break
         else:
             kept.append(index)
     return kept
+
+
+def _proton_sites(structure: Structure, graph: BondGraph) -> list[int]:
+    """The atoms that the mobile hydrogens are at, sorted; empty where none has moved or there are none."""
+    now = reprotonated(graph, structure)
+    if now is None or now is graph:
+        return []
+    return sorted(now.neighbours[atom][0] for atom in mobile_hydrogens(graph.numbers, graph.pairs))
 
 
 def _telling_atoms(graph: BondGraph) -> IntArray:
@@ -337,9 +378,10 @@ def radius_of_gyration(structure: Structure) -> float:
 def kind(structure: Structure, graph: BondGraph) -> str:
     """What kind of conformer a geometry is, in words.
 
-    Amides (trans, cis), acids (syn, anti) and esters (Z, E) in the order of the atoms, then the hydrogen bonds; for
-    molecules with neither, how many of the rotatable torsions are gauche.
+    Amides (trans, cis), acids (syn, anti) and esters (Z, E) in the order of the atoms, then moved protons and the
+    hydrogen bonds; for molecules with none of them, how many of the rotatable torsions are gauche.
     """
+    known, graph = graph, reprotonated(graph, structure) or graph
     words = {"amide": ("trans", "cis"), "acid": ("syn", "anti"), "ester": ("Z", "E")}
     planar = [
         (name, words[name][abs(torsion(structure.positions, item)) > 90]) for name, item in planar_torsions(graph)
@@ -350,6 +392,9 @@ def kind(structure: Structure, graph: BondGraph) -> str:
         if any(kind_ == name for kind_, _ in planar)
     ]
     names = structure.symbols
+    at = sorted(_proton_sites(structure, known))
+    was = sorted(known.neighbours[atom][0] for atom in mobile_hydrogens(known.numbers, known.pairs))
+    parts += [f"proton on {names[k]}{k + 1}" for k in sorted(set(at)) if at.count(k) > was.count(k)]
     links = sorted({(donor, acceptor) for donor, _, acceptor in hydrogen_bonds(structure, graph)})
     parts += [f"{names[donor]}{donor + 1}-H...{names[acceptor]}{acceptor + 1}" for donor, acceptor in links]
     if parts:

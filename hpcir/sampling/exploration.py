@@ -17,6 +17,7 @@ from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
+from hpcir.sampling.bonding import PROTON_CARRIERS, mobile_hydrogens
 from hpcir.structures import Structure, bonds
 
 FloatArray = NDArray[np.float64]
@@ -33,19 +34,24 @@ TOO_FAR = 4.0
 class Findings:
     """What one block of exploration found.
 
-    geometries (C, N, 3) bohr; excess (C,): the expected error over the tolerated one; time explored by all replicas
-    (atomic units); takes: replicas that ended at a take; insane: those of them that left physics.
+    geometries (C, N, 3) bohr; excess (C,): the expected error over the tolerated one; quiet (Q, N, 3): where replicas
+    were that ran to the end of their time; time explored by all replicas (atomic units); takes: replicas that ended at
+    a take; insane: those of them that left physics.
     """
 
     geometries: FloatArray
     excess: FloatArray
+    quiet: FloatArray
     time: float
     takes: int
     insane: int
 
 
 class Sanity:
-    """Whether a geometry is still the molecule: every bond within reach, no pair of atoms on top of another."""
+    """Whether a geometry is still the molecule: every bond within reach, no pair of atoms on top of another.
+
+    A hydrogen of nitrogen, oxygen, sulphur or a halogen may be bonded to any of these atoms: protons move.
+    """
 
     def __init__(self, reference: Structure) -> None:
         from ase.data import covalent_radii
@@ -53,17 +59,23 @@ class Sanity:
         from hpcir.units import ANGSTROM
 
         pairs = np.array(bonds(reference), int).reshape(-1, 2)
-        self.first, self.second = pairs.T
+        self.mobile = mobile_hydrogens(reference.numbers, pairs)
+        self.carriers = np.flatnonzero(np.isin(reference.numbers, PROTON_CARRIERS))
+        self.first, self.second = pairs[~np.isin(pairs, self.mobile).any(1)].T
         self.lengths = np.linalg.norm(reference.positions[self.first] - reference.positions[self.second], axis=-1)
         radii = np.asarray(covalent_radii)[reference.numbers] * ANGSTROM
         self.rows, self.columns = np.triu_indices(len(reference), 1)
         self.nearest = SQUEEZE * (radii[self.rows] + radii[self.columns])
+        self.proton_reach = STRETCH * (radii[self.mobile][:, None] + radii[self.carriers])
 
     def __call__(self, positions: FloatArray) -> NDArray[np.bool_]:
         """Positions (..., N, 3) -> (...) bool."""
         bond = np.linalg.norm(positions[..., self.first, :] - positions[..., self.second, :], axis=-1)
         pair = np.linalg.norm(positions[..., self.rows, :] - positions[..., self.columns, :], axis=-1)
         whole = np.all(bond < STRETCH * self.lengths, axis=-1)
+        if self.mobile:
+            away = positions[..., self.mobile, None, :] - positions[..., None, self.carriers, :]
+            whole &= np.all(np.any(np.linalg.norm(away, axis=-1) < self.proton_reach, axis=-1), axis=-1)
         return np.asarray(whole & np.all(pair > self.nearest, axis=-1) & np.isfinite(positions).all((-1, -2)))
 
 
@@ -135,7 +147,8 @@ def explore_block(
         block = replace(block, alive=block.alive & running)
     geometries = np.array([geometry for geometry, _ in taken]).reshape(-1, *starts.shape[1:])
     most = np.array([item for _, item in taken])
-    return Findings(geometries, most, explored * plan.timestep, len(taken), int(insane))
+    quiet = last_sane[block.alive]
+    return Findings(geometries, most, quiet, explored * plan.timestep, len(taken), int(insane))
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ MOST_FRAGMENTS = 3
 class TargetFindings:
     """What a block of exploration of one target found.
 
-    geometries (C, N, 3) bohr; force_spreads (C, N) hartree/bohr and charge_spreads (C, N) e of every atom; time
-    explored (atomic units); takes, insane: as in Findings.
+    geometries (C, N, 3) bohr: the takes, then where the quiet replicas ended; force_spreads (C, N) hartree/bohr and
+    charge_spreads (C, N) e of every atom; time explored (atomic units); takes, insane: as in Findings.
     """
 
     geometries: FloatArray
@@ -38,6 +38,16 @@ class TargetFindings:
     time: float
     takes: int
     insane: int
+
+    def taken(self) -> TargetFindings:
+        """Without the quiet ends."""
+        kept = slice(self.takes)
+        return replace(
+            self,
+            geometries=self.geometries[kept],
+            force_spreads=self.force_spreads[kept],
+            charge_spreads=self.charge_spreads[kept],
+        )
 
 
 @dataclass(frozen=True)
@@ -54,10 +64,10 @@ class Piece:
 
 
 def with_spreads(model: Model, target: Structure, findings: Findings) -> TargetFindings:
-    """Every atom's spread at the geometries that were taken."""
+    """Every atom's spread at the geometries that were taken and at the quiet ends."""
     evaluator = Evaluator(model, target.numbers, 1, charge=target.charge)
     taken: list[tuple[FloatArray, FloatArray, FloatArray]] = []
-    for positions in findings.geometries:
+    for positions in (*findings.geometries, *findings.quiet):
         taken.append((positions, *_spreads(evaluator, positions)))
     shape = (len(taken), len(target))
     return TargetFindings(

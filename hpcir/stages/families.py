@@ -21,7 +21,7 @@ from hpcir.errors import LabelFailed, RunStopped
 from hpcir.journal import Record
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import bond_graph
-from hpcir.sampling.conformers import Conformer, Family, boltzmann_weights, candidates, conformers, families
+from hpcir.sampling.conformers import Conformer, Family, boltzmann_weights, conformers, families, starts_of
 from hpcir.sampling.normal_modes import NormalModes
 from hpcir.sampling.normal_modes import sample as sample_modes
 from hpcir.sampling.optimise import optimise
@@ -64,7 +64,7 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
     structure, graph = context.structure, bond_graph(context.structure)
     temperature = context.deck.dynamics.temperature
     seed = context.deck.seed
-    starts = context.comm.bcast([structure, *candidates(structure, count - 1, seed, graph)] if context.root else None)
+    starts = context.comm.bcast([structure, *starts_of(structure, count, seed, graph)] if context.root else None)
     relaxed = _over_ranks(context, f"relax {structure.name}", starts, weights_key, lambda s: _relaxed(model, s))
     found: list[Conformer] = []
     if context.root:

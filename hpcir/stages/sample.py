@@ -365,7 +365,7 @@ def intact_model(path: Path) -> Model | None:
 
 def to_record(findings: Findings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arrays and attributes of a journal record of one explored block."""
-    arrays = {"geometries": findings.geometries, "excess": findings.excess}
+    arrays = {"geometries": findings.geometries, "excess": findings.excess, "quiet": findings.quiet}
     return arrays, {"time": findings.time, "takes": findings.takes, "insane": findings.insane}
 
 
@@ -374,7 +374,12 @@ def from_record(record: Record) -> Findings:
     attributes = record.attributes
     arrays = record.arrays
     return Findings(
-        arrays["geometries"], arrays["excess"], attributes["time"], attributes["takes"], attributes["insane"]
+        arrays["geometries"],
+        arrays["excess"],
+        arrays["quiet"],
+        attributes["time"],
+        attributes["takes"],
+        attributes["insane"],
     )
 
 

@@ -5,6 +5,10 @@ about conformers of the seeds. Then the committee runs on the targets themselves
 disagrees about give capped fragments to be labelled, until every target runs quietly (Gastegger, Behler, Marquetand,
 Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose surroundings are those of the whole are learnt,
 unless the deck wants all of them (`sampling.fragment_forces`).
+
+Trajectories of a target that is labelled whole go on from where those of the round before ended, and the ends of quiet
+ones are labelled too: hydrogen bonds and moved protons take longer than one round to come about, and a committee of
+local networks can agree about them and be wrong.
 """
 
 from __future__ import annotations
@@ -56,6 +60,8 @@ SAME_ENVIRONMENT = 0.05
 # An error as large as this multiple of the usual one (held-out components of forces or dipoles) is met at once in large
 # molecules: no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
 USUAL = 4.0
+# Of the trajectories that could go on from the round before, one in so many starts in a new conformer all the same.
+RESTARTED = 4
 # Conformers of each target whose fragments help to fix the networks' inputs before anything is labelled.
 FORESEEN = 4
 
@@ -131,6 +137,8 @@ class SeriesSampler(Sampler):
         self.folder.parent.mkdir(exist_ok=True)
         self.graphs = [bond_graph(target) for target in series.targets]
         self.radius = context.deck.model.cutoff
+        # By target: where the trajectories of the round before ended (on all ranks).
+        self.ends: dict[int, FloatArray] = {}
 
     def run(self) -> tuple[Model, Sampling]:
         """All rounds (collective); the final model and how it came about."""
@@ -228,6 +236,7 @@ class SeriesSampler(Sampler):
         context = self.context
         blocks = self._blocks()
         found = self._found(number, model, blocks)
+        self.ends = context.comm.bcast(None if found is None else self._ends(blocks, found))
         if found is None:
             return [], context.comm.bcast(None)
         figures: dict[str, Any] = context.comm.bcast(self._figures(blocks, found))
@@ -235,8 +244,20 @@ class SeriesSampler(Sampler):
         pieces: list[Piece] = []
         for block, findings in zip(blocks, found, strict=True):
             target, graph = self.series.targets[block.target], self.graphs[block.target]
-            pieces += pieces_of(target, graph, findings, threshold, self.radius, self._largest)
+            told = findings if self._labelled_whole(block.target) else findings.taken()
+            pieces += pieces_of(target, graph, told, threshold, self.radius, self._largest)
         return self._chosen(number, pieces), figures
+
+    def _labelled_whole(self, target: int) -> bool:
+        return heavy_atoms(self.series.targets[target]) <= self._largest
+
+    def _ends(self, blocks: list[Block], found: list[TargetFindings]) -> dict[int, FloatArray]:
+        """Where the trajectories of each target that is labelled whole ended."""
+        ends: dict[int, list[FloatArray]] = {}
+        for block, findings in zip(blocks, found, strict=True):
+            if self._labelled_whole(block.target):
+                ends.setdefault(block.target, []).append(findings.geometries)
+        return {target: np.concatenate(parts) for target, parts in ends.items()}
 
     def _found(self, number: int, model: Model, blocks: list[Block]) -> list[TargetFindings] | None:
         """What each block of a round finds, in order on rank 0 (None elsewhere); known ones from their journals."""
@@ -265,13 +286,8 @@ class SeriesSampler(Sampler):
 
     def _explore_target(self, block: Block, model: Model, number: int) -> TargetFindings:
         context, settings = self.context, self.context.deck.sampling
-        target, graph = self.series.targets[block.target], self.graphs[block.target]
-        starts = []
-        for item in block.ids.tolist():
-            random = context.random(f"explore {number}", item)
-            rotamer = random_rotamer(target, graph, random)
-            starts.append(thermal_geometries(rotamer, block.temperature, 1, random)[0])
-            context.stop.check()
+        target = self.series.targets[block.target]
+        starts = [self._exploration_start(block, item, number) for item in block.ids.tolist()]
         plan = ExplorationPlan(
             temperature=block.temperature,
             force_spread=spread_threshold(model, self._tolerated(model)),
@@ -284,6 +300,17 @@ class SeriesSampler(Sampler):
         seed = int(digest(context.deck.seed, f"explore {number}")[:12], 16)
         findings = explore_block(evaluator, target, np.array(starts), block.ids, seed, plan, context.stop.check)
         return with_spreads(model, target, findings)
+
+    def _exploration_start(self, block: Block, item: int, number: int) -> FloatArray:
+        """(N, 3) Where trajectory `item` begins: at an end of the round before, or in a thermal random conformer."""
+        self.context.stop.check()
+        target, graph = self.series.targets[block.target], self.graphs[block.target]
+        random = self.context.random(f"explore {number}", item)
+        ends = self.ends.get(block.target, ())
+        if len(ends) and random.integers(RESTARTED):
+            return ends[int(random.integers(len(ends)))]
+        rotamer = random_rotamer(target, graph, random)
+        return thermal_geometries(rotamer, block.temperature, 1, random)[0]
 
     def _tolerated(self, model: Model, quantity: str = "force", target: Structure | None = None) -> float:
         """The expected error of an atom's force, or of a target's dipole, that exploration goes on with."""

@@ -9,7 +9,7 @@ import pytest
 
 from hpcir.errors import InputError, RunStopped
 from hpcir.sampling import conformers as module
-from hpcir.sampling.bonding import bond_graph
+from hpcir.sampling.bonding import bond_graph, reprotonated
 from hpcir.sampling.conformers import (
     Conformer,
     boltzmann_weights,
@@ -20,6 +20,7 @@ from hpcir.sampling.conformers import (
     hydrogen_bonds,
     kind,
     planar_torsions,
+    proton_moved,
     radius_of_gyration,
     rotors,
     torsion,
@@ -227,3 +228,41 @@ def test_families_of_equal_kind_differ_by_shape():
     found = [Conformer(structure, 0.0), Conformer(structure.moved(bent), 0.001)]
     names = [family.name for family in families(found, 300 * KELVIN, graph)]
     assert names == ["all trans, extended", "3 gauche, folded"]
+
+
+def moved_tripeptide():
+    structure, graph = load("tripeptide", 1)
+    for item in [structure, *candidates(structure, 20, 1, graph)]:
+        for other in proton_moved(item, graph):
+            return item, other, graph
+    raise AssertionError("no conformer with a hydrogen bond of the ammonium group")
+
+
+def test_a_moved_proton_changes_the_bonds_of_the_two_atoms_alone():
+    before, after, graph = moved_tripeptide()
+    assert reprotonated(graph, before).pairs.tolist() == graph.pairs.tolist()
+    now = reprotonated(graph, after)
+    gone = {tuple(pair) for pair in graph.pairs.tolist()} - {tuple(pair) for pair in now.pairs.tolist()}
+    assert len(gone) == 1
+    (carrier, hydrogen) = gone.pop()
+    assert graph.numbers[carrier] == 7
+    (oxygen,) = now.neighbours[hydrogen]
+    assert graph.numbers[oxygen] == 8
+    assert now.formal_charges.sum() == graph.formal_charges.sum() == 1
+    assert now.formal_charges[carrier] == 0
+    assert now.formal_charges[oxygen] == 1
+    assert f"proton on O{oxygen + 1}" in kind(after, graph)
+    assert "proton" not in kind(before, graph)
+
+
+def test_tautomers_are_unlike_however_near_their_atoms():
+    before, after, graph = moved_tripeptide()
+    assert unlike([before, after], 100.0, graph) == [0, 1]
+
+
+def test_a_broken_carbon_bond_is_no_moved_proton():
+    structure, graph = load("tripeptide", 1)
+    hydrogen = next(k for k in np.flatnonzero(graph.numbers == 1) if graph.numbers[graph.neighbours[k][0]] == 6)
+    positions = structure.positions.copy()
+    positions[hydrogen] += 20.0
+    assert reprotonated(graph, structure.moved(positions)) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,35 @@ def explored(force_spread: float, dipole_spread: float) -> tuple[int, float]:
     starts = np.repeat(WATER.positions[None], 2, 0)
     found = explore_block(Evaluator(model, WATER.numbers, 2), WATER, starts, np.arange(2), 5, plan)
     return found.takes, float(found.excess.max(initial=0.0))
+
+
+def test_protons_may_move_between_oxygens_but_not_leave_them() -> None:
+    numbers = np.array([8, 1, 1, 1, 8, 1, 1])
+    one = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [-0.3, 0.95, 0.0], [-0.3, -0.5, 0.8]])
+    other = np.array([[2.6, 0.0, 0.0], [2.9, 0.9, 0.0], [2.9, -0.5, 0.8]])
+    zundel = Structure(numbers, np.concatenate([one, other]) * ANGSTROM, charge=1, name="H5O2+")
+    sane = Sanity(zundel)
+    for along, allowed in ((1.0, True), (1.3, True), (1.65, True), (-2.0, False)):
+        frame = zundel.positions.copy()
+        frame[1, 0] = along * ANGSTROM
+        assert bool(sane(frame)) == allowed
+    frame = zundel.positions.copy()
+    frame[1] = [1.3 * ANGSTROM, 1.6 * ANGSTROM, 0.0]
+    assert not sane(frame)
+
+
+def test_quiet_replicas_say_where_they_ended() -> None:
+    model = random_model(automatic_set((1, 8), 6.0, 4, 1, (1,)), 3, members=3)
+    starts = np.repeat(WATER.positions[None], 2, 0)
+    evaluator = Evaluator(model, WATER.numbers, 2)
+    plan = ExplorationPlan(1 * KELVIN, 1e3, 1e3, 2 * FS, 0.1 * FS, 10 * FS, check_every=2)
+    found = explore_block(evaluator, WATER, starts, np.arange(2), 5, plan)
+    assert found.quiet.shape == (2, 3, 3)
+    assert np.abs(found.quiet - starts).min(axis=(1, 2)).max() > 0
+    assert Sanity(WATER)(found.quiet).all()
+    taken = explore_block(evaluator, WATER, starts, np.arange(2), 5, replace(plan, force_spread=1e-9))
+    assert taken.takes == 2
+    assert taken.quiet.shape == (0, 3, 3)
 
 
 def test_either_error_alone_takes() -> None:
