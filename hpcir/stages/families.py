@@ -17,17 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.thermal import thermal_velocities
-from hpcir.errors import LabelFailed, RunStopped
-from hpcir.journal import Record
+from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import bond_graph
-from hpcir.sampling.conformers import Conformer, Family, boltzmann_weights, conformers, families, starts_of
+from hpcir.sampling.conformers import Conformer, Family, boltzmann_weights, families
 from hpcir.sampling.normal_modes import NormalModes
 from hpcir.sampling.normal_modes import sample as sample_modes
-from hpcir.sampling.optimise import optimise
-from hpcir.stages.analysis import as_label_function, model_harmonics
+from hpcir.stages.analysis import model_harmonics
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
+from hpcir.stages.relaxation import minima, over_ranks
 from hpcir.stages.trajectories import Starts
 from hpcir.store import digest, write_atomic
 from hpcir.structures import Structure
@@ -35,7 +34,7 @@ from hpcir.units import ANGSTROM, KCAL_PER_MOL, PER_CM
 
 FloatArray = NDArray[np.float64]
 
-FOLDER, FILE = "families", "families.json"
+FILE = "families.json"
 PURPOSE = "conformers"
 # Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.
 SOFTEST = 50.0
@@ -64,23 +63,16 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
     structure, graph = context.structure, bond_graph(context.structure)
     temperature = context.deck.dynamics.temperature
     seed = context.deck.seed
-    starts = context.comm.bcast([structure, *starts_of(structure, count, seed, graph)] if context.root else None)
-    relaxed = _over_ranks(context, f"relax {structure.name}", starts, weights_key, lambda s: _relaxed(model, s))
-    found: list[Conformer] = []
-    if context.root:
-        results = iter(relaxed)
-
-        def relax(_: Structure) -> tuple[Structure, float]:
-            arrays = next(results)
-            if not arrays["converged"]:
-                raise RunStopped("not relaxed")
-            return structure.moved(arrays["positions"]), float(arrays["energy"])
-
-        found = conformers(structure, count, seed, relax, graph=graph)
-    found = context.comm.bcast(found)
+    found = minima(context, model, structure, graph, count, seed, weights_key)
+    if not found:
+        raise InputError(
+            "no conformer could be relaxed with its bonds kept",
+            where=structure.source or "system.structure",
+            hint="this charge and protonation may have no minimum at this level of theory",
+        )
     labels = farm.label([item.structure for item in found], PURPOSE)
     geometries = [item.structure for item in found]
-    vibrations = _over_ranks(
+    vibrations = over_ranks(
         context, f"modes {structure.name}", geometries, weights_key, lambda s: _vibrations(model, s)
     )
     kept, modes = [], []
@@ -100,45 +92,8 @@ def vibrational(modes: NormalModes, temperature: float) -> float:
     return float(temperature * np.log(omega / temperature).sum())
 
 
-def _relaxed(model: Model, structure: Structure) -> dict[str, Any]:
-    try:
-        found = optimise(structure, as_label_function(model), force_tolerance=2e-4)
-    except (RunStopped, LabelFailed):
-        return {"positions": structure.positions, "energy": np.float64(0), "converged": np.bool_(False)}
-    return {
-        "positions": found.structure.positions,
-        "energy": np.float64(found.label.energy),
-        "converged": np.bool_(True),
-    }
-
-
 def _vibrations(model: Model, structure: Structure) -> dict[str, Any]:
     return model_harmonics(model, structure).to_arrays()
-
-
-def _over_ranks(context: Context, what: str, structures: list[Structure], key: str, work: Any) -> list[dict[str, Any]]:
-    """work(structure) of every structure, dealt to the ranks and journalled; in order, on every rank (collective)."""
-    keys = [digest(what, key, structure.positions) for structure in structures]
-    known: dict[str, dict[str, Any]] = {}
-    if context.root:
-        records: list[Record] = list(context.directory.records(FOLDER))
-        known = {record.key: record.arrays for record in records if record.key in set(keys)}
-    todo = context.comm.bcast([index for index, name in enumerate(keys) if name not in known])
-    journal = context.directory.journal(FOLDER, context.comm.node)
-    mine: list[tuple[str, dict[str, Any]]] = []
-    with context.progress.stage(what, total=len(todo)) as stage:
-        for item in context.comm.counter(len(todo)):
-            context.stop.check()
-            arrays = work(structures[todo[item]])
-            journal.append(keys[todo[item]], arrays, {})
-            mine.append((keys[todo[item]], arrays))
-            stage.advance_to(item + 1)
-    journal.close()
-    gathered = context.comm.gather(mine)
-    if gathered is not None:
-        known |= dict(pair for part in gathered for pair in part)
-    known = context.comm.bcast(known)
-    return [known[name] for name in keys]
 
 
 def ensemble_starts(

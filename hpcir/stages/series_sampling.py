@@ -6,8 +6,9 @@ disagrees about give capped fragments to be labelled, until every target runs qu
 Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose surroundings are those of the whole are learnt,
 unless the deck wants all of them (`sampling.fragment_forces`).
 
-Trajectories of a target that is labelled whole go on from where those of the round before ended, and the ends of quiet
-ones are labelled too: hydrogen bonds and moved protons take longer than one round to come about, and a committee of
+Of a target that is labelled whole, trajectories start in minima of the round's model where the deck asks for families
+(that is where the final ones will live), or go on from where those of the round before ended; and the ends of quiet
+ones are labelled too. Hydrogen bonds and moved protons take longer than one round to come about, and a committee of
 local networks can agree about them and be wrong.
 """
 
@@ -26,7 +27,7 @@ from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph, bond_graph
-from hpcir.sampling.conformers import NEAREST, unlike
+from hpcir.sampling.conformers import NEAREST, Conformer, boltzmann_weights, unlike
 from hpcir.sampling.exploration import ExplorationPlan, explore_block
 from hpcir.sampling.fragments import fragment
 from hpcir.sampling.rotamers import random_rotamer, thermal_geometries
@@ -43,12 +44,13 @@ from hpcir.sampling.trust import ElementReference, references
 from hpcir.stages.committee import CommitteeTrainer, groups_of
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
+from hpcir.stages.relaxation import minima
 from hpcir.stages.sample import EXPLORED, FOLDER, Sampler, Sampling, spread_threshold
 from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup
 from hpcir.training.reduction import Reduction, fit_reductions
-from hpcir.units import PS
+from hpcir.units import KELVIN, PS
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -60,8 +62,11 @@ SAME_ENVIRONMENT = 0.05
 # An error as large as this multiple of the usual one (held-out components of forces or dipoles) is met at once in large
 # molecules: no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
 USUAL = 4.0
-# Of the trajectories that could go on from the round before, one in so many starts in a new conformer all the same.
-RESTARTED = 4
+# Of the trajectories that could go on from the round before, one in so many starts in a conformer all the same.
+RESTARTED = 2
+# Minima of the model are started in by Boltzmann's weights at this temperature: far enough above the final ones' that a
+# wrong order of conformers is found out.
+MINIMA_TEMPERATURE = 1000 * KELVIN
 # Conformers of each target whose fragments help to fix the networks' inputs before anything is labelled.
 FORESEEN = 4
 
@@ -137,8 +142,9 @@ class SeriesSampler(Sampler):
         self.folder.parent.mkdir(exist_ok=True)
         self.graphs = [bond_graph(target) for target in series.targets]
         self.radius = context.deck.model.cutoff
-        # By target: where the trajectories of the round before ended (on all ranks).
+        # By target, on all ranks: where the trajectories of the round before ended; the minima of the round's model.
         self.ends: dict[int, FloatArray] = {}
+        self.minima: dict[int, list[Conformer]] = {}
 
     def run(self) -> tuple[Model, Sampling]:
         """All rounds (collective); the final model and how it came about."""
@@ -235,6 +241,7 @@ class SeriesSampler(Sampler):
         """Explore all targets on all ranks; the next geometries (rank 0) and the round's figures."""
         context = self.context
         blocks = self._blocks()
+        self.minima = self._minima(number, model)
         found = self._found(number, model, blocks)
         self.ends = context.comm.bcast(None if found is None else self._ends(blocks, found))
         if found is None:
@@ -247,6 +254,16 @@ class SeriesSampler(Sampler):
             told = findings if self._labelled_whole(block.target) else findings.taken()
             pieces += pieces_of(target, graph, told, threshold, self.radius, self._largest)
         return self._chosen(number, pieces), figures
+
+    def _minima(self, number: int, model: Model) -> dict[int, list[Conformer]]:
+        """Minima of the model, of each target that is labelled whole and whose families are wanted (collective)."""
+        context = self.context
+        count, seed = context.deck.sampling.families, context.deck.seed + number
+        wanted = [k for k in range(len(self.series.targets)) if count and self._labelled_whole(k)]
+        if not wanted:
+            return {}
+        key = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
+        return {k: minima(context, model, self.series.targets[k], self.graphs[k], count, seed, key) for k in wanted}
 
     def _labelled_whole(self, target: int) -> bool:
         return heavy_atoms(self.series.targets[target]) <= self._largest
@@ -302,15 +319,21 @@ class SeriesSampler(Sampler):
         return with_spreads(model, target, findings)
 
     def _exploration_start(self, block: Block, item: int, number: int) -> FloatArray:
-        """(N, 3) Where trajectory `item` begins: at an end of the round before, or in a thermal random conformer."""
+        """(N, 3) Where trajectory `item` begins: at an end of the round before, or in a thermal conformer, a minimum of
+        the model or a random one."""
         self.context.stop.check()
         target, graph = self.series.targets[block.target], self.graphs[block.target]
         random = self.context.random(f"explore {number}", item)
         ends = self.ends.get(block.target, ())
         if len(ends) and random.integers(RESTARTED):
             return ends[int(random.integers(len(ends)))]
-        rotamer = random_rotamer(target, graph, random)
-        return thermal_geometries(rotamer, block.temperature, 1, random)[0]
+        known = self.minima.get(block.target)
+        if known:  # a model of few labels may hold nothing together yet
+            weights = boltzmann_weights(np.array([item.energy for item in known]), MINIMA_TEMPERATURE)
+            conformer = known[int(random.choice(len(known), p=weights))].structure
+        else:
+            conformer = random_rotamer(target, graph, random)
+        return thermal_geometries(conformer, block.temperature, 1, random)[0]
 
     def _tolerated(self, model: Model, quantity: str = "force", target: Structure | None = None) -> float:
         """The expected error of an atom's force, or of a target's dipole, that exploration goes on with."""

@@ -1,0 +1,90 @@
+"""Minima of a molecule on a model's surface, searched over all ranks; each relaxation is done once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.journal import Record
+from hpcir.models.model import Model
+from hpcir.sampling.bonding import BondGraph
+from hpcir.sampling.conformers import Conformer, conformers, starts_of
+from hpcir.sampling.optimise import optimise
+from hpcir.stages.analysis import as_label_function
+from hpcir.stages.context import Context
+from hpcir.store import digest
+from hpcir.structures import Structure
+
+FOLDER = "families"
+FORCE_TOLERANCE = 2e-4
+
+
+def minima(
+    context: Context, model: Model, structure: Structure, graph: BondGraph, count: int, seed: int, key: str
+) -> list[Conformer]:
+    """Unlike minima of a model, by energy, from `count` candidates and those with a proton moved (collective).
+
+    key: a digest of the model. Empty when no relaxation came to an end with the molecule's bonds kept.
+    """
+    starts = context.comm.bcast([structure, *starts_of(structure, count, seed, graph)] if context.root else None)
+    relaxed = over_ranks(context, f"relax {structure.name}", starts, key, lambda start: _relaxed(model, start))
+    found: list[Conformer] = []
+    if context.root:
+        results = iter(relaxed)
+
+        def relax(_: Structure) -> tuple[Structure, float]:
+            arrays = next(results)
+            if not arrays["converged"]:
+                raise RunStopped("not relaxed")
+            return structure.moved(arrays["positions"]), float(arrays["energy"])
+
+        with contextlib.suppress(InputError, RunStopped):
+            found = conformers(structure, count, seed, relax, graph=graph)
+    return context.comm.bcast(found)
+
+
+def _relaxed(model: Model, structure: Structure) -> dict[str, Any]:
+    try:
+        found = optimise(structure, as_label_function(model), force_tolerance=FORCE_TOLERANCE)
+    except (RunStopped, LabelFailed):
+        return {"positions": structure.positions, "energy": np.float64(0), "converged": np.bool_(False)}
+    return {
+        "positions": found.structure.positions,
+        "energy": np.float64(found.label.energy),
+        "converged": np.bool_(True),
+    }
+
+
+def over_ranks(
+    context: Context,
+    what: str,
+    structures: Sequence[Structure],
+    key: str,
+    work: Callable[[Structure], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """work(structure) of every structure, dealt to the ranks and journalled; in order, on every rank (collective)."""
+    keys = [digest(what, key, structure.positions) for structure in structures]
+    known: dict[str, dict[str, Any]] = {}
+    if context.root:
+        records: list[Record] = list(context.directory.records(FOLDER))
+        known = {record.key: record.arrays for record in records if record.key in set(keys)}
+    todo = context.comm.bcast([index for index, name in enumerate(keys) if name not in known])
+    journal = context.directory.journal(FOLDER, context.comm.node)
+    mine: list[tuple[str, dict[str, Any]]] = []
+    with context.progress.stage(what, total=len(todo)) as stage:
+        for item in context.comm.counter(len(todo)):
+            context.stop.check()
+            arrays = work(structures[todo[item]])
+            journal.append(keys[todo[item]], arrays, {})
+            mine.append((keys[todo[item]], arrays))
+            stage.advance_to(item + 1)
+    journal.close()
+    gathered = context.comm.gather(mine)
+    if gathered is not None:
+        known |= dict(pair for part in gathered for pair in part)
+    known = context.comm.bcast(known)
+    return [known[name] for name in keys]
