@@ -20,18 +20,29 @@ from hpcir.store import digest
 from hpcir.structures import Structure
 
 FOLDER = "families"
-FORCE_TOLERANCE = 2e-4
+# Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.
+FORCE_TOLERANCE, ROUGH_TOLERANCE = 2e-4, 1e-3
 
 
 def minima(
-    context: Context, model: Model, structure: Structure, graph: BondGraph, count: int, seed: int, key: str
+    context: Context,
+    model: Model,
+    structure: Structure,
+    graph: BondGraph,
+    count: int,
+    seed: int,
+    key: str,
+    tolerance: float = FORCE_TOLERANCE,
 ) -> list[Conformer]:
     """Unlike minima of a model, by energy, from `count` candidates and those with a proton moved (collective).
 
-    key: a digest of the model. Empty when no relaxation came to an end with the molecule's bonds kept.
+    key: a digest of the model; tolerance: largest force on an atom, hartree/bohr. Empty when no relaxation
+    came to an end with the molecule's bonds kept.
     """
     starts = context.comm.bcast([structure, *starts_of(structure, count, seed, graph)] if context.root else None)
-    relaxed = over_ranks(context, f"relax {structure.name}", starts, key, lambda start: _relaxed(model, start))
+    relaxed = over_ranks(
+        context, f"relax {structure.name}", starts, key, lambda start: _relaxed(model, start, tolerance)
+    )
     found: list[Conformer] = []
     if context.root:
         results = iter(relaxed)
@@ -47,9 +58,9 @@ def minima(
     return context.comm.bcast(found)
 
 
-def _relaxed(model: Model, structure: Structure) -> dict[str, Any]:
+def _relaxed(model: Model, structure: Structure, tolerance: float) -> dict[str, Any]:
     try:
-        found = optimise(structure, as_label_function(model), force_tolerance=FORCE_TOLERANCE)
+        found = optimise(structure, as_label_function(model), force_tolerance=tolerance)
     except (RunStopped, LabelFailed):
         return {"positions": structure.positions, "energy": np.float64(0), "converged": np.bool_(False)}
     return {

@@ -44,7 +44,7 @@ from hpcir.sampling.trust import ElementReference, references
 from hpcir.stages.committee import CommitteeTrainer, groups_of
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
-from hpcir.stages.relaxation import minima
+from hpcir.stages.relaxation import ROUGH_TOLERANCE, minima
 from hpcir.stages.sample import EXPLORED, FOLDER, Sampler, Sampling, spread_threshold
 from hpcir.store import digest
 from hpcir.structures import Structure
@@ -263,7 +263,10 @@ class SeriesSampler(Sampler):
         if not wanted:
             return {}
         key = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
-        return {k: minima(context, model, self.series.targets[k], self.graphs[k], count, seed, key) for k in wanted}
+        return {
+            k: minima(context, model, self.series.targets[k], self.graphs[k], count, seed, key, ROUGH_TOLERANCE)
+            for k in wanted
+        }
 
     def _labelled_whole(self, target: int) -> bool:
         return heavy_atoms(self.series.targets[target]) <= self._largest
