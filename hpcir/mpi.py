@@ -298,6 +298,7 @@ def world() -> Communicator:
     if not under_launcher():
         _require_step_of_one()
         return SerialCommunicator()
+    _follow_launcher()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -309,6 +310,13 @@ def world() -> Communicator:
         _require_no_others()
         return SerialCommunicator()
     return MpiCommunicator(MPI.COMM_WORLD)
+
+
+def _follow_launcher() -> None:
+    """Under Open MPI's launcher, have mpi4py take Open MPI: its wheel speaks to either library, and takes the one that
+    it finds first. An mpi4py that was built for one library reads none of this."""
+    if "OMPI_COMM_WORLD_RANK" in os.environ and "MPI4PY_LIBMPI" not in os.environ:
+        os.environ.setdefault("MPI4PY_MPIABI", "openmpi")
 
 
 def _require_no_others() -> None:

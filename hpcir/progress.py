@@ -58,6 +58,12 @@ def figure_text(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ').replace('rmse', 'RMSE').replace('mae', 'MAE')} {shown}{unit}"
 
 
+def on_terminal() -> bool:
+    """Whether somebody looks at standard output. Open MPI gives rank 0 a terminal of its own even where its launcher
+    writes to a file, so under it nothing can be known, and a batch log is not the place for moving bars."""
+    return sys.stdout.isatty() and "OMPI_COMM_WORLD_RANK" not in os.environ
+
+
 def duration_text(seconds: float | None) -> str:
     """Seconds as '42 s', '3 min 05 s' or '2 h 07 min'; 'unknown' for None."""
     if seconds is None:
@@ -183,7 +189,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self.rank == 0:
-            if not self.quiet and sys.stdout.isatty():
+            if not self.quiet and on_terminal():
                 self._live = _live_display()
                 self._live.start()
             self._thread = threading.Thread(target=self._heartbeat, daemon=True)

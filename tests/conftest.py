@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,14 +20,33 @@ ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess]
 
 
-def mpirun_command(ranks: int) -> list[str]:
-    """The launcher's command for so many ranks on this machine, with either MPI library."""
-    launcher = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+@cache
+def mpi_launcher() -> tuple[str, bool]:
+    """mpirun, and whether it is Open MPI's: HPCIR_MPIRUN, else the one beside this Python, else the first of PATH."""
+    chosen = os.environ.get("HPCIR_MPIRUN")
+    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    launcher = shutil.which(chosen or "mpirun", path=places)
     if launcher is None:
+        if chosen:
+            pytest.fail(f"HPCIR_MPIRUN: there is no {chosen}")
         pytest.skip("no mpirun: install the extra 'mpi' (pip install mpich)")
     version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
-    extra = ["--oversubscribe"] if "Open MPI" in version or "Open RTE" in version else []
-    return [launcher, *extra, "-n", str(ranks)]
+    return launcher, "Open MPI" in version or "Open RTE" in version
+
+
+def mpirun_command(ranks: int) -> list[str]:
+    """The launcher's command for so many ranks on this machine, with either MPI library."""
+    launcher, is_open_mpi = mpi_launcher()
+    return [launcher, *(["--oversubscribe"] if is_open_mpi else []), "-n", str(ranks)]
+
+
+def programs_path(folder: Path) -> str:
+    """A PATH for job scripts: mpirun is the tests' launcher, hpcir and python are those of this Python."""
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / "mpirun"
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(mpirun_command(1)[:-2])} "$@"\n')
+    script.chmod(0o755)
+    return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck import LabelSettings
-from hpcir.errors import InputError, Interrupted, LabelFailed, RunStopped
+from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.labels.base import Label, create_engine
 from hpcir.labels.checks import finished_label
 from hpcir.labels.frames import FrameReader, pack
@@ -59,8 +59,9 @@ class IsolatedEngine:
     """Runs the deck's engine in a child process, started at the first request and again after every death.
 
     settings, reference: as for `create_engine`; time_limit: seconds a label may take (default: the deck's; the
-    first label of a worker gets twice as long, as it labels the reference too); interrupted: asked while waiting,
-    True raises Interrupted within a fraction of a second. Use it as a context, or call `close`.
+    first label of a worker gets twice as long, as it labels the reference too); check_stop: called
+    several times a second while a label is waited for; what it raises (Interrupted) ends the label. Use it as a
+    context, or call `close`.
     """
 
     def __init__(
@@ -68,11 +69,11 @@ class IsolatedEngine:
         settings: LabelSettings,
         reference: Structure | None = None,
         time_limit: float | None = None,
-        interrupted: Callable[[], bool] = lambda: False,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._reference = settings, reference
         self._time_limit = settings.time_limit if time_limit is None else time_limit
-        self._interrupted = interrupted
+        self._check_stop = check_stop
         self._worker: _Worker | None = None
         self.level = create_engine(settings, reference).level
         """The level of theory, as the engine itself names it."""
@@ -129,7 +130,7 @@ class IsolatedEngine:
             header["structure"] = pack_structure(structure)
             worker.molecule = structure
         try:
-            answer, values = worker.exchange(header, structure.positions, limit, self._interrupted)
+            answer, values = worker.exchange(header, structure.positions, limit, self._check_stop)
         except TimeoutError:
             self.close()
             raise LabelFailed(f"the label took longer than the limit of {limit:g} s (labels.time_limit)") from None
@@ -164,7 +165,7 @@ class IsolatedEngine:
         }
         positions = None if reference is None else reference.positions
         try:
-            answer, _ = worker.exchange(header, positions, START_LIMIT, self._interrupted)
+            answer, _ = worker.exchange(header, positions, START_LIMIT, self._check_stop)
         except (_WorkerDied, _WorkerKilled, TimeoutError) as error:
             reason = str(error) or f"no answer within {START_LIMIT:g} s"
             raise RunStopped(
@@ -229,9 +230,9 @@ class _Worker:
         self._selector.register(self._printed, selectors.EVENT_READ)
 
     def exchange(
-        self, header: dict[str, Any], values: FloatArray | None, limit: float, interrupted: Callable[[], bool]
+        self, header: dict[str, Any], values: FloatArray | None, limit: float, check_stop: Callable[[], None]
     ) -> tuple[dict[str, Any], FloatArray]:
-        """Send a request and wait for its answer. TimeoutError, Interrupted or _WorkerDied otherwise."""
+        """Send a request and wait for its answer. TimeoutError, _WorkerDied or what check_stop raises otherwise."""
         deadline = time.monotonic() + limit
         self._send(pack(header, values))
         while True:
@@ -245,8 +246,7 @@ class _Worker:
                     self._words = (self._words + data)[-2000:]
                 else:
                     self._selector.unregister(self._printed)
-            if interrupted():
-                raise Interrupted("stopped while a label was computed; everything finished is saved")
+            check_stop()
             if time.monotonic() >= deadline:
                 raise TimeoutError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from hpcir.deck import LoadedDeck
 from hpcir.deck_check import deck_warnings
 from hpcir.deck_series import heavy_atoms
 from hpcir.errors import InputError, LabelFailed, RunStopped
-from hpcir.progress import duration_text
+from hpcir.progress import duration_text, on_terminal
 from hpcir.stages.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
 
@@ -122,7 +121,8 @@ def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool
             f"{place}: the run wants about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
             "Give --out another place"
         )
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
+    looked_at = on_terminal()
+    console = Console(highlight=False, soft_wrap=True, force_terminal=looked_at, width=None if looked_at else 110)
     console.print(_plan(loaded, out))
     for warning in [*deck_warnings(loaded), *lacking]:
         console.print(f"warning: {warning}", markup=False)

@@ -129,7 +129,7 @@ class LabelFarm:
         self.context = context
         self.store = store
         self.settings = settings
-        self.engine = IsolatedEngine(settings, reference, settings.time_limit, interrupted=context.stop.requested)
+        self.engine = IsolatedEngine(settings, reference, settings.time_limit, check_stop=context.stop.check)
         self.journal = context.directory.journal(FOLDER, context.comm.node)
         self.seconds = 0.0
 

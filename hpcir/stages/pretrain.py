@@ -126,7 +126,7 @@ def _pool(
     done = {record.key for record in context.directory.records(FOLDER)} if context.root else set()
     todo = context.comm.bcast([n for n in range(count) if digest(key, n) not in done])
     journal = context.directory.journal(FOLDER, context.comm.node)
-    engine = IsolatedEngine(settings, reference.structure, settings.time_limit, interrupted=context.stop.requested)
+    engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
     with context.progress.stage("cheap labels", total=count) as stage:
         for item in context.comm.counter(len(todo)):
             context.stop.check()

@@ -266,7 +266,7 @@ def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, A
     chosen = sets.main_set(context, task.model, task.modes)
     plan = replace(sets.plan_of(context, chosen), spread_limit=np.inf, starts=task.starts)
     settings = context.deck.labels
-    with IsolatedEngine(settings, None, settings.time_limit, interrupted=context.stop.requested) as engine:
+    with IsolatedEngine(settings, None, settings.time_limit, check_stop=context.stop.check) as engine:
         potential = LabelPotential(engine, context.structure, context.progress.warn)
         blocks = TrajectoryStage(context, plan, task.key).run(lambda replicas: potential)
     spent = context.comm.allgather((potential.seconds, potential.count))

@@ -6,12 +6,10 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import mpirun_command
+from tests.conftest import programs_path
 from tests.e2e.conftest import ROOT, differences, results
 
 pytestmark = [pytest.mark.mpi, pytest.mark.timeout(600)]
@@ -24,11 +22,10 @@ def test_the_pbs_script_starts_a_rank_for_each_line_of_the_node_file(undisturbed
     script = (ROOT / "jobs" / "cpu.pbs").read_text().replace("deck=molecule.yaml", "deck='a study.yaml'")
     (folder / "cpu.pbs").write_text(script)
     (folder / "nodes").write_text(f"{socket.gethostname()}\n" * 2)
-    programs = [Path(sys.executable).parent, Path(mpirun_command(2)[0]).parent]
     environment = os.environ | {
         "PBS_O_WORKDIR": str(folder),
         "PBS_NODEFILE": str(folder / "nodes"),
-        "PATH": os.pathsep.join([*map(str, programs), os.environ["PATH"]]),
+        "PATH": programs_path(tmp_path / "programs"),
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }

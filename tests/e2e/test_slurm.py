@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import programs_path
 from tests.e2e.conftest import ROOT, differences, results
 
 pytestmark = [pytest.mark.long, pytest.mark.mpi, pytest.mark.timeout(1800)]
@@ -122,10 +122,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     host = socket.gethostname().split(".")[0]
     (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, folder=folder, ports=free_ports(2)))
     (folder / "gres.conf").write_text("Name=gpu Count=1 File=/dev/null\n")
-    programs = Path(sys.executable).parent
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "PMI_", "OMPI_"))} | {
         "SLURM_CONF": str(folder / "slurm.conf"),
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PATH": programs_path(folder / "programs"),
         # The installed command may be another copy's; the job is to run this one.
         "PYTHONPATH": str(ROOT),
         "OMPI_ALLOW_RUN_AS_ROOT": "1",

@@ -18,6 +18,7 @@ from hpcir.errors import InputError, Interrupted, LabelFailed, RunStopped
 from hpcir.labels.base import create_engine
 from hpcir.labels.frames import FrameReader, pack
 from hpcir.labels.isolation import IsolatedEngine, _environment
+from hpcir.stopping import StopRequest
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM
 
@@ -108,12 +109,12 @@ def test_hanging_engine_meets_its_time_limit() -> None:
 
 
 def test_interruption_ends_a_label_at_once() -> None:
-    stop = {"now": False}
-    with IsolatedEngine(springs("hang"), interrupted=lambda: stop["now"]) as engine:
+    stop = StopRequest()
+    with IsolatedEngine(springs("hang"), check_stop=stop.check) as engine:
         engine.label(WATER)
-        stop["now"] = True
+        stop.request("signal SIGUSR1")
         start = time.monotonic()
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted, match="signal SIGUSR1"):
             engine.label(FAR)
         assert time.monotonic() - start < 2.0
 
