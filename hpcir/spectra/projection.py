@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import InputError
 from hpcir.spectra.basins import Basin, nearest_basin, nearest_basin_index
 from hpcir.spectra.curvilinear import CurvilinearModes
@@ -88,6 +89,9 @@ class Projection:
         # Rows of the rotation turn the basin's vectors back into the frame of the trajectory.
         directions = np.matmul(directions, rotations[:, None]).reshape(len(positions), directions.shape[1], -1)
         rigid = rigid_directions(positions, self.masses)
+        if is_linear(self.basins[0].positions, self.masses):
+            # Turning a bent geometry about its axis is what the two bends do out of phase.
+            rigid = np.delete(rigid, 3, axis=1)
         return directions - np.matmul(np.matmul(directions, np.swapaxes(rigid, 1, 2)), rigid), index
 
 
@@ -151,7 +155,8 @@ def rotation_wavenumbers(positions: FloatArray, masses: FloatArray, temperature:
 def rigid_directions(positions: FloatArray, masses: FloatArray) -> FloatArray:
     """Orthonormal mass-weighted directions (F, 6, 3N) of translation and rotation at geometries (F, N, 3).
 
-    At a linear geometry the direction that does not exist is zero.
+    Rotations come after translations, the least inertia first. At a linear geometry the direction that does not exist
+    is zero.
     """
     count, atoms = positions.shape[:2]
     root = np.sqrt(masses)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.thermal import thermal_velocities
+from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import bond_graph
@@ -118,8 +118,9 @@ def ensemble_starts(
     )
     positions = np.ascontiguousarray(frames.transpose(1, 2, 0))
     own_seed = int(digest(seed, purpose)[:12], 16)
+    linear = is_linear(members[0][2].positions, masses)
     velocities = thermal_velocities(
-        positions, masses, temperature, own_seed, np.arange(count), rotation=dynamics.rotation
+        positions, masses, temperature, own_seed, np.arange(count), rotation=dynamics.rotation, linear=linear
     )
     key = digest(purpose, positions, velocities)
     chosen = [members[pick][0] for pick in picks.tolist()]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hpcir.deck import DynamicsSettings
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import Potential, ReplicaBlock, run_chunk
-from hpcir.dynamics.thermal import degrees_of_freedom, remove_motion, thermal_velocities
+from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion, thermal_velocities
 from hpcir.journal import Journal, Place
 from hpcir.models.evaluator import Evaluator
 from hpcir.sampling.normal_modes import NormalModes
@@ -80,6 +80,16 @@ class TrajectoryPlan:
     def ids(self, block: int) -> NDArray[np.int64]:
         first = block * self.lockstep
         return np.arange(first, min(first + self.lockstep, self.dynamics.trajectories))
+
+    @property
+    def linear(self) -> bool:
+        return is_linear(self.modes.positions, self.masses)
+
+    def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
+        """The block without the motion of the whole molecule."""
+        return replace(
+            block, velocities=remove_motion(block.positions, block.velocities, self.masses, True, self.linear)
+        )
 
     @property
     def equilibration_steps(self) -> int:
@@ -206,7 +216,10 @@ class TrajectoryStage:
             [sample_modes(plan.modes, temperature, 1, self.context.random("start positions", int(i))) for i in ids]
         )
         positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
-        velocities = thermal_velocities(positions, plan.masses, temperature, seed, ids, rotation=plan.dynamics.rotation)
+        rotation, linear = plan.dynamics.rotation, plan.linear
+        velocities = thermal_velocities(
+            positions, plan.masses, temperature, seed, ids, rotation=rotation, linear=linear
+        )
         return ReplicaBlock.start(positions, velocities, ids)
 
     def _advance(
@@ -217,7 +230,7 @@ class TrajectoryStage:
         equilibrating = block.step < plan.equilibration_steps
         end = plan.equilibration_steps if equilibrating else plan.equilibration_steps + plan.production_steps
         if block.step == plan.equilibration_steps and dynamics.rotation == "remove":
-            block = replace(block, velocities=remove_motion(block.positions, block.velocities, plan.masses))
+            block = plan.at_rest(block)
         thermostat = self._thermostat(equilibrating or dynamics.ensemble == "nvt")
         every = dynamics.dipole_every
         # A slow potential says itself after how many steps it wants its state on the disk.
@@ -293,7 +306,7 @@ class TrajectoryStage:
         block = restored(before[-1], self.plan.ids(number)) if before else self._start(number)
         if self.plan.dynamics.rotation != "remove":
             return block
-        return replace(block, velocities=remove_motion(block.positions, block.velocities, self.plan.masses))
+        return self.plan.at_rest(block)
 
 
 def restored(state: dict[str, Any], ids: NDArray[np.int64]) -> ReplicaBlock:

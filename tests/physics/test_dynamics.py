@@ -177,6 +177,20 @@ def test_a_linear_molecule_has_two_rotations():
     assert np.abs(momentum).max() < 1e-8
 
 
+def test_bends_of_a_linear_molecule_keep_their_energy_when_rotation_is_removed():
+    """Bent carbon dioxide: what turns it about its axis is vibrational angular momentum, and 4 kT/2 are left, not 3."""
+    positions, count = np.array([[0.1, 0, -2.2], [-0.15, 0, 0], [0.1, 0, 2.2]]), 20_000
+    masses = standard_masses(np.array([8, 6, 8]))
+    frames = np.repeat(positions[:, :, None], count, 2)
+    left = thermal_velocities(frames, masses, KT, 3, np.arange(count), rotation="remove", linear=True)
+    assert kinetic_energy(left, masses).mean() == pytest.approx(4 * KT / 2, rel=0.02)
+    about = positions - masses @ positions / masses.sum()
+    momentum = np.einsum("i,icr->cr", masses, np.cross(about[:, :, None] + 0 * left, left, axis=1))
+    assert np.abs(momentum[:2]).max() < 1e-8
+    inertia = float(masses @ about[:, 0] ** 2)
+    assert (momentum[2] ** 2).mean() == pytest.approx(inertia * KT, rel=0.04)
+
+
 def test_velocities_depend_on_the_trajectory_alone():
     positions = np.repeat(METHANOL[:, :, None], 4, axis=2)
     four = thermal_velocities(positions, MASSES, KT, 5, np.array([7, 3, 9, 1]))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from hpcir.deck import SpectrumSettings
+from hpcir.sampling.internal_coordinates import model_hessian
+from hpcir.sampling.normal_modes import normal_modes
 from hpcir.spectra.assignment import Contributions, assign, mode_parts, mode_positions, mode_spectra, part_spectra
 from hpcir.spectra.basins import Basin
 from hpcir.spectra.controls import ModeMoments, local_controls, mode_controls, mode_moments, moment_controls
@@ -415,6 +417,23 @@ def test_projected_velocities_are_independent_and_thermal_at_any_geometry(rotati
     products = found[:, :, None] * found[:, None] / KT
     assert np.abs((products.mean(axis=0) - np.eye(6)) / standard_error(products)).max() < 4.5
     assert not index.any()
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.02, 0.2])
+def test_both_bends_of_a_linear_molecule_are_thermal_at_bent_geometries(bend):
+    """Carbon dioxide has four modes bent or not: two bends out of phase turn it about its axis."""
+    random, count = generator(21), 20_000
+    structure = Structure(np.array([8, 6, 8]), np.array([[0.0, 0, -2.2], [0, 0, 0], [0, 0, 2.2]]))
+    masses = structure.masses
+    hessian = model_hessian(structure, stiffness=0.0)
+    modes = normal_modes(structure, hessian)
+    basin = Basin(modes.positions, modes.modes, modes.wavenumbers)
+    turn = np.linalg.qr(random.normal(size=(3, 3)))[0]
+    positions = (structure.positions + bend * np.array([[1.0, 0.3, 0], [-1, 0.2, 0], [1, 0, 0.5]])) @ turn
+    velocities = np.sqrt(KT / masses)[:, None] * random.normal(size=(count, 3, 3))
+    found = Projection.of([basin], structure, masses).velocities(np.tile(positions, (count, 1, 1)), velocities)[0]
+    products = found[:, :, None] * found[:, None] / KT
+    assert np.abs((products.mean(axis=0) - np.eye(4)) / standard_error(products)).max() < 4.5
 
 
 def test_bond_velocities_have_their_thermal_width():
