@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import sys
@@ -47,15 +48,32 @@ UNIT_ENDINGS = {
 }
 
 
-def figure_text(name: str, value: Any) -> str:
-    """A named figure as people read it: ('force_rmse_kcal_per_mol_angstrom', 0.31) -> 'force rmse 0.31 kcal/mol/Å'."""
+def number_text(value: Any) -> str:
+    """A number to three figures as people write it: 0.0312, 2.65, 2 650, not 2.65e+03."""
+    if isinstance(value, float) and math.isfinite(value):
+        if abs(value) < 999.5:
+            return f"{value:.3g}"
+        value = round(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}".replace(",", " ") if whole and abs(value) >= 10_000 else str(value)
+
+
+def figure_parts(name: str, value: Any) -> tuple[str, str]:
+    """A named figure as words and value with its unit, times of a step in the unit that suits them."""
     unit = ""
     for ending, written in UNIT_ENDINGS.items():
-        if name.endswith(ending):
-            name, unit = name.removesuffix(ending), f" {written}"
+        if f"_{name}".endswith(ending):
+            name, unit = f"_{name}".removesuffix(ending).lstrip("_") or "time", f" {written}"
             break
-    shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return f"{name.replace('_', ' ').replace('rmse', 'RMSE').replace('mae', 'MAE')} {shown}{unit}"
+    if unit == " µs/step" and abs(value) >= 1000:
+        value, unit = value / 1000, " ms/step"
+    words = name.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE")
+    return words, f"{number_text(value)}{unit}"
+
+
+def figure_text(name: str, value: Any) -> str:
+    """A named figure as people read it: ('force_rmse_kcal_per_mol_angstrom', 0.31) -> 'force RMSE 0.31 kcal/mol/Å'."""
+    return " ".join(figure_parts(name, value))
 
 
 def on_terminal() -> bool:

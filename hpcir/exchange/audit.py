@@ -19,7 +19,7 @@ from hpcir.exchange.audit_units import (
 from hpcir.exchange.datasets import QUANTITIES, Dataset, formula
 from hpcir.exchange.findings import SEVERITIES, Finding, describe, fingerprint, some, values
 
-__all__ = ["Finding", "audit", "describe"]
+__all__ = ["Finding", "audit", "describe", "exact_copies"]
 
 # A robust z (from the median absolute deviation) beyond which a value stands out: normal noise never reaches it.
 OUTLIER = 12.0
@@ -80,24 +80,17 @@ def check_zero(dataset: Dataset) -> list[Finding]:
 
 def check_duplicates(dataset: Dataset) -> list[Finding]:
     """The same geometry twice, wherever and however turned it stands; worse when its energies differ."""
-    seen: dict[bytes, int] = {}
     same: list[int] = []
     differing: list[int] = []
-    for n, frame in enumerate(dataset.frames):
-        rounded = np.round(fingerprint(frame), SAME_DECIMALS) + 0.0
-        key = frame.numbers.tobytes() + rounded.tobytes() + f"{frame.charge} {frame.level}".encode()
-        first = seen.setdefault(key, n)
-        if first != n:
-            other = dataset.frames[first]
-            agree = frame.energy is None or other.energy is None or abs(frame.energy - other.energy) < 1e-5
-            (same if agree else differing).append(n)
+    for n, first in _copies(dataset).items():
+        (same if _agree(dataset, n, first) else differing).append(n)
     findings = []
     if differing:
         findings.append(
             Finding(
                 "error",
                 "duplicates",
-                f"{len(differing)} geometries are copies of earlier ones with another energy ({some(differing)})",
+                f"{len(differing)} geometries are copies of others with another energy ({some(differing)})",
                 "find out which is right: two levels of theory, or an SCF in another state",
                 tuple(differing),
             )
@@ -107,12 +100,45 @@ def check_duplicates(dataset: Dataset) -> list[Finding]:
             Finding(
                 "warning",
                 "duplicates",
-                f"{len(same)} geometries are copies of earlier ones, mirror images counted ({some(same)})",
-                "leave them out: a copy in both the training and the test set makes the test error too small",
+                f"{len(same)} geometries are copies of others, mirror images counted ({some(same)})",
+                "training leaves them out, as a copy among the held-out geometries makes their error too small; do so "
+                "with a test set of your own",
                 tuple(same),
             )
         )
     return findings
+
+
+def exact_copies(dataset: Dataset) -> list[int]:
+    """Geometries that say nothing new: copies that agree with another one, which has all the quantities they have."""
+    return [
+        n
+        for n, first in _copies(dataset).items()
+        if _agree(dataset, n, first) and _quantities(dataset, n) <= _quantities(dataset, first)
+    ]
+
+
+def _copies(dataset: Dataset) -> dict[int, int]:
+    """Every copy -> the geometry that it is a copy of: the one with most quantities, the first of those."""
+    seen: dict[bytes, int] = {}
+    found: dict[int, int] = {}
+    for n in sorted(range(len(dataset)), key=lambda n: -len(_quantities(dataset, n))):
+        frame = dataset.frames[n]
+        rounded = np.round(fingerprint(frame), SAME_DECIMALS) + 0.0
+        key = frame.numbers.tobytes() + rounded.tobytes() + f"{frame.charge} {frame.level}".encode()
+        first = seen.setdefault(key, n)
+        if first != n:
+            found[n] = first
+    return dict(sorted(found.items()))
+
+
+def _quantities(dataset: Dataset, n: int) -> set[str]:
+    return {name for name in QUANTITIES if getattr(dataset.frames[n], name) is not None}
+
+
+def _agree(dataset: Dataset, n: int, first: int) -> bool:
+    one, other = dataset.frames[n].energy, dataset.frames[first].energy
+    return one is None or other is None or abs(one - other) < 1e-5
 
 
 def check_charges(dataset: Dataset) -> list[Finding]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from hpcir.progress import duration_text, figure_text
+from hpcir.progress import duration_text, figure_parts, number_text
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import HarmonicRow, TrustRow
 from hpcir.report.verdict import Finding
@@ -30,8 +30,8 @@ def text(value: str) -> str:
 
 def short(value: Any) -> str:
     """A value of the summary as people read it."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return number_text(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(short(item) for item in value)
     return "–" if value is None else str(value)
@@ -202,11 +202,7 @@ def facts(named: dict[str, Any]) -> str:
         if isinstance(value, dict):
             label, shown = name.replace("_", " "), ", ".join(f"{key} {short(item)}" for key, item in value.items())
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            written = figure_text(name, value)
-            number = f"{value:.3g}" if isinstance(value, float) else str(value)
-            label, shown = written.split(f" {number}")[0], number + written.split(f" {number}", 1)[1]
-            if isinstance(value, int) and value >= 10_000:
-                shown = shown.replace(number, f"{value:,}".replace(",", " "))
+            label, shown = figure_parts(name, value)
         else:
             label, shown = name.replace("_", " "), short(value)
         rows.append(f'<tr><th scope="row">{text(label)}</th><td>{text(shown)}</td></tr>')

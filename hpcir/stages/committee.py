@@ -26,6 +26,14 @@ from hpcir.training.devices import device_problem, torch_device
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.reduction import Reduction
 from hpcir.training.team import Team, batch_parts, form_team
+from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+
+# Held-out errors that a stage's line shows: unit in the figure's name, and its size in atomic units.
+SHOWN = {
+    "energy_rmse": ("kcal_per_mol", KCAL_PER_MOL),
+    "force_rmse": ("kcal_per_mol_angstrom", KCAL_PER_MOL_ANGSTROM),
+    "dipole_rmse": ("debye", DEBYE),
+}
 
 
 def symmetry_functions(context: Context, elements: Sequence[int] | None = None) -> SymmetryFunctionSet:
@@ -219,7 +227,10 @@ class CommitteeTrainer:
 
             def report(figures: dict[str, Any]) -> None:
                 done = len(models) * steps + int(figures.pop("step", 0))
-                stage.advance_to(done, **{name: value for name, value in figures.items() if name.endswith("_rmse")})
+                shown = {
+                    f"{name}_{unit}": figures[name] / size for name, (unit, size) in SHOWN.items() if name in figures
+                }
+                stage.advance_to(done, **shown)
 
             for member in members:
                 path = context.directory / CHECKPOINTS / f"member-{member:03d}.training"

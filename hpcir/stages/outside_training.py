@@ -14,7 +14,7 @@ import numpy as np
 from hpcir.deck import LoadedDeck
 from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError
-from hpcir.exchange.audit import audit, describe
+from hpcir.exchange.audit import audit, describe, exact_copies
 from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
 from hpcir.models.model import MODEL_FILE, Model
 from hpcir.mpi import Communicator, on_root
@@ -97,6 +97,9 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> Out
         )
     unusable = sorted({n for finding in findings if finding.check == "finite" for n in finding.frames})
     dataset = dataset.without(unusable)
+    # A copy would be on both sides of the split into what is learnt and what is held out.
+    copies = exact_copies(dataset)
+    dataset = dataset.without(copies)
     if len(dataset) < FEWEST:
         raise InputError(
             "too few geometries to train on and hold some out",
@@ -106,6 +109,7 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> Out
         )
     notes = [str(finding) for finding in findings if finding.severity != "note" and finding.check != "finite"]
     notes += [f"{len(unusable)} geometries with NaN or infinity are left out"] if unusable else []
+    notes += [f"{len(copies)} copies of other geometries are left out"] if copies else []
     for quantity, text in MISSING.items():
         having = len(dataset.having(quantity))
         if having == 0:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpcir.models.model import Model
+from hpcir.progress import number_text
 from hpcir.provenance import origin
 from hpcir.sampling.normal_modes import NormalModes
 from hpcir.stages.analysis import harmonic_error
@@ -93,9 +94,10 @@ def lines(summary: dict[str, Any]) -> list[str]:
             f"{test['energy_rmse_kcal_per_mol']:.4f} kcal/mol, dipole {test['dipole_rmse_debye']:.4f} D"
         )
     said.append(f"harmonic frequencies, model against engine: {test['harmonic_mae_per_cm']:.2f} cm-1 mean absolute")
+    step = _step_text(md["microseconds_per_step"])
     said.append(
         f"trajectories: {md['trajectories']}, {md['left_out']} left out; drift "
-        f"{md['drift_kcal_per_mol_per_100_ps']:.3f} kcal/mol in 100 ps; {md['microseconds_per_step']:.1f} us a step"
+        f"{md['drift_kcal_per_mol_per_100_ps']:.3f} kcal/mol in 100 ps; {step} a step"
     )
     said += [band_line(band) for band in summary["bands"] if (band["intensity_km_per_mol"] or 0) > SHOWN_KM_PER_MOL]
     said.append(spectrum["verdict"])
@@ -177,3 +179,8 @@ def finite(value: Any) -> Any:
     if isinstance(value, np.integer):
         return int(value)
     return value
+
+
+def _step_text(microseconds: float) -> str:
+    """The time of a step in the unit that suits it."""
+    return f"{microseconds:.3g} us" if microseconds < 999.5 else f"{number_text(microseconds / 1000)} ms"

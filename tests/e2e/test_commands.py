@@ -222,10 +222,12 @@ def test_warnings_of_the_audit_and_names_not_read_are_told_at_the_end(
 
     data = rewritten(place, tmp_path / "copied.xyz", copied)
     out = done(command("train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
-    assert "note: warning: 1 geometries are copies of earlier ones" in out
+    assert "note: warning: 1 geometries are copies of others" in out
+    assert "note: 1 copies of other geometries are left out" in out
     assert "the file also holds moment: see --keys" in out
-    notes = json.loads((tmp_path / "model/training.json").read_text())["notes"]
-    assert any("copies" in note for note in notes)
+    training = json.loads((tmp_path / "model/training.json").read_text())
+    assert any("copies" in note for note in training["notes"])
+    assert training["provenance"]["geometries"] == len(read_dataset(place / "labels.xyz"))
 
 
 def test_model_without_dipoles_says_so(place: Path, tmp_path: Path, command: Command) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpcir.exchange.audit import audit, describe
+from hpcir.exchange.audit import audit, describe, exact_copies
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.structures import centre
 from hpcir.units import ANGSTROM, DEBYE, EV, EV_PER_ANGSTROM, KCAL_PER_MOL
@@ -274,6 +274,16 @@ def test_duplicates():
     copied = Dataset((*data.frames, data.frames[4], replace(data.frames[5], energy=data.frames[5].energy + 0.01)))
     found = {f.severity: f.frames for f in audit(copied) if f.check == "duplicates"}
     assert found == {"warning": (60,), "error": (61,)}
+    assert exact_copies(copied) == [60]
+
+
+def test_the_copy_that_says_more_stays():
+    """A copy without a dipole goes, whichever comes first; one with a quantity that the other lacks does not."""
+    data = sound()
+    poor, rich = replace(data.frames[4], dipole=None), data.frames[4]
+    assert exact_copies(Dataset((poor, rich))) == [0]
+    assert exact_copies(Dataset((rich, poor))) == [1]
+    assert exact_copies(Dataset((replace(rich, charges=None, forces=None), replace(rich, dipole=None)))) == []
 
 
 def test_duplicates_that_stand_elsewhere_and_turned():

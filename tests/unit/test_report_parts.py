@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from hpcir.progress import figure_text, number_text
 from hpcir.report.parts import contributions
 from hpcir.store import write_h5
 
@@ -27,3 +28,16 @@ def test_a_run_without_parts_has_none(tmp_path):
     assert contributions(tmp_path) is None
     (tmp_path / "spectrum.h5").write_bytes(b"not HDF5")
     assert contributions(tmp_path) is None
+
+
+def test_figures_are_written_as_people_write_them():
+    assert figure_text("microseconds_per_step", 2651.4) == "time 2.65 ms/step"
+    assert figure_text("label_microseconds_per_step", 2651.4) == "label 2.65 ms/step"
+    assert figure_text("md_microseconds_per_step", 12.34) == "md 12.3 µs/step"
+    assert figure_text("force_rmse_kcal_per_mol_angstrom", 0.3123) == "force RMSE 0.312 kcal/mol/Å"
+    assert figure_text("seconds", 41.26) == "time 41.3 s"
+    assert number_text(999.7) == "1000"
+    assert number_text(1234567.8) == "1 234 568"
+    assert number_text(2e-5) == "2e-05"
+    assert number_text(float("nan")) == "nan"
+    assert number_text(True) == "True"
