@@ -27,7 +27,7 @@ from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph, bond_graph
-from hpcir.sampling.conformers import NEAREST, Conformer, boltzmann_weights, unlike
+from hpcir.sampling.conformers import NEAREST, Conformer, boltzmann_weights, proton_moved, unlike
 from hpcir.sampling.exploration import ExplorationPlan, explore_block
 from hpcir.sampling.fragments import fragment
 from hpcir.sampling.rotamers import random_rotamer, thermal_geometries
@@ -64,6 +64,9 @@ SAME_ENVIRONMENT = 0.05
 USUAL = 4.0
 # Of the trajectories that could go on from the round before, one in so many starts in a conformer all the same.
 RESTARTED = 2
+# Of the minima with hydrogen bonds of a charged donor, one in so many is started in with the proton moved along one:
+# the model does not cross a barrier that it has got wrong.
+PROTON_MOVED = 4
 # Minima of the model are started in by Boltzmann's weights at this temperature: far enough above the final ones' that a
 # wrong order of conformers is found out.
 MINIMA_TEMPERATURE = 1000 * KELVIN
@@ -334,6 +337,9 @@ class SeriesSampler(Sampler):
         if known:  # a model of few labels may hold nothing together yet
             weights = boltzmann_weights(np.array([item.energy for item in known]), MINIMA_TEMPERATURE)
             conformer = known[int(random.choice(len(known), p=weights))].structure
+            moved = proton_moved(conformer, graph)
+            if moved and not random.integers(PROTON_MOVED):
+                conformer = moved[int(random.integers(len(moved)))]
         else:
             conformer = random_rotamer(target, graph, random)
         return thermal_geometries(conformer, block.temperature, 1, random)[0]
