@@ -155,7 +155,7 @@ class CommitteeTrainer:
         members, team = self._share(parts)
         models: list[tuple[int, Model]] = []
         if team is not None:
-            self.data = self._data(groups, start)
+            self.data = self._data(groups, start, team.comm)
             key = self._key(groups, start, steps, errors is None)
             models = self._train_members(self.data, members, team, key, start, steps, purpose, errors is None)
         gathered = comm.gather(models if team is not None and team.leads else [])
@@ -189,18 +189,18 @@ class CommitteeTrainer:
         weights = [w for networks in models for c in networks.values() for w in (*c.weights, *c.biases, c.shift)]
         return digest(__version__, settings, steps, hold_out, labels, *masks, *weights)
 
-    def _data(self, groups: list[LabelledGroup], start: Model | None) -> TrainingData:
+    def _data(self, groups: list[LabelledGroup], start: Model | None, comm: Communicator) -> TrainingData:
         """The training set, with the start's reduction of the symmetry functions where there is a start.
 
         Computed anew each time: a resumed run has no earlier set to extend, and must come to the same bits.
         """
         if start is None and self.reductions is not None:
             empty = TrainingData(self.functions, self.reductions, (), self.context.deck.training.precision)
-            return empty.extended(groups)
+            return empty.extended(groups, comm)
         deck = self.context.deck
         reduction = None if start is None else start.energy
         return TrainingData.build(
-            groups, self.functions, deck.training.precision, start=reduction, max_inputs=deck.model.inputs
+            groups, self.functions, deck.training.precision, start=reduction, max_inputs=deck.model.inputs, comm=comm
         )
 
     def _train_members(

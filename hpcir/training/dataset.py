@@ -19,7 +19,8 @@ from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import atomic_dipole_vectors, features_and_derivatives
 from hpcir.errors import InputError
 from hpcir.models.networks import NetworkCommittee
-from hpcir.training.reduction import MAX_INPUTS, Reduction, fit_reductions, reduction_of
+from hpcir.mpi import Communicator
+from hpcir.training.reduction import MAX_INPUTS, ONE_RANK, Reduction, fit_reductions, reduction_of
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -132,23 +133,28 @@ class TrainingData:
         *,
         start: dict[int, NetworkCommittee] | None = None,
         max_inputs: int = MAX_INPUTS,
+        comm: Communicator = ONE_RANK,
     ) -> TrainingData:
         """Compute everything for `groups`; the reduction is that of `start` where one is given, else fitted.
 
+        comm: ranks that want the same set and share the work (collective); the bits do not depend on their number.
         Raises InputError when there is no label at all, or an element that `functions` does not have.
         """
         if not groups or not any(len(group) for group in groups):
             raise InputError("there is no label to train on", hint="give at least one labelled geometry")
         if start is None:
-            reductions = fit_reductions(functions, _fit_sample(groups), max_inputs)
+            reductions = fit_reductions(functions, _fit_sample(groups), max_inputs, comm)
         else:
             reductions = {element: reduction_of(committee) for element, committee in start.items()}
-        return cls(functions, reductions, (), precision).extended(groups)
+        return cls(functions, reductions, (), precision).extended(groups, comm)
 
-    def extended(self, groups: Sequence[LabelledGroup]) -> TrainingData:
-        """The training set of exactly `groups`, with this one's reduction; geometries it has are not recomputed."""
+    def extended(self, groups: Sequence[LabelledGroup], comm: Communicator = ONE_RANK) -> TrainingData:
+        """The training set of exactly `groups`, with this one's reduction; geometries it has are not recomputed.
+
+        comm: see `build`; all its ranks have the same geometries.
+        """
         known = {key: (tensors, s) for tensors in self.groups for s, key in enumerate(tensors.geometry_keys)}
-        built = tuple(_tensors(self, group, known) for group in groups if len(group))
+        built = tuple(_tensors(self, group, known, comm) for group in groups if len(group))
         return replace(self, groups=built)
 
     def reduced_like(self, committees: dict[int, NetworkCommittee]) -> TrainingData:
@@ -233,13 +239,15 @@ def _geometry_keys(group: LabelledGroup) -> list[str]:
     return LabelledGroup(group.numbers, group.positions).keys()
 
 
-def _tensors(data: TrainingData, group: LabelledGroup, known: dict[str, tuple[GroupTensors, int]]) -> GroupTensors:
+def _tensors(
+    data: TrainingData, group: LabelledGroup, known: dict[str, tuple[GroupTensors, int]], comm: Communicator
+) -> GroupTensors:
     """The tensors of one group; rows of geometries in `known` are copied from there."""
     keys = group.keys()
     ordered = _sorted_by_element(group)
     geometry_keys = _geometry_keys(ordered)
     fresh = [s for s, key in enumerate(geometry_keys) if key not in known]
-    new = _compute(data, ordered.numbers, ordered.positions[fresh]) if fresh else None
+    new = _compute(data, ordered.numbers, ordered.positions[fresh], comm) if fresh else None
     old = [(s, *known[key]) for s, key in enumerate(geometry_keys) if key in known]
     arrays = _merge(len(ordered), fresh, new, old)
     return GroupTensors(ordered, tuple(keys), tuple(geometry_keys), *arrays)
@@ -284,8 +292,9 @@ def _merge(count: int, fresh: list[int], new: Arrays | None, old: list[tuple[int
     return inputs, jacobian, centres, vectors
 
 
-def _compute(data: TrainingData, numbers: IntArray, positions: FloatArray) -> Arrays:
-    """inputs, jacobian, centres and vectors (see GroupTensors) of geometries, chunk by chunk."""
+def _compute(data: TrainingData, numbers: IntArray, positions: FloatArray, comm: Communicator) -> Arrays:
+    """inputs, jacobian, centres and vectors (see GroupTensors) of geometries, chunk by chunk; the ranks of comm take
+    a chunk each in turn, and hand it to the others."""
     from hpcir.descriptors.derivatives import neighbour_table
 
     kind = np.dtype(data.precision)
@@ -297,21 +306,48 @@ def _compute(data: TrainingData, numbers: IntArray, positions: FloatArray) -> Ar
     inputs = np.zeros((count, atoms, n_inputs), kind)
     jacobian = np.zeros((count, atoms, 3, slots, n_inputs), kind)
     centres = None if dense else np.zeros((count, atoms, slots), np.int64)
+    arrays = [array for array in (inputs, jacobian, centres) if array is not None]
     chunk = max(1, CHUNK_BYTES // (atoms * max(most, 1) * 3 * data.functions.n_features * 8))
-    for first in range(0, count, chunk):
-        part = slice(first, min(first + chunk, count))
-        features, derivatives, neighbours = features_and_derivatives(data.functions, numbers, positions[part])
-        for element, reduction in data.reductions.items():
-            here = np.flatnonzero(numbers == element)
-            inputs[part, here] = reduction.apply(features[:, here])
-            for centre in here:
-                slopes = reduction.apply_slopes(derivatives[:, centre])
-                place = jacobian[part], None if centres is None else centres[part]
-                _scatter(int(centre), -slopes, neighbours[:, centre], *place)
+    for first in range(0, count, chunk * comm.size):
+        begin = min(first + chunk * comm.rank, count)
+        part = slice(begin, min(begin + chunk, count))
+        if part.start < part.stop:
+            place = jacobian[part], None if centres is None else centres[part]
+            _compute_chunk(data, numbers, positions[part], inputs[part], *place)
+        if comm.size > 1:
+            for array in arrays:
+                _exchange(array, first, part, chunk, comm)
     vectors = None
     if data.functions.shells:
         vectors = atomic_dipole_vectors(data.functions, numbers, positions).astype(kind)
     return inputs, jacobian, centres, vectors
+
+
+def _compute_chunk(
+    data: TrainingData,
+    numbers: IntArray,
+    positions: FloatArray,
+    inputs: NDArray,
+    jacobian: NDArray,
+    centres: IntArray | None,
+) -> None:
+    """Fill the rows of some geometries."""
+    features, derivatives, neighbours = features_and_derivatives(data.functions, numbers, positions)
+    for element, reduction in data.reductions.items():
+        here = np.flatnonzero(numbers == element)
+        inputs[:, here] = reduction.apply(features[:, here])
+        for centre in here:
+            slopes = reduction.apply_slopes(derivatives[:, centre])
+            _scatter(int(centre), -slopes, neighbours[:, centre], jacobian, centres)
+
+
+def _exchange(array: NDArray, first: int, own: slice, chunk: int, comm: Communicator) -> None:
+    """Fill the rows of an array from `first` on, a chunk of each rank; this rank has computed its own."""
+    block = np.zeros((chunk, *array.shape[1:]), array.dtype)
+    block[: own.stop - own.start] = array[own]
+    every = comm.gather_arrays(block).reshape(-1, *array.shape[1:])
+    here = array[first : first + len(every)]
+    here[:] = every[: len(here)]
 
 
 def _scatter(

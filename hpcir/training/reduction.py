@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import features_and_derivatives
 from hpcir.models.networks import NetworkCommittee
+from hpcir.mpi import Communicator, SerialCommunicator
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -31,6 +32,8 @@ FLOOR = 1e-7
 WHITENING = 0.25
 # The inputs are scaled so that these many have unit spread on average.
 LEADING = 20
+
+ONE_RANK = SerialCommunicator()
 
 
 @dataclass(frozen=True)
@@ -72,26 +75,47 @@ def fit_reductions(
     functions: SymmetryFunctionSet,
     sample: Sequence[tuple[IntArray, FloatArray]],
     max_inputs: int = MAX_INPUTS,
+    comm: Communicator = ONE_RANK,
 ) -> dict[int, Reduction]:
-    """Reductions for the elements of a sample of geometries, (numbers (N,), positions (S, N, 3) bohr) each."""
+    """Reductions for the elements of a sample of geometries, (numbers (N,), positions (S, N, 3) bohr) each.
+
+    comm: ranks that have the same sample and share the work (collective).
+    """
+    parts = [
+        (numbers, part)
+        for numbers, positions in sample
+        for part in np.array_split(positions, max(1, len(positions) // 16))
+    ]
+    # Added up in the order of the parts, whoever computed them: the rounding does not depend on the number of ranks.
+    mine = [_moments(functions, *part) for part in parts[comm.rank :: comm.size]]
+    shares = comm.allgather(mine)
     features: dict[int, list[FloatArray]] = {}
     slopes: dict[int, FloatArray] = {}
     slope_counts: dict[int, int] = {}
-    for numbers, positions in sample:
-        for part in np.array_split(positions, max(1, len(positions) // 16)):
-            values, derivatives, _ = features_and_derivatives(functions, numbers, part)
-            for element in np.unique(numbers):
-                here = numbers == element
-                features.setdefault(int(element), []).append(values[:, here].reshape(-1, functions.n_features))
-                flat = derivatives[:, here].reshape(-1, functions.n_features)
-                slopes[int(element)] = slopes.get(int(element), 0.0) + flat.T @ flat
-                slope_counts[int(element)] = slope_counts.get(int(element), 0) + len(features[int(element)][-1])
+    for number in range(len(parts)):
+        for element, (values, gram) in shares[number % comm.size][number // comm.size].items():
+            features.setdefault(element, []).append(values)
+            slopes[element] = slopes.get(element, 0.0) + gram
+            slope_counts[element] = slope_counts.get(element, 0) + len(values)
     fitted = {
         element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element])
         for element in sorted(features)
     }
     width = min(max_inputs, max(f.n_inputs for f in fitted.values()))
     return {element: _width(reduction, width) for element, reduction in fitted.items()}
+
+
+def _moments(
+    functions: SymmetryFunctionSet, numbers: IntArray, positions: FloatArray
+) -> dict[int, tuple[FloatArray, FloatArray]]:
+    """By element: the features of all its atoms (atoms, F), and the sum of (dG/dr)(dG/dr)^T (F, F)."""
+    values, derivatives, _ = features_and_derivatives(functions, numbers, positions)
+    found = {}
+    for element in np.unique(numbers):
+        here = numbers == element
+        flat = derivatives[:, here].reshape(-1, functions.n_features)
+        found[int(element)] = values[:, here].reshape(-1, functions.n_features), flat.T @ flat
+    return found
 
 
 def _width(reduction: Reduction, width: int) -> Reduction:

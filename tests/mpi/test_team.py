@@ -10,12 +10,17 @@ import numpy as np
 from hpcir.deck import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.mpi import world
-from hpcir.training import team
+from hpcir.training import dataset, team
 from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.train import train_members
 from tests.unit.test_training import FUNCTIONS, NETWORKS, water, weights_of
 
-team.PART_ELEMENTS = 1
+def data_digest(data):
+    tensors = data.groups[0]
+    assert np.abs(tensors.jacobian).max(axis=(1, 2, 3, 4)).min() > 0
+    return hashlib.sha256(tensors.inputs.tobytes() + tensors.jacobian.tobytes()).hexdigest()
+
+team.PART_ELEMENTS, dataset.CHUNK_BYTES = 1, 1 << 15
 comm = world()
 groups = [water(40, 1)]
 settings = TrainingSettings(steps=60, batch=16, optimizer=sys.argv[1])
@@ -23,7 +28,7 @@ parts = team.batch_parts(groups, FUNCTIONS.n_features, settings)
 mine = team.form_team(comm, list(range(comm.size)), parts)
 answer = None
 if mine is not None:
-    data = TrainingData.build(groups, FUNCTIONS)
+    data = TrainingData.build(groups, FUNCTIONS, comm=mine.comm)
     states = []
     arguments = dict(members=[1], seed=5, team=mine)
     model, _ = train_members(data, NETWORKS, settings, on_checkpoint=states.append, **arguments)
@@ -33,6 +38,7 @@ if mine is not None:
         hashlib.sha256(b"".join(np.ascontiguousarray(w).tobytes() for w in weights_of(m, 0))).hexdigest()
         for m in (model, again)
     ]
+    digests = [data_digest(data) + digest for digest in digests]
     answer = [parts, mine.comm.size, int(middle["step"]), digests]
 answers = comm.gather(answer)
 if comm.rank == 0:
