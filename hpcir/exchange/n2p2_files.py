@@ -31,6 +31,26 @@ REFUSED = {
     "use_vdw": "a dispersion correction",
 }
 
+# Keywords that make the energy, all of them read. conv_length and the number of elements follow from the others:
+# lengths and cutoffs are scaled alike, so that the functions' values stay.
+READ = {
+    "atom_energy", "center_symmetry_functions", "conv_energy", "conv_length", "cutoff_type", "element_nodes_short",
+    "elements", "global_activation_short", "global_hidden_layers_short", "global_nodes_short", "mean_energy",
+    "nn_type_short", "nnp_gen", "nnp_type", "normalize_nodes", "number_of_elements", "scale_max_short",
+    "scale_min_short", "scale_symmetry_functions", "scale_symmetry_functions_sigma", "symfunction_short",
+}  # fmt: skip
+# Beginnings of the keywords that tell n2p2 and RuNNer how to train and what to write: they do not touch the energy.
+OF_TRAINING = (
+    "analyze_", "bond_threshold", "calculate_", "data_set_normalization", "energies_per_", "enforce_", "epochs",
+    "fitting_unit", "force_", "forces_per_", "gradient_", "jacobian_mode", "kalman_", "main_error_metric",
+    "memorize_", "mix_all_points", "nguyen_widrow_", "normalize_data_set", "optmode_", "parallel_mode",
+    "points_in_memory", "precondition_", "print_", "random_", "remove_atom_energies", "repeated_energy_update",
+    "rmse_threshold",
+    "runner_mode", "save_", "screen_", "selection_mode", "short_energy_", "short_force_", "task_batch_size",
+    "test_fraction", "update_strategy", "updater_type", "use_old_", "use_short_", "use_systematic_", "weights_",
+    "worst_", "write_",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, order=True)
 class FunctionLine:
@@ -102,6 +122,14 @@ def read_settings(path: Path) -> Settings:
         mean_energy=_single(lines, "mean_energy", path, 0.0),
         conv_energy=_single(lines, "conv_energy", path, 1.0),
     )
+
+
+def unknown_keywords(path: Path) -> list[tuple[str, int]]:
+    """Keywords of input.nn, with their line, that are neither read nor known to say nothing about the energy."""
+    lines = _keyword_lines(path)
+    return [
+        (word, found[0][0]) for word, found in lines.items() if word not in READ and not word.startswith(OF_TRAINING)
+    ]
 
 
 def _keyword_lines(path: Path) -> dict[str, list[tuple[int, list[str]]]]:

@@ -30,6 +30,8 @@ IntArray = NDArray[np.int64]
 HALF_WIDTH = 60.0
 # A mode names a band when it makes at least this part of it.
 SHARE = 0.2
+# A band so far (cm-1) from a mode's own place is no fundamental of it: the mode moves at a combination's frequency.
+FAR = 250.0
 
 
 @dataclass(frozen=True)
@@ -209,19 +211,38 @@ def _position(
     return peak + centroid, error, peak, float(np.sqrt(max(square, 0.0)))
 
 
-def assign(bands: Sequence[Band], contributions: Contributions, names: Sequence[str] | None = None) -> tuple[Band, ...]:
+def assign(
+    bands: Sequence[Band],
+    contributions: Contributions,
+    names: Sequence[str] | None = None,
+    places: FloatArray | None = None,
+) -> tuple[Band, ...]:
     """The bands with words: the parts that make at least SHARE of each, largest first ("C-O stretch 71 %").
 
-    names: one for each part (the labels by default); parts of one name are added up.
+    names: one for each part (the labels by default); parts of one name are added up. places: wavenumbers (cm-1) of the
+    first parts' fundamentals; in a band FAR from it, a part is called an overtone or combination of it.
     """
     words = list(names or contributions.labels)
     words += [contributions.labels[-1]] * (len(contributions.labels) - len(words))
     named = []
     for band in bands:
         sums: dict[str, float] = {}
-        for word, share in zip(words, contributions.shares(band.lower_per_cm, band.upper_per_cm), strict=True):
+        own = (
+            [_far_word(word, band, place) for word, place in zip(words, places, strict=False)]
+            if places is not None
+            else []
+        )
+        for word, share in zip(
+            own + words[len(own) :], contributions.shares(band.lower_per_cm, band.upper_per_cm), strict=True
+        ):
             sums[word] = sums.get(word, 0.0) + float(share)
         ordered = sorted(sums.items(), key=lambda item: -item[1])
         chosen = [item for item in ordered if item[1] >= SHARE] or ordered[:1]
         named.append(replace(band, assignment=", ".join(f"{word} {100 * share:.0f} %" for word, share in chosen)))
     return tuple(named)
+
+
+def _far_word(word: str, band: Band, place: float) -> str:
+    """The word of a mode in a band; place: the mode's own wavenumber, nan where unknown."""
+    far = max(band.lower_per_cm - place, place - band.upper_per_cm) > FAR
+    return f"overtone or combination of {word}" if far else word

@@ -57,7 +57,7 @@ class Assignment:
 
     def named(self, spectrum: Spectrum) -> Spectrum:
         """The spectrum with its bands in words."""
-        return replace(spectrum, bands=assign(spectrum.bands, self.modes))
+        return replace(spectrum, bands=assign(spectrum.bands, self.modes, places=self.positions.centroid))
 
     def arrays(self) -> dict[str, tuple[Any, str, str]]:
         """Datasets of spectrum.h5."""

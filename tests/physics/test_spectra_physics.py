@@ -9,6 +9,7 @@ from hpcir.deck import SpectrumSettings
 from hpcir.sampling.internal_coordinates import model_hessian
 from hpcir.sampling.normal_modes import normal_modes
 from hpcir.spectra.assignment import Contributions, assign, mode_parts, mode_positions, mode_spectra, part_spectra
+from hpcir.spectra.bands import Band
 from hpcir.spectra.basins import Basin
 from hpcir.spectra.controls import ModeMoments, local_controls, mode_controls, mode_moments, moment_controls
 from hpcir.spectra.correlation import differences
@@ -375,6 +376,18 @@ def test_isolated_bands_do_not_depend_on_window_and_sampling():
         areas = trajectory_spectra(modes.series, BETWEEN, None, KT, settings)[:, np.abs(grid - 1100) < 240].sum(axis=1)
         reference = areas if reference is None else reference
         assert np.allclose(areas, reference, rtol=5e-3)
+
+
+def test_a_band_far_from_the_mode_that_makes_it_is_no_fundamental():
+    """Carbon dioxide at 3990 cm-1: the antisymmetric stretch moves there, 1400 cm-1 above its own band."""
+    grid = np.arange(500.0, 4500.0)
+    shape = np.exp(-(((grid - 2580) / 10) ** 2)) + 0.01 * np.exp(-(((grid - 3990) / 10) ** 2))
+    whole = np.array([shape, 0.001 * shape])
+    result = Contributions(("C=O stretch", "remainder"), grid, whole, whole.sum(axis=0))
+    bands = [Band(x, 0.1, 1.0, 0.1, x, 0.1, x - 50, x + 50, 0.1) for x in (2580.0, 2700.0, 3990.0)]
+    words = [band.assignment.rsplit(" ", 2)[0] for band in assign(bands, result, places=np.array([2579.0]))]
+    assert words == ["C=O stretch", "C=O stretch", "overtone or combination of C=O stretch"]
+    assert {band.assignment.rsplit(" ", 2)[0] for band in assign(bands, result)} == {"C=O stretch"}
 
 
 def methanol() -> Structure:

@@ -14,6 +14,7 @@ from hpcir.cli import main
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import export_n2p2, import_n2p2
 from hpcir.exchange.n2p2_conversion import as_model
+from hpcir.exchange.n2p2_files import unknown_keywords
 from hpcir.exchange.n2p2_potential import N2p2Potential
 from hpcir.exchange.n2p2_range import extrapolations
 from hpcir.models.model import Model
@@ -199,6 +200,20 @@ def test_command_writes_a_model_for_the_vector_kernels(tmp_path, capsys):
     assert re.search(r"geometry 1, atom \d \([CHO]\): function \d \(type", printed)
     assert run("import", tmp_path / "in", "-o", tmp_path / "out") == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_keywords_that_are_not_known_are_told(tmp_path, capsys):
+    """Neither those that were read, nor those of n2p2's training, which do not touch the energy."""
+    folder = write_potential(tmp_path / "in", "1", ["scale_symmetry_functions"], "ttl")
+    settings = tmp_path / "in/input.nn"
+    lines = settings.read_text().splitlines()
+    extra = ["epochs 10", "kalman_type 0", "conv_length 1.9", "short_energy_fraction 1.0", "nnp_polarizability 3 # new"]
+    settings.write_text("\n".join([*lines, *extra]) + "\n")
+    assert unknown_keywords(settings) == [("nnp_polarizability", len(lines) + 5)]
+    assert run("import", folder, "-o", tmp_path / "out") == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "not known here" in line]
+    assert len(notes) == 1
+    assert f"input.nn:{len(lines) + 5}: keyword 'nnp_polarizability'" in notes[0]
 
 
 def test_command_says_why_not_the_vector_kernels(tmp_path, capsys):
