@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -354,11 +355,20 @@ def _settle(
 # -- RDKit, where the plain rules end -----------------------------------------------------------------------------
 
 
+def _bond_orders(molecule: Any, charge: int) -> None:
+    """RDKit's bond orders, with a limit to the search where this version has one (2024.9 has none)."""
+    from rdkit.Chem import rdDetermineBonds
+
+    try:
+        rdDetermineBonds.DetermineBondOrders(molecule, charge=charge, embedChiral=False, maxIterations=SEARCH_LIMIT)
+    except TypeError:
+        rdDetermineBonds.DetermineBondOrders(molecule, charge=charge, embedChiral=False)
+
+
 def _rdkit_rules(structure: Structure, pairs: IntArray) -> BondGraph | None:
     """The graph by RDKit's bond orders for these bonds; None without RDKit or when it finds none."""
     try:
         from rdkit import Chem, rdBase
-        from rdkit.Chem import rdDetermineBonds
     except ImportError:
         return None
     if structure.multiplicity != 1:
@@ -372,9 +382,7 @@ def _rdkit_rules(structure: Structure, pairs: IntArray) -> BondGraph | None:
         molecule.AddBond(i, j, Chem.BondType.SINGLE)
     with rdBase.BlockLogs():
         try:
-            rdDetermineBonds.DetermineBondOrders(
-                molecule, charge=structure.charge, embedChiral=False, maxIterations=SEARCH_LIMIT
-            )
+            _bond_orders(molecule, structure.charge)
             Chem.Kekulize(molecule, clearAromaticFlags=True)
         except (ValueError, RuntimeError):
             return None

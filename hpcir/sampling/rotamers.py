@@ -85,7 +85,9 @@ class Clashes:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import shortest_path
 
-        links = coo_array((np.ones(len(graph.pairs)), tuple(graph.pairs.T)), shape=(len(graph), len(graph)))
+        # Older versions of scipy read indices of four bytes alone.
+        ends = tuple(graph.pairs.T.astype(np.int32))
+        links = coo_array((np.ones(len(graph.pairs)), ends), shape=(len(graph), len(graph)))
         steps = shortest_path(links, directed=False, unweighted=True)
         radii = np.asarray(vdw_radii)[graph.numbers] * ANGSTROM
         polar = np.isin(graph.numbers, (NITROGEN, OXYGEN))
