@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,13 +102,13 @@ class Evaluator:
         view[:, :, : self.replicas] = positions
         view[:, :, self.replicas :] = positions[:, :, :1]
 
-    def refresh(self) -> None:
-        """Renew the neighbour list when an atom has moved more than half the skin since it was built."""
+    def refresh(self, anew: bool = False) -> None:
+        """Renew the neighbour list when an atom has moved more than half the skin since it was built, or `anew`."""
         layout = self.layout
         if layout.all_pairs:
             return
         half_skin = (layout.reach - self.model.functions.cutoff) / 2
-        if moved_beyond(self.x, layout.reference, half_skin, self.atoms, layout.stride, self.replicas):
+        if anew or moved_beyond(self.x, layout.reference, half_skin, self.atoms, layout.stride, self.replicas):
             layout.rebuild(self.x)
             if layout.scratch_sizes()[0] > self.work.scratch.size:
                 self.work = self._workspace()
@@ -248,13 +250,34 @@ def origin_weights(origin: str, numbers: IntArray, masses: FloatArray | None) ->
     return np.asarray(weights / weights.sum())
 
 
+class _Last(threading.local):
+    """The evaluator of a thread's last single geometry: packing the networks takes longer than a hundred geometries."""
+
+    evaluator: Evaluator | None = None
+
+
+_last = _Last()
+
+
+def _evaluator_of_one(model: Model, numbers: IntArray, charge: int | None) -> Evaluator:
+    kept = _last.evaluator
+    total = float(model.total_charge if charge is None else charge)
+    same = kept is not None and kept.model is model and kept.total_charge == total
+    if kept is None or not same or not np.array_equal(kept.numbers, numbers):
+        kept = _last.evaluator = Evaluator(model, numbers, 1, charge)
+    return kept
+
+
 def evaluate(model: Model, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> Evaluation:
     """What `model` says of one geometry: numbers (N,), positions (N, 3) in bohr. See Model.evaluate.
 
     The mean dipole is the mean of the members' dipoles. Without charge networks, charges and dipole are NaN.
     """
-    evaluator = Evaluator(model, numbers, 1, charge)
+    evaluator = _evaluator_of_one(model, numbers, charge)
     replica = np.asarray(positions, float)[:, :, None]
+    # The order of the sums must not depend on the geometries before this one.
+    evaluator.set_positions(replica)
+    evaluator.refresh(anew=True)
     energies, forces = evaluator.members(replica)
     if evaluator.has_charges:
         dipoles, charges = evaluator.member_dipoles(replica)

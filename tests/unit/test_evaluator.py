@@ -214,3 +214,20 @@ def test_an_evaluation_prints_what_it_is():
     assert repr(found).splitlines()[0] == "evaluation of 3 atoms"
     assert "-1.250000 +- 0.0001 hartree" in repr(found)
     assert "<table>" in found._repr_html_()
+
+
+@pytest.mark.parametrize("atoms", [7, 40])
+def test_one_geometry_does_not_depend_on_those_before_it(atoms):
+    numbers, positions = random_molecule(11, atoms, box=3.0 if atoms < 10 else 7.0)
+    model = random_model(AUTOMATIC, 12, members=2)
+    moved = positions + np.random.default_rng(3).normal(0, 0.05, positions.shape)
+    alone = evaluate(model, numbers, moved)
+    other = random_model(AUTOMATIC, 13, members=2)
+    for first in (lambda: evaluate(model, numbers, positions), lambda: evaluate(other, numbers, moved)):
+        before = first()
+        assert before.energy != alone.energy
+        again = evaluate(model, numbers, moved)
+        assert again.energy == alone.energy
+        np.testing.assert_array_equal(again.forces, alone.forces)
+        np.testing.assert_array_equal(again.dipole, alone.dipole)
+    assert evaluate(model, numbers, moved, charge=1).dipole.tolist() != alone.dipole.tolist()
