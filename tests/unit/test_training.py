@@ -104,7 +104,7 @@ def test_adding_labels_computes_only_the_new_ones(data: TrainingData, monkeypatc
 
     computed = []
     real = dataset._compute
-    monkeypatch.setattr(dataset, "_compute", lambda d, n, p: computed.append(len(p)) or real(d, n, p))
+    monkeypatch.setattr(dataset, "_compute", lambda d, n, p, c: computed.append(len(p)) or real(d, n, p, c))
     old, new = water(40, 1), water(7, 2)
     both = LabelledGroup(
         NUMBERS,
