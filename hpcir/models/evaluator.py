@@ -262,10 +262,10 @@ _last = _Last()
 def _evaluator_of_one(model: Model, numbers: IntArray, charge: int | None) -> Evaluator:
     kept = _last.evaluator
     total = float(model.total_charge if charge is None else charge)
-    same = kept is not None and kept.model is model and kept.total_charge == total
-    if kept is None or not same or not np.array_equal(kept.numbers, numbers):
-        kept = _last.evaluator = Evaluator(model, numbers, 1, charge)
-    return kept
+    if kept and kept.model is model and kept.total_charge == total and np.array_equal(kept.numbers, numbers):
+        return kept
+    _last.evaluator = Evaluator(model, numbers, 1, charge)
+    return _last.evaluator
 
 
 def evaluate(model: Model, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> Evaluation:

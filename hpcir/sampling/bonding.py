@@ -62,6 +62,11 @@ class BondGraph:
         return adjacency(len(self), self.pairs)
 
     @cached_property
+    def mobile(self) -> list[int]:
+        """Hydrogens that may move as protons."""
+        return mobile_hydrogens(self.numbers, self.pairs)
+
+    @cached_property
     def unsaturated(self) -> BoolArray:
         """(N,) whether an atom has a double or triple bond."""
         mask = np.zeros(len(self), bool)
@@ -124,7 +129,7 @@ def mobile_hydrogens(numbers: IntArray, pairs: IntArray) -> list[int]:
 def reprotonated(graph: BondGraph, structure: Structure) -> BondGraph | None:
     """The graph with every mobile hydrogen bonded to the carrier nearest to it in `structure`, formal charges moved
     along; None where other bonds are no longer those of the graph."""
-    mobile = mobile_hydrogens(graph.numbers, graph.pairs)
+    mobile = graph.mobile
     now = np.array(bonds(structure), np.int64).reshape(-1, 2)
     if not mobile:
         return graph if np.array_equal(now, graph.pairs) else None

@@ -24,7 +24,6 @@ from hpcir.sampling.bonding import (
     OXYGEN,
     BondGraph,
     bond_graph,
-    mobile_hydrogens,
     reprotonated,
 )
 from hpcir.structures import Structure, bonds, centre, superimpose
@@ -333,11 +332,13 @@ def unlike(structures: Sequence[Structure], nearest: float, graph: BondGraph) ->
 
 
 def _proton_sites(structure: Structure, graph: BondGraph) -> list[int]:
-    """The atoms that the mobile hydrogens are at, sorted; empty where none has moved or there are none."""
-    now = reprotonated(graph, structure)
-    if now is None or now is graph:
-        return []
-    return sorted(now.neighbours[atom][0] for atom in mobile_hydrogens(graph.numbers, graph.pairs))
+    """The atoms that the mobile hydrogens are at, sorted; empty where other bonds are not the graph's."""
+    now = reprotonated(graph, structure) if graph.mobile else None
+    return [] if now is None else _carriers(now, graph.mobile)
+
+
+def _carriers(graph: BondGraph, hydrogens: Sequence[int]) -> list[int]:
+    return sorted(graph.neighbours[atom][0] for atom in hydrogens)
 
 
 def _telling_atoms(graph: BondGraph) -> IntArray:
@@ -381,7 +382,8 @@ def kind(structure: Structure, graph: BondGraph) -> str:
     Amides (trans, cis), acids (syn, anti) and esters (Z, E) in the order of the atoms, then moved protons and the
     hydrogen bonds; for molecules with none of them, how many of the rotatable torsions are gauche.
     """
-    known, graph = graph, reprotonated(graph, structure) or graph
+    known = graph
+    graph = (reprotonated(graph, structure) or graph) if graph.mobile else graph
     words = {"amide": ("trans", "cis"), "acid": ("syn", "anti"), "ester": ("Z", "E")}
     planar = [
         (name, words[name][abs(torsion(structure.positions, item)) > 90]) for name, item in planar_torsions(graph)
@@ -392,8 +394,7 @@ def kind(structure: Structure, graph: BondGraph) -> str:
         if any(kind_ == name for kind_, _ in planar)
     ]
     names = structure.symbols
-    at = sorted(_proton_sites(structure, known))
-    was = sorted(known.neighbours[atom][0] for atom in mobile_hydrogens(known.numbers, known.pairs))
+    at, was = _carriers(graph, known.mobile), _carriers(known, known.mobile)
     parts += [f"proton on {names[k]}{k + 1}" for k in sorted(set(at)) if at.count(k) > was.count(k)]
     links = sorted({(donor, acceptor) for donor, _, acceptor in hydrogen_bonds(structure, graph)})
     parts += [f"{names[donor]}{donor + 1}-H...{names[acceptor]}{acceptor + 1}" for donor, acceptor in links]

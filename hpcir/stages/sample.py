@@ -365,18 +365,18 @@ def intact_model(path: Path) -> Model | None:
 
 def to_record(findings: Findings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arrays and attributes of a journal record of one explored block."""
-    arrays = {"geometries": findings.geometries, "excess": findings.excess, "quiet": findings.quiet}
+    arrays = {"geometries": findings.geometries, "excess": findings.excess}
     return arrays, {"time": findings.time, "takes": findings.takes, "insane": findings.insane}
 
 
 def from_record(record: Record) -> Findings:
-    """The inverse of `to_record`."""
+    """The inverse of `to_record`, without the quiet ends: this loop does not go on from them."""
     attributes = record.attributes
     arrays = record.arrays
     return Findings(
         arrays["geometries"],
         arrays["excess"],
-        arrays["quiet"],
+        arrays["geometries"][:0],
         attributes["time"],
         attributes["takes"],
         attributes["insane"],

@@ -244,8 +244,9 @@ class SeriesSampler(Sampler):
         """Explore all targets on all ranks; the next geometries (rank 0) and the round's figures."""
         context = self.context
         blocks = self._blocks()
-        self.minima = self._minima(number, model)
-        found = self._found(number, model, blocks)
+        key = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
+        self.minima = self._minima(number, model, key)
+        found = self._found(number, model, blocks, key)
         self.ends = context.comm.bcast(None if found is None else self._ends(blocks, found))
         if found is None:
             return [], context.comm.bcast(None)
@@ -258,14 +259,11 @@ class SeriesSampler(Sampler):
             pieces += pieces_of(target, graph, told, threshold, self.radius, self._largest)
         return self._chosen(number, pieces), figures
 
-    def _minima(self, number: int, model: Model) -> dict[int, list[Conformer]]:
+    def _minima(self, number: int, model: Model, key: str) -> dict[int, list[Conformer]]:
         """Minima of the model, of each target that is labelled whole and whose families are wanted (collective)."""
         context = self.context
         count, seed = context.deck.sampling.families, context.deck.seed + number
         wanted = [k for k in range(len(self.series.targets)) if count and self._labelled_whole(k)]
-        if not wanted:
-            return {}
-        key = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
         return {
             k: minima(context, model, self.series.targets[k], self.graphs[k], count, seed, key, ROUGH_TOLERANCE)
             for k in wanted
@@ -282,10 +280,9 @@ class SeriesSampler(Sampler):
                 ends.setdefault(block.target, []).append(findings.geometries)
         return {target: np.concatenate(parts) for target, parts in ends.items()}
 
-    def _found(self, number: int, model: Model, blocks: list[Block]) -> list[TargetFindings] | None:
+    def _found(self, number: int, model: Model, blocks: list[Block], inputs: str) -> list[TargetFindings] | None:
         """What each block of a round finds, in order on rank 0 (None elsewhere); known ones from their journals."""
         context = self.context
-        inputs = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
         records = context.directory.records(EXPLORED) if context.root else iter(())
         known = {r.attributes["block"]: from_record(r) for r in records if r.attributes["inputs"] == inputs}
         todo = context.comm.bcast([index for index in range(len(blocks)) if index not in known])
