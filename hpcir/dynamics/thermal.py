@@ -6,16 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.streams import trajectory_stream
+from hpcir.structures import centre
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
+# A molecule whose smallest moment of inertia is below this fraction of the largest counts as linear.
+LINEAR_INERTIA_RATIO = 1e-4
+
+
 def is_linear(positions: FloatArray, masses: FloatArray) -> bool:
-    """True when the smallest principal moment of inertia of positions (N, 3) is below 1e-4 of the largest."""
-    r = positions - masses @ positions / masses.sum()
-    moments = np.linalg.eigvalsh(np.einsum("i,ij,ik->jk", masses, r, r))
-    return bool(moments[1] < 1e-4 * moments[2]) if moments[2] > 0 else True
+    """Whether all atoms lie on a line (or there is one atom only): positions (N, 3), masses (N,)."""
+    relative = positions - centre(positions, masses)
+    moments = np.linalg.eigvalsh((relative * masses[:, None]).T @ relative)
+    # The two smaller second moments vanish for a line; the smallest moment of inertia is their sum.
+    return bool(moments[0] + moments[1] <= LINEAR_INERTIA_RATIO * max(moments[2], 1e-300))
 
 
 def degrees_of_freedom(positions: FloatArray, masses: FloatArray, rotation: str = "keep") -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import InputError
 from hpcir.labels.base import Label
 from hpcir.sampling.eckart import eckart_frame, internal_velocities
@@ -23,8 +24,6 @@ FloatArray = NDArray[np.float64]
 STEP = 0.02
 """Default displacement of the central differences in bohr."""
 
-# A molecule whose smallest moment of inertia is below this fraction of the largest counts as linear.
-LINEAR_INERTIA_RATIO = 1e-4
 # Sampling: wavenumbers below this (and imaginary ones) get its amplitude; no mode moves an atom by more (bohr, rms).
 SOFTEST_PER_CM = 100.0
 LARGEST_RMS_BOHR = 0.4
@@ -137,14 +136,6 @@ def fixed_origin(structure: Structure, dipole_derivatives: FloatArray) -> FloatA
     missing = structure.charge * np.eye(3) - derivatives.sum(1)
     share = structure.numbers / structure.numbers.sum()
     return (derivatives + missing[:, None, :] * share[:, None]).reshape(3, -1)
-
-
-def is_linear(positions: FloatArray, masses: FloatArray) -> bool:
-    """Whether all atoms lie on a line (or there is one atom only): positions (N, 3), masses (N,)."""
-    relative = positions - centre(positions, masses)
-    moments = np.linalg.eigvalsh((relative * masses[:, None]).T @ relative)
-    # The two smaller second moments vanish for a line; the smallest moment of inertia is their sum.
-    return bool(moments[0] + moments[1] <= LINEAR_INERTIA_RATIO * max(moments[2], 1e-300))
 
 
 def rigid_motions(positions: FloatArray, masses: FloatArray) -> FloatArray:
