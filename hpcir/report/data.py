@@ -32,6 +32,9 @@ REFERENCE = "prepare.h5"
 LEARNING_CURVE = "models/learning_curve.json"
 TEST = "test.h5"
 DECK = "deck.resolved.yaml"
+TARGETS = "targets"
+# Molecules of a series that its title names.
+SHOWN_NAMES = 6
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class ReportData:
 
     summary: summary.json as it is. bands: its bands. modes: its modes (harmonic and anharmonic positions,
     contributions) and groups: its groups of atoms, a dict each; parts: their curves. learning_curve: a dict a round
-    (labels and held-out errors).
+    (labels and held-out errors). targets: what the summary says of each molecule of a run of several, by name; all
+    else is about the first. pages: those that have a page of their own.
     """
 
     name: str
@@ -104,6 +108,17 @@ class ReportData:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     deck_text: str = ""
     missing: tuple[str, ...] = ()
+    targets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pages: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The molecule, or the molecules, that the run is about."""
+        if len(self.targets) < 2:
+            return self.name
+        named = list(self.targets)[:SHOWN_NAMES]
+        rest = len(self.targets) - len(named)
+        return ", ".join(named) + (f" and {rest} more" if rest else "")
 
 
 def load_report_data(run_dir: str | Path) -> ReportData:
@@ -121,7 +136,9 @@ def load_report_data(run_dir: str | Path) -> ReportData:
     # In a run of several molecules no minimum is labelled, and the learning curve is that of all.
     own = missing if _one_molecule(summary) else []
     curve, reason = _learning_curve(folder / LEARNING_CURVE, own)
-    parity, calibration = _test(folder / TEST, missing)
+    targets = _targets(summary)
+    evidence = _evidence_folder(folder, targets)
+    parity, calibration = _test(evidence / TEST, missing)
     bands = [band for band in summary.get("bands") or [] if isinstance(band, dict)]
     return ReportData(
         name=_name(deck_text, folder),
@@ -141,10 +158,10 @@ def load_report_data(run_dir: str | Path) -> ReportData:
         sampling_reason=reason or str((summary.get("sampling") or {}).get("stopped_because", "")),
         parity=parity,
         calibration=calibration,
-        atoms=atom_map(folder),
-        trust=trust_rows(folder),
+        atoms=atom_map(evidence),
+        trust=trust_rows(evidence),
         settling=settling(folder, bands),
-        conservation=conservation(folder),
+        conservation=conservation(evidence),
         stage_seconds={
             str(name): float(seconds)
             for name, seconds in (summary.get("stages") or {}).items()
@@ -152,7 +169,22 @@ def load_report_data(run_dir: str | Path) -> ReportData:
         },
         deck_text=deck_text,
         missing=tuple(missing),
+        targets=targets,
+        pages=tuple(name for name in targets if (folder / TARGETS / name / "report.html").is_file()),
     )
+
+
+def _targets(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the summary says of each molecule of a run of several; nothing of a run of one."""
+    targets = summary.get("targets")
+    found = targets.items() if isinstance(targets, dict) else ()
+    return {name: target for name, target in found if isinstance(target, dict) and Path(name).name == name}
+
+
+def _evidence_folder(folder: Path, targets: dict[str, dict[str, Any]]) -> Path:
+    """Where test, trust map and trajectories are: in a run of several molecules in the folder of the first one."""
+    first = folder / TARGETS / next(iter(targets)) if targets else folder
+    return first if first.is_dir() else folder
 
 
 def _one_molecule(summary: dict[str, Any]) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CURVE, REFERENCE, THIRD = "#0072B2", "#D55E00", "#009E73"
 GREY = "#666666"
 RESOLUTION = 200
+# Characters of a name in a legend.
+LONGEST_NAME = 40
 ERRORS = (
     ("force_rmse_kcal_per_mol_angstrom", "forces", "kcal/mol/Å"),
     ("energy_rmse_kcal_per_mol", "energy", "kcal/mol"),
@@ -51,8 +53,9 @@ def write_figures(data: ReportData, folder: Path) -> list[Path]:
 
 
 def plain(text: str) -> str:
-    """Text for matplotlib: a dollar sign starts no formula."""
-    return text.replace("$", r"\$")
+    """Text for matplotlib: a dollar sign starts no formula, and a long name leaves room for the curve."""
+    shown = text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+    return shown.replace("$", r"\$")
 
 
 def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:

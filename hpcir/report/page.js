@@ -11,7 +11,7 @@
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const colour = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
   const faded = (hex, alpha) => hex + Math.round(255 * alpha).toString(16).padStart(2, "0");
-  const phone = () => window.matchMedia("(max-width: 600px)").matches;
+  const phone = () => window.matchMedia("(max-width: 600px)").matches && !root.classList.contains("paper");
 
   function layout(extra) {
     const axis = { color: colour("soft"), gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"),
@@ -25,13 +25,19 @@
     return made;
   }
 
+  // Plots keep the size that they were drawn in: a sheet of paper has its own width.
+  const fit = (place) => Plotly.relayout(place, { width: place.clientWidth, height: place.clientHeight });
+
   function draw(id, make) {
     const place = typeof id === "string" ? document.getElementById(id) : id;
     const again = () => {
       const made = make();
-      return Plotly.react(place, made.traces, layout(made.layout), { responsive: true, displaylogo: false, doubleClick: id === "plot-spectrum" ? false : "reset+autosize",
+      const drawn = Plotly.react(place, made.traces, layout(made.layout), { responsive: true, displaylogo: false, doubleClick: id === "plot-spectrum" ? false : "reset+autosize",
         displayModeBar: id === "plot-spectrum" && !phone() ? "hover" : false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
         toImageButtonOptions: { format: "svg", filename: String(data.name).replace(/[^\w-]+/g, "-") || "spectrum" } });
+      // The place may have grown with its legend since it was drawn first.
+      if (place.clientHeight && place._fullLayout && Math.abs(place._fullLayout.height - place.clientHeight) > 1) Plotly.Plots.resize(place);
+      return drawn;
     };
     plots.push(again);
     if (typeof id === "string") redraw[id] = again;
@@ -61,10 +67,28 @@
       traces.push({ x, y, customdata: error, mode: "lines", name: plain(curve.name), line: { color: shade, width: 1.8 },
         hovertemplate: "%{x:.1f} cm⁻¹: %{y:.4g} ± %{customdata:.2g}<extra></extra>" });
     });
+    traces.push(...partTraces());
     if (checked("show-sticks"))
       data.sticks.forEach((sticks) => traces.push(stickTrace(sticks)));
     if (overlay) traces.push(overlayTrace());
     return traces;
+  }
+
+  // What modes or groups of atoms contribute to the first curve; they add up to it.
+  function partTraces() {
+    const kind = document.getElementById("parts").value;
+    if (!kind || !data.parts) return [];
+    const shades = [colour("reference"), colour("third"), "#cc79a7", "#e69f00", "#8c6bb1", "#7f7f7f", "#b15928", "#66a61e"];
+    const x = times(data.parts.x, factor());
+    return data.parts[kind].map((part, i) => ({ x, y: times(part.y, height()), mode: "lines", name: plain(part.name),
+      line: { color: shades[i % shades.length], width: 1.2 }, hovertemplate: "%{x:.1f} cm⁻¹: %{y:.3g}<extra>" + plain(part.name) + "</extra>" }));
+  }
+
+  function chooseParts() {
+    const choice = document.getElementById("parts"), words = { groups: "of groups of atoms", modes: "of normal modes" };
+    for (const kind of Object.keys(words)) if (data.parts?.[kind]) choice.append(new Option(words[kind], kind));
+    document.getElementById("parts-label").hidden = choice.options.length < 2;
+    choice.addEventListener("change", () => plots[0]());
   }
 
   // One polyline: up and down at every line, gaps between; where both are known the model's lines hang below the axis.
@@ -74,7 +98,7 @@
       if (place <= 0) return;
       x.push(factor() * place, factor() * place, null); y.push(0, way * sticks.y[i], null); told.push(sticks.y[i], sticks.y[i], null);
     });
-    const name = model ? "harmonic, model" : "harmonic, label engine";
+    const whose = model ? "model" : "label engine", name = plain(`harmonic, ${whose}` + (data.spectra.length > 1 ? ` (${data.name})` : ""));
     return { x, y, customdata: told, mode: "lines", name, connectgaps: false, yaxis: data.spectra.length ? "y2" : "y",
       line: { color: model ? colour("curve") : colour("reference"), width: 2 },
       hovertemplate: `${name} %{x:.1f} cm⁻¹: %{customdata:.3g} km/mol<extra></extra>` };
@@ -197,7 +221,7 @@
         marker: { color: faded(colour("curve"), 0.55), size: 5 },
         customdata: parity.model.map((value, i) => value - parity.reference[i]),
         hovertemplate: "engine %{x:.4g}, off by %{customdata:.2g}<extra></extra>" }],
-      layout: { showlegend: false, title: { text: `${parity.quantity}: RMSE ${parity.rmse.toPrecision(3)} ${parity.unit}`, font: { size: 14 } },
+      layout: { showlegend: false, title: { text: `${parity.quantity}: RMSE ${parity.rmse.toPrecision(3)} ${parity.unit}`, font: { size: root.classList.contains("paper") ? 11 : 14 } },
         xaxis: { title: { text: `label engine / ${unit}` } }, yaxis: { title: { text: `model / ${unit}` } } } };
   }
 
@@ -292,7 +316,13 @@
   }
 
   function drawAll() {
-    draw("plot-spectrum", () => ({ traces: spectrumTraces(), layout: spectrumLayout() }));
+    chooseParts();
+    draw("plot-spectrum", () => {
+      const traces = spectrumTraces(), entries = traces.filter((trace) => trace.showlegend !== false).length;
+      // The legend stands above the curve: what it takes is added to the height.
+      document.getElementById("plot-spectrum").style.setProperty("--entry-rows", phone() ? entries : Math.ceil(entries / 4));
+      return { traces, layout: spectrumLayout() };
+    });
     if (!data.spectra.length && !data.sticks.length) hideCard("plot-spectrum");
     document.getElementById("plot-spectrum").on("plotly_relayout", (change) => {
       if (Object.keys(change).some((key) => /^[xy]axis/.test(key))) keepView(change);
@@ -354,8 +384,17 @@
   wish.addEventListener("change", (event) => setTheme(event.matches));
   document.getElementById("theme").addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));
   let before = root.dataset.theme;
-  window.addEventListener("beforeprint", () => { before = root.dataset.theme; setTheme(false); });
-  window.addEventListener("afterprint", () => setTheme(before === "dark"));
+  window.addEventListener("beforeprint", () => {
+    before = root.dataset.theme;
+    root.classList.add("paper");
+    setTheme(false);
+    document.querySelectorAll(".js-plotly-plot").forEach(fit);
+  });
+  window.addEventListener("afterprint", () => {
+    root.classList.remove("paper");
+    setTheme(before === "dark");
+    document.querySelectorAll(".js-plotly-plot").forEach((place) => Plotly.relayout(place, { autosize: true, width: null, height: null }));
+  });
 
   if (!data.atoms) hideCard("plot-atoms");
   if (window.Plotly) drawAll();

@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 
 from hpcir import __version__
-from hpcir.report import tables
+from hpcir.report import series, tables
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import harmonic_rows
+from hpcir.report.parts import summed
 from hpcir.report.tables import plain_number, text
 from hpcir.report.verdict import ensemble_verdict, findings, sentence
 from hpcir.store import write_atomic
 
 # More points than this in a scatter plot make the page slow and show nothing new.
 MOST_POINTS = 4000
+# Contributions to a spectrum that are drawn by themselves.
+MOST_PARTS = 8
 CITATION = (
     "M. Gastegger, J. Behler, P. Marquetand, Machine learning molecular dynamics for the simulation of infrared "
     "spectra, Chem. Sci. 8, 6924 (2017)."
@@ -41,19 +44,23 @@ def write_page(data: ReportData, path: Path, figures: Sequence[Path] = ()) -> Pa
 def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
     """The page as text."""
     plotly, found = _plotly(), findings(data)
-    modes = tables.mode_table(harmonic_rows(data.summary))
+    modes = tables.mode_table(harmonic_rows(data.summary), data.modes)
     parts = {
-        "title": text(data.name),
+        "title": text(data.title),
         "style": _asset("page.css"),
         "subtitle": text(_subtitle(data)),
         "badges": tables.badges(found),
         "notes": _notes(data),
         "tiles": tables.tiles(data),
         "findings": "".join(tables.finding(item) for item in found) or "<li>Nothing to judge yet.</li>",
-        "bands": tables.band_table(data.bands),
+        "of": f" of {text(data.name)}" if len(data.targets) > 1 else "",
+        "bands": tables.band_table(data.bands, "bands"),
+        "molecules": series.molecules(data) + series.families(data),
         "conformers": _conformers(data),
         "trust": tables.trust_table(data.trust),
-        "modes": f"<details><summary>Harmonic analysis, mode by mode</summary>{modes}</details>" if modes else "",
+        "modes": f'<details><summary>Mode by mode</summary><div class="scroll">{modes}</div></details>'
+        if modes
+        else "",
         "figures": "" if plotly else _pictures(figures),
         "figures_class": "interactive" if plotly else "pictures",
         "times": tables.time_table(data.stage_seconds),
@@ -91,6 +98,7 @@ def plot_data(data: ReportData) -> dict[str, Any]:
             for sticks in data.sticks
         ],
         "bands": [_band(band) for band in data.bands],
+        "parts": _parts(data),
         "curve": [{key: plain_number(value) for key, value in entry.items()} for entry in data.learning_curve],
         "test": {key: plain_number(value) for key, value in (data.summary.get("test") or {}).items()},
         "parity": [
@@ -115,6 +123,23 @@ def _band(band: dict[str, Any]) -> dict[str, Any]:
     keys |= {"low": "lower_per_cm", "high": "upper_per_cm"}
     numbers: dict[str, Any] = {name: plain_number(band.get(key)) for name, key in keys.items()}
     return numbers | {"assignment": str(band.get("assignment") or "")}
+
+
+def _parts(data: ReportData) -> dict[str, Any] | None:
+    """Curves that add up to the spectrum, of normal modes and of groups of atoms; None where the run has none."""
+    parts = data.parts
+    if parts is None:
+        return None
+    named = {
+        "groups": summed(parts.group_names, parts.groups, MOST_PARTS),
+        "modes": summed(parts.mode_names, parts.modes, MOST_PARTS),
+    }
+    curves = {
+        kind: [{"name": name, "y": _numbers(curve, 4)} for name, curve in found.items()]
+        for kind, found in named.items()
+        if len(found) > 1
+    }
+    return {"x": _numbers(parts.wavenumbers, 7), **curves} if curves else None
 
 
 def _evidence(data: ReportData) -> dict[str, Any]:

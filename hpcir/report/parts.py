@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,17 @@ def contributions(folder: Path) -> Parts | None:
         group_names=tuple(names.get("groups", ())),
         groups=arrays.get("group_contributions", np.zeros((0, len(grid)))),
     )
+
+
+def summed(names: Sequence[str], curves: FloatArray, most: int) -> dict[str, FloatArray]:
+    """Curves (P, F) by name, those of one name added up, in the order of the curves; of more than `most` names the ones
+    with the smallest areas (of the absolute value) are added up as "the rest". They sum to what the curves sum to."""
+    found: dict[str, FloatArray] = {}
+    for name, curve in zip(names, curves, strict=False):
+        found[name] = found[name] + curve if name in found else np.asarray(curve, float)
+    if len(found) <= most:
+        return found
+    areas = {name: float(np.abs(curve).sum()) for name, curve in found.items()}
+    kept = sorted(areas, key=lambda name: -areas[name])[: most - 1]
+    rest = np.sum([curve for name, curve in found.items() if name not in kept], axis=0)
+    return {name: curve for name, curve in found.items() if name in kept} | {"the rest": rest}

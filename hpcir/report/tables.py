@@ -81,8 +81,9 @@ def finding(item: Finding) -> str:
     )
 
 
-def band_table(bands: Sequence[dict[str, Any]]) -> str:
-    """Bands with their errors; a row knows the range of its band, for the zoom."""
+def band_table(bands: Sequence[dict[str, Any]], name: str = "") -> str:
+    """Bands with their errors. The table that has a name is the one of the curve: a row knows the range of its band,
+    for the zoom."""
     if not bands:
         return "<p>No bands yet.</p>"
     titles = [title for _, title, *_ in BAND_COLUMNS] + ["assignment"]
@@ -91,11 +92,12 @@ def band_table(bands: Sequence[dict[str, Any]]) -> str:
         for index, title in enumerate(titles)
     )
     strongest = max((plain_number(band.get("intensity_km_per_mol")) or 0.0 for band in bands), default=0.0) or 1.0
-    rows = "".join(_band_row(band, strongest) for band in bands)
-    return f'<table id="bands" class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    rows = "".join(_band_row(band, strongest, bool(name)) for band in bands)
+    own = f'id="{text(name)}" ' if name else ""
+    return f'<table {own}class="bands sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def _band_row(band: dict[str, Any], strongest: float) -> str:
+def _band_row(band: dict[str, Any], strongest: float, zooms: bool) -> str:
     cells = []
     for key, _, error_key, digits in BAND_COLUMNS:
         value, error = plain_number(band.get(key)), plain_number(band.get(error_key))
@@ -107,7 +109,7 @@ def _band_row(band: dict[str, Any], strongest: float) -> str:
     word = str(band.get("assignment") or "")
     cells.append(f'<td data-value="{text(word)}">{text(word) or "–"}</td>')
     low, high = plain_number(band.get("lower_per_cm")), plain_number(band.get("upper_per_cm"))
-    span = "" if low is None or high is None else f' data-low="{low:g}" data-high="{high:g}" tabindex="0"'
+    span = "" if low is None or high is None or not zooms else f' data-low="{low:g}" data-high="{high:g}" tabindex="0"'
     weak = (plain_number(band.get("intensity_km_per_mol")) or 0.0) < WEAK * strongest
     kind = ' class="weak"' if weak else ""
     return f"<tr{kind}{span}>{''.join(cells)}</tr>"
@@ -122,23 +124,37 @@ def _sources(band: dict[str, Any], key: str) -> str:
     return f' title="{text(f"standard error: {parts} km/mol")}"'
 
 
-def mode_table(rows: Sequence[HarmonicRow]) -> str:
-    """The harmonic analysis, label engine against model."""
+def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[dict[str, Any]] = ()) -> str:
+    """The harmonic analysis, label engine against model, and where a mode is in the trajectories.
+
+    modes: those of summary.json in the same order, if any.
+    """
     if not rows:
         return ""
+    moving = any("anharmonic_per_cm" in mode for mode in modes)
     body = []
-    for row in rows:
+    for index, row in enumerate(rows):
         both = row.engine is not None and row.model is not None
         difference = f"{(row.model or 0.0) - (row.engine or 0.0):+.1f}" if both else "–"
         cells = [_one(row.engine, 1), _one(row.model, 1), difference]
         cells += [_one(row.engine_intensity, 1), _one(row.model_intensity, 1)]
+        cells += _moving_cells(modes[index] if index < len(modes) else {}) if moving else []
         body.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return (
-        '<table class="figures"><thead><tr><th rowspan="2" scope="col">engine / cm⁻¹</th>'
-        '<th rowspan="2" scope="col">model / cm⁻¹</th><th rowspan="2" scope="col">difference</th>'
-        '<th colspan="2" scope="colgroup">intensity / (km/mol)</th></tr><tr><th scope="col">engine</th>'
-        f'<th scope="col">model</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
+        '<table class="figures"><thead><tr><th colspan="3" scope="colgroup">harmonic / cm⁻¹</th>'
+        '<th colspan="2" scope="colgroup">intensity / (km/mol)</th>'
+        + ('<th rowspan="2" scope="col">in motion / cm⁻¹</th><th rowspan="2" scope="col">mode</th>' if moving else "")
+        + '</tr><tr><th scope="col">engine</th><th scope="col">model</th><th scope="col">difference</th>'
+        f'<th scope="col">engine</th><th scope="col">model</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
     )
+
+
+def _moving_cells(mode: dict[str, Any]) -> list[str]:
+    place, error = plain_number(mode.get("anharmonic_per_cm")), plain_number(mode.get("stderr_per_cm"))
+    shown = _one(place, 1)
+    if place is not None and error is not None:
+        shown += f' <span class="error">± {error:.1f}</span>'
+    return [shown, text(str(mode.get("name") or ""))]
 
 
 def trust_table(rows: Sequence[TrustRow]) -> str:

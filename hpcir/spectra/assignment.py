@@ -30,6 +30,8 @@ IntArray = NDArray[np.int64]
 HALF_WIDTH = 60.0
 # A mode names a band when it makes at least this part of it.
 SHARE = 0.2
+# From here on (it rounds to 100 %) a part makes the whole band.
+WHOLE = 0.995
 # A band so far (cm-1) from a mode's own place is no fundamental of it: the mode moves at a combination's frequency.
 FAR = 250.0
 
@@ -219,30 +221,41 @@ def assign(
 ) -> tuple[Band, ...]:
     """The bands with words: the parts that make at least SHARE of each, largest first ("C-O stretch 71 %").
 
-    names: one for each part (the labels by default); parts of one name are added up. places: wavenumbers (cm-1) of the
-    first parts' fundamentals; in a band FAR from it, a part is called an overtone or combination of it.
+    names: one for each part (the labels by default); parts of one name are added up. The last label is that of the
+    remainder. places: wavenumbers (cm-1) of the first parts' fundamentals; what such a part makes in a band FAR from it
+    counts with the remainder, and is named behind it ("overtones and combinations of C-O stretch 71 %"). A part that
+    makes the whole band, or more since another takes away from it, has no figure.
     """
     words = list(names or contributions.labels)
     words += [contributions.labels[-1]] * (len(contributions.labels) - len(words))
-    named = []
-    for band in bands:
-        sums: dict[str, float] = {}
-        own = (
-            [_far_word(word, band, place) for word, place in zip(words, places, strict=False)]
-            if places is not None
-            else []
-        )
-        for word, share in zip(
-            own + words[len(own) :], contributions.shares(band.lower_per_cm, band.upper_per_cm), strict=True
-        ):
-            sums[word] = sums.get(word, 0.0) + float(share)
-        ordered = sorted(sums.items(), key=lambda item: -item[1])
-        chosen = [item for item in ordered if item[1] >= SHARE] or ordered[:1]
-        named.append(replace(band, assignment=", ".join(f"{word} {100 * share:.0f} %" for word, share in chosen)))
-    return tuple(named)
+    own = np.full(len(words), np.nan) if places is None else np.pad(
+        np.asarray(places, float), (0, len(words) - len(places)), constant_values=np.nan
+    )  # fmt: skip
+    return tuple(replace(band, assignment=_told(band, words, own, contributions)) for band in bands)
 
 
-def _far_word(word: str, band: Band, place: float) -> str:
-    """The word of a mode in a band; place: the mode's own wavenumber, nan where unknown."""
-    far = max(band.lower_per_cm - place, place - band.upper_per_cm) > FAR
-    return f"overtone or combination of {word}" if far else word
+def _told(band: Band, words: Sequence[str], places: FloatArray, contributions: Contributions) -> str:
+    """What makes a band; places (P,): wavenumbers of the parts' fundamentals, nan where there is none."""
+    shares = contributions.shares(band.lower_per_cm, band.upper_per_cm)
+    far = np.maximum(band.lower_per_cm - places, places - band.upper_per_cm) > FAR
+    near, distant = _sums(words, shares, ~far), _sums(words, shares, far)
+    rest = contributions.labels[-1]
+    if distant:
+        total = near.pop(rest, 0.0) + sum(distant.values())
+        behind = [word for word, share in _ordered(distant) if share >= SHARE]
+        near[f"{rest} of {' and '.join(behind)}" if behind else rest] = total
+    ordered = _ordered(near)
+    chosen = [item for item in ordered if item[1] >= SHARE] or ordered[:1]
+    return ", ".join(word if share >= WHOLE else f"{word} {100 * share:.0f} %" for word, share in chosen)
+
+
+def _sums(words: Sequence[str], shares: FloatArray, chosen: NDArray[np.bool_]) -> dict[str, float]:
+    """The shares of the chosen parts, those of one name added up."""
+    sums: dict[str, float] = {}
+    for word, share in zip(np.array(words, object)[chosen], shares[chosen], strict=True):
+        sums[word] = sums.get(word, 0.0) + float(share)
+    return sums
+
+
+def _ordered(sums: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(sums.items(), key=lambda item: -item[1])

@@ -32,9 +32,12 @@ STRENGTHS = np.array([110.0, 95.0, 8.0, 25.0, 4.0, 3.0, 60.0, 45.0, 28.0, 25.0])
 FORCE_ERROR = 0.31
 
 
+def lorentzians_apart(x: np.ndarray, width: float) -> np.ndarray:
+    return np.asarray(STRENGTHS[:, None] * width / np.pi / ((x - 0.96 * LINES[:, None]) ** 2 + width**2))
+
+
 def lorentzians(x: np.ndarray, width: float) -> np.ndarray:
-    shape = width / np.pi / ((x[:, None] - 0.96 * LINES) ** 2 + width**2)
-    return np.asarray(shape @ STRENGTHS)
+    return np.asarray(lorentzians_apart(x, width).sum(0))
 
 
 def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, test: bool = True) -> Path:
@@ -71,7 +74,13 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
         Spectrum(x, absorption + 0.5 * stderr * random.normal(size=len(x)), stderr).to_csv(folder / "spectrum.csv")
         terms = absorption * (1 + 0.2 * random.normal(size=(16, 1)))
         curves = {"wavenumbers": x, "absorption": absorption, "stderr": stderr, "trajectories": terms}
-        write_h5(folder / "spectrum.h5", {k: (v, "", "") for k, v in curves.items()}, {"format": "hpcir spectrum"})
+        curves |= {
+            "mode_contributions": lorentzians_apart(x, 9.0),
+            "group_contributions": np.outer([0.7, 0.3], absorption),
+        }
+        parts = {"modes": [*(f"mode {i % 9}" for i in range(len(LINES)))], "groups": ["CH3", "OH <b>"]}
+        attributes = {"format": "hpcir spectrum", "parts": json.dumps(parts)}
+        write_h5(folder / "spectrum.h5", {k: (v, "", "") for k, v in curves.items()}, attributes)
         write_example_trajectories(folder, random)
         summary["bands"] = [
             {"position_per_cm": 0.96 * w, "stderr_per_cm": 0.8, "intensity_km_per_mol": s,
@@ -86,6 +95,33 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
                            "dipole_rmse_debye": 0.009, "harmonic_mae_per_cm": 2.1}  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def example_series(folder: Path) -> Path:
+    """A run of two molecules: the folder of the first holds the test and the trajectories."""
+    first = example_run(folder)
+    for name in ("test.h5", "trajectories", "prepare.h5"):
+        (folder / "targets/methanol").mkdir(parents=True, exist_ok=True)
+        (folder / name).rename(folder / "targets/methanol" / name)
+    summary = json.loads((folder / "summary.json").read_text())
+    one = {"atoms": 6, **{key: summary[key] for key in ("test", "md", "bands")}}
+    two = {
+        **one,
+        "atoms": 9,
+        "test": {**one["test"], "force_rmse_kcal_per_mol_angstrom": 0.5},
+        "bands": one["bands"][:3],
+    }
+    summary["harmonic"] = {"model_wavenumbers_per_cm": list(LINES), "model_intensities_km_per_mol": list(STRENGTHS)}
+    summary["targets"] = {"methanol": one, "<b>ethanol": two}
+    summary["families"] = [{"name": "folded <i>", "weight": 0.9, "conformers": 2, "free_energies_kcal_per_mol": [0.0],
+                            "trajectories": 8}]  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    for name in ("methanol", "<b>ethanol"):
+        (folder / "targets" / name).mkdir(exist_ok=True)
+        (folder / "targets" / name / "report.html").write_text("")
+    shutil.copy(INPUTS / "methanol.xyz", folder / "targets/methanol/start.xyz")
+    shutil.copy(folder / "spectrum.csv", folder / "spectrum-ethanol.csv")
+    return first
 
 
 def write_example_trajectories(folder: Path, random: np.random.Generator) -> None:
@@ -125,6 +161,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example_run(folder / "good")
     example_run(folder / "hostile", HOSTILE)
     example_run(folder / "half", spectrum=False, test=False)
+    example_series(folder / "series")
     for path in sorted(folder.iterdir()):
         write_report(path)
     return folder
@@ -265,6 +302,13 @@ def test_a_damaged_file_is_named_and_the_rest_shown(runs: Path, tmp_path: Path) 
     assert any("learning_curve.json" in what for what in data.missing)
     assert data.spectrum is not None
     assert len(write_report(folder)) == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_long_name_leaves_room_for_the_curve(tmp_path: Path) -> None:
+    """Matplotlib warns where a legend leaves nothing for the axes."""
+    folder = example_run(tmp_path / "long", "x" * 300)
+    assert (folder / "figures/spectrum.png") in write_report(folder)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -505,20 +549,65 @@ def test_half_a_run_hides_empty_plots(browser: Any, runs: Path) -> None:
     assert browser.execute_script("return document.getElementById('plot-atoms').closest('.card').hidden")
 
 
-def test_dark_theme_and_phone(browser: Any, runs: Path) -> None:
+def test_dark_theme(browser: Any, runs: Path) -> None:
     opened(browser, runs / "good/report.html")
     ground = "return getComputedStyle(document.body).backgroundColor"
     before = browser.execute_script(ground)
     browser.find_element("id", "theme").click()
     assert browser.execute_script(ground) != before
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 380, "height": 800, "deviceScaleFactor": 2, "mobile": True}
-    )
+
+
+@pytest.mark.parametrize("name", ["good", "hostile", "half", "series"])
+def test_a_phone_scrolls_down_only(browser: Any, runs: Path, name: str) -> None:
+    """390 px wide, everything unfolded: nothing stands out at the right but what scrolls by itself."""
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        opened(browser, runs / "good/report.html")
-        assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        opened(browser, runs / name / "report.html")
+        browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+        widths = browser.execute_script(
+            "return [document.documentElement.clientWidth, document.documentElement.scrollWidth, window.innerWidth]"
+        )
+        assert widths == [390, 390, 390]
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_contributions_are_drawn_and_add_up(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "good/report.html")
+    assert browser.execute_script("return document.getElementById('parts').options.length") == 3
+    before = browser.execute_script(f"return {SPECTRUM}.data.length")
+    browser.execute_script(
+        "const s = document.getElementById('parts'); s.value = 'groups'; s.dispatchEvent(new Event('change'));"
+    )
+    drawn = f"return {SPECTRUM}.data.filter(t => ['CH3', 'OH &lt;b&gt;'].includes(t.name))"
+    traces = browser.execute_script(f"{drawn}.map(t => ({{y: t.y}}))")
+    assert browser.execute_script(f"return {SPECTRUM}.data.length") == before + 2
+    curve = load_report_data(runs / "good").parts
+    assert curve is not None
+    np.testing.assert_allclose(np.sum([t["y"] for t in traces], axis=0), curve.groups.sum(0), rtol=1e-3)
+    opened(browser, runs / "half/report.html")  # without parts there is nothing to choose
+    assert browser.execute_script("return getComputedStyle(document.getElementById('parts-label')).display") == "none"
+
+
+def test_page_of_several_molecules(browser: Any, runs: Path) -> None:
+    opened(browser, runs / "series/report.html")
+    assert browser.find_element("tag name", "h1").text == "methanol, <b>ethanol"
+    rows = browser.find_elements("css selector", "#molecules tbody tr")
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('#molecules .columns tbody tr')].map(r => r.innerText)"
+    )
+    assert len(rows) >= 2
+    assert "0.31" in shown[0]
+    assert "0.5" in shown[1]
+    links = browser.execute_script("return [...document.querySelectorAll('#molecules a')].map(a => a.href)")
+    assert [link.rsplit("/targets/", 1)[1] for link in links] == ["methanol/report.html", "%3Cb%3Eethanol/report.html"]
+    # The first molecule's own evidence, and nothing missing.
+    assert browser.execute_script("return document.querySelectorAll('#plot-parity .js-plotly-plot').length") == 3
+    assert browser.execute_script("return document.querySelectorAll('aside.note').length") == 0
+    # Bands of the others are there; their rows do not zoom a curve that they are not of.
+    assert browser.execute_script("return document.querySelectorAll('#molecules details tr[data-low]').length") == 0
+    assert browser.execute_script("return document.querySelectorAll('#molecules details tbody tr').length") == 3
 
 
 def test_prints_on_paper(browser: Any, runs: Path, tmp_path: Path) -> None:
@@ -529,3 +618,20 @@ def test_prints_on_paper(browser: Any, runs: Path, tmp_path: Path) -> None:
     path.write_bytes(base64.b64decode(paper["data"]))
     pages = path.read_bytes().count(b"/Type /Page\n") or path.read_bytes().count(b"/Type /Page ")
     assert 2 <= pages <= 8
+
+
+def test_plots_have_the_size_of_the_sheet(browser: Any, runs: Path) -> None:
+    """While it prints every drawing is as large as its place on the sheet; afterwards as on the screen again."""
+    opened(browser, runs / "good/report.html")
+    sizes = """return [...document.querySelectorAll('.js-plotly-plot')].map(p => {
+        const drawn = p.querySelector('.main-svg').getBoundingClientRect(), place = p.getBoundingClientRect();
+        return [drawn.width - place.width, drawn.height - place.height, place.right]; })"""
+    before = browser.execute_script(f"return {SPECTRUM}.clientWidth")
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    for width, height, right in browser.execute_script(sizes):
+        assert abs(width) < 1.5
+        assert abs(height) < 1.5
+        assert right <= 0.5 * (1100 + 700)
+    assert browser.execute_script(f"return {SPECTRUM}.clientWidth") < 700
+    browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    wait_for(browser, f"return {SPECTRUM}.querySelector('.main-svg').getBoundingClientRect().width > {before} - 2")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from hpcir.progress import figure_text, number_text
-from hpcir.report.parts import contributions
+from hpcir.report.parts import contributions, summed
 from hpcir.store import write_h5
 
 
@@ -22,6 +22,16 @@ def test_contributions_come_back_with_their_names(tmp_path):
     assert found.mode_names == ("O-H stretch", "rest")
     assert np.array_equal(found.modes, parts)
     assert found.groups.shape == (0, 11)
+
+
+def test_curves_of_one_name_are_one_and_small_ones_go_together():
+    curves = np.array([[1.0, 2.0], [0.1, -0.1], [3.0, 0.0], [0.0, 0.2], [5.0, 5.0]])
+    names = ("a", "b", "a", "c", "d")
+    found = summed(names, curves, 3)
+    assert list(found) == ["a", "d", "the rest"]
+    np.testing.assert_allclose(found["a"], [4, 2])
+    np.testing.assert_allclose(sum(found.values()), curves.sum(0))
+    assert list(summed(names, curves, 4)) == ["a", "b", "c", "d"]
 
 
 def test_a_run_without_parts_has_none(tmp_path):
