@@ -1,4 +1,5 @@
-"""The audit of sets that have energies or forces alone: held against the springs that every chemical bond is.
+"""The audit of forces, and of energies without forces: held against the springs that every chemical bond is. Energies
+and forces of one wrong unit agree with each other; with the bonds they do not.
 
 A bond longer than usual pulls its atoms together: the force along it on its change of length has the slope of its force
 constant, here the model one of Fischer and Almlof (J. Phys. Chem. 96, 9768, 1992), good to a factor of two.
@@ -38,14 +39,15 @@ _ENERGIES = {"hartree": 1.0, "eV": EV, "kcal/mol": KCAL_PER_MOL, "kJ/mol": KJ_PE
 
 
 def check_bonds(dataset: Dataset) -> list[Finding]:
-    """Forces without energies, and energies without forces, against model springs along the bonds."""
+    """Forces, and energies without forces, against model springs along the bonds."""
     forces: list[tuple[FloatArray, FloatArray]] = []
     energies: list[float] = []
+    alone = not any(f.energy is not None and f.forces is not None for f in dataset.frames)
     for members in dataset.compositions().values():
         frames = [dataset.frames[n] for n in members]
         frames = [f for f in frames if np.array_equal(f.numbers, frames[0].numbers)]
         frames = frames[:: -(-len(frames) // MOST)] if frames else []
-        if len(frames) < FEWEST or any(f.energy is not None and f.forces is not None for f in frames):
+        if len(frames) < FEWEST:
             continue
         springs = _springs(frames)
         if springs is None:
@@ -56,7 +58,7 @@ def check_bonds(dataset: Dataset) -> list[Finding]:
             forces.append(((pull - pull.mean(0)).ravel(), (-constants * stretch).ravel()))
         elif all(f.energy is not None for f in frames):
             energies.append(_spread(np.array([f.energy for f in frames])) / _spread(0.5 * stretch**2 @ constants))
-    return _of_forces(forces) + _of_energies(energies)
+    return _of_forces(forces, alone) + _of_energies(energies)
 
 
 def _springs(frames: list[Frame]) -> tuple[list[tuple[int, int]], FloatArray, FloatArray] | None:
@@ -92,12 +94,15 @@ def _spread(values: FloatArray) -> float:
     return float(high - low) or 1e-30
 
 
-def _of_forces(found: list[tuple[FloatArray, FloatArray]]) -> list[Finding]:
+def _of_forces(found: list[tuple[FloatArray, FloatArray]], alone: bool) -> list[Finding]:
+    """alone: without energies, which else show a wrong sign and forces of other geometries, but no unit of both."""
     if not found:
         return []
     pull, spring = (np.concatenate(parts) for parts in zip(*found, strict=True))
     slope = float(spring @ pull / (spring @ spring))
     cosine = float(spring @ pull / max(float(np.linalg.norm(spring) * np.linalg.norm(pull)), 1e-30))
+    if not alone and (slope <= 0 or cosine < LEAST_COSINE):
+        return []
     if abs(cosine) < LEAST_COSINE:
         text = "forces along bonds do not follow the bonds' lengths"
         advice = "check that forces and geometries belong together, atom by atom and in one orientation"
@@ -108,7 +113,8 @@ def _of_forces(found: list[tuple[FloatArray, FloatArray]]) -> list[Finding]:
     if USUAL_SLOPES[0] < slope < USUAL_SLOPES[1]:
         return []
     severity = "warning" if 1 / FORCE_FACTOR < slope < FORCE_FACTOR else "error"
-    return [Finding(severity, "bonds", text, f"check the unit of the forces{_explained(_FORCES, slope)}")]
+    of_both = "" if alone else ", and of the energies where these agree with the forces"
+    return [Finding(severity, "bonds", text, f"check the unit of the forces{of_both}{_explained(_FORCES, slope)}")]
 
 
 def _of_energies(ratios: list[float]) -> list[Finding]:

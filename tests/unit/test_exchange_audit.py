@@ -163,6 +163,19 @@ def test_forces_alone_are_held_against_the_bonds(factor, word):
     assert word in named[0].advice, describe(found)
 
 
+@pytest.mark.parametrize(
+    ("factor", "word"), [(KCAL_PER_MOL / EV, "eV/A read as kcal/mol/A"), (1 / KCAL_PER_MOL, "kcal/mol/A")]
+)
+def test_energies_and_forces_that_agree_on_a_wrong_unit(factor, word):
+    """Small energies are no sign (tight binding, energies of binding): the bonds tell."""
+    valence = 11.4 - ENERGY  # GFN2-xTB counts valence electrons alone
+    data = changed(sound(), lambda f: {"energy": factor * (f.energy + valence), "forces": factor * f.forces})
+    found = [f for f in audit(data) if f.check == "bonds"]
+    assert [f.severity for f in found] == ["error"]
+    assert word in describe(found)
+    assert "and of the energies" in describe(found)
+
+
 def test_forces_of_other_atoms_do_not_follow_the_bonds():
     data = changed(sound(), lambda f: {"energy": None, "forces": f.forces[::-1]})
     assert "do not follow" in describe([f for f in audit(data) if f.check == "bonds"])
