@@ -51,7 +51,7 @@ def check_finite(dataset: Dataset) -> list[Finding]:
         Finding(
             "error",
             "finite",
-            f"{name} of {len(frames)} of {len(dataset)} geometries hold NaN or infinity ({some(frames)})",
+            f"NaN or infinity in {name} of {len(frames)} of {len(dataset)} geometries ({some(frames)})",
             "leave these geometries out, or find out why the calculation failed",
             tuple(frames),
         )
@@ -70,7 +70,7 @@ def check_zero(dataset: Dataset) -> list[Finding]:
                 Finding(
                     "error",
                     "zero",
-                    f"{name} of {len(zero)} of {len(having)} geometries are exactly zero ({some(zero)})",
+                    f"{name} exactly zero in {len(zero)} of {len(having)} geometries ({some(zero)})",
                     "most likely never computed: take the quantity out of keys, or leave these geometries out",
                     tuple(zero),
                 )
@@ -90,7 +90,7 @@ def check_duplicates(dataset: Dataset) -> list[Finding]:
             Finding(
                 "error",
                 "duplicates",
-                f"{len(differing)} geometries are copies of others with another energy ({some(differing)})",
+                f"copies of other geometries with another energy: {some(differing)}",
                 "find out which is right: two levels of theory, or an SCF in another state",
                 tuple(differing),
             )
@@ -100,7 +100,7 @@ def check_duplicates(dataset: Dataset) -> list[Finding]:
             Finding(
                 "warning",
                 "duplicates",
-                f"{len(same)} geometries are copies of others, mirror images counted ({some(same)})",
+                f"copies of other geometries, mirror images counted: {some(same)}",
                 "training leaves them out, as a copy among the held-out geometries makes their error too small; do so "
                 "with a test set of your own",
                 tuple(same),
@@ -164,7 +164,7 @@ def check_charges(dataset: Dataset) -> list[Finding]:
             Finding(
                 "note",
                 "charges",
-                f"{len(odd)} geometries have an odd number of electrons ({some(odd)})",
+                f"an odd number of electrons: {some(odd)}",
                 "radicals? Otherwise declare the total charge",
                 tuple(odd),
             )

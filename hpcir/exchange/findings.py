@@ -41,9 +41,10 @@ def describe(findings: list[Finding]) -> str:
 
 
 def some(frames: list[int], most: int = 5) -> str:
-    """'geometries 1, 2, 5, ...' counted from 1, as a user counts them in the file."""
+    """'geometries 1, 2, 5 and 7 more' counted from 1, as a user counts them in the file."""
     shown = ", ".join(str(n + 1) for n in frames[:most])
-    return f"{'geometry' if len(frames) == 1 else 'geometries'} {shown}{', ...' if len(frames) > most else ''}"
+    more = f" and {len(frames) - most} more" if len(frames) > most else ""
+    return f"{'geometry' if len(frames) == 1 else 'geometries'} {shown}{more}"
 
 
 def values(dataset: Dataset, frames: list[int], quantity: str) -> list[Any]:

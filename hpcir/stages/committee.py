@@ -223,7 +223,7 @@ class CommitteeTrainer:
 
         context, training = self.context, self.context.deck.training
         models: list[tuple[int, Model]] = []
-        with context.progress.stage(f"train {purpose}", total=steps * len(members)) as stage:
+        with context.progress.stage(f"train {purpose}", total=steps * len(members), unit="steps") as stage:
 
             def report(figures: dict[str, Any]) -> None:
                 done = len(models) * steps + int(figures.pop("step", 0))

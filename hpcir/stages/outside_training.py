@@ -16,6 +16,7 @@ from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
 from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
+from hpcir.exchange.findings import some
 from hpcir.models.model import MODEL_FILE, Model
 from hpcir.mpi import Communicator, on_root
 from hpcir.stages.committee import CommitteeTrainer, require_device
@@ -85,6 +86,8 @@ def train(
 def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> OutsideData:
     check_folder(output, (MODEL_FILE,), force)
     dataset = read_dataset(path, **options)
+    for line in what_is_learnt(dataset, options["units"]):
+        print(line)
     findings = audit(dataset)
     print(describe(findings))
     severe = [finding for finding in findings if finding.severity == "error"]
@@ -108,8 +111,12 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> Out
             hint=f"{FEWEST} or more are needed",
         )
     notes = [str(finding) for finding in findings if finding.severity != "note" and finding.check != "finite"]
-    notes += [f"{len(unusable)} geometries with NaN or infinity are left out"] if unusable else []
-    notes += [f"{len(copies)} copies of other geometries are left out"] if copies else []
+    notes += [f"left out: {some(unusable)}, with NaN or infinity"] if unusable else []
+    notes += (
+        [f"left out: {some(copies)}, {'a copy of another one' if len(copies) == 1 else 'copies of others'}"]
+        if copies
+        else []
+    )
     for quantity, text in MISSING.items():
         having = len(dataset.having(quantity))
         if having == 0:
@@ -121,6 +128,22 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> Out
         notes.append("neither energies nor forces: the potential learns nothing, dipoles alone mean something")
     provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}
     return OutsideData(dataset, tuple(notes), provenance)
+
+
+def what_is_learnt(dataset: Dataset, units: Mapping[str, str] | str | None) -> list[str]:
+    """What a data set holds and what of it is learnt, before anything is: nothing is left out in silence."""
+    lines = [repr(dataset)]
+    if dataset.having("charges"):
+        lines.append("charges: not learnt, dipoles are; the audit holds the two against each other")
+    if dataset.unread:
+        lines.append(f"not read: {', '.join(dataset.unread)} (see --keys)")
+    declared = units if isinstance(units, Mapping) else {}
+    lines += [
+        f"{name}: none in the file, though their unit is declared (see --keys)"
+        for name in declared
+        if name in MISSING and not dataset.having(name)
+    ]
+    return lines
 
 
 def _usual_molecule(dataset: Dataset) -> Structure:
@@ -175,7 +198,7 @@ def _write_figures(path: Path, model: Model, outside: OutsideData) -> None:
 
 def _print(output: Path, model: Model, outside: OutsideData) -> None:
     for note in outside.notes:
-        print(f"note: {note}")
+        print(note if note.startswith(("warning: ", "error: ")) else f"note: {note}")
     found = figures(model)
     names = {
         "energy_rmse_kcal_per_mol": "energy {:.4g} kcal/mol",

@@ -253,21 +253,23 @@ class _Run:
                 self.best[kind].copy_(flat)
             return {}
         sums = self._held_out_squares(indices)
-        energy, force, dipole = sums
+        energy, force, dipole = (torch.nan_to_num(square) for square in sums)
         losses = {"energy": energy + self.settings.force_weight * force, "charge": dipole}
         for kind, loss in losses.items():
             better = loss <= self.best_loss[kind]
             self.best[kind][better] = self.averages[kind][better]
             self.best_loss[kind] = torch.where(better, loss, self.best_loss[kind])
-        root = lambda square, unit: float(torch.sqrt(square.mean())) * unit  # noqa: E731
-        return {
-            "energy_rmse": root(energy, self.unit),
-            "force_rmse": root(force, self.unit),
-            "dipole_rmse": root(dipole, 1.0),
-        }
+        return self._root_mean(sums)
+
+    def _root_mean(self, squares: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+        """Held-out errors over the members in atomic units; of a quantity that the labels lack there is none."""
+        units = {"energy_rmse": self.unit, "force_rmse": self.unit, "dipole_rmse": 1.0}
+        means = {name: torch.sqrt(square.nanmean()) for name, square in zip(units, squares, strict=True)}
+        return {name: float(mean) * units[name] for name, mean in means.items() if not torch.isnan(mean)}
 
     def _held_out_squares(self, indices: NDArray) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean squares (members,) of energies, force components and dipole components over each member's own."""
+        """Mean squares (members,) of energies, force components and dipole components over each member's own; nan where
+        it has none."""
         sums = torch.zeros(6, len(self.members), dtype=torch.float64, device=self.device_data.device)
         energy_model, charge_model = (Parameters.of(self.layouts[k], self.averages[k]) for k in ("energy", "charge"))
         for first in range(0, len(indices), 64):
@@ -280,7 +282,7 @@ class _Run:
                 _add(sums[2:4], ((force - group.forces) ** 2).flatten(1), weights.flatten(1))
                 weights = (group.weights * group.dipole_weights)[:, :, None].expand_as(dipole)
                 _add(sums[4:6], ((dipole - group.dipoles) ** 2).flatten(1), weights.flatten(1))
-        means = sums[0::2] / sums[1::2].clamp_min(1e-300)
+        means = sums[0::2] / sums[1::2]
         return means[0], means[1], means[2]
 
     def model(self) -> Model:
@@ -288,14 +290,7 @@ class _Run:
         start = self.averages
         self.averages = self.best
         indices = np.flatnonzero(self.mine.any(0))
-        error: dict[str, float] = {}
-        if len(indices):
-            energy, force, dipole = self._held_out_squares(indices)
-            error = {
-                "energy_rmse": float(torch.sqrt(energy.mean())) * self.unit,
-                "force_rmse": float(torch.sqrt(force.mean())) * self.unit,
-                "dipole_rmse": float(torch.sqrt(dipole.mean())),
-            }
+        error = self._root_mean(self._held_out_squares(indices)) if len(indices) else {}
         self.averages = start
         return unpacked(
             self.data,

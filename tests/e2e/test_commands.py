@@ -222,8 +222,10 @@ def test_warnings_of_the_audit_and_names_not_read_are_told_at_the_end(
 
     data = rewritten(place, tmp_path / "copied.xyz", copied)
     out = done(command("train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
-    assert "note: warning: 1 geometries are copies of others" in out
-    assert "note: 1 copies of other geometries are left out" in out
+    assert "\nwarning: copies of other geometries, mirror images counted: geometry 41." in out
+    assert "note: left out: geometry 41, a copy of another one" in out
+    assert "not read: moment (see --keys)" in out
+    assert out.index("not read:") < out.index("train outside data: starts")
     assert "the file also holds moment: see --keys" in out
     training = json.loads((tmp_path / "model/training.json").read_text())
     assert any("copies" in note for note in training["notes"])
@@ -232,8 +234,13 @@ def test_warnings_of_the_audit_and_names_not_read_are_told_at_the_end(
 
 def test_model_without_dipoles_says_so(place: Path, tmp_path: Path, command: Command) -> None:
     arguments = ["--data", place / "labels.xyz", "--keys", "energy=energy", "forces=forces", "level=level"]
+    arguments += ["--units", "energy=eV", "forces=eV/A", "dipole=D"]
     out = done(command("train", *arguments, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
     assert "no dipoles" in out
+    assert "dipole: none in the file, though their unit is declared" in out
+    # What is not there has no error either: not even one of zero.
+    assert "dipole RMSE" not in out
+    assert "force RMSE" in out
     done(command("evaluate", tmp_path / "model", place / "methanol.xyz", "-o", tmp_path / "out.xyz"))
     assert read_dataset(tmp_path / "out.xyz").having("dipole") == []
     answer = command(

@@ -260,7 +260,7 @@ def test_zeros(quantity):
     zero = {"energy": 0.0, "forces": np.zeros((6, 3)), "dipole": np.zeros(3), "charges": np.zeros(6)}[quantity]
     found = [f for f in audit(changed(sound(), lambda _: {quantity: zero}, range(3, 6))) if f.check == "zero"]
     assert found[0].frames == (3, 4, 5)
-    assert f"{quantity} of 3 of 60" in found[0].text
+    assert f"{quantity} exactly zero in 3 of 60" in found[0].text
     everywhere = audit(changed(sound(), lambda _: {quantity: zero}))
     assert any(f.check == "zero" and len(f.frames) == 60 for f in everywhere)
 
