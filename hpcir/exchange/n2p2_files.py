@@ -28,8 +28,23 @@ REFUSED = {
     "element_hidden_layers_short": "networks of a depth of their own per element",
     "element_activation_short": "activation functions of their own per element",
     "use_damping": "a damped short range",
+    "cutoff_alpha": "an inner cutoff radius under this name (n2p2 has it as the second number of cutoff_type)",
     "use_vdw": "a dispersion correction",
 }
+
+_ONE_EACH = "write a line 'symfunction_short' for each centre and its neighbours, as n2p2 wants them too"
+HINTS = {
+    "global_symfunction_short": _ONE_EACH,
+    "element_symfunction_short": _ONE_EACH,
+    "cutoff_alpha": "write 'cutoff_type TYPE ALPHA'",
+    "cutoff_type": "without it RuNNer takes the cosine: then add the line 'cutoff_type 1'",
+}
+# What n2p2's other types of symmetry functions are.
+OTHER_TYPES = {
+    12: "weighted radial", 13: "weighted angular", 20: "compact radial", 21: "compact narrow angular",
+    22: "compact wide angular", 23: "compact weighted radial", 24: "compact weighted narrow angular",
+    25: "compact weighted wide angular",
+}  # fmt: skip
 
 # Keywords that make the energy, all of them read. conv_length and the number of elements follow from the others:
 # lengths and cutoffs are scaled alike, so that the functions' values stay.
@@ -90,7 +105,9 @@ def read_settings(path: Path) -> Settings:
     lines = _keyword_lines(path)
     for keyword, what in REFUSED.items():
         if keyword in lines:
-            raise InputError(f"{what} cannot be read", where=f"{path}:{lines[keyword][0][0]}", value=keyword)
+            hint = HINTS.get(keyword, "potentials of atomic energies with functions of types 2, 3 and 9 can be read")
+            where = f"{path}:{lines[keyword][0][0]}"
+            raise InputError(f"{what} cannot be read", where=where, value=keyword, hint=hint)
     _check_type(path, lines)
     elements = tuple(sorted(_element(s, path, n) for n, words in lines.get("elements", []) for s in words))
     if not elements:
@@ -210,8 +227,9 @@ def _function(kind: int, words: list[str], path: Path, number: int) -> FunctionL
         shift = _number(words[6], path, number) if len(words) > 6 else 0.0
         first, second = sorted(_element(w, path, number) for w in words[:2])
         return FunctionLine(kind, cutoff, eta, shift, zeta, lam, first, second)
+    called = f" ({OTHER_TYPES[kind]})" if kind in OTHER_TYPES else ""
     raise InputError(
-        "a symmetry function of this type cannot be read",
+        f"a symmetry function of this type{called} cannot be read",
         where=f"{path}:{number}",
         value=kind,
         hint="supported: " + ", ".join(map(str, SUPPORTED_TYPES)),
@@ -242,7 +260,7 @@ def _number(word: str, path: Path, line: int) -> float:
 
 def _words(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path) -> list[str]:
     if keyword not in lines:
-        raise InputError(f"no '{keyword}' keyword", where=str(path))
+        raise InputError(f"no '{keyword}' keyword", where=str(path), hint=HINTS.get(keyword, ""))
     return lines[keyword][0][1]
 
 

@@ -405,6 +405,14 @@ def test_saved_and_loaded_potential_is_the_same(tmp_path):
     ("old", "new", "message"),
     [
         ("cutoff_type 1", "cutoff_type 9", "cutoff_type"),
+        ("cutoff_type 1", "", "no 'cutoff_type' keyword. Without it RuNNer takes the cosine"),
+        ("cutoff_type 1", "cutoff_type 1\ncutoff_alpha 0.3", "inner cutoff .* 'cutoff_alpha'.*Write 'cutoff_type TYPE"),
+        ("cutoff_type 1", "cutoff_type 1\nglobal_symfunction_short 2 0.1 0 8", "Write a line 'symfunction_short' for"),
+        (
+            "cutoff_type 1",
+            "cutoff_type 1\nsymfunction_short H 13 0.1 0.2 1.0 8.0 9.0",
+            "type .weighted angular. cannot",
+        ),
         ("symfunction_short H 2 O 0.3 1.5 6.0", "symfunction_short H 12 0.3 1.5 6.0", "type"),
         ("symfunction_short H 2 O 0.3 1.5 6.0", "symfunction_short H 2 O 0.3", "too few"),
         ("symfunction_short H 2 O 0.3 1.5 6.0", "symfunction_short H 2 N 0.3 1.5 6.0", "does not name"),
