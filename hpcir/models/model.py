@@ -22,11 +22,17 @@ from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
 from hpcir.models.networks import NetworkCommittee
 from hpcir.store import H5_DAMAGE, sealed, write_sealed
+from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MODEL_FORMAT = 1
+SHOWN_ERRORS = (
+    ("energy", KCAL_PER_MOL, "kcal/mol"),
+    ("force", KCAL_PER_MOL_ANGSTROM, "kcal/mol/A"),
+    ("dipole", DEBYE, "D"),
+)
 MODEL_FILE = "model.h5"
 
 
@@ -112,7 +118,24 @@ class Model:
             ("symmetry functions", f"{f.n_features} a centre, {f.cutoff_function} cutoff at {f.cutoff:.2f} bohr"),
             ("energy networks", layers),
         ]
-        return facts + [(name.replace("_", " "), f"{value:.4g}") for name, value in self.error.items()]
+        return facts + self._errors()
+
+    def _errors(self) -> list[tuple[str, str]]:
+        """Errors on held-out labels, and how far the committee's spread is from them, in the units of people."""
+        errors = [
+            f"{what} {self.error[f'{what}_rmse'] / size:.3g} {unit}"
+            for what, size, unit in SHOWN_ERRORS
+            if f"{what}_rmse" in self.error
+        ]
+        times = [
+            f"{what} {self.error[f'{what}_calibration']:.2f}"
+            for what, *_ in SHOWN_ERRORS
+            if f"{what}_calibration" in self.error
+        ]
+        count = self.error.get("held_out")
+        on = f" ({count:.0f} geometries)" if count else ""
+        facts = [(f"held-out errors{on}", ", ".join(errors)), ("true error over spread", ", ".join(times))]
+        return [fact for fact in facts if fact[1]]
 
     def __repr__(self) -> str:
         return "hpcir model\n" + "\n".join(f"  {name}: {text}" for name, text in self.facts())

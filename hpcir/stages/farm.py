@@ -148,7 +148,7 @@ class LabelFarm:
         structures, todo = context.comm.bcast(self._todo(structures) if context.root else None)
         started = time.monotonic()
         done: list[tuple[int, Entry]] = []
-        with context.progress.stage(f"label {purpose}", total=len(todo)) as stage:
+        with context.progress.stage(f"label {purpose}", total=len(todo), unit="labels") as stage:
             for item in context.comm.counter(len(todo)):
                 done.append((todo[item], self._one(structures[todo[item]], purpose)))
                 stage.advance_to(item + 1)

@@ -127,7 +127,7 @@ def _pool(
     todo = context.comm.bcast([n for n in range(count) if digest(key, n) not in done])
     journal = context.directory.journal(FOLDER, context.comm.node)
     engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
-    with context.progress.stage("cheap labels", total=count) as stage:
+    with context.progress.stage("cheap labels", total=count, unit="labels") as stage:
         for item in context.comm.counter(len(todo)):
             context.stop.check()
             arrays = _trajectory(context, engine, reference, todo[item])

@@ -86,7 +86,7 @@ def over_ranks(
     todo = context.comm.bcast([index for index, name in enumerate(keys) if name not in known])
     journal = context.directory.journal(FOLDER, context.comm.node)
     mine: list[tuple[str, dict[str, Any]]] = []
-    with context.progress.stage(what, total=len(todo)) as stage:
+    with context.progress.stage(what, total=len(todo), unit="geometries") as stage:
         for item in context.comm.counter(len(todo)):
             context.stop.check()
             arrays = work(structures[todo[item]])

@@ -283,7 +283,7 @@ class Sampler:
         evaluator = Evaluator(model, self.reference.structure.numbers, self.block, charge=context.structure.charge)
         journal = context.directory.journal(EXPLORED, context.comm.node)
         found: list[tuple[int, Findings]] = []
-        with context.progress.stage(f"explore round {number}", total=blocks) as stage:
+        with context.progress.stage(f"explore round {number}", total=blocks, unit="blocks") as stage:
             for item in context.comm.counter(len(todo)):
                 findings = self._explore_block(evaluator, model, number, todo[item])
                 arrays, attributes = to_record(findings)

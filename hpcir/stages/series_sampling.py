@@ -288,7 +288,7 @@ class SeriesSampler(Sampler):
         todo = context.comm.bcast([index for index in range(len(blocks)) if index not in known])
         journal = context.directory.journal(EXPLORED, context.comm.node)
         mine: list[tuple[int, TargetFindings]] = []
-        with context.progress.stage(f"explore round {number}", total=len(blocks)) as stage:
+        with context.progress.stage(f"explore round {number}", total=len(blocks), unit="blocks") as stage:
             for item in context.comm.counter(len(todo)):
                 findings = self._explore_target(blocks[todo[item]], model, number)
                 arrays, attributes = to_record(findings)

@@ -93,7 +93,7 @@ class SpectrumStage:
     def _collect(self) -> list[BlockResult] | None:
         context = self.context
         mine: list[tuple[int, BlockResult]] = []
-        with context.progress.stage(f"correlate {self.name}", total=len(self.blocks)) as stage:
+        with context.progress.stage(f"correlate {self.name}", total=len(self.blocks), unit="blocks") as stage:
             for item in context.comm.counter(len(self.blocks)):
                 context.stop.check()
                 mine.append((item, self._block(self.blocks[item])))

@@ -100,7 +100,7 @@ def harmonics(contexts: list[Context], model: Model) -> list[NormalModes]:
     todo = comm.bcast([index for index in range(len(contexts)) if index not in known])
     todo = sorted(todo, key=lambda index: -len(contexts[index].structure))
     mine: list[tuple[int, NormalModes]] = []
-    with progress.stage("normal modes", total=len(todo)) as stage:
+    with progress.stage("normal modes", total=len(todo), unit="geometries") as stage:
         for item in comm.counter(len(todo)):
             contexts[0].stop.check()
             context = contexts[todo[item]]

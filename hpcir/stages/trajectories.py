@@ -136,7 +136,7 @@ class TrajectoryStage:
         context, plan = self.context, self.plan
         journal = context.directory.journal(plan.chunks, context.comm.node)
         places: dict[int, list[list[Place]]] = context.comm.bcast(self._places(todo) if context.root else None)
-        with context.progress.stage(f"trajectories {plan.name}", total=plan.blocks) as stage:
+        with context.progress.stage(f"trajectories {plan.name}", total=plan.blocks, unit="blocks") as stage:
             for item in context.comm.counter(len(todo)):
                 block = todo[item]
                 self._run_block(block, potential_of(len(plan.ids(block))), journal, self._chunks(places.get(block, [])))

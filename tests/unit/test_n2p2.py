@@ -471,3 +471,6 @@ def test_models_print_what_they_are(tmp_path):
         assert "&lt;b&gt;PBE" in thing._repr_html_()
         assert "<b>" not in thing._repr_html_()
     assert "2 members" in repr(model)
+    learnt = replace(model, error={"held_out": 7.0, "force_rmse": 1e-3, "force_calibration": 1.5})
+    assert "held-out errors (7 geometries): force 1.19 kcal/mol/A" in repr(learnt)
+    assert "true error over spread: force 1.50" in repr(learnt)
