@@ -60,6 +60,14 @@ class Calculator(_AseCalculator):
         self.model: Potential = load_potential(model) if isinstance(model, (str, Path)) else model
         self.charge = charge
 
+    def __repr__(self) -> str:
+        from hpcir.structures import symbols
+
+        elements = ", ".join(symbols(np.array(self.model.elements)))
+        charge = "" if self.charge is None else f", charge {self.charge:+d}"
+        level = getattr(self.model, "level", "")
+        return f"hpcir.ase.Calculator({elements}{f'; {level}' if level else ''}{charge})"
+
     def calculate(
         self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = tuple(all_changes)
     ) -> None:

@@ -62,7 +62,7 @@ class Run:
         return [(SIGNS[item.good][1], f"{item.what}. {item.text}") for item in findings(self._data)]
 
     def __repr__(self) -> str:
-        lines = [f"hpcir run of {self.name} in {self.directory}"]
+        lines = [f"hpcir run of {self._data.title} in {self.directory}"]
         lines += [f"  {sign} {text}" for sign, text in self.verdicts()]
         lines += [f"  not here: {what}" for what in self._data.missing]
         if self._data.spectrum is not None:
@@ -74,4 +74,4 @@ class Run:
         items = [f"<li>{sign} {escape(text)}</li>" for sign, text in self.verdicts()]
         items += [f"<li>not here: {escape(what)}</li>" for what in self._data.missing]
         curve = self.spectrum._repr_html_() if self._data.spectrum is not None else ""
-        return f"<h3>{escape(self.name)}</h3><ul style='list-style:none'>{''.join(items)}</ul>{curve}"
+        return f"<h3>{escape(self._data.title)}</h3><ul style='list-style:none'>{''.join(items)}</ul>{curve}"

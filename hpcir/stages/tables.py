@@ -8,6 +8,9 @@ import numpy as np
 
 from hpcir.spectra.bands import Band
 
+# Columns of a table that is written to a file.
+NARROWEST = 110
+
 
 def print_bands(bands: Sequence[Band], title: str) -> None:
     """The bands with their standard errors, as a table."""
@@ -28,7 +31,9 @@ def print_bands(bands: Sequence[Band], title: str) -> None:
             f"{band.lower_per_cm:.0f} to {band.upper_per_cm:.0f}",
         ]
         table.add_row(*row, *([band.assignment] if assigned else []))
-    Console().print(table, markup=False)
+    console = Console()
+    console = console if console.is_terminal else Console(width=NARROWEST)  # a file has no width of its own
+    console.print(table, markup=False)
 
 
 def with_error(value: float, error: float, digits: int) -> str:

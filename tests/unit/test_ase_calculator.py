@@ -92,6 +92,10 @@ def test_units_and_spreads():
     np.testing.assert_allclose(results["dipole_spread"], 0.04 / ANGSTROM)
 
 
+def test_prints_what_it_is():
+    assert repr(Calculator(Springs(), charge=1)) == "hpcir.ase.Calculator(H, O, charge +1)"
+
+
 def test_forces_are_the_gradient_of_a_real_model():
     atoms = WATER.copy()
     atoms.calc = Calculator(model())
