@@ -59,6 +59,9 @@ def _answer(options: argparse.Namespace) -> int:
     try:
         comm = world()
         rank = comm.rank
+        from hpcir.provenance import tell
+
+        tell(hosts=comm.nodes)
         with abort_on_exception(comm):
             options.answer(options, comm)
     except HpcirError as error:

@@ -85,7 +85,7 @@ def write_h5(path: Path, arrays: Mapping[str, tuple[Any, str, str]], attributes:
 
 
 def write_sealed(path: Path, fill: Callable[[Any], None]) -> None:
-    """An HDF5 file that `fill` fills, with its origin and checksum, by temporary name and rename.
+    """An HDF5 file that `fill` fills, with its origin, deck and checksum, by temporary name and rename.
 
     It is built in memory: HDF5 itself does not come back in good order from a full disk.
     """
@@ -94,6 +94,8 @@ def write_sealed(path: Path, fill: Callable[[Any], None]) -> None:
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         fill(file)
         file.attrs["origin"] = provenance.origin_text()
+        if settings := provenance.settings_text():
+            file.attrs["deck"] = settings
         seal(file)
         file.flush()
         image = file.id.get_file_image()
@@ -120,6 +122,18 @@ def read_h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not intact:
         raise RunStopped(f"{path}: damaged: its contents do not match their checksum")
     return arrays, attributes
+
+
+def origin_of(path: Path) -> dict[str, Any]:
+    """Where an HDF5 file of hpcir says that it comes from; empty where it says nothing."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            found = json.loads(file.attrs.get("origin", "{}"))
+    except H5_DAMAGE:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def seal(file: Any) -> None:

@@ -21,10 +21,13 @@ from hpcir.exchange.datasets import (
     size_of,
     unit_size,
 )
+from hpcir.provenance import origin_line
 from hpcir.structures import read_frames, symbols
 
 # Returns the value of a name in one frame and whether it is in a place whose units ASE defines; None: not there.
 Lookup = Callable[[str], tuple[Any, bool] | None]
+# What `write_extxyz` writes beside quantities.
+OWN_WORDS = ("units", "level", "charge", "origin")
 
 
 def read_extxyz(
@@ -139,7 +142,7 @@ def _dataset(
             sizes = ASE_UNITS if ase_results and found[1] and quantity not in units else units
             values[quantity] = _array(quantity, found[0], len(atoms), where) * size_of(quantity, sizes, where)
         frames.append(_frame(atoms, values, find, wanted, units, charge, level, dipole_origin, where))
-    unread = {name for _, _, held in entries for name in held} - {*wanted.values(), "units", "level", "charge"}
+    unread = {name for _, _, held in entries for name in held} - {*wanted.values(), *OWN_WORDS}
     return Dataset(tuple(frames), str(path), units, wanted, tuple(sorted(unread)))
 
 
@@ -251,8 +254,8 @@ def write_extxyz(
     """Write a data set as extended xyz, 12 decimals; what a geometry does not have is left out of it.
 
     keys: quantity -> name to write it under (default: its own). The dipole is about the centre of nuclear charge.
-    The units stand in each comment line as 'units="..."'. extras: further numbers of each geometry by name, written
-    as they are: (N,) and (N, 3) arrays beside the atoms, others in the comment line.
+    The units stand in each comment line as 'units="..."', the program as 'origin="..."'. extras: further numbers
+    of each geometry by name, written as they are: (N,) and (N, 3) arrays beside the atoms, others in the comment line.
     """
     names = STANDARD_KEYS | dict(keys or {})
     declared = resolve_units(units, {"positions": "A", "charges": "e"})
@@ -295,7 +298,7 @@ def _text(frame: Frame, units: dict[str, str], names: dict[str, str], extra: Map
     return "\n".join(
         [
             str(len(frame)),
-            f'Properties={properties} {" ".join(info)} units="{shown}" pbc="F F F"',
+            f'Properties={properties} {" ".join(info)} units="{shown}" origin="{origin_line()}" pbc="F F F"',
             *(f"{symbol:<2} " + " ".join(f"{x:20.12f}" for x in row) for symbol, row in rows),
             "",
         ]

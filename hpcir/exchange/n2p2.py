@@ -28,6 +28,7 @@ from hpcir.exchange.n2p2_files import (
 from hpcir.exchange.n2p2_potential import ElementNetwork, N2p2Potential, NetworkSet
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
+from hpcir.provenance import origin_line
 from hpcir.structures import symbols
 from hpcir.units import UNITS
 
@@ -226,6 +227,7 @@ def _settings_text(
     text = [
         f"# written by hpcir {__version__}: {what}, lengths in bohr",
         f"{LEVEL_COMMENT}{level or NO_LEVEL}",
+        f"# origin: {origin_line()}",
         f"number_of_elements {len(lines)}",
         "elements " + " ".join(names.values()),
         # RuNNer and CP2K add the atoms' energies only with this keyword, n2p2 always.

@@ -12,6 +12,8 @@ from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import import_n2p2
 from hpcir.exchange.n2p2_potential import N2P2_FILE, N2p2Potential
 from hpcir.models.model import MODEL_FILE, Model, find_model_file
+from hpcir.provenance import tell
+from hpcir.store import file_digest, origin_of
 
 if TYPE_CHECKING:
     from hpcir.exchange.n2p2_lockstep import LockstepPotential
@@ -46,6 +48,13 @@ def potential_file(path: str | Path) -> Path:
             if (folder / name).is_file():
                 return folder / name
     return find_model_file(path)
+
+
+def tell_model(path: str | Path) -> None:
+    """Have the files that are written from here on say which model they come from, and of which deck and seed it is."""
+    file = potential_file(path)
+    known = origin_of(file) if file.suffix == ".h5" else {}
+    tell(model=file_digest(file), **{name: known[name] for name in ("deck", "seed") if name in known})
 
 
 def training_ranges(path: str | Path) -> N2p2Potential | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcir.errors import RunStopped
+from hpcir.provenance import png_texts
 from hpcir.report.data import Parity, ReportData
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def write_figures(data: ReportData, folder: Path) -> list[Path]:
             continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            draw(data).savefig(folder / name, dpi=RESOLUTION)
+            draw(data).savefig(folder / name, dpi=RESOLUTION, metadata=png_texts(data.summary.get("provenance")))
         except OSError as error:
             raise RunStopped(f"{folder / name}: cannot write: {error.strerror}") from error
         written.append(folder / name)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import constants as _c
 
 from hpcir.errors import InputError
+from hpcir.provenance import origin_line
 from hpcir.spectra.bands import curve_bands
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.units import KELVIN
@@ -229,7 +230,7 @@ def write_jcamp(spectrum: Spectrum, path: str | Path, title: str = "infrared spe
         "TITLE": title,
         "JCAMP-DX": "4.24",
         "DATA TYPE": "INFRARED SPECTRUM",
-        "ORIGIN": "hpcir",
+        "ORIGIN": origin_line(),
         "OWNER": "public",
         **{name.upper().replace("_", " "): text for name, text in records.items()},
         **({"TEMPERATURE": f"{spectrum.temperature / KELVIN:.6g} K"} if spectrum.temperature else {}),

@@ -34,11 +34,12 @@ def export(model: Path, format: str, output: Path | None, force: bool, comm: Com
 
 def _export(path: Path, output: Path, force: bool) -> None:
     from hpcir.exchange.n2p2 import export_n2p2
-    from hpcir.exchange.potentials import load_potential
+    from hpcir.exchange.potentials import load_potential, tell_model
     from hpcir.models.model import Model
     from hpcir.stages.session import check_folder
 
     model = load_potential(path)
+    tell_model(path)
     if not isinstance(model, Model):
         raise InputError("this potential came from n2p2 and is of its own form", where=str(path), hint=COPY)
     folders = [output]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hpcir.json_result import write_json
 from hpcir.mpi import Communicator, on_root
+from hpcir.provenance import png_texts
 from hpcir.spectra.compare import SIGMAS, BandMatch, Comparison
 from hpcir.spectra.compare import compare as compare_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.stages.session import check_folder, make_folder
 from hpcir.stages.spectrum_files import StoredSpectrum, paired, read_spectrum
-from hpcir.stages.summary import finite
 from hpcir.stages.tables import with_error
-from hpcir.store import write_atomic
 
 NAME = "comparison"
 
@@ -41,7 +40,7 @@ def _compare(spectrum: Path, reference: Path, output: Path | None, force: bool) 
         return
     make_folder(output)
     _draw(first, second, output / f"{NAME}.png")
-    write_atomic(output / f"{NAME}.json", json.dumps(finite(content(found, first, second)), indent=1))
+    write_json(output / f"{NAME}.json", content(found, first, second))
     print(f"written: {output / f'{NAME}.png'}, {output / f'{NAME}.json'}")
 
 
@@ -191,7 +190,7 @@ def _draw(first: StoredSpectrum, second: StoredSpectrum, path: Path) -> None:
     upper = min(first.spectrum.wavenumbers[-1], second.spectrum.wavenumbers[-1])
     axes.set_xlim(upper, lower)
     figure.legend(loc="outside upper center", ncols=2)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, metadata=png_texts())
 
 
 def _absolute(spectrum: Spectrum) -> bool:

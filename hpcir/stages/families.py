@@ -8,7 +8,6 @@ average is the ensemble's; each family of weight has trajectories of its own bes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.errors import InputError
+from hpcir.json_result import write_json
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import bond_graph
 from hpcir.sampling.conformers import Conformer, Family, boltzmann_weights, families
@@ -28,7 +28,7 @@ from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
 from hpcir.stages.relaxation import minima, over_ranks
 from hpcir.stages.trajectories import Starts
-from hpcir.store import digest, write_atomic
+from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM, KCAL_PER_MOL, PER_CM
 
@@ -147,5 +147,5 @@ def describe(context: Context, ensemble: Ensemble, started: list[int]) -> list[d
         for number, family in enumerate(ensemble.families)
     ]
     geometries = [(item.structure.positions / ANGSTROM).tolist() for _, item, _ in ensemble.conformers()]
-    write_atomic(context.directory / FILE, json.dumps({"families": table, "angstrom": geometries}, indent=1))
+    write_json(context.directory / FILE, {"families": table, "angstrom": geometries})
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,13 +16,13 @@ from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
 from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
 from hpcir.exchange.findings import some
+from hpcir.json_result import write_json
 from hpcir.models.model import MODEL_FILE, Model
 from hpcir.mpi import Communicator, on_root
 from hpcir.stages.committee import CommitteeTrainer, require_device
 from hpcir.stages.context import Context
 from hpcir.stages.session import check_folder, default_deck, session
-from hpcir.stages.summary import finite
-from hpcir.store import digest, file_digest, write_atomic
+from hpcir.store import digest, file_digest
 from hpcir.structures import Structure
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
@@ -193,7 +192,7 @@ def _write_figures(path: Path, model: Model, outside: OutsideData) -> None:
         "notes": outside.notes,
         "provenance": outside.provenance,
     }
-    write_atomic(path, json.dumps(finite(content), indent=1))
+    write_json(path, content)
 
 
 def _print(output: Path, model: Model, outside: OutsideData) -> None:

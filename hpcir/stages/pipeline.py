@@ -62,7 +62,7 @@ def run(
     stop = StopRequest(walltime).install()
     _require_device(loaded, directory, comm, until)
     on_root(comm, lambda: _open(directory, deck, structure, series, fresh, force))
-    tell(deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
+    tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
     progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
     try:
         with progress:

@@ -12,7 +12,7 @@ from hpcir.errors import InputError
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.extxyz import write_extxyz
 from hpcir.exchange.n2p2_range import extrapolations
-from hpcir.exchange.potentials import AnyPotential, load_potential, training_ranges
+from hpcir.exchange.potentials import AnyPotential, load_potential, tell_model, training_ranges
 from hpcir.models.model import Evaluation
 from hpcir.mpi import Communicator, on_root
 from hpcir.stages.session import check_new, read_structures
@@ -50,6 +50,7 @@ def _read(
 ) -> tuple[AnyPotential, list[Structure]]:
     check_new(output, force)
     model = load_potential(path)
+    tell_model(path)
     geometries = read_structures(structures, model.total_charge if charge is None else charge, spin=False)
     for structure in geometries:
         try:

@@ -6,7 +6,6 @@ mode energies, most of the noise between single trajectories, are then shared, a
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from hpcir.deck import Deck, LoadedDeck
 from hpcir.errors import InputError, LabelFailed
 from hpcir.exchange.potentials import AnyPotential, load_potential, potential_file
+from hpcir.json_result import write_json
 from hpcir.labels import create_engine
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.mpi import Communicator, on_root
@@ -30,10 +30,9 @@ from hpcir.stages.session import deck_of, default_deck, session
 from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stages.spectrum_files import NAME
-from hpcir.stages.summary import finite
 from hpcir.stages.tables import print_bands
 from hpcir.stages.trajectories import Starts, TrajectoryStage
-from hpcir.store import digest, file_digest, read_h5, write_atomic
+from hpcir.store import digest, file_digest, read_h5
 from hpcir.structures import Structure, read_structure
 from hpcir.units import FS, KELVIN
 
@@ -288,7 +287,7 @@ def _finish(output: Path, task: Task, result: SpectrumResult, timing: dict[str, 
         "groups": result.groups,
         "timing": timing,
     }
-    write_atomic(output / SUMMARY, json.dumps(finite(content), indent=1))
+    write_json(output / SUMMARY, content)
     kelvin = task.deck.dynamics.temperature / KELVIN
     print_bands(result.spectrum.bands, f"{task.level}: {result.md['trajectories']} trajectories, {kelvin:g} K")
     print(result.spectrum.metadata["verdict"])

@@ -17,6 +17,7 @@ from hpcir.journal import Record
 from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
+from hpcir.provenance import origin
 from hpcir.sampling.exploration import ExplorationPlan, Findings, explore_block
 from hpcir.sampling.normal_modes import sample as sample_modes
 from hpcir.sampling.selection import farthest_points
@@ -52,7 +53,7 @@ class Sampling:
 
     def save(self, folder: Path) -> None:
         content = asdict(self)
-        write_atomic(folder / STATE, json.dumps({**content, "digest": digest(content)}, indent=1))
+        write_atomic(folder / STATE, json.dumps({**content, "digest": digest(content), "origin": origin()}, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Sampling:
@@ -60,6 +61,7 @@ class Sampling:
         try:
             content = json.loads((folder / STATE).read_text())
             expected = content.pop("digest")
+            content.pop("origin", None)
             return cls(**content) if digest(content) == expected else cls()
         except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
             return cls()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcir.deck_series import heavy_atoms
+from hpcir.json_result import finite
 from hpcir.models.model import Model
 from hpcir.stages import summary, trust_map
 from hpcir.stages.context import Context
@@ -54,7 +55,7 @@ def write_target(
     found = summary.write(context, content, test, main)
     for number, chosen in target.families:
         if chosen.name in spectra:
-            found["families"][number]["bands"] = summary.finite(spectra[chosen.name].bands)
+            found["families"][number]["bands"] = finite(spectra[chosen.name].bands)
     write_atomic(context.directory / summary.FILE, json.dumps(found, indent=1))
     return found
 
@@ -74,7 +75,7 @@ def write(context: Context, store: LabelStore, found: list[Target], summaries: l
             for target, found_ in zip(found, summaries, strict=True)
         },
     }
-    content = summary.finite(content)
+    content = finite(content)
     write_atomic(context.directory / summary.FILE, json.dumps(content, indent=1))
     return content
 

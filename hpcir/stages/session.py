@@ -39,7 +39,7 @@ def session(
     directory = RunDirectory(folder)
     stop = StopRequest(walltime).install()
     on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
-    tell(deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
+    tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
     progress = Progress(comm.rank, folder, size=comm.size, heartbeat=directory.beat)
     try:
         with progress:

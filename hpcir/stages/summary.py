@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
-
+from hpcir.json_result import finite
 from hpcir.models.model import Model
 from hpcir.progress import number_text
 from hpcir.provenance import origin
@@ -26,7 +23,6 @@ from hpcir.units import FS, KELVIN
 FILE = "summary.json"
 # Bands weaker than this are in the files but not in the log.
 SHOWN_KM_PER_MOL = 2.0
-LIBRARIES = ("numpy", "scipy", "torch", "numba", "h5py", "pyscf", "tblite", "ase", "mpi4py", "mpich", "openmpi")
 
 
 def content(
@@ -149,36 +145,18 @@ def stage_seconds(context: Context) -> dict[str, float]:
 
 
 def provenance(context: Context) -> dict[str, Any]:
-    """Program and commit, deck, seed, ranks and hosts; libraries, machine, the deck itself."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    """Program, commit and libraries, seed, hosts, ranks and machine; the deck itself, and the digest by which the other
+    files name it."""
+    told = origin()
     return {
-        **origin(),
-        "libraries": versions,
-        "python": platform.python_version(),
+        **told,
+        "deck_digest": told.get("deck", ""),
         "machine": platform.machine(),
         "ranks": context.comm.size,
         "temperature_kelvin": context.deck.dynamics.temperature / KELVIN,
         "timestep_fs": context.deck.dynamics.timestep / FS,
         "deck": context.deck.model_dump(mode="json"),
     }
-
-
-def finite(value: Any) -> Any:
-    """JSON knows no NaN: such numbers become null, arrays lists."""
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [finite(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
 
 
 def _step_text(microseconds: float) -> str:

@@ -5,7 +5,6 @@ trust.json of a run or of a target's folder, and the figures and sentences of it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.json_result import write_json
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph, bond_graph
 from hpcir.sampling.conformers import torsion
 from hpcir.sampling.rotamers import pivots
 from hpcir.sampling.trust import ElementReference, references, trust_table
-from hpcir.stages import summary
 from hpcir.stages.context import Context
-from hpcir.store import read_h5, write_atomic
+from hpcir.store import read_h5
 from hpcir.structures import Structure
 from hpcir.units import KCAL_PER_MOL_ANGSTROM
 
@@ -78,7 +77,7 @@ def write_trust(
     spreads = np.array([evaluator.force_spread(frame[:, :, None])[:, 0] for frame in frames]) / KCAL_PER_MOL_ANGSTROM
     table = trust_table(known, model.functions, structure.numbers, features, spreads)
     content = {"unit_of_spread": "kcal/mol/A", "frames": len(frames), "atoms": [asdict(row) for row in table]}
-    write_atomic(context.directory / FILE, json.dumps(summary.finite(content), indent=1))
+    write_json(context.directory / FILE, content)
     worst, widest = table[0], max(table, key=lambda row: row.largest_spread)
     text = (
         f"the surroundings farthest from the training data are those of {worst.name}, {worst.largest_distance:.1f} "

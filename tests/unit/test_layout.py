@@ -26,6 +26,7 @@ LEVELS = {
     "journal": 1,
     "lock": 1,
     "store": 1,
+    "json_result": 1,
     **dict.fromkeys(
         ("labels", "descriptors", "models", "training", "sampling", "dynamics", "spectra", "exchange"), SCIENCE
     ),
