@@ -6,6 +6,8 @@ on a signal with everything saved, the same command goes on from there.
 
 from __future__ import annotations
 
+import time
+
 EXIT_DONE = 0
 EXIT_INPUT = 2
 EXIT_STOPPED = 3
@@ -40,9 +42,16 @@ class RunStopped(HpcirError):
 
 
 class Interrupted(HpcirError):
-    """A signal or the clock asked the run to stop; everything finished is on disk."""
+    """A signal or the clock asked the run to stop; everything finished is on disk.
+
+    asked: when it did, on the monotonic clock (None: now).
+    """
 
     status = EXIT_INTERRUPTED
+
+    def __init__(self, message: str, *, asked: float | None = None) -> None:
+        super().__init__(message)
+        self.asked = time.monotonic() if asked is None else asked
 
 
 class LabelFailed(HpcirError):

@@ -6,6 +6,7 @@ MPI starts only under a launcher (mpirun, srun), so plain `hpcir` runs where no 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -13,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from hpcir.errors import HpcirError, InputError, Interrupted
 from hpcir.watchman import Watchman, post
@@ -26,10 +27,13 @@ Array = Any
 # memory for a second copy of everything is not to be had.
 MESSAGE_BYTES = 1 << 26
 
-# Seconds that a rank which was asked to stop waits for the others to reach a safe point too.
-WIND_UP = 6.0
+# Seconds after it was asked to stop until which a rank waits for the others to reach a safe point too, and the least.
+WIND_UP, LEAST_WIND_UP = 6.0, 0.5
 # Seconds that a rank with an error waits to see whether every rank has it, before it ends the job by force.
 AGREE = 2.0
+
+# Seconds that MPI has to end a job by force.
+ABORT_LIMIT = 2.0
 
 # Environment variables that a launcher sets on every rank: MPICH/Hydra and Slurm PMI, Open MPI, PMIx, Intel MPI.
 _LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
@@ -46,6 +50,8 @@ class Communicator(Protocol):
     """The first rank of this one's node: the node's number in file names."""
     nodes: int
     """How many nodes (groups of ranks that share memory) there are."""
+    watchman: Watchman | None
+    """Of this rank's host, while the job's end would be an accident."""
 
     def bcast(self, value: Any, root: int = 0) -> Any: ...
     def gather(self, value: Any, root: int = 0) -> list[Any] | None: ...
@@ -55,6 +61,7 @@ class Communicator(Protocol):
     def split(self, color: int) -> Communicator: ...
     def barrier(self) -> None: ...
     def barrier_within(self, seconds: float) -> bool: ...
+    def abort(self, status: int, message: str) -> NoReturn: ...
     def counter(self, total: int) -> Items: ...
 
 
@@ -95,6 +102,7 @@ class SerialCommunicator:
     node_rank = 0
     node = 0
     nodes = 1
+    watchman: Watchman | None = None
 
     def bcast(self, value: Any, root: int = 0) -> Any:
         return value
@@ -120,6 +128,10 @@ class SerialCommunicator:
     def barrier_within(self, seconds: float) -> bool:
         return True
 
+    def abort(self, status: int, message: str) -> NoReturn:
+        print(f"hpcir: {message}", file=sys.stderr, flush=True)
+        os._exit(status)
+
     def counter(self, total: int) -> Items:
         return Items(total)
 
@@ -134,6 +146,7 @@ class MpiCommunicator:
         from mpi4py import MPI
 
         self._comm = comm
+        self.watchman: Watchman | None = None
         # Packs objects as mpi4py's own messages do, which alone cannot be cut into pieces.
         self._pack, self._unpack, self._byte = MPI.pickle.dumps, MPI.pickle.loads, MPI.BYTE
         self.rank: int = comm.Get_rank()
@@ -213,6 +226,18 @@ class MpiCommunicator:
                 return False
             time.sleep(0.01)
         return True
+
+    def abort(self, status: int, message: str) -> NoReturn:
+        """End the job on all ranks by force, from any thread, with one message."""
+        if self.watchman is not None:
+            self.watchman.leave()
+        print(f"hpcir: rank {self.rank}: {message}", file=sys.stderr, flush=True)
+        from mpi4py import MPI
+
+        # Where the library does not come back, because another thread is in it, the kernel ends this process.
+        signal.setitimer(signal.ITIMER_REAL, ABORT_LIMIT)
+        MPI.COMM_WORLD.Abort(status)
+        os._exit(status)  # Abort may return before the launcher has ended the job
 
     def counter(self, total: int) -> Items:
         """Hand out 0 .. total-1, each to one rank, to whichever asks next; every rank iterates its share.
@@ -367,34 +392,31 @@ class abort_on_exception:
 
     def __init__(self, comm: Communicator) -> None:
         self.comm = comm
-        self._watchman: Watchman | None = None
 
     def __enter__(self) -> Communicator:
         if self.comm.size > 1:
             places = self.comm.allgather((socket.gethostname(), os.getpid()))
-            self._watchman = post(self.comm.rank, places)
+            self.comm.watchman = post(self.comm.rank, places)
             self.comm.barrier()  # who leaves at once must be heard
         return self.comm
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._watchman is not None:
-            self._watchman.leave()
+        if self.comm.watchman is not None:
+            self.comm.watchman.leave()
         if error is None or self.comm.size == 1 or isinstance(error, SystemExit):
             return
         # What stops every rank (a wrong deck, a signal) needs no force: all of them leave with the same status.
-        patience = WIND_UP if isinstance(error, Interrupted) else AGREE
-        if isinstance(error, HpcirError) and self.comm.barrier_within(patience):
+        if isinstance(error, HpcirError) and self.comm.barrier_within(_patience(error)):
             return
         if isinstance(error, HpcirError):
-            status = error.status
-            message = f"hpcir: rank {self.comm.rank}: {error}"
-        else:
-            status = 1
-            message = f"hpcir: rank {self.comm.rank} failed\n" + "".join(traceback.format_exception(error))
-        print(message, file=sys.stderr, flush=True)
-        from mpi4py import MPI
+            self.comm.abort(error.status, str(error))
+        self.comm.abort(1, "failed\n" + "".join(traceback.format_exception(error)))
 
-        MPI.COMM_WORLD.Abort(status)
-        os._exit(status)  # Abort may return before the launcher has ended the job
+
+def _patience(error: HpcirError) -> float:
+    """Seconds to wait for the other ranks to come to the same end."""
+    if not isinstance(error, Interrupted):
+        return AGREE
+    return max(LEAST_WIND_UP, error.asked + WIND_UP - time.monotonic())

@@ -1,19 +1,27 @@
 """Stopping on request: signals and the wall clock set a flag, long work looks at it between units.
 
 SIGTERM, SIGINT and SIGUSR1 (what SLURM sends before its time limit) all mean: finish the unit in hand if that
-takes no time, leave everything on disk, end with status 75.
+takes no time, leave everything on disk, end with status 75. A process that reaches no safe point in time is ended where
+it stands: what is finished is on the disk, and the unit in hand would cost more than it is worth.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from hpcir.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# Seconds that a process has from a request to a safe point: batch systems may kill it after ten.
+PATIENCE = 6.0
+# Seconds between two looks at the clock.
+POLL = 0.5
 
 
 def stop_at_once() -> None:
@@ -28,33 +36,72 @@ def stop_at_once() -> None:
 
 
 class StopRequest:
-    """Whether this process was asked to stop, and why."""
+    """Whether this process was asked to stop, and why.
 
-    def __init__(self, walltime: float | None = None) -> None:
+    walltime: seconds from now after which to stop by the clock. overdue: called from another thread with a message when
+    the process is still at work `PATIENCE` seconds after it was asked; it is to end the process.
+    """
+
+    def __init__(self, walltime: float | None = None, overdue: Callable[[str], object] | None = None) -> None:
         self._reason = ""
+        self._asked = 0.0
         # The monotonic clock: a jump of the system's clock neither stops a run nor keeps it going.
         self._deadline = None if walltime is None else time.monotonic() + walltime
+        self._overdue = overdue
+        self._closed = False
+        self._mouth = self._previous = -1
 
     def install(self) -> StopRequest:
         """Catch the signals from here on; must be called from the main thread."""
         for number in SIGNALS:
             signal.signal(number, self._received)
+        if self._overdue is not None:
+            # Python's handlers wait for the main thread, which may be waiting for another rank; this pipe does not.
+            ear, mouth = os.pipe()
+            os.set_blocking(mouth, False)
+            self._previous = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+            self._mouth = mouth
+            threading.Thread(target=self._watch, args=(ear, self._overdue), daemon=True).start()
         return self
 
+    def close(self) -> None:
+        """The work is done or left in order: `overdue` is not called any more."""
+        self._closed = True
+        if self._mouth >= 0:
+            signal.set_wakeup_fd(self._previous)
+            os.close(self._mouth)
+            self._mouth = -1
+
     def _received(self, number: int, _frame: FrameType | None) -> None:
-        self._reason = f"signal {signal.Signals(number).name}"
+        self.request(f"signal {signal.Signals(number).name}")
 
     def request(self, reason: str) -> None:
         """Ask for a stop from inside the program; the first reason stays."""
-        self._reason = self._reason or reason
+        if not self._reason:
+            self._asked = time.monotonic()
+            self._reason = reason
 
     def requested(self) -> bool:
         """Whether to stop now."""
         if not self._reason and self._deadline is not None and time.monotonic() >= self._deadline:
-            self._reason = "the time limit given with --walltime"
+            self.request("the time limit given with --walltime")
         return bool(self._reason)
 
     def check(self) -> None:
         """Raise Interrupted when a stop was requested; called between units of work."""
         if self.requested():
-            raise Interrupted(f"stopped by {self._reason}; everything finished is saved, the same command goes on")
+            raise Interrupted(self._message(), asked=self._asked)
+
+    def _message(self) -> str:
+        return f"stopped by {self._reason}; everything finished is saved, the same command goes on"
+
+    def _watch(self, ear: int, overdue: Callable[[str], object]) -> None:
+        """Look for signals and at the clock until the request is closed or the process is overdue."""
+        while not self._closed:
+            if select.select([ear], [], [], POLL)[0]:
+                for number in os.read(ear, 64):
+                    if number in SIGNALS:
+                        self.request(f"signal {signal.Signals(number).name}")
+            if self.requested() and time.monotonic() - self._asked > PATIENCE and not self._closed:
+                overdue(self._message())
+        os.close(ear)

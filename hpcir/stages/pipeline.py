@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcir.deck import Deck, LoadedDeck, deck_digest, resolved_text
 from hpcir.deck_series import Series
-from hpcir.errors import InputError, RunStopped
+from hpcir.errors import EXIT_INTERRUPTED, InputError, RunStopped
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator, on_root
 from hpcir.progress import Progress
@@ -59,12 +59,12 @@ def run(
     deck, structure = loaded.deck, loaded.structure
     series = loaded.series if deck.is_series else None
     directory = RunDirectory(Path(out))
-    stop = StopRequest(walltime).install()
-    _require_device(loaded, directory, comm, until)
-    on_root(comm, lambda: _open(directory, deck, structure, series, fresh, force))
-    tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
-    progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
+    stop = StopRequest(walltime, overdue=lambda message: comm.abort(EXIT_INTERRUPTED, message)).install()
     try:
+        _require_device(loaded, directory, comm, until)
+        on_root(comm, lambda: _open(directory, deck, structure, series, fresh, force))
+        tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
+        progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
         with progress:
             context = Context(deck, structure, directory, comm, progress, stop)
             if series is None:
@@ -76,6 +76,7 @@ def run(
     except Until:
         pass
     finally:
+        stop.close()
         if comm.rank == 0:
             directory.unlock()
 

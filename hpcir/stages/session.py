@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcir.deck import Deck, System, deck_digest, load_deck, resolved_text
-from hpcir.errors import InputError
+from hpcir.errors import EXIT_INTERRUPTED, InputError
 from hpcir.mpi import Communicator, on_root
 from hpcir.progress import Progress
 from hpcir.provenance import tell
@@ -37,14 +37,15 @@ def session(
     refused, or cleared with `force` when it is the same command's. Raises InputError as `RunDirectory.open`.
     """
     directory = RunDirectory(folder)
-    stop = StopRequest(walltime).install()
-    on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
-    tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
-    progress = Progress(comm.rank, folder, size=comm.size, heartbeat=directory.beat)
+    stop = StopRequest(walltime, overdue=lambda message: comm.abort(EXIT_INTERRUPTED, message)).install()
     try:
+        on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
+        tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
+        progress = Progress(comm.rank, folder, size=comm.size, heartbeat=directory.beat)
         with progress:
             yield Context(deck, structure, directory, comm, progress, stop)
     finally:
+        stop.close()
         if comm.rank == 0:
             directory.unlock()
 

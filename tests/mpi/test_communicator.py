@@ -126,6 +126,31 @@ def test_a_signal_on_one_rank_ends_the_job_with_status_75(mpirun, ranks):
     assert time.monotonic() - started < 15
 
 
+AT_NO_SAFE_POINT = """
+import os, signal, threading, time
+from hpcir.mpi import abort_on_exception, world
+from hpcir.stopping import StopRequest
+with abort_on_exception(world()) as comm:
+    stop = StopRequest(overdue=lambda message: comm.abort(75, message)).install()
+    if comm.rank == comm.size - 1:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        for _ in range(comm.size - 1):
+            comm.barrier()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_rank_that_waits_for_another_or_only_works_is_stopped_too(mpirun, ranks):
+    """The signalled rank is inside the MPI library, where none of Python's handlers runs, and the other in no hurry."""
+    started = time.monotonic()
+    done = mpirun(ranks, ["-c", AT_NO_SAFE_POINT])
+    assert done.returncode == 75, done.stderr
+    assert time.monotonic() - started < 15
+    assert "stopped by signal SIGUSR1; everything finished is saved" in done.stderr
+    assert "died" not in done.stderr
+
+
 MESSAGES = """
 import json
 import numpy as np
