@@ -30,11 +30,13 @@ from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
 from hpcir.provenance import origin_line
 from hpcir.structures import symbols
-from hpcir.units import UNITS
+from hpcir.units import ANGSTROM, UNITS
 
 FloatArray = NDArray[np.float64]
 
 CHARGES_FOLDER = "charges"
+# Charges that make only a part of a dipole: under a name that no import takes by itself.
+PART_FOLDER = "charges-without-atomic-dipoles"
 LEVEL_COMMENT, NO_LEVEL = "# level of theory: ", "not recorded"
 # hpcir's cutoff functions in n2p2's numbers.
 CUTOFF_TYPES = {"cosine": 1, "tanh3": 2, "polynomial": 6}
@@ -165,8 +167,9 @@ def export_n2p2(model: Model, directory: str | Path, member: int = 0) -> Exporte
     """Write one committee member as input.nn, scaling.data and weights.ZZZ.data, in hartree and bohr.
 
     The charge networks go to the folder 'charges' inside, a potential whose atomic "energies" are the charges
-    before they are shifted evenly to the total charge. Raises InputError for a member or a network that the
-    format cannot hold.
+    before they are shifted evenly to the total charge. Where the model has atomic dipoles as well, which the format
+    cannot hold, the folder is 'charges-without-atomic-dipoles', and an import does not take these charges for the
+    dipole. Raises InputError for a member or a network that the format cannot hold.
     """
     if not 0 <= member < model.members:
         raise InputError("no such committee member", value=member, hint=f"0 to {model.members - 1}")
@@ -174,18 +177,21 @@ def export_n2p2(model: Model, directory: str | Path, member: int = 0) -> Exporte
     files = _write_set(directory, model, model.energy, member, model.offsets, "energies in hartree")
     notes = [
         "lengths are in bohr, energies in hartree: in LAMMPS (units metal) give pair_style hdnnp "
-        "cflength 1.8897261258369282 cfenergy 0.036749322175655",
+        f"{model.functions.cutoff / ANGSTROM + 0.01:.2f} cflength 1.8897261258369282 cfenergy 0.036749322175655",
         f"one member of {model.members}; the mean of the committee is the mean over their exports",
     ]
     if model.charge:
-        outputs = max(c.n_outputs for c in model.charge.values())
-        if outputs > 1:
+        whole = all(c.n_outputs == 1 for c in model.charge.values())
+        if not whole:
             notes.append(
-                "the model also has atomic dipoles, which the format cannot hold: the folder 'charges' gives the "
-                "charge part of the dipole alone"
+                "the model also has atomic dipoles, which the format cannot hold: the charges in "
+                f"'{PART_FOLDER}' give a part of the dipole alone, and hpcir import does not take them; a model "
+                "trained with model.dipole: charges goes over whole"
             )
         what = f"charges in e before the even shift to the total charge {model.total_charge}"
-        files += _write_set(directory / CHARGES_FOLDER, model, model.charge, member, {}, what)
+        files += _write_set(
+            directory / (CHARGES_FOLDER if whole else PART_FOLDER), model, model.charge, member, {}, what
+        )
     return Exported(tuple(files), tuple(notes))
 
 

@@ -364,15 +364,30 @@ def test_export_evaluates_to_the_models_energy(tmp_path, cutoff_function):
         assert import_n2p2(folder).evaluate(METHANOL, POSITIONS).energy == pytest.approx(energy, rel=1e-13)
 
 
-def test_export_carries_the_charge_networks(tmp_path):
-    model = random_model()
+def charges_alone(model: Model) -> Model:
+    """The model without its atomic dipoles."""
+    networks = {
+        z: replace(c, weights=(*c.weights[:-1], c.weights[-1][:, :1]), biases=(*c.biases[:-1], c.biases[-1][:, :1]))
+        for z, c in model.charge.items()
+    }
+    return replace(model, charge=networks)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_export_carries_the_charge_networks(tmp_path, whole):
+    """Charges that are a part of the dipole are written, and no import makes a wrong dipole of them by itself."""
+    model = charges_alone(random_model()) if whole else random_model()
     exported = export_n2p2(model, tmp_path)
-    assert any("atomic dipoles" in note for note in exported.notes)
+    assert any("atomic dipoles" in note for note in exported.notes) != whole
     assert all(path.is_file() for path in exported.files)
     features = plain_features(model, METHANOL, POSITIONS)
     raw = np.array([model.charge[int(z)].evaluate(features[[i]])[0][0, 0, 0] for i, z in enumerate(METHANOL)])
-    np.testing.assert_allclose(plain_atomic(tmp_path / "charges", METHANOL, POSITIONS), raw, rtol=1e-12)
-    result = import_n2p2(tmp_path, total_charge=1).evaluate(METHANOL, POSITIONS)
+    folder = tmp_path / ("charges" if whole else "charges-without-atomic-dipoles")
+    np.testing.assert_allclose(plain_atomic(folder, METHANOL, POSITIONS), raw, rtol=1e-12)
+    if not whole:
+        assert np.all(np.isnan(import_n2p2(tmp_path, total_charge=1).evaluate(METHANOL, POSITIONS).dipole))
+    charges = None if whole else folder
+    result = import_n2p2(tmp_path, charges=charges, total_charge=1).evaluate(METHANOL, POSITIONS)
     np.testing.assert_allclose(result.charges, raw + (1 - raw.sum()) / 6, rtol=1e-11)
     origin = METHANOL @ POSITIONS / METHANOL.sum()
     np.testing.assert_allclose(result.dipole, result.charges @ (POSITIONS - origin), rtol=1e-12)
