@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcir.errors import EXIT_DONE, EXIT_INPUT, EXIT_INTERRUPTED, HpcirError
-from hpcir.mpi import Communicator, abort_on_exception, local_rank, on_root, world
+from hpcir.launcher import local_rank
+from hpcir.mpi import Communicator, abort_on_exception, on_root, world
 
 if TYPE_CHECKING:
     from hpcir.deck import LoadedDeck

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
-from hpcir.errors import HpcirError, InputError, Interrupted
+from hpcir.errors import EXIT_STOPPED, HpcirError, InputError, Interrupted
+from hpcir.launcher import follow_launcher, require_no_others, require_step_of_one, under_launcher
 from hpcir.watchman import Watchman, post
 
 Result = TypeVar("Result")
@@ -34,9 +35,6 @@ AGREE = 2.0
 
 # Seconds that MPI has to end a job by force.
 ABORT_LIMIT = 2.0
-
-# Environment variables that a launcher sets on every rank: MPICH/Hydra and Slurm PMI, Open MPI, PMIx, Intel MPI.
-_LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
 
 
 class Communicator(Protocol):
@@ -313,17 +311,12 @@ def _pieces(data: bytearray) -> Iterator[memoryview]:
     return (whole[first : first + MESSAGE_BYTES] for first in range(0, len(data), MESSAGE_BYTES))
 
 
-def under_launcher() -> bool:
-    """Whether an MPI launcher started this process."""
-    return any(name in os.environ for name in _LAUNCHER_VARIABLES)
-
-
 def world() -> Communicator:
     """All ranks of this job; one rank without MPI when no launcher started it."""
     if not under_launcher():
-        _require_step_of_one()
+        require_step_of_one()
         return SerialCommunicator()
-    _follow_launcher()
+    follow_launcher()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -332,45 +325,9 @@ def world() -> Communicator:
             hint="load your cluster's MPI module, or install one: pip install 'hpcir[mpi]'",
         ) from error
     if MPI.COMM_WORLD.Get_size() == 1:
-        _require_no_others()
+        require_no_others()
         return SerialCommunicator()
     return MpiCommunicator(MPI.COMM_WORLD)
-
-
-def _follow_launcher() -> None:
-    """Under Open MPI's launcher, have mpi4py take Open MPI: its wheel speaks to either library, and takes the one that
-    it finds first. An mpi4py that was built for one library reads none of this."""
-    if "OMPI_COMM_WORLD_RANK" in os.environ and "MPI4PY_LIBMPI" not in os.environ:
-        os.environ.setdefault("MPI4PY_MPIABI", "openmpi")
-
-
-def _require_no_others() -> None:
-    """Raise InputError when the launcher started several processes, and each believes itself alone."""
-    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
-        if int(os.environ.get(name, "1")) > 1:
-            raise InputError(
-                f"the launcher started {os.environ[name]} processes that cannot see one another: it belongs to another "
-                "MPI than mpi4py's",
-                hint="use the mpirun of the MPI library that mpi4py loads (`python -m mpi4py --mpi-library`)",
-            )
-
-
-def _require_step_of_one() -> None:
-    """Raise InputError when srun started several processes without telling them of one another."""
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1") if "SLURM_PROCID" in os.environ else "1"
-    if tasks.isdigit() and int(tasks) > 1:
-        raise InputError(
-            f"srun started {tasks} processes that cannot see one another",
-            hint="start them with mpirun, or with the --mpi of srun that belongs to mpi4py's MPI (`srun --mpi=list`)",
-        )
-
-
-def local_rank() -> int:
-    """This process's rank before MPI starts, from the launcher's environment; 0 without a launcher."""
-    for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0
 
 
 def on_root(comm: Communicator, work: Callable[[], Result]) -> Result:
@@ -412,6 +369,15 @@ class abort_on_exception:
             return
         if isinstance(error, HpcirError):
             self.comm.abort(error.status, str(error))
+        from mpi4py import MPI
+
+        if isinstance(error, MPI.Exception):  # the library's word for a rank that is no more, or a network
+            last = traceback.extract_tb(trace)[-1]
+            self.comm.abort(
+                EXIT_STOPPED,
+                f"message passing failed, perhaps because another rank died: {str(error).splitlines()[0]} "
+                f"({last.filename}, line {last.lineno}). Everything finished is saved; the same command goes on",
+            )
         self.comm.abort(1, "failed\n" + "".join(traceback.format_exception(error)))
 
 

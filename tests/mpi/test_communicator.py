@@ -86,6 +86,22 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_word(mpirun, ranks):
     assert "Traceback" not in done.stderr
 
 
+FAILS_IN_MPI = """
+from hpcir.mpi import abort_on_exception, world
+with abort_on_exception(world()) as comm:
+    if comm.rank == 1:
+        comm._comm.send(None, dest=99)
+    comm.barrier()
+"""
+
+
+def test_an_error_of_the_library_is_told_in_one_line(mpirun):
+    done = mpirun(2, ["-c", FAILS_IN_MPI])
+    assert done.returncode == 3, done.stderr
+    assert "hpcir: rank 1: message passing failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 LEAVES = """
 from hpcir.errors import Interrupted
 from hpcir.mpi import abort_on_exception, world

@@ -11,6 +11,7 @@ LEVELS = {
     "errors": 0,
     "units": 0,
     "mpi": 0,
+    "launcher": 0,
     "stopping": 0,
     "progress": 0,
     "watchman": 0,
