@@ -28,7 +28,7 @@ from hpcir.store import write_atomic
 # More points than this in a scatter plot make the page slow and show nothing new.
 MOST_POINTS = 4000
 # Contributions to a spectrum that are drawn by themselves.
-MOST_PARTS = 8
+MOST_PARTS = 10
 CITATION = (
     "M. Gastegger, J. Behler, P. Marquetand, Machine learning molecular dynamics for the simulation of infrared "
     "spectra, Chem. Sci. 8, 6924 (2017)."

@@ -135,26 +135,28 @@ def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[dict[str, Any]] = ()
     body = []
     for index, row in enumerate(rows):
         both = row.engine is not None and row.model is not None
-        difference = f"{(row.model or 0.0) - (row.engine or 0.0):+.1f}" if both else "–"
+        difference = f"{round((row.model or 0.0) - (row.engine or 0.0), 1) + 0.0:+.1f}" if both else "–"
         cells = [_one(row.engine, 1), _one(row.model, 1), difference]
         cells += [_one(row.engine_intensity, 1), _one(row.model_intensity, 1)]
-        cells += _moving_cells(modes[index] if index < len(modes) else {}) if moving else []
-        body.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        mode = modes[index] if index < len(modes) else {}
+        cells += [_moving(mode)] if moving else []
+        name = f'<th scope="row">{text(str(mode.get("name") or ""))}</th>' if moving else ""
+        body.append(f"<tr>{name}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return (
-        '<table class="figures"><thead><tr><th colspan="3" scope="colgroup">harmonic / cm⁻¹</th>'
+        '<table class="figures"><thead><tr>'
+        + ('<th rowspan="2" scope="col">mode</th>' if moving else "")
+        + '<th colspan="3" scope="colgroup">harmonic / cm⁻¹</th>'
         '<th colspan="2" scope="colgroup">intensity / (km/mol)</th>'
-        + ('<th rowspan="2" scope="col">in motion / cm⁻¹</th><th rowspan="2" scope="col">mode</th>' if moving else "")
+        + ('<th rowspan="2" scope="col">in motion / cm⁻¹</th>' if moving else "")
         + '</tr><tr><th scope="col">engine</th><th scope="col">model</th><th scope="col">difference</th>'
         f'<th scope="col">engine</th><th scope="col">model</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
     )
 
 
-def _moving_cells(mode: dict[str, Any]) -> list[str]:
+def _moving(mode: dict[str, Any]) -> str:
+    """Where a mode is in the trajectories, with its error."""
     place, error = plain_number(mode.get("anharmonic_per_cm")), plain_number(mode.get("stderr_per_cm"))
-    shown = _one(place, 1)
-    if place is not None and error is not None:
-        shown += f' <span class="error">± {error:.1f}</span>'
-    return [shown, text(str(mode.get("name") or ""))]
+    return _one(place, 1) + ("" if place is None or error is None else f' <span class="error">± {error:.1f}</span>')
 
 
 def trust_table(rows: Sequence[TrustRow]) -> str:

@@ -18,7 +18,9 @@ from hpcir.deck import Deck, resolved_text
 from hpcir.errors import InputError
 from hpcir.report import write_report
 from hpcir.report.data import load_report_data
+from hpcir.report.evidence import HarmonicRow
 from hpcir.report.figures import binned_medians
+from hpcir.report.tables import mode_table
 from hpcir.report.verdict import findings
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.store import write_h5
@@ -270,6 +272,16 @@ def test_a_run_is_an_object_that_prints_and_draws(runs: Path) -> None:
     assert "<svg" not in half._repr_html_()
     with pytest.raises(InputError, match="no spectrum"):
         half.plot()
+
+
+def test_modes_are_where_the_trajectories_have_them() -> None:
+    rows = [HarmonicRow(1050.0, 1049.96, 10.0, 11.0), HarmonicRow(3000.0, 3004.0, 20.0, 21.0)]
+    modes = [{"name": "C-O <stretch>", "anharmonic_per_cm": 1031.26, "stderr_per_cm": 0.84}, {"name": "C-H stretch"}]
+    table = mode_table(rows, modes)
+    assert '<th scope="row">C-O &lt;stretch&gt;</th>' in table
+    assert '1031.3 <span class="error">± 0.8</span>' in table
+    assert "+0.0" in mode_table([HarmonicRow(1050.0, 1049.96, None, None)])  # never -0.0
+    assert "in motion" not in mode_table(rows)
 
 
 def test_a_damaged_trust_map_is_no_reason_to_fail(runs: Path, tmp_path: Path) -> None:
