@@ -585,6 +585,25 @@ def test_a_phone_scrolls_down_only(browser: Any, runs: Path, name: str) -> None:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_plots_follow_a_phone_that_is_turned(browser: Any, runs: Path) -> None:
+    """From landscape to portrait: plots take the new width, and until they have it the page is not wider than they."""
+    turned = "Emulation.setDeviceMetricsOverride"
+    try:
+        browser.execute_cdp_cmd(turned, {"width": 844, "height": 390, "deviceScaleFactor": 2, "mobile": True})
+        opened(browser, runs / "good/report.html")
+        drawn = f"{SPECTRUM}.querySelector('.main-svg').getBoundingClientRect().width"
+        assert browser.execute_script(f"return {drawn}") > 700
+        # What plotly drew wide keeps its width for the moment, or for good where its script does not notice.
+        browser.execute_script(f"for (const s of {SPECTRUM}.querySelectorAll('svg')) s.style.minWidth = '780px'")
+        browser.execute_cdp_cmd(turned, {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True})
+        wait_for(browser, "return document.documentElement.clientWidth === 390")
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+        browser.execute_script(f"for (const s of {SPECTRUM}.querySelectorAll('svg')) s.style.minWidth = ''")
+        wait_for(browser, f"return {drawn} < 390")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_contributions_are_drawn_and_add_up(browser: Any, runs: Path) -> None:
     opened(browser, runs / "good/report.html")
     assert browser.execute_script("return document.getElementById('parts').options.length") == 3
