@@ -22,6 +22,8 @@ from hpcir.errors import InputError, RunStopped
 from hpcir.journal import Heading, Journal, Place, Record, Walk, read_record
 from hpcir.lock import WATCH, create_whole, holder_lives, is_local, lock_identity, read_lock, remove_stale
 
+# The deck with every key and its value, in a run directory.
+RESOLVED = "deck.resolved.yaml"
 # The attribute of an HDF5 file that holds its checksum, and what reading a damaged one may raise.
 SEAL = "content_digest"
 H5_DAMAGE = (OSError, RuntimeError, LookupError, AttributeError, ValueError, TypeError, OverflowError, MemoryError)
@@ -51,6 +53,20 @@ def file_digest(path: Path) -> str:
 def write_atomic(path: Path, text: str) -> None:
     """Replace a small text file in one step: readers see the old or the new, never a part."""
     replace_file(path, text.encode())
+
+
+def keep_text(path: Path, text: str) -> None:
+    """Write a small text file unless it holds that text: one that is damaged is mended, an intact one not touched."""
+    if text_of(path) != text:
+        write_atomic(path, text)
+
+
+def text_of(path: Path) -> str | None:
+    """A text file's contents; None where there is none that can be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -219,8 +235,7 @@ class RunDirectory:
                 where=str(self.path),
                 hint="remove it, give --out another name, or add --force to start over in it",
             )
-        if manifest.exists() and not fresh:
-            self._require_same_deck(deck_digest)
+        damaged = manifest.exists() and not fresh and not self._same_deck(deck_digest, deck_text)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
@@ -234,24 +249,34 @@ class RunDirectory:
             ) from error
         if fresh:
             self._clear()
+        if damaged:
+            os.replace(manifest, manifest.with_name(f"{manifest.name}.damaged"))
+        keep_text(self.path / RESOLVED, deck_text)
         if not manifest.exists():
-            write_atomic(self.path / "deck.resolved.yaml", deck_text)
             self._save({"program": "hpcir", "version": __version__, "deck": deck_digest, "stages": {}})
 
     def _beginning(self, name: str) -> bool:
         """Whether a run that was killed before its manifest was there may have left this file."""
-        return name in (self.LOCK, "deck.resolved.yaml") or name.startswith(
-            (f".{self.LOCK}.", ".deck.resolved.yaml.", f".{self.MANIFEST}.")
+        return name in (self.LOCK, RESOLVED) or name.startswith(
+            (f".{self.LOCK}.", f".{RESOLVED}.", f".{self.MANIFEST}.")
         )
 
-    def _require_same_deck(self, deck_digest: str) -> None:
-        if self.manifest().get("deck") != deck_digest:
-            raise InputError(
-                "the run directory belongs to another deck",
-                where=str(self.path),
-                hint=f"compare with {self.path / 'deck.resolved.yaml'}; give --out another name, or --fresh --force "
-                "to start over",
-            )
+    def _same_deck(self, deck_digest: str, deck_text: str) -> bool:
+        """Whether the manifest says so; False when it is damaged, and the resolved deck is the same. Raises InputError
+        for another deck's directory, RunStopped when nothing is left to tell by."""
+        try:
+            same = self.manifest().get("deck") == deck_digest
+        except RunStopped:
+            if text_of(self.path / RESOLVED) == deck_text:
+                return False
+            raise
+        if same:
+            return True
+        raise InputError(
+            "the run directory belongs to another deck",
+            where=str(self.path),
+            hint=f"compare with {self.path / RESOLVED}; give --out another name, or --fresh --force to start over",
+        )
 
     def _clear(self) -> None:
         import shutil
@@ -312,17 +337,20 @@ class RunDirectory:
         """What is finished: stage -> inputs digest, files with their SHA-256, seconds. Empty before the first."""
         try:
             content: dict[str, Any] = json.loads((self.path / self.MANIFEST).read_text(encoding="utf-8"))
+            expected = content.pop("checksum", None)
+            if expected is not None and expected != digest(content):
+                raise ValueError("its contents do not match their checksum")
             return content
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise RunStopped(
                 f"{self.path / self.MANIFEST}: cannot be read: {error}. Remove it and run again with --force: "
                 "labels and trajectories in the journals are used again"
             ) from error
 
     def _save(self, manifest: dict[str, Any]) -> None:
-        write_atomic(self.path / self.MANIFEST, json.dumps(manifest, indent=1))
+        write_atomic(self.path / self.MANIFEST, json.dumps({**manifest, "checksum": digest(manifest)}, indent=1))
 
     def finish(self, stage: str, inputs: str, files: list[str], seconds: float, notes: dict[str, Any]) -> None:
         """Record a finished stage: digest of what it read, the files it wrote, the wall time of all its sessions."""

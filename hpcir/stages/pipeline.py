@@ -25,7 +25,7 @@ from hpcir.stages.sample import Sampler, Sampling, first_geometries, round_purpo
 from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stopping import StopRequest
-from hpcir.store import RunDirectory, digest, write_atomic
+from hpcir.store import RunDirectory, digest, keep_text
 from hpcir.structures import Structure, xyz_text
 
 STAGES = ("prepare", "pretrain", "sample", "trajectories", "variants", "test", "spectrum", "report")
@@ -106,9 +106,8 @@ def _open(
     text = resolved_text(deck, START, list(targets), list(seeds))
     directory.open(key, text, fresh=fresh, force=force)
     for name, item in files.items():
-        if not (directory / name).exists():
-            (directory / name).parent.mkdir(exist_ok=True)
-            write_atomic(directory / name, xyz_text(item))
+        (directory / name).parent.mkdir(exist_ok=True)
+        keep_text(directory / name, xyz_text(item))
 
 
 class Pipeline:

@@ -204,3 +204,35 @@ def test_an_index_finds_every_record_without_reading_its_arrays(tmp_path):
         assert (record.key, record.attributes) == (heading.key, heading.attributes)
         np.testing.assert_array_equal(record.arrays["forces"], arrays(heading.attributes["index"])["forces"])
     assert [record.key for record in run.records("work")] == [heading.key for heading in headings[:-1]]
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"deck": "other"', "[]"])
+def test_a_damaged_manifest_of_the_same_deck_is_set_aside(tmp_path, damage):
+    directory = RunDirectory(tmp_path / "run")
+    directory.open("deck", "text")
+    directory.unlock()
+    manifest = directory.path / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text(damage)
+    with pytest.raises(RunStopped, match="cannot be read"):
+        directory.open("another", "another text")
+    directory.open("deck", "text")
+    directory.unlock()
+    assert manifest.read_text() == whole
+    assert (directory.path / "manifest.json.damaged").read_text() == damage
+
+
+def test_a_flipped_letter_of_the_manifest_or_the_resolved_deck_is_mended(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.open("deck", "text")
+    directory.unlock()
+    manifest, resolved = directory.path / "manifest.json", directory.path / "deck.resolved.yaml"
+    manifest.write_text(manifest.read_text().replace('"deck": "deck"', '"deck": "deak"'))
+    with pytest.raises(RunStopped, match="checksum"):
+        directory.manifest()
+    directory.open("deck", "text")
+    directory.unlock()
+    resolved.write_text("tExt")
+    directory.open("deck", "text")
+    assert resolved.read_text() == "text"
+    assert directory.manifest()["deck"] == "deck"
