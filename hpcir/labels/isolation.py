@@ -29,6 +29,8 @@ FloatArray = NDArray[np.float64]
 
 # A thousand ranks that import at once from a slow file system need minutes.
 START_LIMIT = 600.0
+# Asked is one process, before the job's work.
+CHECK_LIMIT = 300.0
 # How often a waiting rank looks whether it should stop.
 POLL_SECONDS = 0.1
 _LAUNCHER_PREFIXES = (
@@ -45,6 +47,19 @@ _LAUNCHER_PREFIXES = (
     "SLURM_",
 )
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def ask_engine(settings: LabelSettings, structure: Structure) -> None:
+    """Ask a deck's engine whether it can label a molecule; computes nothing.
+
+    Code that the deck names (ASE) is imported in a child process, as it may crash, hang or end the process. Raises
+    InputError when the engine cannot, RunStopped when it gives no answer.
+    """
+    if settings.engine != "ase":
+        create_engine(settings, structure).check(structure)
+        return
+    with IsolatedEngine(settings, structure) as engine:
+        engine.check(structure)
 
 
 class _WorkerDied(Exception):
@@ -81,8 +96,12 @@ class IsolatedEngine:
         """How many workers were started; more than one means that some died."""
 
     def check(self, structure: Structure) -> None:
-        """Raise InputError when the engine cannot label this molecule; asks the engine, computes nothing."""
-        answer, _ = self._ask("check", structure, START_LIMIT)
+        """Raise InputError when the engine cannot label this molecule, RunStopped when it gives no answer; asks the
+        engine, computes nothing."""
+        try:
+            answer, _ = self._ask("check", structure, CHECK_LIMIT)
+        except LabelFailed as error:
+            answer = {"answer": "failed", "reason": str(error)}
         if answer["answer"] == "failed":
             raise RunStopped(f"the label engine {self._settings.engine} cannot check the molecule: {answer['reason']}")
 
@@ -133,6 +152,8 @@ class IsolatedEngine:
             answer, values = worker.exchange(header, structure.positions, limit, self._check_stop)
         except TimeoutError:
             self.close()
+            if request == "check":
+                raise LabelFailed(f"no answer within {limit:g} s") from None
             raise LabelFailed(f"the label took longer than the limit of {limit:g} s (labels.time_limit)") from None
         except _WorkerDied as error:
             self.close()

@@ -40,7 +40,7 @@ def check_engine(loaded: LoadedDeck) -> None:
     Raises InputError that names the deck's line. Computes nothing.
     """
     from hpcir.deck import LabelSettings
-    from hpcir.labels import create_engine
+    from hpcir.labels.isolation import ask_engine
 
     labels = loaded.deck.labels
     if loaded.deck.is_series:
@@ -52,9 +52,9 @@ def check_engine(loaded: LoadedDeck) -> None:
             raise located(loaded, error) from None
         return
     try:
-        create_engine(labels, loaded.structure).check(loaded.structure)
+        ask_engine(labels, loaded.structure)
         if labels.pretrain.engine == "tblite":
-            create_engine(LabelSettings(engine="tblite", method=labels.pretrain.method)).check(loaded.structure)
+            ask_engine(LabelSettings(engine="tblite", method=labels.pretrain.method), loaded.structure)
     except InputError as error:
         raise located(loaded, error) from None
 
@@ -106,13 +106,12 @@ def check_output(out: Path) -> Path:
 
 
 def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
-    """Check engine, output folder and disk space, label once, and print plan, cost and memory.
+    """Check output folder and disk space, label once, and print plan, cost and memory; the engine is checked already.
 
     Raises InputError for what the user can mend, RunStopped when the disk is too full.
     """
     from rich.console import Console
 
-    check_engine(loaded)
     lacking = check_device(loaded)
     place = check_output(out)
     need, free = disk_need(loaded), shutil.disk_usage(place).free

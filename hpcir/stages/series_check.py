@@ -7,7 +7,7 @@ import numpy as np
 from hpcir.deck import LoadedDeck
 from hpcir.deck_series import heavy_atoms
 from hpcir.errors import InputError
-from hpcir.labels import create_engine
+from hpcir.labels.isolation import ask_engine
 from hpcir.sampling.bonding import BondGraph, bond_graph
 from hpcir.sampling.fragments import check_fragmentable, fragment
 from hpcir.structures import Structure, check_spin
@@ -19,11 +19,11 @@ def check_series(loaded: LoadedDeck) -> None:
     settings = loaded.deck.sampling
     for seed in loaded.series.seeds:
         bond_graph(seed)
-        create_engine(loaded.deck.labels, seed).check(seed)
+        ask_engine(loaded.deck.labels, seed)
     for target in loaded.series.targets:
         graph = bond_graph(target)
         if heavy_atoms(target) <= settings.largest_fragment:
-            create_engine(loaded.deck.labels, target).check(target)
+            ask_engine(loaded.deck.labels, target)
             continue
         check_fragmentable(target, loaded.deck.model.cutoff, settings.largest_fragment, graph)
         _check_charges(loaded, target, graph)
@@ -45,7 +45,7 @@ def _check_charges(loaded: LoadedDeck, target: Structure, graph: BondGraph) -> N
             )
         try:
             check_spin(piece.structure)
-            create_engine(loaded.deck.labels, piece.structure).check(piece.structure)
+            ask_engine(loaded.deck.labels, piece.structure)
         except InputError as error:
             raise InputError(
                 f"the fragment that would carry the charge of {name} cannot be labelled: {error.what}",

@@ -266,6 +266,27 @@ def test_a_signalled_job_queues_itself_again_and_goes_on_to_the_end(cluster, und
     assert differences(results(undisturbed_on_two), results(script.parent / "a study.run")) == []
 
 
+def test_the_script_of_init_runs(cluster, undisturbed_on_two, deck, tmp_path):
+    folder = tmp_path / "a job"
+    folder.mkdir()
+    init = [
+        "hpcir",
+        "init",
+        str(ROOT / "inputs" / "methanol.xyz"),
+        "--engine",
+        "tblite",
+        "--slurm",
+        "-o",
+        "it's mine.yaml",
+    ]
+    cluster.run(*init, cwd=folder)
+    shutil.copy(deck, folder / "it's mine.yaml")
+    script = folder / "it's mine.slurm"
+    job = cluster.wait(cluster.submit(script, "--ntasks=2"))
+    assert job["JobState"] == "COMPLETED", log_of(script)
+    assert differences(results(undisturbed_on_two), results(folder / "it's mine.run")) == []
+
+
 def test_srun_without_an_mpi_says_so_once_for_each_process(cluster, deck, tmp_path):
     script = prepared("cpu.slurm", tmp_path / "job", deck, ntasks="2", time="30:00")
     script.write_text(re.sub(r"(?m)^launch=.*\n#launch=\(srun\)", "launch=(srun)", script.read_text()))

@@ -17,7 +17,7 @@ from hpcir.deck import LabelSettings
 from hpcir.errors import InputError, Interrupted, LabelFailed, RunStopped
 from hpcir.labels.base import create_engine
 from hpcir.labels.frames import FrameReader, pack
-from hpcir.labels.isolation import IsolatedEngine, _environment
+from hpcir.labels.isolation import IsolatedEngine, _environment, ask_engine
 from hpcir.stopping import StopRequest
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM
@@ -131,6 +131,27 @@ def test_engine_that_cannot_start_is_named() -> None:
         pytest.raises(LabelFailed, match="no dipole"),
     ):
         engine.label(WATER)
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "words"),
+    [
+        ("import os; os._exit(5)", RunStopped, "status 5"),
+        ("import os; os.kill(os.getpid(), 11)", RunStopped, "SIGSEGV"),
+        ("raise SystemExit('no licence')", RunStopped, "no licence"),
+        ("raise RuntimeError('no licence')", InputError, "no licence"),
+        ("import time; time.sleep(600)", RunStopped, "no answer within 3 s"),
+    ],
+)
+def test_a_deck_is_checked_whatever_its_calculators_module_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, error: type[Exception], words: str
+) -> None:
+    (tmp_path / "accident.py").write_text(f"{line}\nEngine = None\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if "sleep" in line:
+        monkeypatch.setattr("hpcir.labels.isolation.CHECK_LIMIT", 3.0)
+    with pytest.raises(error, match=words):
+        ask_engine(LabelSettings(engine="ase", calculator="accident:Engine"), WATER)
 
 
 def test_unstartable_process_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
