@@ -134,10 +134,18 @@ class ModelSettings(Section):
     hidden: list[Annotated[int, Field(ge=1)]] = Field(
         default_factory=lambda: [40, 40], min_length=2, max_length=2, description="widths of the two hidden layers"
     )
+    charge_hidden: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=2, max_length=2, description="likewise of the charge networks (default: as hidden)"
+    )
     members: int = Field(4, ge=1, description="networks in the committee")
     dipole: Literal["charges", "charges+dipoles"] = Field(
         "charges+dipoles", description="dipole from atomic charges, or from charges and atomic dipoles"
     )
+
+    @property
+    def charge_widths(self) -> list[int]:
+        """Widths of the charge networks' hidden layers."""
+        return self.charge_hidden or self.hidden
 
 
 class TrainingSettings(Section):

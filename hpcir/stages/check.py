@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcir.deck import LoadedDeck
+from hpcir.deck import LoadedDeck, ModelSettings
 from hpcir.deck_check import deck_warnings
 from hpcir.deck_series import heavy_atoms
 from hpcir.errors import InputError, LabelFailed, RunStopped
@@ -208,7 +208,7 @@ def _plan(loaded: LoadedDeck, out: Path) -> Table:
     _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
     _row(table, "labels", _engine(loaded))
     _row(table, "pretraining", _pretraining(loaded))
-    _row(table, "committee", f"{deck.model.members} networks of {' x '.join(map(str, deck.model.hidden))}")
+    _row(table, "committee", f"{deck.model.members} networks of {_widths(deck.model)}")
     _row(table, "trained on", "the processor" if deck.training.device == "cpu" else "GPUs (cuda)")
     _row(
         table,
@@ -226,6 +226,11 @@ def _plan(loaded: LoadedDeck, out: Path) -> Table:
         _row(table, "isotopologues", ", ".join(deck.system.isotopes))
     _row(table, "run directory", str(out))
     return table
+
+
+def _widths(model: ModelSettings) -> str:
+    energy, charge = (" x ".join(map(str, widths)) for widths in (model.hidden, model.charge_widths))
+    return energy if charge == energy else f"{energy}, of {charge} for the charges"
 
 
 def _engine(loaded: LoadedDeck) -> str:

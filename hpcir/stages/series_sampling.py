@@ -6,10 +6,8 @@ disagrees about give capped fragments to be labelled, until every target runs qu
 Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose surroundings are those of the whole are learnt,
 unless the deck wants all of them (`sampling.fragment_forces`).
 
-Of a target that is labelled whole, trajectories start in minima of the round's model where the deck asks for families
-(that is where the final ones will live), or go on from where those of the round before ended; and the ends of quiet
-ones are labelled too. Hydrogen bonds and moved protons take longer than one round to come about, and a committee of
-local networks can agree about them and be wrong.
+Of a target that is labelled whole the ends of quiet trajectories are labelled too: a committee of local networks can
+agree and be wrong. Where trajectories begin: `exploration_starts`.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph, bond_graph
-from hpcir.sampling.conformers import NEAREST, Conformer, boltzmann_weights, proton_moved, unlike
+from hpcir.sampling.conformers import NEAREST, unlike
 from hpcir.sampling.exploration import ExplorationPlan, explore_block
 from hpcir.sampling.fragments import fragment
 from hpcir.sampling.rotamers import random_rotamer, thermal_geometries
@@ -43,14 +41,14 @@ from hpcir.sampling.target_exploration import (
 from hpcir.sampling.trust import ElementReference, references
 from hpcir.stages.committee import CommitteeTrainer, groups_of
 from hpcir.stages.context import Context
+from hpcir.stages.exploration_starts import Block, ExplorationStarts
 from hpcir.stages.farm import LabelFarm
-from hpcir.stages.relaxation import ROUGH_TOLERANCE, minima
 from hpcir.stages.sample import EXPLORED, FOLDER, Sampler, Sampling, spread_threshold
 from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup
 from hpcir.training.reduction import Reduction, fit_reductions
-from hpcir.units import KELVIN, PS
+from hpcir.units import PS
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -62,14 +60,6 @@ SAME_ENVIRONMENT = 0.05
 # An error as large as this multiple of the usual one (held-out components of forces or dipoles) is met at once in large
 # molecules: no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
 USUAL = 4.0
-# Of the trajectories that could go on from the round before, one in so many starts in a conformer all the same.
-RESTARTED = 2
-# Of the minima with hydrogen bonds of a charged donor, one in so many is started in with the proton moved along one:
-# the model does not cross a barrier that it has got wrong.
-PROTON_MOVED = 4
-# Minima of the model are started in by Boltzmann's weights at this temperature: far enough above the final ones' that a
-# wrong order of conformers is found out.
-MINIMA_TEMPERATURE = 1000 * KELVIN
 # Conformers of each target whose fragments help to fix the networks' inputs before anything is labelled.
 FORESEEN = 4
 
@@ -80,15 +70,6 @@ class Pretrained:
 
     model: Model
     geometries: list[Structure]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Replicas of one target that explore together: its index, the trajectories' ids, the temperature in hartree."""
-
-    target: int
-    ids: NDArray[np.int64]
-    temperature: float
 
 
 class MaskedTrainer(CommitteeTrainer):
@@ -145,9 +126,7 @@ class SeriesSampler(Sampler):
         self.folder.parent.mkdir(exist_ok=True)
         self.graphs = [bond_graph(target) for target in series.targets]
         self.radius = context.deck.model.cutoff
-        # By target, on all ranks: where the trajectories of the round before ended; the minima of the round's model.
-        self.ends: dict[int, FloatArray] = {}
-        self.minima: dict[int, list[Conformer]] = {}
+        self.starts = ExplorationStarts(context, series.targets, self.graphs)
 
     def run(self) -> tuple[Model, Sampling]:
         """All rounds (collective); the final model and how it came about."""
@@ -245,9 +224,9 @@ class SeriesSampler(Sampler):
         context = self.context
         blocks = self._blocks()
         key = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
-        self.minima = self._minima(number, model, key)
+        self.starts.prepare(number, model, key)
         found = self._found(number, model, blocks, key)
-        self.ends = context.comm.bcast(None if found is None else self._ends(blocks, found))
+        self.starts.keep_ends(blocks, found)
         if found is None:
             return [], context.comm.bcast(None)
         figures: dict[str, Any] = context.comm.bcast(self._figures(blocks, found))
@@ -255,30 +234,9 @@ class SeriesSampler(Sampler):
         pieces: list[Piece] = []
         for block, findings in zip(blocks, found, strict=True):
             target, graph = self.series.targets[block.target], self.graphs[block.target]
-            told = findings if self._labelled_whole(block.target) else findings.taken()
+            told = findings if self.starts.labelled_whole(block.target) else findings.taken()
             pieces += pieces_of(target, graph, told, threshold, self.radius, self._largest)
         return self._chosen(number, pieces), figures
-
-    def _minima(self, number: int, model: Model, key: str) -> dict[int, list[Conformer]]:
-        """Minima of the model, of each target that is labelled whole and whose families are wanted (collective)."""
-        context = self.context
-        count, seed = context.deck.sampling.families, context.deck.seed + number
-        wanted = [k for k in range(len(self.series.targets)) if count and self._labelled_whole(k)]
-        return {
-            k: minima(context, model, self.series.targets[k], self.graphs[k], count, seed, key, ROUGH_TOLERANCE)
-            for k in wanted
-        }
-
-    def _labelled_whole(self, target: int) -> bool:
-        return heavy_atoms(self.series.targets[target]) <= self._largest
-
-    def _ends(self, blocks: list[Block], found: list[TargetFindings]) -> dict[int, FloatArray]:
-        """Where the trajectories of each target that is labelled whole ended."""
-        ends: dict[int, list[FloatArray]] = {}
-        for block, findings in zip(blocks, found, strict=True):
-            if self._labelled_whole(block.target):
-                ends.setdefault(block.target, []).append(findings.geometries)
-        return {target: np.concatenate(parts) for target, parts in ends.items()}
 
     def _found(self, number: int, model: Model, blocks: list[Block], inputs: str) -> list[TargetFindings] | None:
         """What each block of a round finds, in order on rank 0 (None elsewhere); known ones from their journals."""
@@ -307,7 +265,7 @@ class SeriesSampler(Sampler):
     def _explore_target(self, block: Block, model: Model, number: int) -> TargetFindings:
         context, settings = self.context, self.context.deck.sampling
         target = self.series.targets[block.target]
-        starts = [self._exploration_start(block, item, number) for item in block.ids.tolist()]
+        starts = [self.starts.start(block, item, number) for item in block.ids.tolist()]
         plan = ExplorationPlan(
             temperature=block.temperature,
             force_spread=spread_threshold(model, self._tolerated(model)),
@@ -320,26 +278,6 @@ class SeriesSampler(Sampler):
         seed = int(digest(context.deck.seed, f"explore {number}")[:12], 16)
         findings = explore_block(evaluator, target, np.array(starts), block.ids, seed, plan, context.stop.check)
         return with_spreads(model, target, findings)
-
-    def _exploration_start(self, block: Block, item: int, number: int) -> FloatArray:
-        """(N, 3) Where trajectory `item` begins: at an end of the round before, or in a thermal conformer, a minimum of
-        the model or a random one."""
-        self.context.stop.check()
-        target, graph = self.series.targets[block.target], self.graphs[block.target]
-        random = self.context.random(f"explore {number}", item)
-        ends = self.ends.get(block.target, ())
-        if len(ends) and random.integers(RESTARTED):
-            return ends[int(random.integers(len(ends)))]
-        known = self.minima.get(block.target)
-        if known:  # a model of few labels may hold nothing together yet
-            weights = boltzmann_weights(np.array([item.energy for item in known]), MINIMA_TEMPERATURE)
-            conformer = known[int(random.choice(len(known), p=weights))].structure
-            moved = proton_moved(conformer, graph)
-            if moved and not random.integers(PROTON_MOVED):
-                conformer = moved[int(random.integers(len(moved)))]
-        else:
-            conformer = random_rotamer(target, graph, random)
-        return thermal_geometries(conformer, block.temperature, 1, random)[0]
 
     def _tolerated(self, model: Model, quantity: str = "force", target: Structure | None = None) -> float:
         """The expected error of an atom's force, or of a target's dipole, that exploration goes on with."""

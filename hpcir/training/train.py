@@ -28,6 +28,7 @@ from hpcir.training.optimizers import (
     Adam,
     EnergyOptimizer,
     GradientOptimizer,
+    Soap,
     cosine_rate,
     create_optimizer,
 )
@@ -98,10 +99,11 @@ def train_members(
         return run.model(), run.state()
 
 
-# The charge networks have a gradient optimiser of their own: dipoles have no filter.
+# The charge networks have a gradient optimiser of their own: dipoles have no filter. They need a good one all the more:
+# a label says three numbers about them, and what Adam has not yet learnt of these is most of the error.
 CHARGE_OPTIMIZERS: dict[str, Callable[[Tensor, Layout], GradientOptimizer]] = {
     "adam": Adam,
-    "soap": Adam,
+    "soap": Soap,
     "kalman": Adam,
 }
 DIPOLE_RATE = 3e-3
@@ -155,10 +157,9 @@ class _Run:
         outputs = 1
         if model_settings.dipole == "charges+dipoles":
             outputs += len(data.functions.elements) * len(data.functions.shells)
-        hidden = tuple(model_settings.hidden)
         layouts = {
-            "energy": Layout(data.elements, data.n_inputs, hidden),
-            "charge": Layout(data.elements, data.n_inputs, hidden, outputs),
+            "energy": Layout(data.elements, data.n_inputs, tuple(model_settings.hidden)),
+            "charge": Layout(data.elements, data.n_inputs, tuple(model_settings.charge_widths), outputs),
         }
         parameters = {}
         for kind, layout in layouts.items():
