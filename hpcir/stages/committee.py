@@ -219,7 +219,7 @@ class CommitteeTrainer:
         Stacked they would take 0.7 of the time, but the last bits of a product depend on how many are stacked, and so
         the models on the number of ranks.
         """
-        from hpcir.training.train import train_members  # with torch, which takes seconds to import
+        from hpcir.training.train import STATE_FORMAT, train_members  # with torch, which takes seconds to import
 
         context, training = self.context, self.context.deck.training
         models: list[tuple[int, Model]] = []
@@ -234,7 +234,7 @@ class CommitteeTrainer:
 
             for member in members:
                 path = context.directory / CHECKPOINTS / f"member-{member:03d}.training"
-                checkpoint = TrainingCheckpoint(path, digest(key, member), team.comm, context.stop)
+                checkpoint = TrainingCheckpoint(path, digest(key, member, STATE_FORMAT), team.comm, context.stop)
                 before = checkpoint.load()
                 if before is not None and team.leads:
                     context.progress.log(f"member {member} goes on at step {int(before['step'])} of {steps}")

@@ -81,7 +81,8 @@ class Soap(GradientOptimizer):
     For the gradient G (out, in) of a weight matrix, L and R are running averages of G G^T and G^T G with
     eigenvectors Q_L, Q_R (refreshed every `refresh` steps by one power iteration and QR). Adam's second moment is
     kept of Q_L^T G Q_R, where the curvature is nearly diagonal. Biases go by plain Adam. All elements' matrices of
-    one layer are one batch.
+    one layer are one batch, but each member has tensors of its own: the rounding of a product may depend on where in
+    memory its factors lie, and must not depend on which members are trained beside it.
     """
 
     def __init__(
@@ -100,14 +101,16 @@ class Soap(GradientOptimizer):
         self.direction = torch.zeros_like(parameters)
         self.rotated = torch.zeros_like(parameters)
         members, elements = len(parameters), len(layout.elements)
-        self.left: list[Tensor] = []
-        self.right: list[Tensor] = []
-        self.left_basis: list[Tensor] = []
-        self.right_basis: list[Tensor] = []
+        # [member][layer] -> (elements, size, size)
+        self.left: list[list[Tensor]] = [[] for _ in range(members)]
+        self.right: list[list[Tensor]] = [[] for _ in range(members)]
+        self.left_basis: list[list[Tensor]] = [[] for _ in range(members)]
+        self.right_basis: list[list[Tensor]] = [[] for _ in range(members)]
         for m, n in zip(layout.widths[:-1], layout.widths[1:], strict=True):
-            for size, gram, basis in ((n, self.left, self.left_basis), (m, self.right, self.right_basis)):
-                gram.append(parameters.new_zeros(members, elements, size, size))
-                basis.append(torch.eye(size).to(parameters).expand(members, elements, size, size).clone())
+            for size, grams, bases in ((n, self.left, self.left_basis), (m, self.right, self.right_basis)):
+                for gram, basis in zip(grams, bases, strict=True):
+                    gram.append(parameters.new_zeros(elements, size, size))
+                    basis.append(torch.eye(size).to(parameters).expand(elements, size, size).clone())
 
     def step(self, parameters: Tensor, gradient: Tensor, rate: float) -> None:
         """One step downhill."""
@@ -123,42 +126,52 @@ class Soap(GradientOptimizer):
         parameters.add_(self.direction, alpha=-rate * scale)
         self._learn_bases(gradient, int(count))
 
-    def _matrices(self, flat: Tensor) -> list[Tensor]:
-        """[layer] -> (members, elements, out, in), views of the weights in flat (members, size)."""
+    def _matrices(self, flat: Tensor) -> list[list[Tensor]]:
+        """[member][layer] -> (elements, out, in), views of the weights in flat (members, size)."""
         by_element = flat.unflatten(1, (len(self.layout.elements), self.layout.element_size))
-        matrices, offset = [], 0
+        matrices: list[list[Tensor]] = [[] for _ in by_element]
+        offset = 0
         for m, n in zip(self.layout.widths[:-1], self.layout.widths[1:], strict=True):
-            matrices.append(by_element[:, :, offset : offset + m * n].unflatten(2, (n, m)))
+            for own, rows in zip(matrices, by_element, strict=True):
+                own.append(rows[:, offset : offset + m * n].unflatten(1, (n, m)))
             offset += n * (m + 1)
         return matrices
 
     def _rotate(self, source: Tensor, target: Tensor, into: bool) -> None:
         target.copy_(source)
-        for layer, (matrix, result) in enumerate(zip(self._matrices(source), self._matrices(target), strict=True)):
-            left, right = self.left_basis[layer], self.right_basis[layer]
-            if into:
-                result.copy_(left.transpose(2, 3) @ matrix @ right)
-            else:
-                result.copy_(left @ matrix @ right.transpose(2, 3))
+        for member, (matrices, results) in enumerate(zip(self._matrices(source), self._matrices(target), strict=True)):
+            lefts, rights = self.left_basis[member], self.right_basis[member]
+            for matrix, result, left, right in zip(matrices, results, lefts, rights, strict=True):
+                if into:
+                    result.copy_(left.transpose(1, 2) @ matrix @ right)
+                else:
+                    result.copy_(left @ matrix @ right.transpose(1, 2))
 
     def _learn_bases(self, gradient: Tensor, count: int) -> None:
-        for layer, matrix in enumerate(self._matrices(gradient)):
-            self.left[layer].lerp_(matrix @ matrix.transpose(2, 3), 1 - self.beta2)
-            self.right[layer].lerp_(matrix.transpose(2, 3) @ matrix, 1 - self.beta2)
-            if count == 1 or count % self.refresh == 0:
-                for gram, basis in ((self.left, self.left_basis), (self.right, self.right_basis)):
-                    if count == 1:
-                        basis[layer].copy_(torch.linalg.eigh(gram[layer].double())[1].flip(3))
-                    else:
-                        # Copied, so that its layout in memory (and the rounding) is what a resumed training has.
-                        basis[layer].copy_(torch.linalg.qr(gram[layer] @ basis[layer])[0])
+        for member, matrices in enumerate(self._matrices(gradient)):
+            for layer, matrix in enumerate(matrices):
+                left, right = self.left[member][layer], self.right[member][layer]
+                left.lerp_(matrix @ matrix.transpose(1, 2), 1 - self.beta2)
+                right.lerp_(matrix.transpose(1, 2) @ matrix, 1 - self.beta2)
+                if count == 1 or count % self.refresh == 0:
+                    _refresh(left, self.left_basis[member][layer], count == 1)
+                    _refresh(right, self.right_basis[member][layer], count == 1)
 
     def state(self) -> dict[str, Tensor]:
         named = {"first": self.first, "second": self.second, "count": self.count}
-        for layer in range(len(self.left)):
-            for name in ("left", "right", "left_basis", "right_basis"):
-                named[f"{name}_{layer}"] = getattr(self, name)[layer]
+        for name in ("left", "right", "left_basis", "right_basis"):
+            for member, tensors in enumerate(getattr(self, name)):
+                named |= {f"{name}_{layer}_of_{member}": tensor for layer, tensor in enumerate(tensors)}
         return named
+
+
+def _refresh(gram: Tensor, basis: Tensor, first: bool) -> None:
+    """Bring the eigenvectors `basis` nearer to those of `gram`, in place; the first time find them."""
+    if first:
+        basis.copy_(torch.linalg.eigh(gram.double())[1].flip(2))
+    else:
+        # Copied, so that its layout in memory (and the rounding) is what a resumed training has.
+        basis.copy_(torch.linalg.qr(gram @ basis)[0])
 
 
 OPTIMIZERS: dict[str, Callable[[Tensor, Layout], EnergyOptimizer]] = {

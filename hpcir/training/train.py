@@ -42,6 +42,8 @@ State = dict[str, NDArray]
 # The averaged weights that are kept forget with this many steps, as a fraction of all steps.
 AVERAGE_FRACTION = 0.02
 CHECKS = 20
+# Counts what a state is made of: a program goes on from states of its own kind alone.
+STATE_FORMAT = 2
 
 
 def train_members(
