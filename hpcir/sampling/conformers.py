@@ -17,15 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError, InputError, LabelFailed, RunStopped
-from hpcir.sampling.bonding import (
-    CARBON,
-    HYDROGEN,
-    NITROGEN,
-    OXYGEN,
-    BondGraph,
-    bond_graph,
-    reprotonated,
-)
+from hpcir.sampling.bond_orders import bond_graph
+from hpcir.sampling.bonding import CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph, reprotonated
 from hpcir.structures import Structure, bonds, centre, superimpose
 from hpcir.units import ANGSTROM, KCAL_PER_MOL
 

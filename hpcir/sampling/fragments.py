@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
-from hpcir.sampling.bonding import CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph, bond_graph
+from hpcir.sampling.bond_orders import bond_graph
+from hpcir.sampling.bonding import CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph
 from hpcir.structures import Structure, symbols
 from hpcir.units import ANGSTROM
 

@@ -18,7 +18,7 @@ from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
-from hpcir.sampling.bonding import bond_graph
+from hpcir.sampling.bond_orders import bond_graph
 from hpcir.sampling.exploration import Sanity
 from hpcir.sampling.rotamers import Pivot, pivots, random_rotamer, thermal_geometries, torsion_moves
 from hpcir.stages.context import Context

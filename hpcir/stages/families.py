@@ -19,7 +19,7 @@ from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.errors import InputError
 from hpcir.json_result import write_json
 from hpcir.models.model import Model
-from hpcir.sampling.bonding import bond_graph
+from hpcir.sampling.bond_orders import bond_graph
 from hpcir.sampling.conformers import Conformer, Family, boltzmann_weights, families
 from hpcir.sampling.normal_modes import NormalModes
 from hpcir.sampling.normal_modes import sample as sample_modes

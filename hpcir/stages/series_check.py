@@ -8,7 +8,8 @@ from hpcir.deck import LoadedDeck
 from hpcir.deck_series import heavy_atoms
 from hpcir.errors import InputError
 from hpcir.labels.isolation import ask_engine
-from hpcir.sampling.bonding import BondGraph, bond_graph
+from hpcir.sampling.bond_orders import bond_graph
+from hpcir.sampling.bonding import BondGraph
 from hpcir.sampling.fragments import check_fragmentable, fragment
 from hpcir.structures import Structure, check_spin
 

@@ -24,7 +24,8 @@ from hpcir.journal import Record
 from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
-from hpcir.sampling.bonding import BondGraph, bond_graph
+from hpcir.sampling.bond_orders import bond_graph
+from hpcir.sampling.bonding import BondGraph
 from hpcir.sampling.conformers import NEAREST, unlike
 from hpcir.sampling.exploration import ExplorationPlan, explore_block
 from hpcir.sampling.fragments import fragment

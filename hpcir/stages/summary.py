@@ -8,7 +8,7 @@ from typing import Any
 
 from hpcir.json_result import finite
 from hpcir.models.model import Model
-from hpcir.progress import number_text
+from hpcir.progress import figure_parts
 from hpcir.provenance import origin
 from hpcir.sampling.normal_modes import NormalModes
 from hpcir.stages.analysis import harmonic_error
@@ -90,10 +90,10 @@ def lines(summary: dict[str, Any]) -> list[str]:
             f"{test['energy_rmse_kcal_per_mol']:.4f} kcal/mol, dipole {test['dipole_rmse_debye']:.4f} D"
         )
     said.append(f"harmonic frequencies, model against engine: {test['harmonic_mae_per_cm']:.2f} cm-1 mean absolute")
-    step = _step_text(md["microseconds_per_step"])
+    step = figure_parts("microseconds_per_step", md["microseconds_per_step"])[1]
     said.append(
         f"trajectories: {md['trajectories']}, {md['left_out']} left out; drift "
-        f"{md['drift_kcal_per_mol_per_100_ps']:.3f} kcal/mol in 100 ps; {step} a step"
+        f"{md['drift_kcal_per_mol_per_100_ps']:.3f} kcal/mol in 100 ps; {step}"
     )
     said += [band_line(band) for band in summary["bands"] if (band["intensity_km_per_mol"] or 0) > SHOWN_KM_PER_MOL]
     said.append(spectrum["verdict"])
@@ -157,8 +157,3 @@ def provenance(context: Context) -> dict[str, Any]:
         "timestep_fs": context.deck.dynamics.timestep / FS,
         "deck": context.deck.model_dump(mode="json"),
     }
-
-
-def _step_text(microseconds: float) -> str:
-    """The time of a step in the unit that suits it."""
-    return f"{microseconds:.3g} us" if microseconds < 999.5 else f"{number_text(microseconds / 1000)} ms"

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hpcir.errors import InputError
 from hpcir.json_result import write_json
 from hpcir.models.model import Model
-from hpcir.sampling.bonding import BondGraph, bond_graph
+from hpcir.sampling.bond_orders import bond_graph
+from hpcir.sampling.bonding import BondGraph
 from hpcir.sampling.conformers import torsion
 from hpcir.sampling.rotamers import pivots
 from hpcir.sampling.trust import ElementReference, references, trust_table

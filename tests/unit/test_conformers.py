@@ -9,7 +9,8 @@ import pytest
 
 from hpcir.errors import InputError, RunStopped
 from hpcir.sampling import conformers as module
-from hpcir.sampling.bonding import bond_graph, reprotonated
+from hpcir.sampling.bond_orders import bond_graph
+from hpcir.sampling.bonding import reprotonated
 from hpcir.sampling.conformers import (
     Conformer,
     boltzmann_weights,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hpcir.errors import InputError
-from hpcir.sampling import bonding
-from hpcir.sampling.bonding import bond_graph
+from hpcir.sampling import bond_orders
+from hpcir.sampling.bond_orders import bond_graph
 from hpcir.sampling.fragments import (
     CLEARANCE,
     cap_length,
@@ -119,7 +119,7 @@ PLAIN_ENOUGH = [name for name in SMILES if name not in ("azide", "protonated pyr
 @pytest.mark.parametrize("name", PLAIN_ENOUGH)
 def test_plain_rules_do_without_rdkit(name, monkeypatch):
     molecule, structure = built(name)
-    monkeypatch.setattr(bonding, "_rdkit_rules", lambda *arguments: None)
+    monkeypatch.setattr(bond_orders, "_rdkit_rules", lambda *arguments: None)
     graph = bond_graph(structure)
     charges = [atom.GetFormalCharge() for atom in molecule.GetAtoms()]
     assert sorted(graph.formal_charges) == sorted(charges)

@@ -11,7 +11,7 @@ import pytest
 from hpcir.deck import load_deck, resolved_text
 from hpcir.errors import InputError
 from hpcir.labels import Label
-from hpcir.sampling.bonding import bond_graph
+from hpcir.sampling.bond_orders import bond_graph
 from hpcir.sampling.conformers import torsion
 from hpcir.sampling.fragments import fragment
 from hpcir.sampling.rotamers import GAUCHE_WEIGHT, pivots, random_rotamer, thermal_geometries, torsion_moves

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.sampling.bonding import bond_graph
+from hpcir.sampling.bond_orders import bond_graph
 from hpcir.sampling.conformers import torsion, turned
 from hpcir.sampling.rotamers import pivots
 from hpcir.stages.summary import band_line
