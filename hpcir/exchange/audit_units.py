@@ -91,9 +91,9 @@ def check_force_energy(dataset: Dataset) -> list[Finding]:
     slope = _weighted_median(change / np.where(work == 0, 1e-30, work), np.abs(work))
     scatter = float(np.median(np.abs(change - slope * work)) / max(float(np.median(np.abs(change))), 1e-30))
     text = f"energy changes between nearby geometries are {slope:.4g} times what the forces say ({len(used)} pairs)"
-    if slope <= 0 and scatter < 0.7:
+    if slope < 0 and scatter < 0.7:
         return [Finding("error", "force_energy", text, "gradients were read as forces: change their sign")]
-    if scatter > (0.3 if exact else 0.7):
+    if slope <= 0 or scatter > (0.3 if exact else 0.7):
         text = f"energies do not follow the forces: over {len(used)} pairs the scatter is {scatter:.0%}"
         advice = "check that both are of one calculation, of one level of theory, and in one orientation"
         return [Finding("warning", "force_energy", text, advice)]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from hpcir.deck import LoadedDeck
+import contextlib
+import os
+from pathlib import Path
+
+from hpcir.deck import Deck, LoadedDeck
 from hpcir.deck_series import heavy_atoms
 from hpcir.descriptors.definition import automatic_set
 
@@ -30,15 +34,28 @@ def rank_memory(loaded: LoadedDeck) -> dict[str, int]:
 def training_memory(loaded: LoadedDeck) -> int:
     """The stored descriptor derivatives of the largest training set, every atom in every cutoff: an upper bound."""
     deck, atoms = loaded.deck, labelled_atoms(loaded)
-    model = deck.model
     elements = tuple(sorted(set(loaded.structure.numbers.tolist())))
     if deck.is_series:
         elements = loaded.series.elements
+    cheap = 0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels
+    return max(deck.sampling.max_labels, cheap) * label_memory(deck, atoms, elements)
+
+
+def label_memory(deck: Deck, atoms: int, elements: tuple[int, ...]) -> int:
+    """The stored descriptor derivatives of one geometry of so many atoms, at most."""
+    model = deck.model
     functions = automatic_set(elements, model.cutoff, model.radial, model.shells, tuple(model.zetas))
     size = 4 if deck.training.precision == "float32" else 8
-    cheap = 0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels
-    labels = max(deck.sampling.max_labels, cheap)
-    return labels * atoms * min(model.inputs, functions.n_features) * (1 + 3 * atoms) * size
+    return atoms * min(model.inputs, functions.n_features) * (1 + 3 * atoms) * size
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine, or what the job's control group leaves of it."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            found = min(found, int(Path(path).read_text()))
+    return found
 
 
 def labelled_atoms(loaded: LoadedDeck) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcir.deck import LoadedDeck
+from hpcir.deck import Deck, LoadedDeck
 from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
@@ -21,6 +22,7 @@ from hpcir.models.model import MODEL_FILE, Model
 from hpcir.mpi import Communicator, on_root
 from hpcir.stages.committee import CommitteeTrainer, require_device
 from hpcir.stages.context import Context
+from hpcir.stages.memory import label_memory, physical_memory
 from hpcir.stages.session import check_folder, default_deck, session
 from hpcir.store import digest, file_digest
 from hpcir.structures import Structure
@@ -29,6 +31,8 @@ from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 FIGURES_FILE = "training.json"
 # Fewer geometries leave nothing to hold out.
 FEWEST = 10
+# How much of the machine's memory a training set may take.
+MEMORY_SHARE = 0.8
 # What a model lacks when the data lack a quantity.
 MISSING = {
     "energy": "no energies: energies of different molecules and conformers are known up to a constant each",
@@ -67,8 +71,8 @@ def train(
     if deck is not None:
         require_device(comm, deck.deck.training)
     options = {"units": units or None, "keys": keys or None, "charge": charge, "dipole_origin": dipole_origin}
-    outside = on_root(comm, lambda: _read(data, {**options, "missing": missing}, output, force))
     settings = deck.deck if deck is not None else default_deck(data)
+    outside = on_root(comm, lambda: _read(data, {**options, "missing": missing}, output, force, settings))
     structure = _usual_molecule(outside.dataset)
     learning = settings.model_dump(mode="json", include={"model", "training", "seed"})
     key = f"train-{digest(learning, outside.provenance)}"
@@ -82,7 +86,7 @@ def train(
         _print(output, model, outside)
 
 
-def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> OutsideData:
+def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settings: Deck) -> OutsideData:
     check_folder(output, (MODEL_FILE,), force)
     dataset = read_dataset(path, **options)
     for line in what_is_learnt(dataset, options["units"]):
@@ -109,6 +113,7 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> Out
             value=len(dataset),
             hint=f"{FEWEST} or more are needed",
         )
+    require_memory(dataset, settings)
     notes = [str(finding) for finding in findings if finding.severity != "note" and finding.check != "finite"]
     notes += [f"left out: {some(unusable)}, with NaN or infinity"] if unusable else []
     notes += (
@@ -127,6 +132,22 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool) -> Out
         notes.append("neither energies nor forces: the potential learns nothing, dipoles alone mean something")
     provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}
     return OutsideData(dataset, tuple(notes), provenance)
+
+
+def require_memory(dataset: Dataset, settings: Deck) -> None:
+    """Refuse a data set whose descriptors this machine cannot hold; rather than be killed for it half-way."""
+    elements = tuple(sorted({int(z) for frame in dataset.frames for z in frame.numbers}))
+    sizes = Counter(len(frame) for frame in dataset.frames)
+    wanted = sum(count * label_memory(settings, atoms, elements) for atoms, count in sizes.items())
+    there = physical_memory()
+    if wanted > MEMORY_SHARE * there:
+        part = math.ceil(wanted / (MEMORY_SHARE * there))
+        raise InputError(
+            f"the descriptors of {len(dataset)} geometries take about {wanted / 2**30:.1f} GiB in training, and there "
+            f"are {there / 2**30:.1f} GiB of memory",
+            where=dataset.source,
+            hint=f"give one geometry in {part}: neighbouring frames of a trajectory teach little",
+        )
 
 
 def what_is_learnt(dataset: Dataset, units: Mapping[str, str] | str | None) -> list[str]:

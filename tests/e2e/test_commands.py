@@ -232,6 +232,17 @@ def test_warnings_of_the_audit_and_names_not_read_are_told_at_the_end(
     assert training["provenance"]["geometries"] == len(read_dataset(place / "labels.xyz"))
 
 
+def test_data_that_no_memory_can_hold_is_refused(
+    place: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hpcir.stages import outside_training
+
+    monkeypatch.setattr(outside_training, "physical_memory", lambda: 2**20)
+    arguments = ["--data", place / "labels.xyz", "--deck", place / "deck.yaml", "-o", tmp_path / "model"]
+    refused(command("train", *arguments), "GiB of memory", "geometry in")
+    assert not (tmp_path / "model").exists()
+
+
 def test_model_without_dipoles_says_so(place: Path, tmp_path: Path, command: Command) -> None:
     arguments = ["--data", place / "labels.xyz", "--keys", "energy=energy", "forces=forces", "level=level"]
     arguments += ["--units", "energy=eV", "forces=eV/A", "dipole=D"]

@@ -48,3 +48,10 @@ def test_more_trajectories_take_more_on_rank_0_alone(loaded):
     grown = memory.rank_memory(replace(loaded, deck=loaded.deck.model_copy(update={"dynamics": dynamics})))
     assert grown["spectrum"] == 10 * parts["spectrum"]
     assert grown["trajectories"] == parts["trajectories"]
+
+
+def test_the_machines_memory_is_what_it_says():
+    from pathlib import Path
+
+    total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    assert 2**28 < memory.physical_memory() <= int(total.split()[1]) * 1024
