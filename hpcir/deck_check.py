@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hpcir.deck import LoadedDeck
+from hpcir.deck import Deck, LoadedDeck
 from hpcir.deck_errors import join, nearest
 from hpcir.deck_series import series_problems, structure_file
 from hpcir.errors import InputError
@@ -15,10 +15,20 @@ from hpcir.units import FS, KELVIN, PER_CM
 # Velocity Verlet is unstable past a timestep of 2 / omega; an X-H stretch of 3,800 cm-1 has 2 / omega = 2.8 fs.
 LONGEST_TIMESTEP = 2.0 * FS
 SENSIBLE_TIMESTEP = 1.0 * FS
+# Of products of the units.
+ROUNDING = 1e-9
 # Above every fundamental but those of H2 and HF: what a dipole series must resolve so that no band folds back.
 HIGHEST_BAND_PER_CM = 4000.0
 
 _ISOTOPE = re.compile(r"^([A-Z][a-z]?)(\d{0,6})$", re.ASCII)
+
+
+def longest_depth(deck: Deck) -> float:
+    """The longest correlation depth that the trajectories allow, atomic units: what is correlated are differences of
+    successive dipoles, one fewer than the dipoles."""
+    dynamics = deck.dynamics
+    dipoles = -(-round(dynamics.duration / dynamics.timestep) // dynamics.dipole_every)
+    return (dipoles - 1) * dynamics.dipole_every * dynamics.timestep
 
 
 def check_deck(loaded: LoadedDeck) -> Structure:
@@ -104,9 +114,10 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
             value=dynamics.dipole_every,
             hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
         )
-    if spectrum.depth > dynamics.duration:
+    longest = longest_depth(loaded.deck)
+    if spectrum.depth > longest * (1 + ROUNDING):
         yield InputError(
-            f"must not be more than dynamics.duration, {dynamics.duration / FS:g} fs",
+            f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
             where=loaded.where("spectrum.depth"),
             value=f"{spectrum.depth / FS:g} fs",
         )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck import Deck, LoadedDeck
+from hpcir.deck_check import ROUNDING, longest_depth
 from hpcir.errors import InputError, LabelFailed
 from hpcir.exchange.potentials import AnyPotential, load_potential, potential_file
 from hpcir.json_result import write_json
@@ -150,7 +151,7 @@ def _changed(deck: Deck, trajectories: int | None, duration: float | None) -> De
         changes["duration"] = duration * FS
     changed = deck.model_copy(update={"dynamics": deck.dynamics.model_copy(update=changes)})
     dynamics, depth = changed.dynamics, changed.spectrum.depth
-    if dynamics.duration < depth:
+    if depth > longest_depth(changed) * (1 + ROUNDING):
         raise InputError(
             "the trajectories are shorter than the correlation depth of the spectrum",
             where="dynamics.duration",

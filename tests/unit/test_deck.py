@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from hpcir.deck import Deck, deck_digest, json_schema, load_deck, resolved_text
-from hpcir.deck_check import check_deck, deck_warnings, nyquist_per_cm
+from hpcir.deck_check import check_deck, deck_warnings, longest_depth, nyquist_per_cm
 from hpcir.errors import InputError
+from hpcir.spectra.intensities import correlation_lags
 from hpcir.units import FS, KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
@@ -141,7 +142,7 @@ def test_every_error_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -
         ("labels:", "labels: nothing stands after the colon"),
         ("sampling: {temperatures: [300 K, -5 K]}", "sampling.temperatures[2]: must be more than 0 (found: '-5 K')"),
         ("spectrum: {first: 4000, last: 500}", "spectrum.last: must be more than spectrum.first, 4000 cm-1"),
-        ("spectrum: {depth: 9 ps}", "spectrum.depth: must not be more than dynamics.duration, 5000 fs"),
+        ("spectrum: {depth: 9 ps}", "spectrum.depth: must not be more than 4998 fs: dynamics.duration without"),
         ("dynamics: {dipole_every: 9}", "dynamics.dipole_every: dipoles every 4.5 fs resolve 3706 cm-1 at most"),
         ("dynamics: {timestep: 3 fs}", "dynamics.timestep: too long for the vibrations of hydrogen (found: '3 fs')"),
         ("sampling: {max_labels: 20}", "sampling.initial_labels: must not be more than sampling.max_labels, 20"),
@@ -215,3 +216,22 @@ def test_warnings_are_for_what_is_allowed_but_rarely_meant(tmp_path: Path) -> No
 def test_nyquist_of_the_dipole_series(tmp_path: Path) -> None:
     loaded = load_deck(deck_file(tmp_path, with_keys("dynamics: {timestep: 0.5 fs, dipole_every: 4}")))
     assert nyquist_per_cm(loaded) == pytest.approx(1 / (2 * 2e-15 * 2.99792458e10), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("duration", "timestep", "every"), [("1 ps", "0.5 fs", 4), ("1001 fs", "0.7 fs", 3), ("5 ps", "1 fs", 1)]
+)
+def test_the_longest_depth_is_what_the_correlation_takes(
+    tmp_path: Path, duration: str, timestep: str, every: int
+) -> None:
+    text = (
+        f"dynamics: {{duration: {duration}, timestep: {timestep}, dipole_every: {every}}}\nspectrum: {{depth: 0.1 ps}}"
+    )
+    deck = load_deck(deck_file(tmp_path, with_keys(text))).deck
+    dynamics, longest = deck.dynamics, longest_depth(deck)
+    dipoles = -(-round(dynamics.duration / dynamics.timestep) // every)
+    between = every * dynamics.timestep
+    accepted = deck.spectrum.model_copy(update={"depth": longest})
+    assert correlation_lags(dipoles - 1, between, accepted) == dipoles - 1
+    with pytest.raises(InputError, match="shorter"):
+        correlation_lags(dipoles - 1, between, deck.spectrum.model_copy(update={"depth": longest + between}))
