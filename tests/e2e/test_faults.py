@@ -373,6 +373,11 @@ DAMAGED = (
     "spectrum.h5",
     "labels.h5",
     "test.h5",
+    "prepare.h5",
+    "summary.json",
+    "spectrum.csv",
+    "deck.resolved.yaml",
+    "start.xyz",
 )
 
 
@@ -416,7 +421,7 @@ def harmless(before: object, after: object) -> bool:
 
 def test_any_damage_is_noticed_by_the_readers(undisturbed, tmp_path, say):
     random = np.random.default_rng(11)
-    files = [p for pattern in DAMAGED for p in sorted(undisturbed.glob(pattern)) if p.suffix != ".json"]
+    files = [p for pattern in DAMAGED for p in sorted(undisturbed.glob(pattern)) if p.suffix in (".h5", ".journal")]
     noticed = alike = 0
     for _ in range(150):
         path = files[int(random.integers(len(files)))]
@@ -444,4 +449,6 @@ def test_a_damaged_run_directory_gives_the_same_result_when_run_again(undisturbe
     finish(run_deck, deck, out)
     assert differences(results(undisturbed), results(out)) == [], done
     assert list(out.rglob("*.damaged")), done
+    for name in ("spectrum.csv", "deck.resolved.yaml", "start.xyz"):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), done
     say(f"seed {seed}: {len(done)} files damaged, the same result")
