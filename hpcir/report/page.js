@@ -78,7 +78,7 @@
   function partTraces() {
     const kind = document.getElementById("parts").value;
     if (!kind || !data.parts) return [];
-    const shades = [colour("reference"), colour("third"), "#cc79a7", "#e69f00", "#8c6bb1", "#7f7f7f", "#b15928", "#66a61e"];
+    const shades = [colour("reference"), colour("third"), "#cc79a7", "#e69f00", "#8c6bb1", "#7f7f7f", "#b15928", "#66a61e", "#e7298a", "#1f6f8b"];
     const x = times(data.parts.x, factor());
     return data.parts[kind].map((part, i) => ({ x, y: times(part.y, height()), mode: "lines", name: plain(part.name),
       line: { color: shades[i % shades.length], width: 1.2 }, hovertemplate: "%{x:.1f} cm⁻¹: %{y:.3g}<extra>" + plain(part.name) + "</extra>" }));
