@@ -316,7 +316,7 @@ def test_a_damaged_file_is_named_and_the_rest_shown(runs: Path, tmp_path: Path) 
     assert len(write_report(folder)) == 2
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error:constrained_layout not applied")
 def test_a_long_name_leaves_room_for_the_curve(tmp_path: Path) -> None:
     """Matplotlib warns where a legend leaves nothing for the axes."""
     folder = example_run(tmp_path / "long", "x" * 300)
