@@ -294,9 +294,15 @@ def test_export_is_the_same_potential(place: Path, tmp_path: Path, command: Comm
 
 @pytest.fixture(scope="session")
 def imported(place: Path) -> Path:
-    """The model through n2p2's files and back, without model.h5: as a potential that only n2p2's kernels can run."""
+    """The model through n2p2's files and back, without model.h5: as a potential that only n2p2's kernels can run.
+
+    Its charges are a part of the model's dipole alone, which an import takes for all of it only when told to.
+    """
     assert main(["export", str(place / "model"), "--format", "n2p2", "-o", str(place / "n2p2")]) == 0
-    assert main(["import", str(place / "n2p2"), "-o", str(place / "imported")]) == 0
+    charges = [str(folder) for folder in sorted((place / "n2p2").glob("member-*/charges-*"))]
+    assert len(charges) == 2
+    arguments = ["import", str(place / "n2p2"), "--charges", *charges, "-o", str(place / "imported")]
+    assert main(arguments) == 0
     (place / "imported/model.h5").unlink()
     return place / "imported"
 
