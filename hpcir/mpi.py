@@ -33,8 +33,9 @@ WIND_UP, LEAST_WIND_UP = 6.0, 0.5
 # Seconds that a rank with an error waits to see whether every rank has it, before it ends the job by force.
 AGREE = 2.0
 
-# Seconds that MPI has to end a job by force.
-ABORT_LIMIT = 2.0
+# Seconds that MPI has to end a job by force; and those that the launcher has before it to pass on a last message: Hydra
+# drops what it has not read when the job is aborted.
+ABORT_LIMIT, LAST_WORDS = 2.0, 0.5
 
 
 class Communicator(Protocol):
@@ -230,6 +231,7 @@ class MpiCommunicator:
         if self.watchman is not None:
             self.watchman.leave()
         print(f"hpcir: rank {self.rank}: {message}", file=sys.stderr, flush=True)
+        time.sleep(LAST_WORDS)
         from mpi4py import MPI
 
         # Where the library does not come back, because another thread is in it, the kernel ends this process.
