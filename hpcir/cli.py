@@ -305,6 +305,37 @@ def _add_model_commands(commands: Any) -> None:
     _output(label, "OUT.xyz", "extxyz file to write")
     _walltime(label)
 
+    _add_train(commands)
+
+    evaluate = _command(commands, "evaluate", "a model's energy, forces, dipole, charges", _stage_command("evaluate"))
+    evaluate.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
+    evaluate.add_argument("structures", metavar="STRUCTURES", type=Path, help="geometries (xyz, extxyz)")
+    evaluate.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the file's, the model's)")
+    _output(evaluate, "OUT.xyz", "extxyz file to write")
+
+    md = _command(commands, "md", "trajectories alone", _stage_command("md"))
+    md.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
+    md.add_argument("structure", metavar="STRUCTURE", type=Path, help="starting structure (xyz, extxyz)")
+    md.add_argument(
+        "--deck", metavar="DECK", type=Path, help="deck for dynamics, labels, spectrum and seed (default: the run's)"
+    )
+    md.add_argument(
+        "--potential", choices=("model", "labels"), default="model", help="labels: forces from the label engine itself"
+    )
+    md.add_argument("--trajectories", metavar="N", type=_count, help="number of trajectories (default: the deck's)")
+    md.add_argument("--duration", metavar="TIME", type=_femtoseconds, help="length of each, such as '5 ps'")
+    md.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the deck's, the model's)")
+    _output(md, "DIR", "folder to write")
+    _walltime(md)
+
+    export = _command(commands, "export", "write a model for another program", _stage_command("export"))
+    export.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
+    export.add_argument("--format", choices=("n2p2",), required=True, help="format to write")
+    _output(export, "DIR", "folder to write", required=False)
+    _add_import(commands)
+
+
+def _add_train(commands: Any) -> None:
     train = _command(commands, "train", "train a committee on an outside data set", _stage_command("train"))
     train.add_argument(
         "--data", metavar="DATA", type=Path, required=True, help="labelled geometries (extxyz, npz, ASE db, h5)"
@@ -338,33 +369,6 @@ def _add_model_commands(commands: Any) -> None:
     )
     _output(train, "MODEL_DIR", "model directory to write", force="overwrite; train in spite of the audit")
     _walltime(train)
-
-    evaluate = _command(commands, "evaluate", "a model's energy, forces, dipole, charges", _stage_command("evaluate"))
-    evaluate.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
-    evaluate.add_argument("structures", metavar="STRUCTURES", type=Path, help="geometries (xyz, extxyz)")
-    evaluate.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the file's, the model's)")
-    _output(evaluate, "OUT.xyz", "extxyz file to write")
-
-    md = _command(commands, "md", "trajectories alone", _stage_command("md"))
-    md.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
-    md.add_argument("structure", metavar="STRUCTURE", type=Path, help="starting structure (xyz, extxyz)")
-    md.add_argument(
-        "--deck", metavar="DECK", type=Path, help="deck for dynamics, labels, spectrum and seed (default: the run's)"
-    )
-    md.add_argument(
-        "--potential", choices=("model", "labels"), default="model", help="labels: forces from the label engine itself"
-    )
-    md.add_argument("--trajectories", metavar="N", type=_count, help="number of trajectories (default: the deck's)")
-    md.add_argument("--duration", metavar="TIME", type=_femtoseconds, help="length of each, such as '5 ps'")
-    md.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the deck's, the model's)")
-    _output(md, "DIR", "folder to write")
-    _walltime(md)
-
-    export = _command(commands, "export", "write a model for another program", _stage_command("export"))
-    export.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
-    export.add_argument("--format", choices=("n2p2",), required=True, help="format to write")
-    _output(export, "DIR", "folder to write", required=False)
-    _add_import(commands)
 
 
 def _add_import(commands: Any) -> None:

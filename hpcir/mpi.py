@@ -18,6 +18,7 @@ from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from hpcir.errors import EXIT_STOPPED, HpcirError, InputError, Interrupted
 from hpcir.launcher import follow_launcher, require_no_others, require_step_of_one, under_launcher
+from hpcir.stopping import PATIENCE
 from hpcir.watchman import Watchman, post
 
 Result = TypeVar("Result")
@@ -28,8 +29,8 @@ Array = Any
 # memory for a second copy of everything is not to be had.
 MESSAGE_BYTES = 1 << 26
 
-# Seconds after it was asked to stop until which a rank waits for the others to reach a safe point too, and the least.
-WIND_UP, LEAST_WIND_UP = 6.0, 0.5
+# Least seconds that a rank which stops waits for the others to reach a safe point too; they have PATIENCE, as it had.
+LEAST_WIND_UP = 0.5
 # Seconds that a rank with an error waits to see whether every rank has it, before it ends the job by force.
 AGREE = 2.0
 
@@ -387,4 +388,4 @@ def _patience(error: HpcirError) -> float:
     """Seconds to wait for the other ranks to come to the same end."""
     if not isinstance(error, Interrupted):
         return AGREE
-    return max(LEAST_WIND_UP, error.asked + WIND_UP - time.monotonic())
+    return max(LEAST_WIND_UP, error.asked + PATIENCE - time.monotonic())
