@@ -111,6 +111,11 @@ class LabelSettings(Section):
     method: str = Field("GFN2-xTB", description="tblite: GFN2-xTB, GFN1-xTB or IPEA1-xTB")
     calculator: str = Field("", description="ase: import path of a calculator class, 'package.module:Class'")
     arguments: dict[str, Any] = Field(default_factory=dict, description="ase: keyword arguments of the calculator")
+    polar_tensors: bool = Field(
+        False,
+        description="derivatives of the dipole by the positions too, from forces in weak electric fields: six more "
+        "calculations a label, 9 N numbers about the charges instead of three (pyscf, tblite)",
+    )
     threads: int = Field(1, ge=1, description="threads of one label")
     time_limit: WallTime = quantity_field("1 h", gt=0, description="a label that takes longer is set aside")
     pretrain: Pretrain = Field(default_factory=Pretrain)

@@ -83,6 +83,21 @@ def atomic_dipole_vectors(functions: SymmetryFunctionSet, numbers: IntArray, pos
     return vectors
 
 
+def atomic_dipole_slopes(functions: SymmetryFunctionSet, positions: FloatArray) -> tuple[FloatArray, ...]:
+    """What the derivatives of `atomic_dipole_vectors` are made of: d(g_s u)/dr_j = across 1 + along u u^T.
+
+    Returns across (S, N, N, n_shells) = g_s / r, along (S, N, N, n_shells) = g_s' - g_s / r, both 0 beyond the cutoff
+    and at i = j, and units (S, N, N, 3) = u_ij.
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64)
+    shape = (*positions.shape[:2], positions.shape[1])
+    across, along = np.zeros((*shape, len(functions.shells))), np.zeros((*shape, len(functions.shells)))
+    units = np.zeros((*shape, 3))
+    parameters = _parameters(functions)
+    _fill_vector_slopes(positions, parameters[1], parameters[4], parameters[5], across, along, units)
+    return across, along, units
+
+
 def _parameters(
     functions: SymmetryFunctionSet,
 ) -> tuple[FloatArray, FloatArray, IntArray, IntArray, float, int]:
@@ -226,3 +241,24 @@ def _fill_vectors(positions, species, shells, cutoff, kind, vectors):  # type: i
                 for n in range(len(shells)):
                     for x in range(3):
                         vectors[s, i, first + n, x] += value[n] * unit[x] / r
+
+
+@njit(cache=True)
+def _fill_vector_slopes(positions, shells, cutoff, kind, across, along, units):  # type: ignore[no-untyped-def]
+    n_labels, n_atoms = positions.shape[:2]
+    value, slope = np.zeros(len(shells)), np.zeros(len(shells))
+    for s in range(n_labels):
+        for i in range(n_atoms):
+            for j in range(n_atoms):
+                square = 0.0
+                for x in range(3):
+                    square += (positions[s, j, x] - positions[s, i, x]) ** 2
+                if j == i or square >= cutoff * cutoff:
+                    continue
+                r = math.sqrt(square)
+                _gaussians(r, shells, cutoff, kind, value, slope)
+                for x in range(3):
+                    units[s, i, j, x] = (positions[s, j, x] - positions[s, i, x]) / r
+                for n in range(len(shells)):
+                    across[s, i, j, n] = value[n] / r
+                    along[s, i, j, n] = slope[n] - value[n] / r

@@ -40,7 +40,15 @@ class AseEngine:
         self._class: Any = None
 
     def check(self, structure: Structure) -> None:
-        """InputError when the calculator cannot be imported, refuses its arguments, or knows no forces or dipole."""
+        """InputError when the calculator cannot be imported, refuses its arguments, or knows no forces or dipole, or
+        when the deck wants polar tensors."""
+        if self.settings.polar_tensors:
+            raise InputError(
+                "calculators of ASE have no electric field for polar tensors",
+                where="labels.polar_tensors",
+                value=True,
+                hint="set it to false, or take labels.engine: pyscf or tblite",
+            )
         calculator = self._calculator()
         known = list(getattr(calculator, "implemented_properties", []))
         for name in ("energy", "forces", "dipole"):
@@ -53,8 +61,11 @@ class AseEngine:
                     f"it knows: {', '.join(known)}",
                 )
 
-    def label(self, structure: Structure) -> Label:
-        """Label one geometry; LabelFailed when the calculator raises, or a property is missing or not finite."""
+    def label(self, structure: Structure, polar: bool = False) -> Label:
+        """Label one geometry; LabelFailed when the calculator raises, or a property is missing or not finite, or polar
+        tensors are asked for."""
+        if polar:
+            raise LabelFailed(f"{structure.name}: calculators of ASE have no electric field for polar tensors")
         from ase import Atoms
 
         start = time.perf_counter()

@@ -22,7 +22,8 @@ class Label:
     """The answer of electronic structure theory for one geometry, in atomic units.
 
     energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the centre of nuclear charge;
-    seconds of wall time; method: how it converged ('default' or the rung of the ladder for hard cases).
+    seconds of wall time; method: how it converged ('default' or the rung of the ladder for hard cases); polar_tensors
+    (N, 3, 3): dmu_x / dr_jy in e at [j, y, x], about an origin at rest, where they were asked for.
     """
 
     energy: float
@@ -30,6 +31,7 @@ class Label:
     dipole: FloatArray
     seconds: float = 0.0
     method: str = "default"
+    polar_tensors: FloatArray | None = None
 
 
 class LabelEngine(Protocol):
@@ -41,8 +43,9 @@ class LabelEngine(Protocol):
     def check(self, structure: Structure) -> None:
         """Raise InputError when the engine cannot label this molecule (basis, element, spin), computing nothing."""
 
-    def label(self, structure: Structure) -> Label:
-        """Label one geometry; depends on the geometry alone, not on what was labelled before.
+    def label(self, structure: Structure, polar: bool = False) -> Label:
+        """Label one geometry, with polar tensors when asked; depends on the geometry alone, not on what was labelled
+        before.
 
         Raises LabelFailed when it does not converge or returns something that is not finite.
         """

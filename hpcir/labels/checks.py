@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
 
@@ -16,10 +16,34 @@ from hpcir.structures import Structure, centre
 FloatArray = NDArray[np.float64]
 
 
+# Strength of the fields that polar tensors come from, hartree / (e bohr): the forces' noise and what is cubic in the
+# field both stay below 1e-3 e.
+FIELD = 2e-3
+# What the polar tensors' sum may differ from the charge by, in e.
+SUM_TOLERANCE = 0.02
+
+
+def polar_tensors_by_fields(forces_in: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Polar tensors (N, 3, 3) from forces_in(field), the forces (N, 3) in a uniform electric field (3,): as the energy
+    is E - mu . field, dmu_x / dr_jy = dF_jy / dfield_x (Komornicki and McIver, J. Chem. Phys. 70, 2014, 1979).
+    """
+    columns = []
+    for axis in FIELD * np.eye(3):
+        columns.append((forces_in(axis) - forces_in(-axis)) / (2 * FIELD))
+    return np.stack(columns, axis=2)
+
+
 def finished_label(
-    structure: Structure, energy: float, forces: FloatArray, dipole: FloatArray, seconds: float, method: str
+    structure: Structure,
+    energy: float,
+    forces: FloatArray,
+    dipole: FloatArray,
+    seconds: float,
+    method: str,
+    polar_tensors: FloatArray | None = None,
 ) -> Label:
-    """A label in atomic units, or LabelFailed when a number is not finite or an array has the wrong shape."""
+    """A label in atomic units, or LabelFailed when a number is not finite, an array has the wrong shape, or polar
+    tensors do not add up to the charge."""
     forces, dipole = np.asarray(forces, float), np.asarray(dipole, float)
     if forces.shape != (len(structure), 3) or dipole.shape != (3,):
         raise LabelFailed(
@@ -29,7 +53,11 @@ def finished_label(
     for name, value in (("energy", energy), ("forces", forces), ("dipole", dipole)):
         if not np.all(np.isfinite(value)):
             raise LabelFailed(f"{structure.name}: the engine returned a value that is not finite in the {name}")
-    return Label(float(energy), forces, dipole, seconds, method)
+    if polar_tensors is not None:
+        off = np.abs(polar_tensors.sum(0) - structure.charge * np.eye(3)).max()
+        if not off < SUM_TOLERANCE:
+            raise LabelFailed(f"{structure.name}: the polar tensors add up to the charge but for {off:.3g} e")
+    return Label(float(energy), forces, dipole, seconds, method, polar_tensors)
 
 
 def nuclear_charge_centre(structure: Structure) -> FloatArray:

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from hpcir.deck import LabelSettings
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.labels.base import Label, create_engine
-from hpcir.labels.checks import finished_label
 from hpcir.labels.frames import FrameReader, pack
-from hpcir.labels.worker import pack_structure
+from hpcir.labels.worker import pack_structure, unpack_label
 from hpcir.structures import Structure
 
 FloatArray = NDArray[np.float64]
@@ -105,16 +104,14 @@ class IsolatedEngine:
         if answer["answer"] == "failed":
             raise RunStopped(f"the label engine {self._settings.engine} cannot check the molecule: {answer['reason']}")
 
-    def label(self, structure: Structure) -> Label:
-        """Label one geometry. LabelFailed when the engine fails, crashes, hangs or returns NaN; Interrupted."""
+    def label(self, structure: Structure, polar: bool = False) -> Label:
+        """Label one geometry, with polar tensors when asked. LabelFailed when the engine fails, crashes, hangs or
+        returns NaN; Interrupted."""
         fresh = self._worker is None and self._reference is not None
-        answer, values = self._ask("label", structure, self._time_limit * (2 if fresh else 1))
+        answer, values = self._ask("label", structure, self._time_limit * (2 if fresh else 1), polar)
         if answer["answer"] == "failed":
             raise LabelFailed(answer["reason"])
-        if len(values) != 5 + structure.positions.size:
-            raise LabelFailed(f"{structure.name}: the worker sent {len(values)} numbers")
-        forces = values[5:].reshape(-1, 3)
-        return finished_label(structure, values[0], forces, values[2:5], float(values[1]), answer["method"])
+        return unpack_label(structure, values, answer["method"])
 
     def close(self) -> None:
         """End the worker; a later request starts another."""
@@ -130,20 +127,24 @@ class IsolatedEngine:
     ) -> None:
         self.close()
 
-    def _ask(self, request: str, structure: Structure, limit: float) -> tuple[dict[str, Any], FloatArray]:
+    def _ask(
+        self, request: str, structure: Structure, limit: float, polar: bool = False
+    ) -> tuple[dict[str, Any], FloatArray]:
+        header = {"request": request, "polar": polar}
         try:
-            return self._ask_once(request, structure, limit)
+            return self._ask_once(header, structure, limit)
         except _WorkerKilled:
             # Nothing is wrong with the geometry; and where the whole job is being killed, this rank is the next.
             pass
         try:
-            return self._ask_once(request, structure, limit)
+            return self._ask_once(header, structure, limit)
         except _WorkerKilled as error:
             raise LabelFailed(f"the label engine was killed twice, perhaps for want of memory: {error}") from None
 
-    def _ask_once(self, request: str, structure: Structure, limit: float) -> tuple[dict[str, Any], FloatArray]:
-        worker = self._running()
-        header: dict[str, Any] = {"request": request}
+    def _ask_once(
+        self, request: dict[str, Any], structure: Structure, limit: float
+    ) -> tuple[dict[str, Any], FloatArray]:
+        worker, header = self._running(), dict(request)
         if worker.molecule is None or not _same_molecule(worker.molecule, structure):
             # Only positions travel as long as the molecule is the one before: half of a fast label's overhead.
             header["structure"] = pack_structure(structure)
@@ -152,7 +153,7 @@ class IsolatedEngine:
             answer, values = worker.exchange(header, structure.positions, limit, self._check_stop)
         except TimeoutError:
             self.close()
-            if request == "check":
+            if request["request"] == "check":
                 raise LabelFailed(f"no answer within {limit:g} s") from None
             raise LabelFailed(f"the label took longer than the limit of {limit:g} s (labels.time_limit)") from None
         except _WorkerDied as error:

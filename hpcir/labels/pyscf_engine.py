@@ -48,7 +48,7 @@ class PyscfEngine:
 
         check_level(self.settings, structure)
 
-    def label(self, structure: Structure) -> Label:
+    def label(self, structure: Structure, polar: bool = False) -> Label:
         """Label one geometry; LabelFailed when no rung of the ladder converges, or a value is not finite."""
         start = time.perf_counter()
         if not np.all(np.isfinite(structure.positions)):
@@ -60,7 +60,13 @@ class PyscfEngine:
         forces = pyscf_scf.forces(field) @ rotation
         # The centre of nuclear charge is the origin, so this is the dipole about it, for ions too.
         dipole = np.asarray(field.dip_moment(unit="AU", verbose=0)) @ rotation
-        return finished_label(structure, float(field.e_tot), forces, dipole, time.perf_counter() - start, rung)
+        energy, tensors = float(field.e_tot), None
+        if polar:
+            from hpcir.labels import pyscf_field
+
+            placed = pyscf_field.polar_tensors(field, structure.name)
+            tensors = np.einsum("jyx,yk,xl->jkl", placed, rotation, rotation)
+        return finished_label(structure, energy, forces, dipole, time.perf_counter() - start, rung, tensors)
 
     def _placed(self, structure: Structure) -> tuple[FloatArray, FloatArray, FloatArray | str]:
         """Positions on the reference with the centre of nuclear charge at the origin, the rotation, the guess."""

@@ -6,16 +6,27 @@ Bannwarth, Ehlert, Grimme, J. Chem. Theory Comput. 15, 1652, 2019 (GFN2-xTB).
 from __future__ import annotations
 
 import time
+from importlib import import_module
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.deck import LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label
-from hpcir.labels.checks import finished_label, nearest_names, nuclear_charge_centre, require_package
+from hpcir.labels.checks import (
+    finished_label,
+    nearest_names,
+    nuclear_charge_centre,
+    polar_tensors_by_fields,
+    require_package,
+)
 from hpcir.structures import Structure
 
+FloatArray = NDArray[np.float64]
+
+NO_FIELD = np.zeros(3)
 METHODS = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")
 HEAVIEST_ELEMENT = 86
 # tblite's default accuracy of 1 leaves 4e-6 hartree/bohr of noise in the forces of methanol, 0.01 leaves 5e-8
@@ -35,7 +46,8 @@ class TbliteEngine:
     def __init__(self, settings: LabelSettings) -> None:
         self.method = settings.method
         self.level = f"{settings.method} (tblite)"
-        self._calculator: Any = None
+        # By electric field, all of the molecule and the settings that the key names.
+        self._calculators: dict[bytes, Any] = {}
         self._key: tuple[Any, ...] = ()
 
     def check(self, structure: Structure) -> None:
@@ -57,7 +69,7 @@ class TbliteEngine:
                 hint="elements up to Rn; take labels.engine: pyscf for this molecule",
             )
 
-    def label(self, structure: Structure) -> Label:
+    def label(self, structure: Structure, polar: bool = False) -> Label:
         """Label one geometry; LabelFailed when the charges do not converge on any rung of the ladder."""
         from tblite.exceptions import TBLiteRuntimeError
 
@@ -70,28 +82,50 @@ class TbliteEngine:
                 calculator = self._prepared(structure, positions, options)
                 result = calculator.singlepoint()
                 energy, gradient, dipole = result["energy"], result["gradient"], result["dipole"]
+                tensors = self._polar_tensors(structure, positions, options) if polar else None
             except TBLiteRuntimeError as error:
                 reasons.append(f"{rung}: {str(error).strip() or 'no reason given'}")
-                self._calculator = None
+                self._calculators.clear()
                 continue
             seconds = time.perf_counter() - start
-            return finished_label(structure, float(energy), -gradient, dipole, seconds, rung)
+            return finished_label(structure, float(energy), -gradient, dipole, seconds, rung, tensors)
         raise LabelFailed(f"{structure.name}: tblite did not converge ({'; '.join(reasons)})")
 
-    def _prepared(self, structure: Structure, positions: Any, options: dict[str, Any]) -> Any:
+    def _polar_tensors(self, structure: Structure, positions: FloatArray, options: dict[str, Any]) -> FloatArray:
+        def forces_in(field: FloatArray) -> FloatArray:
+            result = self._prepared(structure, positions, options, field).singlepoint()
+            return -np.asarray(result["gradient"])
+
+        return polar_tensors_by_fields(forces_in)
+
+    def _prepared(
+        self, structure: Structure, positions: FloatArray, options: dict[str, Any], field: FloatArray = NO_FIELD
+    ) -> Any:
         """The calculator at these positions; kept between labels of one molecule, built anew otherwise."""
+        unpaired = structure.multiplicity - 1
+        key = (structure.numbers.tobytes(), structure.charge, unpaired, *options.values())
+        if key != self._key:
+            self._calculators.clear()
+            self._key = key
+        if field.tobytes() in self._calculators:
+            calculator = self._calculators[field.tobytes()]
+            calculator.update(positions)
+        else:
+            calculator = self._calculators[field.tobytes()] = self._built(structure, positions, options, field)
+        return calculator
+
+    def _built(self, structure: Structure, positions: FloatArray, options: dict[str, Any], field: FloatArray) -> Any:
         from tblite.interface import Calculator
 
         unpaired = structure.multiplicity - 1
-        key = (structure.numbers.tobytes(), structure.charge, unpaired, *options.values())
-        if self._calculator is None or key != self._key:
-            calculator = Calculator(self.method, structure.numbers, positions, float(structure.charge), unpaired)
-            for name, value in {"verbosity": 0, "accuracy": ACCURACY, **options}.items():
-                calculator.set(name, value)
-            self._calculator, self._key = calculator, key
-        else:
-            self._calculator.update(positions)
-        return self._calculator
+        calculator = Calculator(self.method, structure.numbers, positions, float(structure.charge), unpaired)
+        for name, value in {"verbosity": 0, "accuracy": ACCURACY, **options}.items():
+            calculator.set(name, value)
+        if field.any():
+            # Its Python interface takes the vector as a C array alone; the library copies it.
+            vector = import_module("tblite.library").ffi.new("double[]", field.tolist())
+            calculator.add("electric-field", vector)
+        return calculator
 
 
 def create(settings: LabelSettings, reference: Structure | None = None) -> TbliteEngine:

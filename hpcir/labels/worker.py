@@ -17,7 +17,8 @@ import numpy as np
 
 from hpcir.deck import LabelSettings
 from hpcir.errors import InputError, LabelFailed
-from hpcir.labels.base import LabelEngine, create_engine
+from hpcir.labels.base import Label, LabelEngine, create_engine
+from hpcir.labels.checks import finished_label
 from hpcir.labels.frames import FrameReader, pack
 from hpcir.structures import Structure
 
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> None:
                         molecule = unpack_structure(header["structure"], values)
                     if engine is None or molecule is None:
                         raise ValueError("a label was asked for before engine and molecule were named")
-                    reply = _answer(engine, header["request"], molecule.moved(values.reshape(-1, 3)))
+                    reply = _answer(engine, header, molecule.moved(values.reshape(-1, 3)))
             except Exception as error:  # an engine may raise anything; the rank gets the words
                 reply = pack(_describe(error))
             _write(target, reply)
@@ -60,13 +61,29 @@ def _start(header: dict[str, Any], values: np.ndarray) -> LabelEngine:
     return create_engine(LabelSettings.model_validate(header["settings"]), reference)
 
 
-def _answer(engine: LabelEngine, request: str, structure: Structure) -> bytes:
-    if request == "check":
+def _answer(engine: LabelEngine, header: dict[str, Any], structure: Structure) -> bytes:
+    if header["request"] == "check":
         engine.check(structure)
         return pack({"answer": "checked"})
-    label = engine.label(structure)
-    numbers = np.concatenate([[label.energy, label.seconds], label.dipole, label.forces.ravel()])
-    return pack({"answer": "label", "method": label.method}, numbers)
+    label = engine.label(structure, header["polar"])
+    return pack({"answer": "label", "method": label.method}, pack_label(label))
+
+
+def pack_label(label: Label) -> np.ndarray:
+    """A label's numbers in a row."""
+    tensors = np.zeros(0) if label.polar_tensors is None else label.polar_tensors.ravel()
+    return np.concatenate([[label.energy, label.seconds], label.dipole, label.forces.ravel(), tensors])
+
+
+def unpack_label(structure: Structure, values: np.ndarray, method: str) -> Label:
+    """The inverse of `pack_label`. LabelFailed when the numbers are not as many as they should be, or not finite."""
+    size = structure.positions.size
+    if len(values) not in (5 + size, 5 + 4 * size):
+        raise LabelFailed(f"{structure.name}: the worker sent {len(values)} numbers")
+    forces, tensors = values[5 : 5 + size].reshape(-1, 3), None
+    if len(values) > 5 + size:
+        tensors = values[5 + size :].reshape(-1, 3, 3)
+    return finished_label(structure, values[0], forces, values[2:5], float(values[1]), method, tensors)
 
 
 def pack_structure(structure: Structure) -> dict[str, Any]:

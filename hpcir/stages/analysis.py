@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcir.exchange.potentials import AnyPotential
 from hpcir.labels import Label
 from hpcir.models.model import Model
+from hpcir.models.polar import polar_tensors
 from hpcir.sampling.normal_modes import STEP, NormalModes, displaced_geometries
 from hpcir.sampling.optimise import optimise
 from hpcir.stages.context import Context
@@ -107,7 +108,7 @@ def test_arrays(model: Model, pairs: Sequence[tuple[Structure, Label]]) -> dict[
     def column(values: list[Any]) -> Any:
         return np.array(values, dtype=float)
 
-    return {
+    arrays = {
         "positions": (column([s.positions for s, _ in pairs]), "bohr", "geometry,atom,xyz"),
         "energy_reference": (column([label.energy for label in labels]), "hartree", "geometry"),
         "energy_model": (column([result.energy for result in results]), "hartree", "geometry"),
@@ -117,6 +118,12 @@ def test_arrays(model: Model, pairs: Sequence[tuple[Structure, Label]]) -> dict[
         "dipole_reference": (column([label.dipole for label in labels]), "e bohr", "geometry,xyz"),
         "dipole_model": (column([result.dipole for result in results]), "e bohr", "geometry,xyz"),
     }
+    if model.charge and labels and all(label.polar_tensors is not None for label in labels):
+        axes = "geometry,atom,xyz of the atom,xyz of the dipole"
+        tensors = [polar_tensors(model, s.numbers, s.positions, s.charge) for s, _ in pairs]
+        arrays["polar_reference"] = (column([label.polar_tensors for label in labels]), "e", axes)
+        arrays["polar_model"] = (column(tensors), "e", axes)
+    return arrays
 
 
 def test_figures(arrays: dict[str, Any]) -> dict[str, Any]:
@@ -126,10 +133,13 @@ def test_figures(arrays: dict[str, Any]) -> dict[str, Any]:
         return float(np.sqrt(np.mean((arrays[f"{name}_model"] - arrays[f"{name}_reference"]) ** 2)))
 
     error = arrays["energy_model"] - arrays["energy_reference"]
-    return {
+    figures = {
         "n": len(error),
         "energy_rmse_kcal_per_mol": rmse("energy") / KCAL_PER_MOL,
         "energy_offset_kcal_per_mol": float(error.mean()) / KCAL_PER_MOL,
         "force_rmse_kcal_per_mol_angstrom": rmse("forces") / KCAL_PER_MOL_ANGSTROM,
         "dipole_rmse_debye": rmse("dipole") / DEBYE,
     }
+    if "polar_model" in arrays:
+        figures["polar_tensor_rmse_e"] = rmse("polar")
+    return figures

@@ -169,7 +169,7 @@ def _time_one(loaded: LoadedDeck, console: Console) -> TimedLabel:
     console.print("Timing one label ...")
     try:
         with IsolatedEngine(loaded.deck.labels) as engine:
-            label = engine.label(loaded.structure)
+            label = engine.label(loaded.structure, loaded.deck.labels.polar_tensors)
             level = engine.level
     except LabelFailed as error:
         raise RunStopped(f"the starting structure cannot be labelled: {error}") from error

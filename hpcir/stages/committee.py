@@ -18,6 +18,7 @@ from hpcir.labels import Label
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator, SerialCommunicator, on_root
 from hpcir.stages.context import Context
+from hpcir.stages.farm import polar_tensors_of
 from hpcir.stages.training_checkpoint import TrainingCheckpoint
 from hpcir.store import digest
 from hpcir.structures import Structure
@@ -68,6 +69,7 @@ def groups_of(
             dipoles=np.array([label.dipole for _, label, _ in members]),
             charge=members[0][0].charge,
             always_learnt=np.array([always for _, _, always in members]),
+            polar_tensors=polar_tensors_of([label for _, label, _ in members], len(members[0][0])),
         )
         for members in gathered.values()
     ]

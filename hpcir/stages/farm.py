@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.deck import LabelSettings
 from hpcir.errors import LabelFailed, RunStopped
@@ -19,6 +20,7 @@ from hpcir.store import digest, write_h5
 from hpcir.structures import Structure
 
 Result = TypeVar("Result")
+FloatArray = NDArray[np.float64]
 
 FOLDER = "labels"
 FILE = "labels.h5"
@@ -58,14 +60,15 @@ class LabelStore:
         return [self.entries[key] for key in self._asked]
 
     @staticmethod
-    def key(structure: Structure, level: str) -> str:
-        """A geometry at a level of theory; the same geometry is never labelled twice."""
+    def key(structure: Structure, level: str, polar: bool = False) -> str:
+        """A geometry at a level of theory, with polar tensors or without; the same is never labelled twice."""
         return digest(
             structure.numbers.astype(np.int64),
             np.asarray(structure.positions, np.float64),
             structure.charge,
             structure.multiplicity,
             level,
+            *(["polar tensors"] if polar else []),
         )
 
     def load(self, records: Sequence[Record]) -> None:
@@ -98,6 +101,8 @@ def to_record(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
     if entry.label is not None:
         label = entry.label
         arrays |= {"energy": np.float64(label.energy), "forces": label.forces, "dipole": label.dipole}
+        if label.polar_tensors is not None:
+            arrays["polar_tensors"] = label.polar_tensors
         attributes |= {"seconds": label.seconds, "method": label.method}
     return arrays, attributes
 
@@ -115,7 +120,12 @@ def from_record(record: Record) -> Entry:
     label = None
     if "energy" in arrays:
         label = Label(
-            float(arrays["energy"]), arrays["forces"], arrays["dipole"], attributes["seconds"], attributes["method"]
+            float(arrays["energy"]),
+            arrays["forces"],
+            arrays["dipole"],
+            attributes["seconds"],
+            attributes["method"],
+            arrays.get("polar_tensors"),
         )
     return Entry(structure, attributes["level"], attributes["purpose"], label, attributes["reason"])
 
@@ -136,6 +146,10 @@ class LabelFarm:
     @property
     def level(self) -> str:
         return self.engine.level
+
+    def key(self, structure: Structure) -> str:
+        """The store's key of what `label` labels."""
+        return LabelStore.key(structure, self.level, self.settings.polar_tensors)
 
     def close(self) -> None:
         self.engine.close()
@@ -185,10 +199,10 @@ class LabelFarm:
         return found
 
     def one(self, structure: Structure, purpose: str) -> Label:
-        """One label on the calling rank alone (geometry optimisation). Raises LabelFailed."""
+        """One label on the calling rank alone, without polar tensors (geometry optimisation). Raises LabelFailed."""
         key = LabelStore.key(structure, self.level)
         if key not in self.store.entries:
-            self.store.entries[key] = self._one(structure, purpose)
+            self.store.entries[key] = self._one(structure, purpose, polar=False)
         entry = self.store.ask(key)
         if entry.label is None:
             raise LabelFailed(entry.reason)
@@ -196,31 +210,32 @@ class LabelFarm:
 
     def _todo(self, structures: Sequence[Structure] | None) -> tuple[list[Structure], list[int]]:
         wanted = list(structures or [])
-        keys = [LabelStore.key(structure, self.level) for structure in wanted]
+        keys = [self.key(structure) for structure in wanted]
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
         return wanted, sorted(index for key, index in first.items() if key not in self.store.entries)
 
-    def _one(self, structure: Structure, purpose: str) -> Entry:
+    def _one(self, structure: Structure, purpose: str, polar: bool | None = None) -> Entry:
         self.context.stop.check()
+        polar = self.settings.polar_tensors if polar is None else polar
         try:
-            entry = Entry(structure, self.level, purpose, self.engine.label(structure))
+            entry = Entry(structure, self.level, purpose, self.engine.label(structure, polar))
         except LabelFailed as error:
             entry = Entry(structure, self.level, purpose, None, str(error))
             self.context.progress.log(f"a label failed and was set aside: {error}", warning=True)
         arrays, attributes = to_record(entry)
-        self.journal.append(LabelStore.key(structure, self.level), arrays, attributes)
+        self.journal.append(LabelStore.key(structure, self.level, polar), arrays, attributes)
         return entry
 
     def _collect(self, structures: Sequence[Structure], gathered: list[list[tuple[int, Entry]]]) -> list[Label | None]:
         self._remember(structures, gathered)
-        found = [self.store.ask(LabelStore.key(structure, self.level)) for structure in structures]
+        found = [self.store.ask(self.key(structure)) for structure in structures]
         return [entry.label for entry in found]
 
     def _remember(self, structures: Sequence[Structure], gathered: list[list[tuple[int, Entry]]]) -> None:
         """Put all ranks' new labels into the store, in the order of the geometries."""
         new = sorted(((index, entry) for part in gathered for index, entry in part), key=lambda pair: pair[0])
         for index, entry in new:
-            self.store.entries[LabelStore.key(structures[index], self.level)] = entry
+            self.store.entries[self.key(structures[index])] = entry
 
     def _first_reason(self) -> str:
         failed = self.store.failed(self.level)
@@ -257,7 +272,7 @@ def _group_arrays(prefix: str, numbers: Any, entries: list[Entry]) -> dict[str, 
     shape = (len(labels), len(numbers), 3)
     forces = np.array([label.forces for label in labels]).reshape(shape)
     positions = np.array([entry.structure.positions for entry in entries]).reshape(shape)
-    return {
+    arrays = {
         f"{prefix}/numbers": (numbers, "atomic number", "atom"),
         f"{prefix}/positions": (positions, "bohr", "geometry,atom,xyz"),
         f"{prefix}/energy": (np.array([label.energy for label in labels]), "hartree", "geometry"),
@@ -266,3 +281,15 @@ def _group_arrays(prefix: str, numbers: Any, entries: list[Entry]) -> dict[str, 
         f"{prefix}/purpose": (np.array([entry.purpose for entry in entries], dtype="S32"), "text", "geometry"),
         f"{prefix}/seconds": (np.array([label.seconds for label in labels]), "s", "geometry"),
     }
+    if any(label.polar_tensors is not None for label in labels):
+        tensors = polar_tensors_of(labels, len(numbers))
+        arrays[f"{prefix}/polar_tensors"] = (tensors, "e", "geometry,atom,xyz of the atom,xyz of the dipole")
+    return arrays
+
+
+def polar_tensors_of(labels: Sequence[Label], atoms: int) -> FloatArray | None:
+    """Polar tensors (S, N, 3, 3) of labels of one molecule, nan where one has none; None where none has."""
+    if all(label.polar_tensors is None for label in labels):
+        return None
+    missing = np.full((atoms, 3, 3), np.nan)
+    return np.array([missing if label.polar_tensors is None else label.polar_tensors for label in labels])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hpcir.deck import LoadedDeck
 from hpcir.errors import InputError, RunStopped
@@ -82,7 +83,7 @@ def _label_all(context: Context, structures: list[Structure]) -> Labelled:
         labels = [None] * len(structures)
     finally:
         farm.close()
-    entries = [store.entries.get(LabelStore.key(structure, farm.level)) for structure in structures]
+    entries = [store.entries.get(farm.key(structure)) for structure in structures]
     reasons = [entry.reason if entry else "" for entry in entries]
     return Labelled(structures, labels, reasons, farm.level)
 
@@ -97,7 +98,8 @@ def _write(labelled: Labelled, output: Path) -> None:
     if not frames:
         raise RunStopped(f"none of {len(pairs)} geometries could be labelled: {labelled.reasons[0]}")
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    write_extxyz(Dataset(tuple(frames)), temporary)
+    extras = [_extra(found) for found in labelled.labels if found is not None]
+    write_extxyz(Dataset(tuple(frames)), temporary, extras=extras)
     os.replace(temporary, output)
     rest = f", {len(failed)} failed (see above)" if failed else ""
     print(f"{output}: {len(frames)} of {len(pairs)} geometries labelled with {labelled.level}{rest}")
@@ -114,6 +116,11 @@ def _frame(structure: Structure, found: Label, level: str) -> Frame:
         level=level,
         place=structure.source,
     )
+
+
+def _extra(found: Label) -> dict[str, Any]:
+    """Polar tensors in e, nine columns an atom: [3 y + x] is dmu_x / dr_y."""
+    return {} if found.polar_tensors is None else {"polar_tensors": found.polar_tensors}
 
 
 def _write_failed(failed: list[tuple[Structure, str]], path: Path) -> None:

@@ -146,7 +146,7 @@ class Pipeline:
         start = self._timed("pretrain", lambda: self._pretrain(cheap, trainer)) if cheap else None
         model, sampling = self._timed("sample", lambda: self._sample(label_farm, reference, trainer, start, cheap))
         modes = analysis.model_harmonics(model, reference.structure)
-        main = self._timed("trajectories", lambda: sets.run_set(context, sets.main_set(context, model, modes)))
+        main = self._timed("trajectories", lambda: sets.run_sets(context, [sets.main_set(context, model, modes)])[0])
         members, isotopes = self._timed("variants", lambda: self._variants(main))
         test = self._timed("test", lambda: self._test(label_farm, model, reference, main, sampling))
         spectra = self._timed("spectrum", lambda: self._spectra(main, members, isotopes))
@@ -221,9 +221,9 @@ class Pipeline:
     def _variants(self, main: TrajectorySet) -> tuple[list[TrajectorySet], list[TrajectorySet]]:
         """The trajectories of single members and of isotopologues."""
         context = self.context
-        members = [sets.run_set(context, chosen) for chosen in sets.member_sets(context, main)]
-        isotopes = [sets.run_set(context, chosen) for chosen in sets.isotope_sets(context, main)]
-        return members, isotopes
+        members, isotopes = sets.member_sets(context, main), sets.isotope_sets(context, main)
+        done = sets.run_sets(context, [*members, *isotopes])
+        return done[: len(members)], done[len(members) :]
 
     def _test(
         self, label_farm: LabelFarm, model: Model, reference: Reference, main: TrajectorySet, sampling: Sampling

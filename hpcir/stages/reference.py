@@ -32,7 +32,7 @@ from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stages.spectrum_files import NAME
 from hpcir.stages.tables import print_bands
-from hpcir.stages.trajectories import Starts, TrajectoryStage
+from hpcir.stages.trajectories import Starts, TrajectoryStage, run_stages
 from hpcir.store import digest, file_digest, read_h5
 from hpcir.structures import Structure, read_structure
 from hpcir.units import FS, KELVIN
@@ -252,7 +252,7 @@ def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, An
     resumed = any(folder.glob(f"{plan.name}-*.h5")) or any((context.directory / plan.chunks).glob("*.journal"))
     context.comm.barrier()
     began = time.monotonic()
-    chosen = sets.run_set(context, chosen)
+    (chosen,) = sets.run_sets(context, [chosen])
     seconds = (time.monotonic() - began) * context.comm.size
     if context.root:
         # The folder is then a model directory itself, from which the reference can start.
@@ -268,11 +268,12 @@ def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, A
     settings = context.deck.labels
     with IsolatedEngine(settings, None, settings.time_limit, check_stop=context.stop.check) as engine:
         potential = LabelPotential(engine, context.structure, context.progress.warn)
-        blocks = TrajectoryStage(context, plan, task.key).run(lambda replicas: potential)
+        stage = TrajectoryStage(context, plan, task.key, lambda replicas: potential)
+        run_stages([stage])
     spent = context.comm.allgather((potential.seconds, potential.count))
     seconds, count = (sum(values) for values in zip(*spent, strict=True))
     timing = {"labels": count, "milliseconds_per_step": 1e3 * seconds / count if count else None}
-    return replace(chosen, blocks=tuple(blocks)), timing
+    return replace(chosen, blocks=tuple(stage.files)), timing
 
 
 def _finish(output: Path, task: Task, result: SpectrumResult, timing: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ with the same random numbers as trajectory 7 of the main set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +26,7 @@ from hpcir.stages.context import Context
 from hpcir.stages.minima import find_minima, same_minima
 from hpcir.stages.sample import spread_threshold
 from hpcir.stages.spectrum import SpectrumResult, SpectrumStage
-from hpcir.stages.trajectories import Starts, TrajectoryPlan, TrajectoryStage
+from hpcir.stages.trajectories import Starts, TrajectoryPlan, TrajectoryStage, run_stages
 from hpcir.store import digest
 from hpcir.structures import Structure, bonds
 
@@ -89,8 +90,16 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
     )
 
 
-def run_set(context: Context, chosen: TrajectorySet) -> TrajectorySet:
-    """Run what is missing of a set (collective); the set with its files."""
+def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[TrajectorySet]:
+    """Run what is missing of several sets, all together (collective); the sets with their files."""
+    if not chosen:
+        return []
+    stages = [_stage_of(context, one) for one in chosen]
+    run_stages(stages)
+    return [replace(one, blocks=tuple(stage.files)) for one, stage in zip(chosen, stages, strict=True)]
+
+
+def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
     plan = plan_of(context, chosen)
     model = chosen.model
     weights = first_weights(model)
@@ -103,8 +112,7 @@ def run_set(context: Context, chosen: TrajectorySet) -> TrajectorySet:
     def potential(replicas: int) -> Evaluator | Potential:
         return on_replicas(model, context.structure.numbers, replicas, context.structure.charge, chosen.masses)
 
-    blocks = TrajectoryStage(context, plan, key).run(potential)
-    return replace(chosen, blocks=tuple(blocks))
+    return TrajectoryStage(context, plan, key, potential)
 
 
 def main_set(context: Context, model: AnyPotential, modes: NormalModes) -> TrajectorySet:

@@ -135,36 +135,38 @@ def trajectories(context: Context, model: Model, modes: NormalModes) -> Target:
     """Run a target's trajectories from conformers sampled with the model (collective)."""
     main = sets.main_set(context, model, modes)
     starts = sampled_starts(context, model, context.structure, main.trajectories, model_key(model))
-    return Target(context, _run(context, replace(main, starts=starts)))
+    return Target(context, _run(context, [replace(main, starts=starts)])[0])
 
 
 def family_trajectories(context: Context, model: Model, ensemble: Ensemble) -> Target:
     """Run a target's trajectories from its conformer families: the main ones by Boltzmann's weights, and some of each
-    family that has a spectrum of its own (collective)."""
+    family that has a spectrum of its own, all of them together (collective)."""
     count = context.deck.dynamics.trajectories
     masses = context.structure.masses
     starts, started = ensemble_starts(context, ensemble, count)
     main = TrajectorySet("main", model, masses, (ensemble.modes[0][0],), count, starts=starts)
-    main = _run(context, main)
-    own = []
-    for number in worth_a_spectrum(ensemble):
+    numbers, own = worth_a_spectrum(ensemble), []
+    for number in numbers:
         few = min(FAMILY_TRAJECTORIES, count)
         starts, _ = ensemble_starts(context, ensemble, few, number)
         modes = (ensemble.modes[number][0],)
-        chosen = TrajectorySet(f"family-{number + 1}", model, masses, modes, few, starts=starts)
-        own.append((number, _run(context, chosen)))
-    return Target(context, main, ensemble, tuple(started), tuple(own))
+        own.append(TrajectorySet(f"family-{number + 1}", model, masses, modes, few, starts=starts))
+    main, *own = _run(context, [main, *own])
+    return Target(context, main, ensemble, tuple(started), tuple(zip(numbers, own, strict=True)))
 
 
-def _run(context: Context, chosen: TrajectorySet) -> TrajectorySet:
+def _run(context: Context, chosen: list[TrajectorySet]) -> list[TrajectorySet]:
+    """Run sets together, the main one first. Only that one's time is told by steps, so the whole is shared out by the
+    trajectories."""
     began = time.monotonic()
     try:
-        return sets.run_set(context, chosen)
+        return sets.run_sets(context, chosen)
     finally:
         if context.root:
-            # Only the main set's time is told by steps.
-            name = "trajectories" if chosen.name == "main" else "families"
-            context.directory.spend(name, time.monotonic() - began)
+            spent, all_of_them = time.monotonic() - began, sum(one.trajectories for one in chosen)
+            context.directory.spend("trajectories", spent * chosen[0].trajectories / all_of_them)
+            if len(chosen) > 1:
+                context.directory.spend("families", spent * (1 - chosen[0].trajectories / all_of_them))
 
 
 def test(context: Context, farm: LabelFarm, model: Model, target: Target) -> dict[str, Any]:

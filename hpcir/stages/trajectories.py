@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,7 @@ FloatArray = NDArray[np.float64]
 CHUNK_STEPS = 2000
 # Steps between two looks at the committee's spread.
 SPREAD_STEPS = 200
+PotentialOf = Callable[[int], "Evaluator | Potential"]
 
 
 @dataclass(frozen=True)
@@ -114,36 +116,21 @@ class TrajectoryPlan:
 
 
 class TrajectoryStage:
-    """Runs all blocks of a plan on all ranks; collective."""
+    """What is to be run of one plan (collective); `run_stages` runs it. potential_of(replicas) gives a potential."""
 
-    def __init__(self, context: Context, plan: TrajectoryPlan, key: str) -> None:
-        self.context, self.plan, self.key = context, plan, key
+    def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
+        self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
         self.folder = context.directory / plan.folder
         if context.root:
             self.folder.mkdir(exist_ok=True)
         context.comm.barrier()
 
-    def run(self, potential_of: Any) -> list[str]:
-        """Run what is not finished yet; the names of all block files. `potential_of(replicas)` gives a potential."""
-        plan = self.plan
-        todo = self._unfinished()
-        if todo:
-            self._run_blocks(todo, potential_of)
-        self._forget_chunks()
-        return [plan.file(block) for block in range(plan.blocks)]
+    @property
+    def files(self) -> list[str]:
+        """The names of all block files."""
+        return [self.plan.file(block) for block in range(self.plan.blocks)]
 
-    def _run_blocks(self, todo: list[int], potential_of: Any) -> None:
-        context, plan = self.context, self.plan
-        journal = context.directory.journal(plan.chunks, context.comm.node)
-        places: dict[int, list[list[Place]]] = context.comm.bcast(self._places(todo) if context.root else None)
-        with context.progress.stage(f"trajectories {plan.name}", total=plan.blocks, unit="blocks") as stage:
-            for item in context.comm.counter(len(todo)):
-                block = todo[item]
-                self._run_block(block, potential_of(len(plan.ids(block))), journal, self._chunks(places.get(block, [])))
-                stage.advance_to(plan.blocks - len(todo) + item + 1)
-        journal.close()
-
-    def _forget_chunks(self) -> None:
+    def forget_chunks(self) -> None:
         """Remove the chunks of a set whose blocks are all files: they take as much disk again (collective).
 
         Killed in the middle of it, the next session finds nothing to do, and removes the rest.
@@ -157,7 +144,7 @@ class TrajectoryStage:
                 folder.parent.rmdir()
         context.comm.barrier()
 
-    def _unfinished(self) -> list[int]:
+    def unfinished(self) -> list[int]:
         """The blocks without an intact file, the same on every rank; each looks at its share of the files."""
         comm, plan = self.context.comm, self.plan
         done = np.zeros(plan.blocks, np.int64)
@@ -166,7 +153,7 @@ class TrajectoryStage:
             done[block] = content is not None and content[1].get("inputs") == self.key
         return [int(block) for block in np.flatnonzero(comm.sum_arrays(done) == 0)]
 
-    def _places(self, todo: list[int]) -> dict[int, list[list[Place]]]:
+    def places(self, todo: list[int]) -> dict[int, list[list[Place]]]:
         """Where the chunks of unfinished blocks are in the journals, in order and without a gap (rank 0 looks, so that
         a thousand ranks do not read every journal). A chunk may be there twice, where the first one was damaged."""
         wanted, found = set(todo), dict[int, dict[int, list[Place]]]()
@@ -190,10 +177,9 @@ class TrajectoryStage:
             chunks.append(intact.arrays)
         return chunks
 
-    def _run_block(
-        self, number: int, potential: Evaluator | Potential, journal: Journal, done: list[dict[str, Any]]
-    ) -> None:
-        chunks = list(done)
+    def run_block(self, number: int, journal: Journal, places: list[list[Place]]) -> None:
+        """Run a block to its end, from where its journalled chunks leave off."""
+        potential, chunks = self.potential_of(len(self.plan.ids(number))), self._chunks(places)
         block = restored(chunks[-1], self.plan.ids(number)) if chunks else self._start(number)
         total = self.plan.equilibration_steps + self.plan.production_steps
         while block.step < total:
@@ -307,6 +293,29 @@ class TrajectoryStage:
         if self.plan.dynamics.rotation != "remove":
             return block
         return self.plan.at_rest(block)
+
+
+def run_stages(stages: Sequence[TrajectoryStage]) -> None:
+    """Run what is not finished yet of several plans, all their blocks dealt to all ranks together (collective)."""
+    context = stages[0].context
+    unfinished = [stage.unfinished() for stage in stages]
+    todo = [(n, block) for n, blocks in enumerate(unfinished) for block in blocks]
+    if todo:
+        places: list[dict[int, list[list[Place]]]] = context.comm.bcast(
+            [stage.places(blocks) for stage, blocks in zip(stages, unfinished, strict=True)] if context.root else None
+        )
+        journals = [context.directory.journal(stage.plan.chunks, context.comm.node) for stage in stages]
+        total = sum(stage.plan.blocks for stage in stages)
+        names = ", ".join(stage.plan.name for stage in stages)
+        with context.progress.stage(f"trajectories {names}", total=total, unit="blocks") as shown:
+            for item in context.comm.counter(len(todo)):
+                n, block = todo[item]
+                stages[n].run_block(block, journals[n], places[n].get(block, []))
+                shown.advance_to(total - len(todo) + item + 1)
+        for journal in journals:
+            journal.close()
+    for stage in stages:
+        stage.forget_chunks()
 
 
 def restored(state: dict[str, Any], ids: NDArray[np.int64]) -> ReplicaBlock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from hpcir.deck import ModelSettings
+from hpcir.descriptors.definition import SymmetryFunctionSet
+from hpcir.descriptors.derivatives import atomic_dipole_slopes, element_indices
 from hpcir.models.model import Model
 from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData
 from hpcir.training.network import BatchGroup
+from hpcir.training.polar import PolarTargets, VectorSlopes
 
 Tensor = torch.Tensor
 FloatArray = NDArray[np.float64]
@@ -22,10 +26,12 @@ SOFTENING = 0.3
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """For each member (members,): labels of a batch that it learns, and the weights of their dipoles."""
+    """For each member (members,): labels of a batch that it learns, the weights of their dipoles and of their polar
+    tensors (None where no label has any)."""
 
     labels: Tensor
     dipoles: Tensor
+    polar: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,9 @@ class DeviceData:
         unit = _unit(data)
         offsets = fit_offsets(data, start)
         with_vectors = model_settings.dipole == "charges+dipoles"
+        with_polar = any(tensors.group.polar_tensors is not None for tensors in data.groups)
         groups = tuple(
-            _whole_group(t, weights, data, unit, offsets, with_vectors, kind, device)
+            _whole_group(t, weights, data, unit, offsets, with_vectors, with_polar, kind, device)
             for t, weights in zip(data.groups, label_weights(data, weighting), strict=True)
         )
         sizes = [len(tensors.group) for tensors in data.groups]
@@ -79,7 +86,15 @@ class DeviceData:
         """What the losses of a batch are divided by."""
         learnt = (~self.mine[:, torch.as_tensor(indices, device=self.device)]).to(self.kind)
         having = torch.cat([group.dipole_weights for group in self.groups])[indices]
-        return BatchCounts(learnt.sum(1), (learnt * having).sum(1))
+        polar = None
+        if self.has_polar:
+            polar = (learnt * torch.cat([g.polar.weights for g in self.groups if g.polar is not None])[indices]).sum(1)
+        return BatchCounts(learnt.sum(1), (learnt * having).sum(1), polar)
+
+    @property
+    def has_polar(self) -> bool:
+        """Whether there are polar tensors to learn."""
+        return all(group.polar is not None for group in self.groups)
 
     def batch(self, indices: NDArray, held_out: bool = False) -> list[BatchGroup]:
         """The labels `indices` (numbers over all groups), one BatchGroup a molecule; weight 1 for the members
@@ -109,6 +124,7 @@ def _rows(group: BatchGroup, rows: Tensor, weights: Tensor) -> BatchGroup:
         group.dipoles[rows],
         group.dipole_weights[rows],
         weights,
+        None if group.polar is None else group.polar.rows(rows),
     )
 
 
@@ -146,6 +162,7 @@ def _whole_group(
     unit: float,
     offsets: dict[int, float],
     with_vectors: bool,
+    with_polar: bool,
     kind: torch.dtype,
     device: str,
 ) -> BatchGroup:
@@ -178,7 +195,29 @@ def _whole_group(
         dipoles=put(dipoles),
         dipole_weights=put(label_weight * float(group.dipoles is not None)),
         weights=torch.zeros(0, device=device),
+        polar=_polar_targets(tensors, label_weight, data.functions, with_vectors, put) if with_polar else None,
     )
+
+
+def _polar_targets(
+    tensors: GroupTensors,
+    label_weight: FloatArray,
+    functions: SymmetryFunctionSet,
+    with_vectors: bool,
+    put: Callable[[NDArray], Tensor],
+) -> PolarTargets:
+    """The polar tensors of a group, of weight 0 where a label has none."""
+    group = tensors.group
+    count, atoms = len(group), len(group.numbers)
+    given = np.full((count, atoms, 3, 3), np.nan) if group.polar_tensors is None else group.polar_tensors
+    known = np.array([not np.isnan(one).any() for one in given])
+    targets = np.where(known[:, None, None, None], given - np.eye(3) * group.charge / atoms, 0.0)
+    weights = put(label_weight * known)
+    if not (with_vectors and functions.shells):
+        return PolarTargets(put(targets), weights)
+    across, along, units = (put(part) for part in atomic_dipole_slopes(functions, group.positions))
+    elements = torch.as_tensor(element_indices(functions, group.numbers), device=weights.device)
+    return PolarTargets(put(targets), weights, VectorSlopes(across, along, units, elements))
 
 
 def _slices(numbers: NDArray) -> dict[int, slice]:

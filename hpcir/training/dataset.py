@@ -38,8 +38,9 @@ class LabelledGroup:
 
     numbers (N,); positions (S, N, 3) bohr; energies (S,) hartree; forces (S, N, 3) hartree/bohr; dipoles (S, 3)
     e bohr about the centre of nuclear charge; charge in e; force_mask (S, N): whether an atom's force is learnt
-    (None: all are); always_learnt (S,): labels that are never held out (None: any may be). Energies, forces and dipoles
-    may each be missing (None).
+    (None: all are); always_learnt (S,): labels that are never held out (None: any may be); polar_tensors (S, N, 3, 3):
+    dmu_x / dr_jy in e at [j, y, x], about an origin at rest, nan for labels without. Energies, forces, dipoles and
+    polar tensors may each be missing (None).
     """
 
     numbers: IntArray
@@ -50,6 +51,7 @@ class LabelledGroup:
     charge: int = 0
     force_mask: BoolArray | None = None
     always_learnt: BoolArray | None = None
+    polar_tensors: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -63,6 +65,7 @@ class LabelledGroup:
             "dipoles": (count, 3),
             "force_mask": (count, atoms),
             "always_learnt": (count,),
+            "polar_tensors": (count, atoms, 3, 3),
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -74,14 +77,16 @@ class LabelledGroup:
                     value=np.shape(value),
                     hint=f"{shape}",
                 )
-            if not np.all(np.isfinite(value)):
+            missing = np.isnan(value) if name == "polar_tensors" else False
+            if not np.all(np.isfinite(value) | missing):
                 raise InputError(f"the {name} of a labelled group are not all finite numbers")
 
     def keys(self) -> list[str]:
         """A key of each label from its contents (atoms, positions, values): the same in every data set."""
         head = np.asarray(self.numbers, np.int64).tobytes() + f"{self.charge}".encode()
         parts = [np.asarray(self.positions, float)]
-        parts += [np.asarray(v, float) for v in (self.energies, self.forces, self.dipoles) if v is not None]
+        values = (self.energies, self.forces, self.dipoles, self.polar_tensors)
+        parts += [np.asarray(v, float) for v in values if v is not None]
         return [
             hashlib.blake2b(head + b"".join(part[s].tobytes() for part in parts), digest_size=16).hexdigest()
             for s in range(len(self))
@@ -232,6 +237,7 @@ def _sorted_by_element(group: LabelledGroup) -> LabelledGroup:
         positions=np.ascontiguousarray(np.asarray(group.positions, float)[:, order]),
         forces=pick(group.forces),
         force_mask=pick(group.force_mask),
+        polar_tensors=pick(group.polar_tensors),
     )
 
 

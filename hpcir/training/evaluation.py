@@ -166,6 +166,7 @@ def _rows(tensors: GroupTensors, rows: NDArray) -> GroupTensors:
             dipoles=pick(group.dipoles),
             force_mask=pick(group.force_mask),
             always_learnt=pick(group.always_learnt),
+            polar_tensors=pick(group.polar_tensors),
         ),
         tuple(tensors.keys[r] for r in rows),
         tuple(tensors.geometry_keys[r] for r in rows),

@@ -1,10 +1,11 @@
-"""All members of a committee as one flat tensor, and the exact gradients of energies, forces and dipoles.
+"""All members of a committee as one flat tensor, and the exact gradients of energies and forces (`dipoles` has those
+of dipoles).
 
 Per atom, with inputs x = a_0 and hidden layers l = 1 .. L:
-    z_l = W_l a_(l-1) + b_l;  a_l = tanh z_l;  d_l = 1 - a_l^2;  y = w a_L + b              (outputs)
-    u_L = d_L w_0;  u_l = d_l (W_(l+1)^T u_(l+1));  dy_0/dx = W_1^T u_1                       (for the forces)
-Forces enter the loss through dy_0/dx, so its gradient needs one more backward pass through both lines. That pass
-is written out here (`EnergyPass.gradient`), so that no graph is kept and nothing is differentiated twice.
+    z_l = W_l a_(l-1) + b_l;  a_l = tanh z_l;  d_l = 1 - a_l^2;  y = W a_L + b               (outputs)
+    u_L = d_L (W^T c);  u_l = d_l (W_(l+1)^T u_(l+1));  d(c . y)/dx = W_1^T u_1       (forces: c picks output 0)
+Forces enter the loss through d(c . y)/dx, so its gradient needs one more backward pass through both lines. That pass
+is written out here (`NetworkPass.gradient`), so that no graph is kept and nothing is differentiated twice.
 Each member's products are products of their own (one of a batch), so that a member's numbers do not depend on
 which others are trained beside it.
 """
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from hpcir.training.polar import PolarTargets
 
 Tensor = torch.Tensor
 
@@ -77,7 +80,7 @@ class Parameters:
 
 
 @dataclass
-class EnergyPass:
+class NetworkPass:
     """Forward pass of one element's networks on inputs x (P, K), for all members."""
 
     layers: list[tuple[Tensor, Tensor]]
@@ -95,11 +98,20 @@ class EnergyPass:
         weight, bias = self.layers[-1]
         return torch.baddbmm(bias, self.a[-1], weight.transpose(1, 2))
 
-    def slopes(self) -> Tensor:
-        """Gradient of output 0 by the inputs, (members, P, K)."""
-        self.u = [self.d[-1] * self.layers[-1][0][:, :1]]
+    def slopes(self, combinations: Tensor | None = None) -> Tensor:
+        """Gradient by the inputs of output 0, (members, P, K); or, with combinations (D, P, n_outputs), of D sums of
+        the outputs with these factors, (members, D P, K)."""
+        weight = self.layers[-1][0]
+        self.combinations = combinations
+        if combinations is None:
+            self.head, self.tiled = weight[:, :1], self.d
+        else:
+            factors = combinations.flatten(0, 1).expand(len(weight), -1, -1)
+            self.head = torch.bmm(factors, weight)
+            self.tiled = [d.repeat(1, len(combinations), 1) for d in self.d]
+        self.u = [self.tiled[-1] * self.head]
         self.v: list[Tensor] = []
-        for (weight, _), d in zip(self.layers[-2:0:-1], self.d[-2::-1], strict=True):
+        for (weight, _), d in zip(self.layers[-2:0:-1], self.tiled[-2::-1], strict=True):
             self.v.append(torch.bmm(self.u[-1], weight))
             self.u.append(self.v[-1] * d)
         self.u.reverse()
@@ -110,34 +122,47 @@ class EnergyPass:
         self, target: list[tuple[Tensor, Tensor]], output_bar: Tensor, slope_bar: Tensor | None = None
     ) -> None:
         """Write the loss gradient into `target` (views like `layers`): output_bar (members, P, n_outputs) is
-        dL/dy, slope_bar (members, P, K) is dL/d(dy_0/dx)."""
+        dL/dy, slope_bar is dL/d of what `slopes` returned, and of its shape."""
         last = len(self.layers) - 1
-        weight_out = self.layers[last][0]
         torch.bmm(output_bar.transpose(1, 2), self.a[-1], out=target[last][0])
         target[last][1].copy_(output_bar.sum(1, keepdim=True))
-        d_bar: list[Tensor] = []
-        if slope_bar is not None:
-            u_bar = torch.bmm(slope_bar, self.layers[0][0].transpose(1, 2))
-            for l in range(last - 1):
-                v_bar = u_bar * self.d[l]
-                d_bar.append(u_bar.mul_(self.v[l]))
-                torch.bmm(self.u[l + 1].transpose(1, 2), v_bar, out=target[l + 1][0])
-                u_bar = torch.bmm(v_bar, self.layers[l + 1][0].transpose(1, 2))
-            target[last][0][:, 0] += (u_bar * self.d[-1]).sum(1)
-            d_bar.append(u_bar.mul_(weight_out[:, :1]))
-            torch.bmm(self.u[0].transpose(1, 2), slope_bar, out=target[0][0])
-        a_bar = torch.bmm(output_bar, weight_out)
+        d_bar = [] if slope_bar is None else self._slope_gradient(target, slope_bar)
+        a_bar = torch.bmm(output_bar, self.layers[last][0])
         for l in range(last - 1, -1, -1):
-            if slope_bar is not None:
+            if d_bar:
                 a_bar.addcmul_(self.a[l + 1], d_bar[l], value=-2.0)
             z_bar = a_bar.mul_(self.d[l])
-            if slope_bar is not None:
+            if d_bar:
                 target[l][0].baddbmm_(z_bar.transpose(1, 2), self.a[l])
             else:
                 torch.bmm(z_bar.transpose(1, 2), self.a[l], out=target[l][0])
             target[l][1].copy_(z_bar.sum(1, keepdim=True))
             if l:
                 a_bar = torch.bmm(z_bar, self.layers[l][0])
+
+    def _slope_gradient(self, target: list[tuple[Tensor, Tensor]], slope_bar: Tensor) -> list[Tensor]:
+        """The weights' part through the line of the u; returns dL/dd_l (members, P, width) of every hidden layer."""
+        last = len(self.layers) - 1
+        d_bar: list[Tensor] = []
+        u_bar = torch.bmm(slope_bar, self.layers[0][0].transpose(1, 2))
+        for l in range(last - 1):
+            v_bar = u_bar * self.tiled[l]
+            d_bar.append(self._untiled(u_bar.mul_(self.v[l])))
+            torch.bmm(self.u[l + 1].transpose(1, 2), v_bar, out=target[l + 1][0])
+            u_bar = torch.bmm(v_bar, self.layers[l + 1][0].transpose(1, 2))
+        head_bar = u_bar * self.tiled[-1]
+        if self.combinations is None:
+            target[last][0][:, 0] += head_bar.sum(1)
+        else:
+            factors = self.combinations.flatten(0, 1).expand(len(head_bar), -1, -1)
+            target[last][0].baddbmm_(factors.transpose(1, 2), head_bar)
+        d_bar.append(self._untiled(u_bar.mul_(self.head)))
+        torch.bmm(self.u[0].transpose(1, 2), slope_bar, out=target[0][0])
+        return d_bar
+
+    def _untiled(self, rows: Tensor) -> Tensor:
+        """The sum over the combinations of (members, D P, width)."""
+        return rows if self.combinations is None else rows.unflatten(1, (len(self.combinations), -1)).sum(1)
 
 
 ONE = torch.ones(())
@@ -149,7 +174,8 @@ class BatchGroup:
 
     inputs (B, N, K); jacobian (B, 3N, C K) or, with centres (B, N, C), (B, N, 3, C K); energies (B,); forces
     (B, 3N); force_weights (B, 3N): 1/(3 M) for learnt components, 0 for others; operator (B, 3, N n) and dipoles
-    (B, 3): mu = operator y + constant, dipoles without the constant; weights (members, B): 0 where held out.
+    (B, 3): mu = operator y + constant, dipoles without the constant; weights (members, B): 0 where held out; polar: the
+    polar tensors, where labels have them.
     """
 
     slices: dict[int, slice]
@@ -164,6 +190,7 @@ class BatchGroup:
     dipoles: Tensor
     dipole_weights: Tensor
     weights: Tensor
+    polar: PolarTargets | None = None
 
     @property
     def count(self) -> int:
@@ -222,9 +249,9 @@ def slopes_bar_of(group: BatchGroup, forces_bar: Tensor) -> Tensor:
     return result
 
 
-def _passes(parameters: Parameters, groups: Sequence[BatchGroup]) -> list[tuple[EnergyPass, list[Any]]]:
+def passes_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> list[tuple[NetworkPass, list[Any]]]:
     """One pass for each element, over the atoms of all groups, and where each group's atoms are in it."""
-    passes = []
+    passes: list[tuple[NetworkPass, list[Any]]] = []
     layout = parameters.layout
     for element, layers in zip(layout.elements, parameters.views, strict=True):
         places, parts, start = [], [], 0
@@ -235,18 +262,18 @@ def _passes(parameters: Parameters, groups: Sequence[BatchGroup]) -> list[tuple[
                 parts.append(part)
                 start += len(part)
         if parts:
-            passes.append((EnergyPass(layers, parts[0] if len(parts) == 1 else torch.cat(parts)), places))
+            passes.append((NetworkPass(layers, parts[0] if len(parts) == 1 else torch.cat(parts)), places))
         else:
-            passes.append((EnergyPass(layers, groups[0].inputs.new_zeros(0, layout.n_inputs)), places))
+            passes.append((NetworkPass(layers, groups[0].inputs.new_zeros(0, layout.n_inputs)), places))
     return passes
 
 
 def energies_and_forces(
     parameters: Parameters, groups: Sequence[BatchGroup], with_forces: bool = True
-) -> tuple[list[Tensor], list[Tensor], list[tuple[EnergyPass, list[Any]]]]:
+) -> tuple[list[Tensor], list[Tensor], list[tuple[NetworkPass, list[Any]]]]:
     """Per group: energies (members, B) and forces (members, B, 3N); and the passes, for `energy_gradient`."""
     members = parameters.flat.shape[0]
-    passes = _passes(parameters, groups)
+    passes = passes_of(parameters, groups)
     energies = [g.inputs.new_zeros(members, g.count) for g in groups]
     slopes = [g.inputs.new_zeros(members, *g.inputs.shape) for g in groups] if with_forces else []
     for network, places in passes:
@@ -296,7 +323,7 @@ def energy_gradient(
 def energy_backward(
     parameters: Parameters,
     groups: Sequence[BatchGroup],
-    passes: list[tuple[EnergyPass, list[Any]]],
+    passes: list[tuple[NetworkPass, list[Any]]],
     energy_bars: list[Tensor],
     forces_bars: list[Tensor],
 ) -> None:
@@ -314,50 +341,3 @@ def energy_backward(
         )
         slope_bar = torch.cat([slope_bars[g][:, :, a].flatten(1, 2) for g, a, _ in places], 1) if slope_bars else None
         network.gradient(target, output_bar[:, :, None], slope_bar)
-
-
-def dipoles_of(
-    parameters: Parameters, groups: Sequence[BatchGroup]
-) -> tuple[list[Tensor], list[tuple[EnergyPass, list[Any]]]]:
-    """Per group: the part of the dipole that the networks make, (members, B, 3), and the passes."""
-    members = parameters.flat.shape[0]
-    passes = _passes(parameters, groups)
-    outputs = [g.inputs.new_zeros(members, g.count, g.atoms, parameters.layout.n_outputs) for g in groups]
-    for network, places in passes:
-        if places:
-            values = network.outputs()
-            for g, atoms, rows in places:
-                shape = (groups[g].count, atoms.stop - atoms.start)
-                outputs[g][:, :, atoms] = values[:, rows].unflatten(1, shape)
-    dipoles = [(g.operator[None] * y.flatten(2)[:, :, None]).sum(3) for g, y in zip(groups, outputs, strict=True)]
-    return dipoles, passes
-
-
-def dipole_gradient(parameters: Parameters, groups: Sequence[BatchGroup], norm: Tensor | None = None) -> Tensor:
-    """Mean square of a dipole component (members,); the gradient of that loss goes to parameters.gradient.
-
-    norm (members,): the dipoles' weights in the whole batch, where `groups` are a part of it.
-    """
-    layout = parameters.layout
-    dipoles, passes = dipoles_of(parameters, groups)
-    if norm is None:
-        norm = torch.stack([(g.weights * g.dipole_weights).sum(1) for g in groups]).sum(0)
-    norm = norm.clamp_min(1.0)
-    square, output_bars = torch.zeros_like(norm), []
-    for dipole, group in zip(dipoles, groups, strict=True):
-        error = dipole - group.dipoles
-        bar = error * (group.weights * group.dipole_weights / (3.0 * norm[:, None]))[:, :, None]
-        square += (bar * error).sum((1, 2))
-        output_bars.append((bar.mul_(2.0)[:, :, :, None] * group.operator[None]).sum(2))
-    for (network, places), target in zip(passes, parameters.gradient_views, strict=True):
-        if not places:
-            for weight, bias in target:
-                weight.zero_()
-                bias.zero_()
-            continue
-        parts = [
-            output_bars[g].unflatten(2, (groups[g].atoms, layout.n_outputs))[:, :, a].flatten(1, 2)
-            for g, a, _ in places
-        ]
-        network.gradient(target, torch.cat(parts, 1))
-    return square

@@ -16,14 +16,14 @@ from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.training.batches import DeviceData
 from hpcir.training.dataset import TrainingData
-from hpcir.training.network import (
-    Layout,
-    Parameters,
+from hpcir.training.dipoles import (
     dipole_gradient,
-    dipoles_of,
-    energies_and_forces,
-    energy_gradient,
+    dipoles_from,
+    outputs_of,
+    polar_squares,
+    polar_tensors_from,
 )
+from hpcir.training.network import Layout, Parameters, energies_and_forces, energy_gradient
 from hpcir.training.optimizers import (
     Adam,
     EnergyOptimizer,
@@ -109,6 +109,8 @@ CHARGE_OPTIMIZERS: dict[str, Callable[[Tensor, Layout], GradientOptimizer]] = {
     "kalman": Adam,
 }
 DIPOLE_RATE = 3e-3
+# Of the mean square of a polar tensor's component in the loss of dipoles, bohr^2.
+POLAR_WEIGHT = 1.0
 
 
 @dataclass
@@ -192,6 +194,10 @@ class _Run:
             team,
         )
 
+    @property
+    def polar_weight(self) -> float:
+        return POLAR_WEIGHT if self.device_data.has_polar else 0.0
+
     def advance(self, until: int) -> None:
         """Optimiser steps up to number `until`."""
         available = np.flatnonzero(~self.common)
@@ -214,7 +220,7 @@ class _Run:
                 groups = self.device_data.batch(indices)
                 self.energy_optimizer.learn(energy, groups, self.settings.force_weight, rates[0])
                 if has_dipoles:
-                    dipole_gradient(charge, groups)
+                    dipole_gradient(charge, groups, polar_weight=self.polar_weight)
                     self.charge_optimizer.step(charge.flat, charge.gradient, rates[1])
             self.averages["energy"].lerp_(energy.flat, keep)
             if has_dipoles:
@@ -233,7 +239,7 @@ class _Run:
             groups = data.batch(part)
             energy_gradient(energy, groups, self.settings.force_weight, counts.labels)
             if data.has_dipoles:
-                dipole_gradient(charge, groups, counts.dipoles)
+                dipole_gradient(charge, groups, counts.dipoles, self.polar_weight, counts.polar)
             return torch.cat([energy.gradient.flatten(), charge.gradient.flatten()])
 
         first, second = self.team.gradient(indices, of_part).split([energy.flat.numel(), charge.flat.numel()])
@@ -256,37 +262,44 @@ class _Run:
                 self.best[kind].copy_(flat)
             return {}
         sums = self._held_out_squares(indices)
-        energy, force, dipole = (torch.nan_to_num(square) for square in sums)
-        losses = {"energy": energy + self.settings.force_weight * force, "charge": dipole}
+        energy, force, dipole, polar = (torch.nan_to_num(square) for square in sums)
+        losses = {
+            "energy": energy + self.settings.force_weight * force,
+            "charge": dipole + self.polar_weight * polar,
+        }
         for kind, loss in losses.items():
             better = loss <= self.best_loss[kind]
             self.best[kind][better] = self.averages[kind][better]
             self.best_loss[kind] = torch.where(better, loss, self.best_loss[kind])
         return self._root_mean(sums)
 
-    def _root_mean(self, squares: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+    def _root_mean(self, squares: tuple[Tensor, ...]) -> dict[str, float]:
         """Held-out errors over the members in atomic units; of a quantity that the labels lack there is none."""
-        units = {"energy_rmse": self.unit, "force_rmse": self.unit, "dipole_rmse": 1.0}
+        units = {"energy_rmse": self.unit, "force_rmse": self.unit, "dipole_rmse": 1.0, "polar_rmse": 1.0}
         means = {name: torch.sqrt(square.nanmean()) for name, square in zip(units, squares, strict=True)}
         return {name: float(mean) * units[name] for name, mean in means.items() if not torch.isnan(mean)}
 
-    def _held_out_squares(self, indices: NDArray) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean squares (members,) of energies, force components and dipole components over each member's own; nan where
-        it has none."""
-        sums = torch.zeros(6, len(self.members), dtype=torch.float64, device=self.device_data.device)
+    def _held_out_squares(self, indices: NDArray) -> tuple[Tensor, ...]:
+        """Mean squares (members,) of energies and of components of forces, dipoles and polar tensors over each member's
+        own; nan where it has none."""
+        sums = torch.zeros(8, len(self.members), dtype=torch.float64, device=self.device_data.device)
         energy_model, charge_model = (Parameters.of(self.layouts[k], self.averages[k]) for k in ("energy", "charge"))
         for first in range(0, len(indices), 64):
             groups = self.device_data.batch(indices[first : first + 64], held_out=True)
             energies, forces, _ = energies_and_forces(energy_model, groups)
-            dipoles, _ = dipoles_of(charge_model, groups)
-            for group, energy, force, dipole in zip(groups, energies, forces, dipoles, strict=True):
+            outputs, passes = outputs_of(charge_model, groups)
+            if self.polar_weight > 0:
+                for group, tensor in zip(groups, polar_tensors_from(outputs, passes, groups), strict=True):
+                    _add(sums[6:8], *polar_squares(tensor, group))
+            for group, energy, force, output in zip(groups, energies, forces, outputs, strict=True):
+                dipole = dipoles_from(output, group)
                 _add(sums[0:2], (energy - group.energies) ** 2, group.weights * group.energy_weights)
                 weights = group.weights[:, :, None] * group.force_weights
                 _add(sums[2:4], ((force - group.forces) ** 2).flatten(1), weights.flatten(1))
                 weights = (group.weights * group.dipole_weights)[:, :, None].expand_as(dipole)
                 _add(sums[4:6], ((dipole - group.dipoles) ** 2).flatten(1), weights.flatten(1))
         means = sums[0::2] / sums[1::2]
-        return means[0], means[1], means[2]
+        return tuple(means)
 
     def model(self) -> Model:
         """The best weights of each member as a Model, held-out errors with it."""

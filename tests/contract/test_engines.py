@@ -10,6 +10,7 @@ import pytest
 from hpcir.deck import LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import ENGINES, LabelEngine, create_engine
+from hpcir.labels.checks import nuclear_charge_centre
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM, DEBYE
 
@@ -146,6 +147,37 @@ def test_water_has_the_known_dipole(name: str) -> None:
     # 1.85 D measured; BP86 and GFN2-xTB in these bases give 2.0 to 2.3 D. It points from the oxygen to the hydrogens.
     assert np.linalg.norm(dipole) / DEBYE == pytest.approx(2.1, abs=0.25)
     assert dipole[2] < 0
+
+
+@pytest.mark.parametrize("name", ["pyscf", "tblite"])
+@pytest.mark.parametrize("structure", [WATER, HYDRONIUM, RADICAL], ids=lambda s: s.name)
+def test_polar_tensors_are_the_dipoles_gradient(name: str, structure: Structure) -> None:
+    """About an origin at rest; from the reference's orbitals and without, in its orientation and in another."""
+    engine = create_engine(SETTINGS[name], structure)
+    turned = structure.moved(structure.positions[:, [2, 0, 1]] + random(7).normal(0, 0.02, structure.positions.shape))
+    label = engine.label(turned, True)
+    assert label.polar_tensors is not None
+    plain = engine.label(turned)
+    assert plain.polar_tensors is None
+    assert plain.energy == label.energy
+    direction = random(8).normal(size=structure.positions.shape)
+    step = 5e-3
+
+    def dipole(sign: int) -> np.ndarray:
+        moved = turned.moved(turned.positions + sign * step * direction)
+        return engine.label(moved).dipole + moved.charge * nuclear_charge_centre(moved)
+
+    numeric = (dipole(1) - dipole(-1)) / (2 * step)
+    np.testing.assert_allclose(np.einsum("jyx,jy->x", label.polar_tensors, direction), numeric, atol={"pyscf": 1e-3, "tblite": 2e-4}[name])
+    total = label.polar_tensors.sum(0)
+    np.testing.assert_allclose(total, structure.charge * np.eye(3), atol=1e-4)
+
+
+def test_ase_calculators_have_no_polar_tensors() -> None:
+    settings = SETTINGS["ase"].model_copy(update={"polar_tensors": True})
+    with pytest.raises(InputError, match="no electric field") as caught:
+        create_engine(settings).check(WATER)
+    assert caught.value.where == "labels.polar_tensors"
 
 
 def test_pyscf_dipole_against_a_finite_field() -> None:

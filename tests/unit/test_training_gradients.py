@@ -10,7 +10,8 @@ from hpcir.deck import ModelSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.training.batches import DeviceData
 from hpcir.training.dataset import LabelledGroup, TrainingData
-from hpcir.training.network import Layout, Parameters, dipole_gradient, energies_and_forces, energy_gradient
+from hpcir.training.dipoles import dipole_gradient, dipoles_from, outputs_of, polar_tensors_from
+from hpcir.training.network import Layout, Parameters, energies_and_forces, energy_gradient
 
 
 def random_group(numbers: list[int], count: int, seed: int, spread: float = 0.1) -> LabelledGroup:
@@ -26,6 +27,7 @@ def random_group(numbers: list[int], count: int, seed: int, spread: float = 0.1)
         dipoles=random.normal(0, 0.3, (count, 3)),
         charge=1,
         force_mask=random.random((count, atoms)) > 0.2,
+        polar_tensors=random.normal(0, 0.3, (count, atoms, 3, 3)),
     )
 
 
@@ -45,8 +47,9 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("case", GROUPS)
+@pytest.mark.parametrize("polar_weight", [0.0, 0.7])
 @pytest.mark.parametrize("kind", ["energy", "charges", "charges+dipoles"])
-def test_loss_gradient_is_the_finite_difference(case: str, kind: str) -> None:
+def test_loss_gradient_is_the_finite_difference(case: str, kind: str, polar_weight: float) -> None:
     groups, cutoff = GROUPS[case]
     data, device = device_data(groups, cutoff, kind if kind != "energy" else "charges")
     assert (data.groups[0].centres is not None) == (case == "sparse")
@@ -60,7 +63,8 @@ def test_loss_gradient_is_the_finite_difference(case: str, kind: str) -> None:
         if kind == "energy":
             energy, force = energy_gradient(trained, batch, 3.0)
             return energy + 3.0 * force, trained.gradient
-        return dipole_gradient(trained, batch), trained.gradient
+        dipole, polar = dipole_gradient(trained, batch, polar_weight=polar_weight)
+        return dipole + polar_weight * polar, trained.gradient
 
     _, gradient = loss_and_gradient(flat)
     direction = torch.from_numpy(np.random.default_rng(5).normal(size=flat.shape))
@@ -89,3 +93,36 @@ def test_forces_are_minus_the_gradient_of_the_energy(case: str) -> None:
     _, forces, _ = energies_and_forces(Parameters.of(layout, flat), device.batch(np.arange(data.n_labels)))
     work = (forces[0].unflatten(2, (-1, 3)) * torch.from_numpy(direction)).sum((2, 3))
     torch.testing.assert_close(work, -(shifted(1) - shifted(-1)) / (2 * step), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("case", GROUPS)
+@pytest.mark.parametrize("kind", ["charges", "charges+dipoles"])
+def test_polar_tensors_are_the_gradient_of_the_dipole(case: str, kind: str) -> None:
+    """About an origin at rest: the label's dipole and its origin, which moves with the nuclei, are put back."""
+    groups, cutoff = GROUPS[case]
+    data, device = device_data(groups, cutoff, kind)
+    layout = Layout(data.elements, data.n_inputs, (5, 4), 1 + (3 * 2 if kind == "charges+dipoles" else 0))
+    flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.3, (2, layout.size)))
+    parameters = Parameters.of(layout, flat)
+    ordered = data.groups[0].group
+    direction = np.random.default_rng(6).normal(size=ordered.positions.shape)
+    step = 2e-6
+
+    def at_rest(sign: int) -> torch.Tensor:
+        moved = LabelledGroup(
+            ordered.numbers, ordered.positions + sign * step * direction, dipoles=ordered.dipoles, charge=1
+        )
+        other = DeviceData.create(
+            data.extended([moved]), ModelSettings(dipole=kind), None, np.zeros((2, len(moved)), bool), "cpu"
+        )
+        batch = other.batch(np.arange(len(moved)))
+        middle = torch.from_numpy(moved.positions.mean(1))
+        return dipoles_from(outputs_of(parameters, batch)[0][0], batch[0]) + moved.charge * middle
+
+    batch = device.batch(np.arange(data.n_labels))
+    tensors = polar_tensors_from(*outputs_of(parameters, batch), batch)[0]
+    tensors = tensors + ordered.charge / len(ordered.numbers) * torch.eye(3, dtype=torch.float64)
+    change = torch.einsum("mbjyx,bjy->mbx", tensors, torch.from_numpy(direction))
+    torch.testing.assert_close(change, (at_rest(1) - at_rest(-1)) / (2 * step), rtol=1e-5, atol=1e-7)
+    total = tensors.sum(2)
+    torch.testing.assert_close(total, ordered.charge * torch.eye(3).to(total).expand_as(total), rtol=0, atol=1e-10)

@@ -14,7 +14,7 @@ from hpcir.sampling.internal_coordinates import model_hessian
 from hpcir.sampling.normal_modes import normal_modes
 from hpcir.stages import sets
 from hpcir.stages.session import default_deck, session
-from hpcir.stages.trajectories import TrajectoryStage
+from hpcir.stages.trajectories import TrajectoryStage, run_stages
 from hpcir.store import read_h5
 from hpcir.structures import Structure, read_structure
 from hpcir.units import FS
@@ -57,7 +57,9 @@ def run(folder: Path, calls: int | None = None) -> list[str]:
         chosen = sets.TrajectorySet("main", None, structure.masses, (modes,), 6)
         plan = sets.plan_of(context, chosen)
         potential = Springs(structure, hessian, context, calls)
-        return TrajectoryStage(context, plan, KEY).run(lambda _: potential)
+        stage = TrajectoryStage(context, plan, KEY, lambda _: potential)
+        run_stages([stage])
+        return stage.files
 
 
 def contents(folder: Path) -> dict[str, dict[str, bytes]]:
