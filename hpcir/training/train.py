@@ -110,7 +110,7 @@ CHARGE_OPTIMIZERS: dict[str, Callable[[Tensor, Layout], GradientOptimizer]] = {
 }
 DIPOLE_RATE = 3e-3
 # Of the mean square of a polar tensor's component in the loss of dipoles, bohr^2.
-POLAR_WEIGHT = 1.0
+POLAR_WEIGHT = 10.0
 
 
 @dataclass

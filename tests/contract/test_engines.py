@@ -168,7 +168,9 @@ def test_polar_tensors_are_the_dipoles_gradient(name: str, structure: Structure)
         return engine.label(moved).dipole + moved.charge * nuclear_charge_centre(moved)
 
     numeric = (dipole(1) - dipole(-1)) / (2 * step)
-    np.testing.assert_allclose(np.einsum("jyx,jy->x", label.polar_tensors, direction), numeric, atol={"pyscf": 1e-3, "tblite": 2e-4}[name])
+    np.testing.assert_allclose(
+        np.einsum("jyx,jy->x", label.polar_tensors, direction), numeric, atol={"pyscf": 1e-3, "tblite": 2e-4}[name]
+    )
     total = label.polar_tensors.sum(0)
     np.testing.assert_allclose(total, structure.charge * np.eye(3), atol=1e-4)
 

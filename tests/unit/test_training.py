@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from hpcir.deck import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.models.model import Model
+from hpcir.models.polar import polar_tensors
 from hpcir.mpi import SerialCommunicator
-from hpcir.training.batches import label_weights
+from hpcir.training.batches import DeviceData, label_weights
 from hpcir.training.dataset import LabelledGroup, TrainingData, estimated_bytes
+from hpcir.training.dipoles import dipole_gradient
 from hpcir.training.evaluation import _rows, added, error_figures, error_sums, held_out_errors, predict
+from hpcir.training.network import Layout, Parameters
 from hpcir.training.split import held_out
 from hpcir.training.team import Team, batch_parts
 from hpcir.training.train import join_members, train_members
@@ -25,7 +31,11 @@ SHORT = TrainingSettings(steps=40, retrain_steps=20, batch=8)
 
 def water(count: int, seed: int, spread: float = 0.12) -> LabelledGroup:
     """Labels of an analytic water: harmonic in its three distances, charges that depend on the bond lengths."""
-    positions = MINIMUM + np.random.default_rng(seed).normal(0, spread, (count, 3, 3))
+    return water_at(MINIMUM + np.random.default_rng(seed).normal(0, spread, (count, 3, 3)))
+
+
+def water_at(positions: np.ndarray) -> LabelledGroup:
+    count = len(positions)
     pairs = [(0, 1, 0.5, 1.81), (0, 2, 0.5, 1.81), (1, 2, 0.15, 2.86)]
     energies, forces, charges = np.full(count, -76.0), np.zeros_like(positions), np.zeros((count, 3))
     for a, b, stiffness, rest in pairs:
@@ -41,6 +51,17 @@ def water(count: int, seed: int, spread: float = 0.12) -> LabelledGroup:
     origin = np.einsum("i,six->sx", NUMBERS / 10.0, positions)
     dipoles = np.einsum("si,six->sx", charges, positions - origin[:, None])
     return LabelledGroup(NUMBERS, positions, energies, forces, dipoles)
+
+
+def with_polar_tensors(group: LabelledGroup, known: slice = slice(None)) -> LabelledGroup:
+    """The analytic water's polar tensors, by differences of its dipole (it has no charge); nan but for `known`."""
+    tensors = np.full((len(group), 3, 3, 3), np.nan)
+    for atom, axis in np.ndindex(3, 3):
+        move = np.zeros((3, 3))
+        move[atom, axis] = 1e-4
+        up, down = (water_at(group.positions + sign * move).dipoles for sign in (1, -1))
+        tensors[known, atom, axis] = ((up - down) / 2e-4)[known]
+    return replace(group, polar_tensors=tensors)
 
 
 @pytest.fixture(scope="module")
@@ -285,3 +306,46 @@ def test_parts_go_by_the_size_of_the_molecule_alone() -> None:
     assert batch_parts([large], 150, SHORT.model_copy(update={"batch": 5})) == 2
     assert batch_parts([large], 150, SHORT.model_copy(update={"optimizer": "kalman"})) == 1
     assert batch_parts([large], 150, SHORT.model_copy(update={"batch": 32, "device": "cuda"})) == 1
+
+
+def test_polar_tensors_teach_the_dipole() -> None:
+    """Ten labels, whose dipoles alone do not pin the charges down."""
+    settings = SHORT.model_copy(update={"steps": 400})
+    errors = {}
+    groups = {"dipoles": water(10, 1), "half": with_polar_tensors(water(10, 1), slice(0, 5))}
+    groups["all"] = with_polar_tensors(water(10, 1))
+    for name, group in groups.items():
+        learnt = TrainingData.build([group], FUNCTIONS)
+        model, _ = train_members(learnt, NETWORKS, settings, members=[0], seed=3, hold_out=False)
+        test = TrainingData.build([water(200, 2)], FUNCTIONS, "float64", start=model.energy)
+        errors[name] = error_figures(error_sums(model, test, test.groups[0]))["dipole_rmse"]
+    assert errors["all"] < errors["half"] < errors["dipoles"]
+    assert errors["all"] < 0.5 * errors["dipoles"]
+
+
+def test_the_models_polar_tensors_are_what_it_learnt() -> None:
+    group = with_polar_tensors(water(60, 1))
+    settings = SHORT.model_copy(update={"steps": 1500})
+    model, _ = train_members(TrainingData.build([group], FUNCTIONS), NETWORKS, settings, members=[0, 1], seed=3)
+    assert model.error["polar_rmse"] < 0.02
+    fresh = with_polar_tensors(water(5, 2, 0.08))
+    for positions, tensors in zip(fresh.positions, fresh.polar_tensors, strict=True):
+        np.testing.assert_allclose(polar_tensors(model, NUMBERS, positions), tensors, atol=0.03)
+
+
+def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
+    group = with_polar_tensors(water(16, 1), slice(0, 11))
+    device = DeviceData.create(
+        TrainingData.build([group], FUNCTIONS, "float64"), NETWORKS, None, np.zeros((2, 16), bool), "cpu"
+    )
+    layout = Layout((1, 8), device.groups[0].inputs.shape[2], (12, 12), 1 + 2 * 3)
+    flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.3, (2, layout.size)))
+    parameters = Parameters.of(layout, flat)
+    indices = np.arange(16)
+    dipole_gradient(parameters, device.batch(indices), polar_weight=2.0)
+    whole, counts = parameters.gradient.clone(), device.counts(indices)
+    total = torch.zeros_like(whole)
+    for part in np.array_split(indices, 4):
+        dipole_gradient(parameters, device.batch(part), counts.dipoles, 2.0, counts.polar)
+        total += parameters.gradient
+    torch.testing.assert_close(total, whole)
