@@ -11,6 +11,7 @@ import numpy as np
 from hpcir.errors import InputError
 from hpcir.exchange.datasets import (
     ATOMIC_UNITS,
+    OWN_UNITS,
     QUANTITIES,
     Dataset,
     Frame,
@@ -29,6 +30,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "forces": "forces",
         "dipole": "dipole",
         "charges": "charges",
+        "polar_tensors": "polar_tensors",
         "charge": "charge",
     },
     "MD17, sGDML": {"numbers": "z", "positions": "R", "energy": "E", "forces": "F", "dipole": "D"},
@@ -64,13 +66,14 @@ def read_arrays(
     """Geometries from arrays; see `datasets.read_dataset`.
 
     positions (S, N, 3); numbers (N,) or (S, N); energy (S,) or (S, 1); forces (S, N, 3); dipole (S, 3); charges
-    (S, N); charge () or (S,); count (S,). Without keys, the names decide: those of one of `LAYOUTS` and of no other.
+    (S, N); polar_tensors (S, N, 3, 3); charge () or (S,); count (S,). Without keys, the names decide: those of one of
+    `LAYOUTS` and of no other.
     """
     if path.suffix.lower() != ".npz" and _is_labels(path):
         return _read_labels(path)
     held = _npz(path) if path.suffix.lower() == ".npz" else _hdf5(path)
     names = _layout(path, held, keys)
-    declared = resolve_units(units, {"charges": "e"})
+    declared = resolve_units(units, OWN_UNITS)
     arrays = {quantity: held[name] for quantity, name in names.items()}
     count, atoms = _shapes(path, arrays, names)
     scaled = {
@@ -189,6 +192,7 @@ def _shapes(path: Path, arrays: dict[str, Any], names: dict[str, str]) -> tuple[
         "forces": [positions],
         "dipole": [(count, 3)],
         "charges": [(count, atoms)],
+        "polar_tensors": [(count, atoms, 3, 3)],
         "charge": [(), (1,), (count,), (count, 1)],
         "count": [(count,), (count, 1)],
     }
@@ -224,9 +228,8 @@ def _frame(
     path: str,
 ) -> Frame:
     where, atoms = f"{path}, geometry {s + 1}", len(numbers)
-    values = {
-        q: scaled[q][s, :atoms] if q in ("forces", "charges") else scaled[q][s] for q in QUANTITIES if q in scaled
-    }
+    by_atom = ("forces", *OWN_UNITS)
+    values = {q: scaled[q][s, :atoms] if q in by_atom else scaled[q][s] for q in QUANTITIES if q in scaled}
     positions = scaled["positions"][s, :atoms]
     dipole = values.get("dipole")
     if dipole is not None:
@@ -238,6 +241,7 @@ def _frame(
         forces=values.get("forces"),
         dipole=dipole,
         charges=values.get("charges"),
+        polar_tensors=values.get("polar_tensors"),
         charge=charge,
         level=level,
         place=where,
@@ -252,6 +256,11 @@ def _is_labels(path: Path) -> bool:
             return bool(file.attrs.get("format") == "hpcir labels")
     except OSError as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
+
+
+def _present(group: Mapping[str, Any], name: str, s: int) -> Any:
+    """An array of one label, or None where the label has none (nan)."""
+    return None if name not in group or np.isnan(group[name][s]).any() else group[name][s]
 
 
 def _read_labels(path: Path) -> Dataset:
@@ -270,6 +279,7 @@ def _read_labels(path: Path) -> Dataset:
                     energy=float(group["energy"][s]),
                     forces=group["forces"][s],
                     dipole=group["dipole"][s],
+                    polar_tensors=_present(group, "polar_tensors", s),
                     charge=int(attributes[f"{prefix}.charge"]),
                     level=str(attributes[f"{prefix}.level"]),
                     place=f"{path}, {prefix}, geometry {s + 1}",

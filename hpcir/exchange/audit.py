@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hpcir.exchange.audit_bonds import check_bonds
+from hpcir.exchange.audit_polar import check_polar_tensors
 from hpcir.exchange.audit_units import (
     check_dipole_size,
     check_dipoles_and_charges,
@@ -266,6 +267,7 @@ CHECKS: tuple[Callable[[Dataset], list[Finding]], ...] = (
     check_dipole_size,
     check_origin,
     check_charges,
+    check_polar_tensors,
     check_outliers,
     check_levels,
 )

@@ -27,16 +27,24 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 # Quantity -> its dimension in hpcir.units; the order is that of messages.
-QUANTITIES = {"energy": "energy", "forces": "force", "dipole": "dipole", "charges": "charge"}
+QUANTITIES = {
+    "energy": "energy",
+    "forces": "force",
+    "dipole": "dipole",
+    "charges": "charge",
+    "polar_tensors": "charge",
+}
+# Those that a format without units may keep: they have one unit only.
+OWN_UNITS = {"charges": "e", "polar_tensors": "e"}
 STANDARD_KEYS = {name: name for name in (*QUANTITIES, "charge", "level")}
 # The units that ASE writes and reads by its own convention, and atomic units.
-ASE_UNITS = {"positions": "A", "energy": "eV", "forces": "eV/A", "dipole": "e*A", "charges": "e"}
+ASE_UNITS = {"positions": "A", "energy": "eV", "forces": "eV/A", "dipole": "e*A", **OWN_UNITS}
 ATOMIC_UNITS = {
     "positions": "bohr",
     "energy": "hartree",
     "forces": "hartree/bohr",
     "dipole": "e*bohr",
-    "charges": "e",
+    **OWN_UNITS,
 }
 ORIGINS = ("charge", "mass", "geometry", "zero")
 
@@ -46,7 +54,8 @@ class Frame:
     """One labelled geometry in atomic units; None is what is not known.
 
     numbers (N,); positions (N, 3) bohr; energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the
-    centre of nuclear charge; charges (N,) e; charge: total, e; level: level of theory; place: where it stood.
+    centre of nuclear charge; charges (N,) e; polar_tensors (N, 3, 3) e, dmu_x / dr_jy about an origin at rest at
+    [j, y, x]; charge: total, e; level: of theory; place: where it stood.
     """
 
     numbers: IntArray
@@ -58,6 +67,7 @@ class Frame:
     charge: int = 0
     level: str = ""
     place: str = ""
+    polar_tensors: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -78,7 +88,7 @@ class Dataset:
         return len(self.frames)
 
     def having(self, quantity: str) -> list[int]:
-        """Indices of the frames that have a quantity ('energy', 'forces', 'dipole', 'charges')."""
+        """Indices of the frames that have a quantity (one of `QUANTITIES`)."""
         return [n for n, frame in enumerate(self.frames) if getattr(frame, quantity) is not None]
 
     def compositions(self) -> dict[tuple[tuple[int, ...], int, str], list[int]]:
@@ -113,11 +123,11 @@ def formula(numbers: Iterable[int]) -> str:
 
 
 def unit_size(quantity: str, unit: str) -> float:
-    """The size of a unit of 'positions', 'energy', 'forces', 'dipole' or 'charges' in atomic units.
+    """The size of a unit of 'positions' or one of `QUANTITIES` in atomic units.
 
     Forces may be any energy unit over any length unit, such as 'kcal/mol/A'. Raises InputError.
     """
-    if quantity == "charges":
+    if quantity in OWN_UNITS:
         table = {"e": 1.0}
     elif quantity == "forces":
         energy, _, length = unit.rpartition("/")
@@ -231,6 +241,13 @@ def to_groups(dataset: Dataset) -> list[LabelledGroup]:
             )
         groups.setdefault((tuple(frame.numbers.tolist()), frame.charge, has), []).append(frame)
 
+    def polar_tensors(frames: list[Frame]) -> FloatArray | None:
+        found = [frame.polar_tensors for frame in frames]
+        if all(one is None for one in found):
+            return None
+        missing = np.full((len(frames[0]), 3, 3), np.nan)
+        return np.array([missing if one is None else one for one in found])
+
     def stacked(frames: list[Frame], name: str, has: bool) -> FloatArray | None:
         return np.array([getattr(frame, name) for frame in frames], float) if has else None
 
@@ -242,6 +259,7 @@ def to_groups(dataset: Dataset) -> list[LabelledGroup]:
             forces=stacked(frames, "forces", has[1]),
             dipoles=stacked(frames, "dipole", has[2]),
             charge=charge,
+            polar_tensors=polar_tensors(frames),
         )
         for (numbers, charge, has), frames in groups.items()
     ]
@@ -260,7 +278,7 @@ def read_dataset(
     """Read labelled geometries: extxyz (.xyz, .extxyz), NumPy (.npz), an ASE database (.db), HDF5 (.h5, .hdf5).
 
     units: quantity -> unit, or 'ase', or 'atomic'; a format that fixes its units (ASE's .db, hpcir's labels.h5)
-    needs none. keys: quantity -> name in the file ('energy', 'forces', 'dipole', 'charges', 'charge', 'level', and
+    needs none. keys: quantity -> name in the file (`QUANTITIES`, 'charge', 'level', and
     for arrays also 'numbers' and 'positions'); without it the names are the quantities' own. Every name given must
     be there; missing='allow' lets single geometries go without. charge: total charge of every geometry where the
     file does not say (0). dipole_origin: see `shifted_dipole`. Raises InputError.

@@ -11,6 +11,7 @@ import numpy as np
 from hpcir.errors import InputError
 from hpcir.exchange.datasets import (
     ASE_UNITS,
+    OWN_UNITS,
     QUANTITIES,
     STANDARD_KEYS,
     Dataset,
@@ -46,7 +47,7 @@ def read_extxyz(
     entries = [(atoms, _lookup(atoms), _held(atoms)) for atoms in read_frames(path)]
     written = {str(atoms.info.get("units", "")) for atoms, _, _ in entries}
     own = _own_units(written.pop()) if len(written) == 1 else {}
-    declared = resolve_units(units, {"positions": "A", "charges": "e"} | own)
+    declared = resolve_units(units, {"positions": "A"} | OWN_UNITS | own)
     return _dataset(path, entries, declared, False, keys, charge, level, dipole_origin, missing)
 
 
@@ -87,7 +88,7 @@ def read_ase_db(
         ) from error
     if not entries:
         raise InputError("the ASE database is empty", where=str(path))
-    declared = resolve_units(units, {"positions": "A", "charges": "e"})
+    declared = resolve_units(units, {"positions": "A"} | OWN_UNITS)
     return _dataset(path, entries, declared, True, keys, charge, level, dipole_origin, missing)
 
 
@@ -182,12 +183,14 @@ def _raise_missing(quantity: str, name: str, where: str, held: list[str]) -> Non
 
 def _array(quantity: str, value: Any, atoms: int, where: str) -> Any:
     """A quantity as float array of its one right shape."""
-    shape = {"energy": (), "forces": (atoms, 3), "dipole": (3,), "charges": (atoms,)}[quantity]
+    shapes = {"energy": (), "forces": (atoms, 3), "dipole": (3,), "charges": (atoms,), "polar_tensors": (atoms, 3, 3)}
+    shape = shapes[quantity]
     try:
         array = np.asarray(value, float)
     except (TypeError, ValueError):
         raise InputError(f"the {quantity} is no array of numbers", where=where, value=value) from None
-    if array.shape != shape and not (quantity == "energy" and array.size == 1):
+    flat = (quantity == "energy" and array.size == 1) or (quantity, array.shape) == ("polar_tensors", (atoms, 9))
+    if array.shape != shape and not flat:
         raise InputError(
             f"the {quantity} has the wrong shape", where=where, value=array.shape, hint=f"expected {shape}"
         )
@@ -220,6 +223,7 @@ def _frame(
         forces=values.get("forces"),
         dipole=dipole,
         charges=values.get("charges"),
+        polar_tensors=values.get("polar_tensors"),
         charge=total,
         level=str(named[0]) if named is not None else level,
         place=where,
@@ -258,7 +262,7 @@ def write_extxyz(
     of each geometry by name, written as they are: (N,) and (N, 3) arrays beside the atoms, others in the comment line.
     """
     names = STANDARD_KEYS | dict(keys or {})
-    declared = resolve_units(units, {"positions": "A", "charges": "e"})
+    declared = resolve_units(units, {"positions": "A"} | OWN_UNITS)
     path = Path(path)
     further = extras if extras is not None else [{}] * len(dataset)
     texts = [_text(frame, declared, names, extra) for frame, extra in zip(dataset.frames, further, strict=True)]
@@ -277,7 +281,7 @@ def _text(frame: Frame, units: dict[str, str], names: dict[str, str], extra: Map
         if value is None:
             continue
         scaled = np.asarray(value) / size_of(quantity, units, frame.place)
-        if quantity in ("forces", "charges"):
+        if quantity in ("forces", *OWN_UNITS):
             columns.append(scaled.reshape(len(frame), -1))
             properties += f":{names[quantity]}:R:{columns[-1].shape[1]}"
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hpcir.deck import LoadedDeck
 from hpcir.errors import InputError, RunStopped
@@ -98,8 +97,7 @@ def _write(labelled: Labelled, output: Path) -> None:
     if not frames:
         raise RunStopped(f"none of {len(pairs)} geometries could be labelled: {labelled.reasons[0]}")
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    extras = [_extra(found) for found in labelled.labels if found is not None]
-    write_extxyz(Dataset(tuple(frames)), temporary, extras=extras)
+    write_extxyz(Dataset(tuple(frames)), temporary)
     os.replace(temporary, output)
     rest = f", {len(failed)} failed (see above)" if failed else ""
     print(f"{output}: {len(frames)} of {len(pairs)} geometries labelled with {labelled.level}{rest}")
@@ -112,15 +110,11 @@ def _frame(structure: Structure, found: Label, level: str) -> Frame:
         found.energy,
         found.forces,
         found.dipole,
+        polar_tensors=found.polar_tensors,
         charge=structure.charge,
         level=level,
         place=structure.source,
     )
-
-
-def _extra(found: Label) -> dict[str, Any]:
-    """Polar tensors in e, nine columns an atom: [3 y + x] is dmu_x / dr_y."""
-    return {} if found.polar_tensors is None else {"polar_tensors": found.polar_tensors}
 
 
 def _write_failed(failed: list[tuple[Structure, str]], path: Path) -> None:
