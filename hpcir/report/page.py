@@ -61,6 +61,7 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "modes": f'<details><summary>Mode by mode</summary><div class="scroll">{modes}</div></details>'
         if modes
         else "",
+        "locals": tables.local_table((data.summary.get("test") or {}).get("local_frequencies") or []),
         "figures": "" if plotly else _pictures(figures),
         "figures_class": "interactive" if plotly else "pictures",
         "times": tables.time_table(data.stage_seconds),

@@ -51,6 +51,7 @@ def tiles(data: ReportData) -> str:
         ("force RMSE", test.get("force_rmse_kcal_per_mol_angstrom"), "kcal/mol/Å"),
         ("energy RMSE", test.get("energy_rmse_kcal_per_mol"), "kcal/mol"),
         ("dipole RMSE", test.get("dipole_rmse_debye"), "D"),
+        ("polar tensor RMSE", test.get("polar_tensor_rmse_e"), "e"),
         ("harmonic MAE", test.get("harmonic_mae_per_cm"), "cm⁻¹"),
         ("wall time", duration_text(sum(data.stage_seconds.values())) if data.stage_seconds else None, ""),
     ]
@@ -150,6 +151,30 @@ def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[dict[str, Any]] = ()
         + ('<th rowspan="2" scope="col">in motion / cm⁻¹</th>' if moving else "")
         + '</tr><tr><th scope="col">engine</th><th scope="col">model</th><th scope="col">difference</th>'
         f'<th scope="col">engine</th><th scope="col">model</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
+    )
+
+
+def local_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Where the model's forces put each kind of vibration in the independent test, folded away."""
+    if not rows:
+        return ""
+    titles = ("motion", "in the molecule", "engine / cm⁻¹", "shift of the model / cm⁻¹")
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    body = []
+    for row in rows:
+        place, shift, error = (
+            plain_number(row.get(key)) for key in ("wavenumber_per_cm", "shift_per_cm", "shift_error_per_cm")
+        )
+        shown = "–" if shift is None else f'{shift:+.1f} <span class="error">± {_one(error, 1)}</span>'
+        name = f'<th scope="row">{text(str(row.get("motion") or ""))}</th>'
+        body.append(f"<tr>{name}<td>{text(short(row.get('count')))}</td><td>{_one(place, 1)}</td><td>{shown}</td></tr>")
+    return (
+        "<details><summary>Where the model's forces put the vibrations</summary>"
+        f'<div class="scroll"><table class="figures"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+        '<p class="hint">Effective frequencies of bond lengths and angles over the geometries of the independent test, '
+        "from the engine's forces and from the model's on the same geometries: the difference is known better than that "
+        "of two spectra.</p></details>"
     )
 
 

@@ -36,6 +36,12 @@ def describe_modes(modes: NormalModes, structure: Structure) -> list[str]:
     return [_name(coordinates, structure, displacement) for displacement in displacements]
 
 
+def motion(coordinate: InternalCoordinate, structure: Structure) -> str:
+    """The kind of a stretch or bend without its phase: 'CH2 stretch', 'C-C stretch', 'CH2 bend', 'C-C-H bend'."""
+    kind, unit, *more = _group(coordinate, structure, neighbours(structure))
+    return f"{more[0] if more else unit} {kind.rsplit(maxsplit=1)[-1]}"
+
+
 @dataclass(frozen=True)
 class AtomGroup:
     """A heavy atom with its hydrogens (or atoms without bonds): name such as 'CH3' or 'OH 2', atoms by index."""

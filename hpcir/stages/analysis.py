@@ -16,6 +16,7 @@ from hpcir.sampling.normal_modes import STEP, NormalModes, displaced_geometries
 from hpcir.sampling.optimise import optimise
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
+from hpcir.stages.local_frequencies import local_frequencies
 from hpcir.stages.prepare import Reference, modes_of
 from hpcir.stages.sample import FOLDER, Sampling, intact_model, round_file
 from hpcir.store import read_h5, write_h5
@@ -74,8 +75,24 @@ def independent_test(
     write_h5(context.directory / TEST_FILE, arrays, {"format": "hpcir test", "level": farm.level})
     if sampling is not None:
         judge_rounds(context, sampling, pairs)
-    figures = context.comm.bcast(test_figures({name: item[0] for name, item in arrays.items()}))
-    return figures
+    plain = {name: item[0] for name, item in arrays.items()}
+    figures = test_figures(plain) | {"local_frequencies": _local_frequencies(reference.structure, plain)}
+    return dict(context.comm.bcast(figures))
+
+
+def _local_frequencies(structure: Structure, arrays: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where the model's forces put each kind of vibration, for the summary."""
+    found = local_frequencies(structure, arrays["positions"], arrays["forces_reference"], arrays["forces_model"])
+    return [
+        {
+            "motion": one.motion,
+            "count": one.count,
+            "wavenumber_per_cm": one.wavenumber,
+            "shift_per_cm": one.shift,
+            "shift_error_per_cm": one.error,
+        }
+        for one in found
+    ]
 
 
 def judge_rounds(context: Context, sampling: Sampling, pairs: Sequence[tuple[Structure, Label]]) -> None:

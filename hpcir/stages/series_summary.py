@@ -96,7 +96,11 @@ def lines(content: dict[str, Any]) -> list[str]:
                 f"; test on {test['n']} geometries: force {test['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, "
                 f"dipole {test['dipole_rmse_debye']:.4f} D"
             )
-        said += [text, f"{name}: {target['trust']['verdict']}"]
+        said += [
+            text,
+            *(f"{name}: {line}" for line in summary.local_line(test)),
+            f"{name}: {target['trust']['verdict']}",
+        ]
         if target["ensemble"]["verdict"]:
             said.append(f"{name}: {target['ensemble']['verdict']}")
         for number, family in enumerate(target.get("families", []), 1):

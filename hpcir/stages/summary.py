@@ -89,6 +89,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
             f"{test['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, energy "
             f"{test['energy_rmse_kcal_per_mol']:.4f} kcal/mol, dipole {test['dipole_rmse_debye']:.4f} D"
         )
+    said += local_line(test)
     said.append(f"harmonic frequencies, model against engine: {test['harmonic_mae_per_cm']:.2f} cm-1 mean absolute")
     step = figure_parts("microseconds_per_step", md["microseconds_per_step"])[1]
     said.append(
@@ -133,6 +134,18 @@ def label_figures(store: LabelStore, level: str) -> dict[str, Any]:
         "by_purpose": by_purpose,
         "other_levels": len(store.asked) - len(own),
     }
+
+
+def local_line(test: dict[str, Any]) -> list[str]:
+    """The largest shift of a kind of vibration that the test's forces tell of, in words; none where they tell none."""
+    found = [row for row in test.get("local_frequencies") or [] if row["shift_per_cm"] is not None]
+    if not found:
+        return []
+    row = max(found, key=lambda row: abs(row["shift_per_cm"]))
+    return [
+        f"the test's forces put {row['motion']} {row['shift_per_cm']:+.1f} +- {row['shift_error_per_cm']:.1f} cm-1 "
+        f"from the engine's {row['wavenumber_per_cm']:.0f} cm-1, the largest shift of {len(found)} kinds of vibration"
+    ]
 
 
 def stage_seconds(context: Context) -> dict[str, float]:
