@@ -173,8 +173,8 @@ def local_table(rows: Sequence[dict[str, Any]]) -> str:
         f'<div class="scroll"><table class="figures"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
         '<p class="hint">Effective frequencies of bond lengths and angles over the geometries of the independent test, '
-        "from the engine's forces and from the model's on the same geometries: the difference is known better than that of"
-        " two spectra.</p></details>"
+        "from the engine's forces and from the model's on the same geometries: the difference of these is known better "
+        "than that of two spectra.</p></details>"
     )
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hpcir.deck import Deck, LoadedDeck, deck_digest, resolved_text
 from hpcir.deck_series import Series
-from hpcir.errors import EXIT_INTERRUPTED, InputError, RunStopped
+from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator, on_root
-from hpcir.progress import Progress
-from hpcir.provenance import tell
 from hpcir.sampling.normal_modes import stiff_hessian
 from hpcir.stages import analysis, farm, prepare, pretrain, sets, summary, trust_map
 from hpcir.stages.check import located
@@ -22,9 +21,9 @@ from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm, LabelStore
 from hpcir.stages.prepare import Reference
 from hpcir.stages.sample import Sampler, Sampling, first_geometries, round_purpose
+from hpcir.stages.session import at_work
 from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
-from hpcir.stopping import StopRequest
 from hpcir.store import RunDirectory, digest, keep_text
 from hpcir.structures import Structure, xyz_text
 
@@ -59,26 +58,18 @@ def run(
     deck, structure = loaded.deck, loaded.structure
     series = loaded.series if deck.is_series else None
     directory = RunDirectory(Path(out))
-    stop = StopRequest(walltime, overdue=lambda message: comm.abort(EXIT_INTERRUPTED, message)).install()
-    try:
+
+    def opened() -> None:
         _require_device(loaded, directory, comm, until)
         on_root(comm, lambda: _open(directory, deck, structure, series, fresh, force))
-        tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
-        progress = Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat)
-        with progress:
-            context = Context(deck, structure, directory, comm, progress, stop)
-            if series is None:
-                Pipeline(context, until, report).run()
-            else:
-                from hpcir.stages.series import SeriesPipeline
 
-                SeriesPipeline(context, series, until, report).run()
-    except Until:
-        pass
-    finally:
-        stop.close()
-        if comm.rank == 0:
-            directory.unlock()
+    with suppress(Until), at_work(directory, comm, deck, structure, opened, walltime) as context:
+        if series is None:
+            Pipeline(context, until, report).run()
+        else:
+            from hpcir.stages.series import SeriesPipeline
+
+            SeriesPipeline(context, series, until, report).run()
 
 
 def _require_device(loaded: LoadedDeck, directory: RunDirectory, comm: Communicator, until: str | None) -> None:

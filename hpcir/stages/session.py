@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,12 +37,30 @@ def session(
     refused, or cleared with `force` when it is the same command's. Raises InputError as `RunDirectory.open`.
     """
     directory = RunDirectory(folder)
+
+    def opened() -> None:
+        on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
+
+    with at_work(directory, comm, deck, structure, opened, walltime) as context:
+        yield context
+
+
+@contextmanager
+def at_work(
+    directory: RunDirectory,
+    comm: Communicator,
+    deck: Deck,
+    structure: Structure,
+    opened: Callable[[], None],
+    walltime: float | None = None,
+) -> Iterator[Context]:
+    """What every command that computes has around it on all ranks (collective): signals heard, the directory locked,
+    the origin of its files known, its display. opened: opens the directory (collective)."""
     stop = StopRequest(walltime, overdue=lambda message: comm.abort(EXIT_INTERRUPTED, message)).install()
     try:
-        on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
+        opened()
         tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
-        progress = Progress(comm.rank, folder, size=comm.size, heartbeat=directory.beat)
-        with progress:
+        with Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat) as progress:
             yield Context(deck, structure, directory, comm, progress, stop)
     finally:
         stop.close()

@@ -179,7 +179,7 @@ def test_when_one_rank_dies_the_job_ends_at_once_and_names_it(
 def test_a_training_goes_on_from_its_last_seconds(deck, run_deck, tmp_path):
     """Killed in the middle of a long training, a run takes up the optimiser where it was, and ends the same."""
     long = tmp_path / "long.yaml"
-    long.write_text(deck.read_text().replace("steps: 250", "steps: 6000").replace("rounds: 2", "rounds: 0"))
+    long.write_text(deck.read_text().replace("steps: 250", "steps: 2500").replace("rounds: 2", "rounds: 0"))
     process = start(long, tmp_path / "killed")
     state = tmp_path / "killed" / "models" / "in-progress" / "member-000.training"
     end = time.monotonic() + 600
@@ -190,11 +190,11 @@ def test_a_training_goes_on_from_its_last_seconds(deck, run_deck, tmp_path):
     process.wait()
     record = read_record(state)
     assert record is not None
-    assert 0 < int(record.arrays["step"]) < 6000
+    assert 0 < int(record.arrays["step"]) < 2500
     finish(run_deck, long, tmp_path / "killed")
     finish(run_deck, long, tmp_path / "whole")
     log = (tmp_path / "killed" / "log.txt").read_text()
-    assert f"member 0 goes on at step {int(record.arrays['step'])} of 6000" in log
+    assert f"member 0 goes on at step {int(record.arrays['step'])} of 2500" in log
     assert differences(results(tmp_path / "whole"), results(tmp_path / "killed")) == []
     assert not state.parent.exists()
 
