@@ -3,17 +3,22 @@
 Of a target that is labelled whole, trajectories start in minima of the model where the deck asks for families (that is
 where the final ones will live), or go on from where those of the round before ran to their end: hydrogen bonds and
 moved protons take longer than one round to come about. All others start in random conformers.
+
+The lowest minima of each model are labelled first, and start trajectories by their labels' energies. A model of a few
+hundred labels has holes, minima that are none and lie lower than all others: by its own energies every trajectory
+would start there, and a round's labels would say no more than that it is a hole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck_series import heavy_atoms
+from hpcir.labels import Label
 from hpcir.models.evaluator import evaluate
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph
@@ -32,12 +37,17 @@ RESTARTED = 2
 # In the first rounds, of the minima with hydrogen bonds of a charged donor, one in so many is started in with the
 # proton moved along one: a model does not cross a barrier that it has got wrong. Later models know which protons move.
 PROTON_MOVED, PROTON_ROUNDS = 4, 2
-# Minima of the model are started in by Boltzmann's weights at this temperature: far enough above the final ones' that a
-# wrong order of conformers is found out.
+# Minima of the model are started in by Boltzmann's weights at this temperature: far enough above the final ones' that
+# all of the conformers that matter are met. So many of them, the lowest, are labelled for it.
 MINIMA_TEMPERATURE = 1000 * KELVIN
+LABELLED_MINIMA = 12
 # An end may lie so many standard deviations above the mean potential energy of as many harmonic modes at the deck's
 # highest temperature. The model before had found a hole there; this one has seen labels of such ends, and knows better.
 HIGHEST_END = 5.0
+
+
+# Labels geometries for the round after one of the given number, as far as there is room (collective); in order.
+LabelMinima = Callable[[Sequence[Structure], int], "list[Label | None]"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,15 @@ class Block:
 class ExplorationStarts:
     """The starts of every round, the same on all ranks."""
 
-    def __init__(self, context: Context, targets: Sequence[Structure], graphs: Sequence[BondGraph]) -> None:
-        self.context, self.targets, self.graphs = context, targets, graphs
-        # By target: where the quiet trajectories of the round before ended; the minima of the round's model.
+    def __init__(
+        self, context: Context, targets: Sequence[Structure], graphs: Sequence[BondGraph], label: LabelMinima
+    ) -> None:
+        self.context, self.targets, self.graphs, self.label = context, targets, graphs, label
+        # By target: where the quiet trajectories of the round before ended; the minima of the round's model, with the
+        # energies of their labels; the model's energy of the lowest of these.
         self.ends: dict[int, FloatArray] = {}
         self.minima: dict[int, list[Conformer]] = {}
+        self.lowest: dict[int, float] = {}
 
     def labelled_whole(self, target: int) -> bool:
         """Whether target number `target` is small enough to be labelled as it is."""
@@ -74,31 +88,37 @@ class ExplorationStarts:
         self.ends = self.context.comm.bcast({target: np.concatenate(parts) for target, parts in ends.items()})
 
     def prepare(self, number: int, model: Model, key: str) -> None:
-        """Find the minima of round `number`'s model, and drop the ends that lie too high for it (collective).
+        """Find the minima of round `number`'s model, label the lowest, and drop the ends that lie too high for it, or
+        in a hole (collective).
 
         key: a digest of the model.
         """
         context = self.context
         count, seed = context.deck.sampling.families, context.deck.seed + number
         wanted = [k for k in range(len(self.targets)) if count and self.labelled_whole(k)]
-        self.minima = {
-            k: minima(context, model, self.targets[k], self.graphs[k], count, seed, key, ROUGH_TOLERANCE)
-            for k in wanted
-        }
+        self.minima, self.lowest = {}, {}
+        for k in wanted:
+            found = minima(context, model, self.targets[k], self.graphs[k], count, seed, key, ROUGH_TOLERANCE)
+            found = found[:LABELLED_MINIMA]
+            labels = self.label([item.structure for item in found], number)
+            pairs = [(label.energy, item) for label, item in zip(labels, found, strict=True) if label is not None]
+            self.minima[k] = [Conformer(item.structure, energy) for energy, item in pairs]
+            if pairs:
+                self.lowest[k] = min(pairs, key=lambda pair: pair[0])[1].energy
         self.ends = context.comm.bcast(self._plausible(model) if context.root else None)
 
     def _plausible(self, model: Model) -> dict[int, FloatArray]:
-        """The ends that heat can reach from the lowest minimum of `model` (rank 0)."""
+        """The ends that heat can reach from the minimum whose label is the lowest, above it as heat is (rank 0)."""
         temperature = max(self.context.deck.sampling.temperatures)
         kept = dict(self.ends)
-        for index, found in self.minima.items():
+        for index, lowest in self.lowest.items():
             ends, target = kept.get(index), self.targets[index]
-            if ends is None or not found:
+            if ends is None:
                 continue
             modes = max(1, 3 * len(target) - 6)
             highest = temperature * (modes / 2 + HIGHEST_END * np.sqrt(modes / 2))
             energies = np.array([evaluate(model, target.numbers, end, target.charge).energy for end in ends])
-            kept[index] = ends[energies < min(item.energy for item in found) + highest]
+            kept[index] = ends[(energies > lowest) & (energies < lowest + highest)]
         return kept
 
     def start(self, block: Block, item: int, number: int) -> FloatArray:

@@ -44,7 +44,7 @@ from hpcir.stages.committee import CommitteeTrainer, groups_of
 from hpcir.stages.context import Context
 from hpcir.stages.exploration_starts import Block, ExplorationStarts
 from hpcir.stages.farm import LabelFarm
-from hpcir.stages.sample import EXPLORED, FOLDER, Sampler, Sampling, spread_threshold
+from hpcir.stages.sample import EXPLORED, FOLDER, Sampler, Sampling, round_purpose, spread_threshold
 from hpcir.store import digest
 from hpcir.structures import Structure
 from hpcir.training.dataset import LabelledGroup
@@ -127,7 +127,7 @@ class SeriesSampler(Sampler):
         self.folder.parent.mkdir(exist_ok=True)
         self.graphs = [bond_graph(target) for target in series.targets]
         self.radius = context.deck.model.cutoff
-        self.starts = ExplorationStarts(context, series.targets, self.graphs)
+        self.starts = ExplorationStarts(context, series.targets, self.graphs, self._label_minima)
 
     def run(self) -> tuple[Model, Sampling]:
         """All rounds (collective); the final model and how it came about."""
@@ -321,6 +321,13 @@ class SeriesSampler(Sampler):
             for values, mask in zip(features, group.force_mask, strict=True):
                 frames.append((group.numbers[mask], values[mask]))
         return references(frames)
+
+    def _label_minima(self, structures: Sequence[Structure], number: int) -> list[Label | None]:
+        """Label minima of round `number`'s model for the next round, as far as there is room (collective)."""
+        used = self.context.comm.bcast(self.labels_used() if self.context.root else None)
+        room = max(0, min(len(structures), self.context.deck.sampling.max_labels - used))
+        labels = self.farm.label(structures[:room], round_purpose(number + 1))
+        return [*labels, *[None] * (len(structures) - room)]
 
     # -- selection ----------------------------------------------------------------------------------------------
 
