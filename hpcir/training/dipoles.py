@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hpcir.training.network import BatchGroup, NetworkPass, Parameters, forces_of, passes_of, slopes_bar_of
+from hpcir.training.network import BatchGroup, NetworkPass, Parameters, backward, forces_of, passes_of, slopes_bar_of
 
 Tensor = torch.Tensor
 Passes = list[tuple[NetworkPass, list[Any]]]
@@ -131,15 +131,10 @@ def _slopes_bar(group: BatchGroup, bar: Tensor) -> Tensor:
 
 def _backward(parameters: Parameters, passes: Passes, output_bars: list[Tensor], slope_bars: list[Tensor]) -> None:
     """parameters.gradient from dL/doutputs (members, B, N, n) and dL/dslopes (members, 3, B, N, K), of each group."""
-    for (network, places), target in zip(passes, parameters.gradient_views, strict=True):
-        if not places:
-            for weight, bias in target:
-                weight.zero_()
-                bias.zero_()
-            continue
-        output_bar = torch.cat([output_bars[g][:, :, atoms].flatten(1, 2) for g, atoms, _ in places], 1)
-        slope_bar = None
-        if slope_bars:
-            parts = [slope_bars[g][:, :, :, atoms].flatten(2, 3) for g, atoms, _ in places]
-            slope_bar = torch.cat(parts, 2).flatten(1, 2)
-        network.gradient(target, output_bar, slope_bar)
+
+    def bars(places: list[Any]) -> tuple[Tensor, Tensor | None]:
+        outputs = [output_bars[g][:, :, atoms].flatten(1, 2) for g, atoms, _ in places]
+        slopes = [slope_bars[g][:, :, :, atoms].flatten(2, 3) for g, atoms, _ in places] if slope_bars else []
+        return torch.cat(outputs, 1), torch.cat(slopes, 2).flatten(1, 2) if slopes else None
+
+    backward(parameters, passes, bars)

@@ -12,7 +12,7 @@ which others are trained beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -330,14 +330,26 @@ def energy_backward(
     """parameters.gradient of a loss with derivatives energy_bars (members, B) and forces_bars (members, B, 3N) or
     none, one of each for a group; `passes` are those of `energies_and_forces`."""
     slope_bars = [slopes_bar_of(group, bar) for group, bar in zip(groups, forces_bars, strict=False)]
+
+    def bars(places: list[Any]) -> tuple[Tensor, Tensor | None]:
+        outputs = [energy_bars[g][:, :, None].expand(-1, -1, a.stop - a.start).flatten(1) for g, a, _ in places]
+        slopes = [slope_bars[g][:, :, a].flatten(1, 2) for g, a, _ in places] if slope_bars else []
+        return torch.cat(outputs, 1)[:, :, None], torch.cat(slopes, 1) if slopes else None
+
+    backward(parameters, passes, bars)
+
+
+def backward(
+    parameters: Parameters,
+    passes: list[tuple[NetworkPass, list[Any]]],
+    bars: Callable[[list[Any]], tuple[Tensor, Tensor | None]],
+) -> None:
+    """parameters.gradient of a loss; bars(places) gives dL/doutputs and dL/dslopes of a pass (see
+    `NetworkPass.gradient`)."""
     for (network, places), target in zip(passes, parameters.gradient_views, strict=True):
-        if not places:
-            for weight, bias in target:
-                weight.zero_()
-                bias.zero_()
+        if places:
+            network.gradient(target, *bars(places))
             continue
-        output_bar = torch.cat(
-            [energy_bars[g][:, :, None].expand(-1, -1, a.stop - a.start).flatten(1) for g, a, _ in places], 1
-        )
-        slope_bar = torch.cat([slope_bars[g][:, :, a].flatten(1, 2) for g, a, _ in places], 1) if slope_bars else None
-        network.gradient(target, output_bar[:, :, None], slope_bar)
+        for weight, bias in target:
+            weight.zero_()
+            bias.zero_()
