@@ -2,11 +2,14 @@
 
 Moves about the rotatable bonds alternate with Langevin dynamics; both keep the Boltzmann distribution of the model, so
 that the starts stand for the ensemble and not for one minimum (Duane et al., Phys. Lett. B 195, 216, 1987, for the
-mixture).
+mixture). A cycle that ends where the model knows nothing is refused, as a move is, and the replica goes on from before
+with its velocities turned round; nor does a move go to such a place. Turned chains press hydrogens together, and a model
+that never learnt how hard they push lets them fall into each other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +22,11 @@ from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.exploration import Sanity
+from hpcir.sampling.bonding import BondGraph
+from hpcir.sampling.exploration import TOO_FAR, Sanity
 from hpcir.sampling.rotamers import Pivot, pivots, random_rotamer, thermal_geometries, torsion_moves
 from hpcir.stages.context import Context
+from hpcir.stages.sample import spread_threshold
 from hpcir.stages.trajectories import Starts
 from hpcir.store import digest
 from hpcir.structures import Structure
@@ -33,6 +38,10 @@ FOLDER = "starts"
 CYCLES = 10
 MOVES_A_BOND = 2
 STEPS = 100
+# Random conformers drawn for a start, at most, until the model knows one.
+ATTEMPTS = 20
+# What is added to the energy of a geometry that the model does not know, hartree.
+UNKNOWN = 1e3
 
 
 def sampled_starts(context: Context, model: Model, structure: Structure, count: int, weights_key: str) -> Starts:
@@ -77,23 +86,24 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
     dynamics, graph = context.deck.dynamics, bond_graph(structure)
     temperature, masses, sane = dynamics.temperature, structure.masses, Sanity(structure)
     moving = pivots(graph, flips=False)
-    starts = []
-    for item in ids.tolist():
-        random = context.random("starts", item)
-        rotamer = random_rotamer(structure, graph, random, flips=False)
-        starts.append(thermal_geometries(rotamer, temperature, 1, random)[0])
-    positions = np.ascontiguousarray(np.array(starts).transpose(1, 2, 0))
+    evaluator = Evaluator(model, structure.numbers, len(ids), charge=structure.charge)
+    limit = TOO_FAR * spread_threshold(model, context.deck.sampling.force_error)
+
+    def known(positions: FloatArray) -> NDArray[np.bool_]:
+        return np.asarray(sane(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))
+
+    positions = _first(context, structure, graph, ids, known)
     seed = int(digest(context.deck.seed, "starts")[:12], 16)
     velocities = thermal_velocities(positions, masses, temperature, seed, ids, rotation=dynamics.rotation)
     block = ReplicaBlock.start(positions, velocities, ids)
-    evaluator = Evaluator(model, structure.numbers, len(ids), charge=structure.charge)
     thermostat = Thermostat("langevin", temperature, dynamics.time_constant, seed)
     tried = taken = 0
     for cycle in range(CYCLES):
         context.stop.check()
         chunk = run_chunk(evaluator, block, masses, STEPS, dynamics.timestep, thermostat=thermostat, record=())
         random = context.random("moves", int(ids[0]), cycle)
-        block, moves = _moved(chunk.block, evaluator, sane, moving, temperature, random)
+        moved, moves = _moved(chunk.block, evaluator, sane, moving, temperature, limit, random)
+        block = _unless_lost(block, moved, known)
         tried, taken = tried + moves[0], taken + moves[1]
     return {
         "positions": block.positions,
@@ -104,16 +114,57 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
     }
 
 
+def _first(
+    context: Context,
+    structure: Structure,
+    graph: BondGraph,
+    ids: NDArray[np.int64],
+    known: Callable[[FloatArray], NDArray[np.bool_]],
+) -> FloatArray:
+    """Thermal random conformers (N, 3, R), drawn again until the model knows them, ATTEMPTS times at most."""
+    temperature = context.deck.dynamics.temperature
+    streams = [context.random("starts", item) for item in ids.tolist()]
+    positions = np.zeros((len(structure), 3, len(ids)))
+    missing = np.ones(len(ids), bool)
+    for _ in range(ATTEMPTS):
+        for replica in np.flatnonzero(missing):
+            random = streams[replica]
+            rotamer = random_rotamer(structure, graph, random, flips=False)
+            positions[:, :, replica] = thermal_geometries(rotamer, temperature, 1, random)[0]
+        missing &= ~known(positions)
+        if not missing.any():
+            break
+    return positions
+
+
+def _unless_lost(
+    before: ReplicaBlock, after: ReplicaBlock, known: Callable[[FloatArray], NDArray[np.bool_]]
+) -> ReplicaBlock:
+    """The block after a cycle, but replicas that left what the model knows as they were before, turned round."""
+    lost = known(before.positions) & ~(known(after.positions) & after.alive)
+    return replace(
+        after,
+        positions=np.ascontiguousarray(np.where(lost, before.positions, after.positions)),
+        velocities=np.ascontiguousarray(np.where(lost, -before.velocities, after.velocities)),
+        alive=np.where(lost, before.alive, after.alive),
+    )
+
+
 def _moved(
     block: ReplicaBlock,
     evaluator: Evaluator,
     sane: Sanity,
     moving: list[Pivot],
     temperature: float,
+    limit: float,
     random: np.random.Generator,
 ) -> tuple[ReplicaBlock, tuple[int, int]]:
+    """The block after torsion moves, and how many were tried and taken; none to a spread beyond `limit`."""
+
     def energies_of(frames: FloatArray) -> FloatArray:
-        return evaluator.evaluate(np.ascontiguousarray(frames.transpose(1, 2, 0)))[0]
+        energies, forces = evaluator.members(np.ascontiguousarray(frames.transpose(1, 2, 0)))
+        spread = np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)).max(0)
+        return np.asarray(energies.mean(0) + np.where(spread < limit, 0.0, UNKNOWN))
 
     frames = block.positions.transpose(2, 0, 1)
     moves = torsion_moves(energies_of, sane, moving, frames, temperature, MOVES_A_BOND * len(moving), random)
