@@ -3,8 +3,8 @@
 Moves about the rotatable bonds alternate with Langevin dynamics; both keep the Boltzmann distribution of the model, so
 that the starts stand for the ensemble and not for one minimum (Duane et al., Phys. Lett. B 195, 216, 1987, for the
 mixture). A cycle that ends where the model knows nothing is refused, as a move is, and the replica goes on from before
-with its velocities turned round; nor does a move go to such a place. Turned chains press hydrogens together, and a model
-that never learnt how hard they push lets them fall into each other.
+with its velocities turned round; nor does a move go to such a place. Turned chains press hydrogens together, and a
+model that never learnt how hard they push lets them fall into each other.
 """
 
 from __future__ import annotations
