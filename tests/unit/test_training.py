@@ -310,7 +310,7 @@ def test_parts_go_by_the_size_of_the_molecule_alone() -> None:
 
 def test_polar_tensors_teach_the_dipole() -> None:
     """Ten labels, whose dipoles alone do not pin the charges down."""
-    settings = SHORT.model_copy(update={"steps": 400})
+    settings = SHORT.model_copy(update={"steps": 1500})
     errors = {}
     groups = {"dipoles": water(10, 1), "half": with_polar_tensors(water(10, 1), slice(0, 5))}
     groups["all"] = with_polar_tensors(water(10, 1))
