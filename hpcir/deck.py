@@ -164,7 +164,7 @@ class TrainingSettings(Section):
     learning_rate: float = Field(1e-2, gt=0, description="largest learning rate of the schedule")
     final_steps: int = Field(3000, ge=1, description="optimiser steps of the final model, which learns all labels")
     retrain_rate: float = Field(3e-3, gt=0, description="largest learning rate of a retraining or fine-tuning")
-    force_weight: float = Field(100.0, ge=0, description="eta of the loss: weight of the forces against the energy")
+    force_weight: float = Field(10.0, ge=0, description="eta of the loss: weight of the forces against the energy")
     weighting: Literal["force", "equal"] = Field(
         "force", description="force: labels with large forces count less, for the frequencies' sake; equal: all alike"
     )
