@@ -65,7 +65,8 @@ def _answer(engine: LabelEngine, header: dict[str, Any], structure: Structure) -
     if header["request"] == "check":
         engine.check(structure)
         return pack({"answer": "checked"})
-    label = engine.label(structure, header["polar"])
+    # Without a need of polar tensors an engine need not know of them.
+    label = engine.label(structure, True) if header["polar"] else engine.label(structure)
     return pack({"answer": "label", "method": label.method}, pack_label(label))
 
 

@@ -147,7 +147,7 @@ def test_failed_labels_are_named(
     path = write_xyz(tmp_path / "four.xyz", structures)
     genuine = IsolatedEngine.label
 
-    def label(self: IsolatedEngine, structure: Structure) -> Label:
+    def label(self: IsolatedEngine, structure: Structure, polar: bool = False) -> Label:
         if any(np.allclose(structure.positions, structures[n].positions, atol=1e-6) for n in failing):
             raise LabelFailed("the SCF did not converge")
         return genuine(self, structure)
