@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.labels.base import stacked_polar_tensors
 from hpcir.structures import centre, standard_masses
 from hpcir.units import UNITS
 
@@ -55,7 +56,7 @@ class Frame:
 
     numbers (N,); positions (N, 3) bohr; energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the
     centre of nuclear charge; charges (N,) e; polar_tensors (N, 3, 3) e, dmu_x / dr_jy about an origin at rest at
-    [j, y, x]; charge: total, e; level: of theory; place: where it stood.
+    [j, y, x]; charge: total, e; level: its theory; place: where it stood.
     """
 
     numbers: IntArray
@@ -241,13 +242,6 @@ def to_groups(dataset: Dataset) -> list[LabelledGroup]:
             )
         groups.setdefault((tuple(frame.numbers.tolist()), frame.charge, has), []).append(frame)
 
-    def polar_tensors(frames: list[Frame]) -> FloatArray | None:
-        found = [frame.polar_tensors for frame in frames]
-        if all(one is None for one in found):
-            return None
-        missing = np.full((len(frames[0]), 3, 3), np.nan)
-        return np.array([missing if one is None else one for one in found])
-
     def stacked(frames: list[Frame], name: str, has: bool) -> FloatArray | None:
         return np.array([getattr(frame, name) for frame in frames], float) if has else None
 
@@ -259,7 +253,7 @@ def to_groups(dataset: Dataset) -> list[LabelledGroup]:
             forces=stacked(frames, "forces", has[1]),
             dipoles=stacked(frames, "dipole", has[2]),
             charge=charge,
-            polar_tensors=polar_tensors(frames),
+            polar_tensors=stacked_polar_tensors([frame.polar_tensors for frame in frames], len(numbers)),
         )
         for (numbers, charge, has), frames in groups.items()
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
@@ -32,6 +32,14 @@ class Label:
     seconds: float = 0.0
     method: str = "default"
     polar_tensors: FloatArray | None = None
+
+
+def stacked_polar_tensors(tensors: Sequence[FloatArray | None], atoms: int) -> FloatArray | None:
+    """Polar tensors (S, N, 3, 3) of S labels of one molecule, nan where one has none; None where none has."""
+    if all(one is None for one in tensors):
+        return None
+    missing = np.full((atoms, 3, 3), np.nan)
+    return np.array([missing if one is None else one for one in tensors])
 
 
 class LabelEngine(Protocol):

@@ -15,10 +15,10 @@ from hpcir.deck import TrainingSettings
 from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
 from hpcir.errors import InputError
 from hpcir.labels import Label
+from hpcir.labels.base import stacked_polar_tensors
 from hpcir.models.model import Model
 from hpcir.mpi import Communicator, SerialCommunicator, on_root
 from hpcir.stages.context import Context
-from hpcir.stages.farm import polar_tensors_of
 from hpcir.stages.training_checkpoint import TrainingCheckpoint
 from hpcir.store import digest
 from hpcir.structures import Structure
@@ -69,7 +69,7 @@ def groups_of(
             dipoles=np.array([label.dipole for _, label, _ in members]),
             charge=members[0][0].charge,
             always_learnt=np.array([always for _, _, always in members]),
-            polar_tensors=polar_tensors_of([label for _, label, _ in members], len(members[0][0])),
+            polar_tensors=stacked_polar_tensors([label.polar_tensors for _, label, _ in members], len(members[0][0])),
         )
         for members in gathered.values()
     ]

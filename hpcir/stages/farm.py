@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcir.deck import LabelSettings
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.journal import Record
 from hpcir.labels import Label
+from hpcir.labels.base import stacked_polar_tensors
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.stages.context import Context
 from hpcir.store import digest, write_h5
 from hpcir.structures import Structure
 
 Result = TypeVar("Result")
-FloatArray = NDArray[np.float64]
 
 FOLDER = "labels"
 FILE = "labels.h5"
@@ -281,15 +280,7 @@ def _group_arrays(prefix: str, numbers: Any, entries: list[Entry]) -> dict[str, 
         f"{prefix}/purpose": (np.array([entry.purpose for entry in entries], dtype="S32"), "text", "geometry"),
         f"{prefix}/seconds": (np.array([label.seconds for label in labels]), "s", "geometry"),
     }
-    if any(label.polar_tensors is not None for label in labels):
-        tensors = polar_tensors_of(labels, len(numbers))
+    tensors = stacked_polar_tensors([label.polar_tensors for label in labels], len(numbers))
+    if tensors is not None:
         arrays[f"{prefix}/polar_tensors"] = (tensors, "e", "geometry,atom,xyz of the atom,xyz of the dipole")
     return arrays
-
-
-def polar_tensors_of(labels: Sequence[Label], atoms: int) -> FloatArray | None:
-    """Polar tensors (S, N, 3, 3) of labels of one molecule, nan where one has none; None where none has."""
-    if all(label.polar_tensors is None for label in labels):
-        return None
-    missing = np.full((atoms, 3, 3), np.nan)
-    return np.array([missing if label.polar_tensors is None else label.polar_tensors for label in labels])
