@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcir.deck_series import Series
-from hpcir.errors import InputError
+from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
 from hpcir.stages import farm, series_summary, targets
 from hpcir.stages.committee import symmetry_functions
@@ -20,7 +20,8 @@ from hpcir.stages.pipeline import MODEL, Pipeline
 from hpcir.stages.pretrain import cheap_settings
 from hpcir.stages.sample import Sampling
 from hpcir.stages.series_sampling import MaskedTrainer, Pretrained, SeriesSampler
-from hpcir.stages.spectrum import SpectrumResult
+from hpcir.stages.series_summary import Finished
+from hpcir.stages.spectrum import ALL_LEFT
 from hpcir.stages.targets import Target
 
 PRETRAINED = "models/pretrained"
@@ -62,12 +63,20 @@ class SeriesPipeline(Pipeline):
         found = self._timed("trajectories", lambda: self._trajectories(model, label_farm))
         tests = self._timed("test", lambda: [targets.test(t.context, label_farm, model, t) for t in found])
         spectra = self._timed("spectrum", lambda: [targets.spectra(target) for target in found])
+        done = list(zip(found, tests, spectra, strict=True))
+        kept = [Finished(target, test, result) for target, test, result in done if result is not None]
+        lost = [target for target, _, result in done if result is None]
+        if not kept:
+            raise RunStopped(ALL_LEFT)
         if context.root:
             farm.export(context, self.store)
             known = series_summary.Known(self.store, label_farm.level, model, sampling, trust)
-            self._summarise(known, found, tests, spectra)
-        self._timed("report", lambda: self._reports(found))
+            self._summarise(known, kept, lost)
+        self._timed("report", lambda: self._reports([one.target for one in kept]))
         context.comm.barrier()
+        if lost:
+            names = ", ".join(target.name for target in lost)
+            raise RunStopped(f"no spectrum of {names} (those of the other molecules are written): {ALL_LEFT}")
 
     def _pretrained(self, trainer: MaskedTrainer, masks: dict[str, Any]) -> Pretrained | None:
         """The same sampling at the cheap level of theory, where there is one: its model and geometries begin the
@@ -107,24 +116,15 @@ class SeriesPipeline(Pipeline):
         modes = targets.harmonics(contexts, model)
         return [targets.trajectories(c, model, m) for c, m in zip(contexts, modes, strict=True)]
 
-    def _summarise(
-        self,
-        known: series_summary.Known,
-        found: list[Target],
-        tests: list[dict[str, Any]],
-        spectra: list[dict[str, SpectrumResult]],
-    ) -> None:
+    def _summarise(self, known: series_summary.Known, kept: list[Finished], lost: list[Target]) -> None:
         """summary.json of the run and of every target; the run's spectrum is that of the first target (rank 0)."""
         context = self.context
-        summaries = [
-            series_summary.write_target(known, target, test, results)
-            for target, test, results in zip(found, tests, spectra, strict=True)
-        ]
-        for line in series_summary.lines(series_summary.write(context, self.store, found, summaries)):
+        summaries = [series_summary.write_target(known, *one) for one in kept]
+        for line in series_summary.lines(series_summary.write(context, self.store, kept, summaries, lost)):
             context.progress.log(line)
-        for target in found:
+        for number, (target, *_) in enumerate(kept):
             for path in sorted(target.context.directory.path.glob("spectrum*")):
-                own = path.name if target is found[0] else path.name.replace("spectrum", f"spectrum-{target.name}", 1)
+                own = path.name if number == 0 else path.name.replace("spectrum", f"spectrum-{target.name}", 1)
                 shutil.copyfile(path, context.directory / own)
 
     def _reports(self, found: list[Target]) -> None:

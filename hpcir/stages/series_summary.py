@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpcir.deck_series import heavy_atoms
 from hpcir.json_result import finite
@@ -29,6 +29,14 @@ class Known:
     model: Model
     sampling: Sampling
     trust: Trust
+
+
+class Finished(NamedTuple):
+    """A target with the figures of its test, and its spectra by name."""
+
+    target: Target
+    test: dict[str, Any]
+    spectra: dict[str, SpectrumResult]
 
 
 def write_target(
@@ -60,8 +68,11 @@ def write_target(
     return found
 
 
-def write(context: Context, store: LabelStore, found: list[Target], summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """summary.json of the run: that of the first target, the times of the whole run, and all targets by name."""
+def write(
+    context: Context, store: LabelStore, kept: list[Finished], summaries: list[dict[str, Any]], lost: list[Target]
+) -> dict[str, Any]:
+    """summary.json of the run: that of the first target, the times of the whole run, and all targets by name; last
+    those that lost all their trajectories, with nothing but their number."""
     keys = ("test", "md", "spectrum", "bands", "trust", "ensemble", "families")
     content = {
         **summaries[0],
@@ -71,10 +82,19 @@ def write(context: Context, store: LabelStore, found: list[Target], summaries: l
             (heavy_atoms(e.structure) for e in store.asked if not e.purpose.startswith("test")), default=0
         ),
         "targets": {
-            target.name: {"atoms": len(target.structure), **{key: found_[key] for key in keys if key in found_}}
-            for target, found_ in zip(found, summaries, strict=True)
+            one.target.name: {
+                "atoms": len(one.target.structure),
+                **{key: found[key] for key in keys if key in found},
+            }
+            for one, found in zip(kept, summaries, strict=True)
         },
     }
+    for target in lost:
+        count = target.main.trajectories
+        content["targets"][target.name] = {
+            "atoms": len(target.structure),
+            "md": {"trajectories": count, "left_out": count},
+        }
     content = finite(content)
     write_atomic(context.directory / summary.FILE, json.dumps(content, indent=1))
     return content
@@ -89,25 +109,29 @@ def lines(content: dict[str, Any]) -> list[str]:
         f"{content['sampling']['stopped_because']}"
     ]
     for name, target in content["targets"].items():
-        test, md = target["test"], target["md"]
-        text = f"{name}: {md['trajectories']} trajectories, {md['left_out']} left out"
-        if test["n"]:
-            text += (
-                f"; test on {test['n']} geometries: force {test['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, "
-                f"dipole {test['dipole_rmse_debye']:.4f} D"
-            )
-        said += [
-            text,
-            *(f"{name}: {line}" for line in summary.local_line(test)),
-            f"{name}: {target['trust']['verdict']}",
-        ]
-        if target["ensemble"]["verdict"]:
-            said.append(f"{name}: {target['ensemble']['verdict']}")
-        for number, family in enumerate(target.get("families", []), 1):
-            said.append(
-                f"{name}: family {number}, {100 * family['weight']:.1f} %: {family['name']} "
-                f"({family['conformers']} conformers, {family['trajectories']} trajectories)"
-            )
+        said += _target_lines(name, target)
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in content["stages"].items())
     said.append(f"time: {sum(content['stages'].values()):.0f} s ({times})")
+    return said
+
+
+def _target_lines(name: str, target: dict[str, Any]) -> list[str]:
+    """What the log says of one target; of a lost one no more than that."""
+    md, test = target["md"], target.get("test")
+    text = f"{name}: {md['trajectories']} trajectories, {md['left_out']} left out"
+    if test is None:
+        return [text]
+    if test["n"]:
+        text += (
+            f"; test on {test['n']} geometries: force {test['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, "
+            f"dipole {test['dipole_rmse_debye']:.4f} D"
+        )
+    said = [text, *(f"{name}: {line}" for line in summary.local_line(test)), f"{name}: {target['trust']['verdict']}"]
+    if target["ensemble"]["verdict"]:
+        said.append(f"{name}: {target['ensemble']['verdict']}")
+    for number, family in enumerate(target.get("families", []), 1):
+        said.append(
+            f"{name}: family {number}, {100 * family['weight']:.1f} %: {family['name']} "
+            f"({family['conformers']} conformers, {family['trajectories']} trajectories)"
+        )
     return said

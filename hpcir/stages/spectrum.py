@@ -30,6 +30,10 @@ FloatArray = NDArray[np.float64]
 # combinations that nobody measures in the gas phase.
 WEAK_KM_PER_MOL = 1.0
 SIGNIFICANT = 3.0
+ALL_LEFT = (
+    "every trajectory left the region that the model knows; raise sampling.max_labels, or lower "
+    "sampling.force_error so that exploration takes more geometries"
+)
 
 
 @dataclass(frozen=True)
@@ -129,10 +133,7 @@ class SpectrumStage:
         context = self.context
         spectra = np.concatenate([result.spectra for result in results])
         if len(spectra) == 0:
-            raise RunStopped(
-                "every trajectory left the region that the model knows; raise sampling.max_labels, or lower "
-                "sampling.force_error so that exploration takes more geometries"
-            )
+            raise RunStopped(ALL_LEFT)
         return combine(
             spectra,
             context.deck.spectrum,

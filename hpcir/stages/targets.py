@@ -178,21 +178,29 @@ def test(context: Context, farm: LabelFarm, model: Model, target: Target) -> dic
     return analysis.independent_test(context, farm, model, reference, target.main.blocks)
 
 
-def spectra(target: Target) -> dict[str, SpectrumResult]:
+def spectra(target: Target) -> dict[str, SpectrumResult] | None:
     """The spectrum of a target's trajectories, and those of its families by name (collective; empty but on rank 0). A
-    family whose trajectories all left the region that the model knows has none, and the log says so."""
-    context = target.context
-    results = {"spectrum": sets.spectrum_of_set(context, target.main, "spectrum")}
+    family whose trajectories all left the region that the model knows has none; a target without one trajectory of its
+    own is lost: None, on all ranks. The log says so of either."""
+    if _lost(target, target.main):
+        return None
+    results = {"spectrum": sets.spectrum_of_set(target.context, target.main, "spectrum")}
     for _, chosen in target.families:
-        if not context.comm.bcast(_any_sane(context, chosen) if context.root else None):
-            context.progress.log(
-                f"{target.name}: no spectrum of {chosen.name}, whose trajectories all left the region that the model "
-                "knows",
-                warning=True,
-            )
-            continue
-        results[chosen.name] = sets.spectrum_of_set(target.context, chosen, f"spectrum-{chosen.name}")
+        if not _lost(target, chosen):
+            results[chosen.name] = sets.spectrum_of_set(target.context, chosen, f"spectrum-{chosen.name}")
     return {name: result for name, result in results.items() if result is not None}
+
+
+def _lost(target: Target, chosen: TrajectorySet) -> bool:
+    """Whether no trajectory of a set stayed where the model knows its way; the log says so (collective)."""
+    context = target.context
+    lost: bool = context.comm.bcast(not _any_sane(context, chosen) if context.root else None)
+    if lost and context.root:
+        which = "" if chosen is target.main else f" of {chosen.name}"
+        context.progress.log(
+            f"{target.name}: no spectrum{which}: all trajectories left the region that the model knows", warning=True
+        )
+    return lost
 
 
 def _any_sane(context: Context, chosen: TrajectorySet) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.store import read_h5
+from hpcir.store import read_h5, write_h5
 from tests.e2e.conftest import ROOT, differences, results
 from tests.e2e.test_run import start, wait_for_stage
 
@@ -122,6 +123,29 @@ def test_killed_and_run_again_it_ends_the_same(finished, series_deck, run_deck, 
     done = run_deck(series_deck, out)
     assert done.returncode == 0, done.stdout + done.stderr
     assert differences(all_results(finished), all_results(out)) == []
+
+
+def test_a_target_without_a_sane_trajectory_does_not_cost_the_others_their_spectra(
+    finished, series_deck, run_deck, tmp_path
+):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    for path in sorted((out / "targets" / "C6H14" / "trajectories").glob("main-*.h5")):
+        arrays, attributes = read_h5(path)
+        arrays["sane"] = np.zeros_like(arrays["sane"])
+        for name in ("program_version", "format_version"):
+            del attributes[name]
+        write_h5(path, {name: (value, "", "") for name, value in arrays.items()}, attributes)
+    done = run_deck(series_deck, out)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "no spectrum of C6H14" in done.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["targets"]["C6H14"] == {"atoms": 20, "md": {"trajectories": 4, "left_out": 4}}
+    assert summary["targets"]["C8H18"]["bands"] == summary["bands"]
+    assert (out / "spectrum.csv").read_text() == (finished / "spectrum-C8H18.csv").read_text()
+    page = (out / "report.html").read_text()
+    assert "C6H14" in page
+    assert "C8H18" in page
 
 
 def test_a_cheap_level_comes_first_where_the_deck_wants_it(series_deck, run_deck, tmp_path):
