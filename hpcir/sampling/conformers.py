@@ -64,8 +64,10 @@ def conformers(
     *,
     nearest: float = NEAREST,
     graph: BondGraph | None = None,
+    known: Sequence[Structure] = (),
 ) -> list[Conformer]:
-    """Conformers within `window` (hartree) of the lowest, by energy; at most `count` candidates are relaxed.
+    """Conformers within `window` (hartree) of the lowest, by energy; at most `count` candidates are relaxed, and the
+    `known` geometries of the molecule after them.
 
     relax: a geometry -> (its minimum, energy in hartree), by a label engine or a model; where it raises RunStopped or
     LabelFailed, that candidate is left out. The given structure is always one of the candidates. Dropped: minima whose
@@ -76,7 +78,7 @@ def conformers(
     graph = bond_graph(structure) if graph is None else graph
     found: list[Conformer] = []
     failure: HpcirError | None = None
-    for start in [structure, *starts_of(structure, count, seed, graph)]:
+    for start in [structure, *starts_of(structure, count, seed, graph), *known]:
         try:
             minimum, energy = relax(start)
         except (RunStopped, LabelFailed) as error:

@@ -1,9 +1,10 @@
 """Conformer families of a target: found, relaxed and ranked with the model and its label engine, and sampled.
 
-Candidates come from distance geometry or a torsion scan, are relaxed with the model over all ranks, and labelled once
-each. A conformer's free energy is its label's energy and the classical harmonic vibrational free energy of the model,
-kT sum ln(omega / kT). The main trajectories start in conformers drawn by Boltzmann's weights, so that their plain
-average is the ensemble's; each family of weight has trajectories of its own besides.
+Candidates come from distance geometry or a torsion scan, and from what sampling has labelled; they are relaxed with the
+model over all ranks, and the minima of any weight labelled once each. A conformer's free energy is its label's energy
+and the classical harmonic vibrational free energy of the model, kT sum ln(omega / kT). The main trajectories start in
+conformers drawn by Boltzmann's weights, so that their plain average is the ensemble's; each family of weight has
+trajectories of its own besides.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ FloatArray = NDArray[np.float64]
 
 FILE = "families.json"
 PURPOSE = "conformers"
+# Labelled geometries, the lowest, among the candidates: every round of sampling labels minima of its model, found from
+# other candidates than the final ones.
+KNOWN = 80
+# Conformers whose free energy in the model lies this many kT above the lowest are not labelled: each is less than a
+# thousandth of the ensemble, and the model is right to about half a kT.
+HIGHEST = 7.0
 # Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.
 SOFTEST = 50.0
 # Families with a smaller weight have no spectrum of their own, and there are no more than this.
@@ -63,27 +70,48 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
     structure, graph = context.structure, bond_graph(context.structure)
     temperature = context.deck.dynamics.temperature
     seed = context.deck.seed
-    found = minima(context, model, structure, graph, count, seed, weights_key)
+    known = _lowest_labelled(farm, structure) if context.root else []
+    found = minima(context, model, structure, graph, count, seed, weights_key, known=known)
     if not found:
         raise InputError(
             "no conformer could be relaxed with its bonds kept",
             where=structure.source or "system.structure",
             hint="this charge and protonation may have no minimum at this level of theory",
         )
-    labels = farm.label([item.structure for item in found], PURPOSE)
     geometries = [item.structure for item in found]
     vibrations = over_ranks(
         context, f"modes {structure.name}", geometries, weights_key, lambda s: _vibrations(model, s)
     )
+    pairs = _worth_a_label(found, [NormalModes.from_arrays(arrays) for arrays in vibrations], temperature)
+    labels = farm.label([item.structure for item, _ in pairs], PURPOSE)
     kept, modes = [], []
-    for item, label, arrays in zip(found, labels, vibrations, strict=True):
+    for (item, own), label in zip(pairs, labels, strict=True):
         if label is not None:
-            own = NormalModes.from_arrays(arrays)
             kept.append(Conformer(item.structure, label.energy + vibrational(own, temperature)))
             modes.append(own)
     ordered = families(kept, temperature, graph)
     place = {id(item): own for item, own in zip(kept, modes, strict=True)}
     return Ensemble(tuple(ordered), tuple(tuple(place[id(m)] for m in family.members) for family in ordered))
+
+
+def _lowest_labelled(farm: LabelFarm, structure: Structure) -> list[Structure]:
+    """The molecule's own geometries among the labels so far, the lowest KNOWN of them (rank 0)."""
+    own = [
+        (label.energy, geometry)
+        for geometry, label in farm.store.select(farm.level)
+        if np.array_equal(geometry.numbers, structure.numbers) and geometry.charge == structure.charge
+    ]
+    return [geometry for _, geometry in sorted(own, key=lambda pair: pair[0])[:KNOWN]]
+
+
+def _worth_a_label(
+    found: list[Conformer], modes: list[NormalModes], temperature: float
+) -> list[tuple[Conformer, NormalModes]]:
+    """The conformers whose free energy in the model gives them a part of the ensemble, with their modes."""
+    pairs = list(zip(found, modes, strict=True))
+    energies = [item.energy + vibrational(own, temperature) for item, own in pairs]
+    highest = min(energies) + HIGHEST * temperature
+    return [pair for pair, energy in zip(pairs, energies, strict=True) if energy < highest]
 
 
 def vibrational(modes: NormalModes, temperature: float) -> float:

@@ -33,13 +33,17 @@ def minima(
     seed: int,
     key: str,
     tolerance: float = FORCE_TOLERANCE,
+    known: Sequence[Structure] = (),
 ) -> list[Conformer]:
-    """Unlike minima of a model, by energy, from `count` candidates and those with a proton moved (collective).
+    """Unlike minima of a model, by energy, from `count` candidates, those with a proton moved, and known geometries of
+    the molecule (collective; rank 0's count).
 
     key: a digest of the model; tolerance: largest force on an atom, hartree/bohr. Empty when no relaxation
     came to an end with the molecule's bonds kept.
     """
-    starts = context.comm.bcast([structure, *starts_of(structure, count, seed, graph)] if context.root else None)
+    starts = context.comm.bcast(
+        [structure, *starts_of(structure, count, seed, graph), *known] if context.root else None
+    )
     relaxed = over_ranks(
         context, f"relax {structure.name}", starts, key, lambda start: _relaxed(model, start, tolerance)
     )
@@ -54,7 +58,7 @@ def minima(
             return structure.moved(arrays["positions"]), float(arrays["energy"])
 
         with contextlib.suppress(InputError, RunStopped):
-            found = conformers(structure, count, seed, relax, graph=graph)
+            found = conformers(structure, count, seed, relax, graph=graph, known=known)
     return context.comm.bcast(found)
 
 
