@@ -1,4 +1,4 @@
-"""Dipoles and atomic polar tensors of a committee's charge networks, and the exact gradient of their loss.
+"""Dipoles and atomic polar tensors of a committee's charge networks, and their loss with its exact gradient.
 
 The polar tensors dmu / dr that labels have (`polar`) say 9 N numbers about the charges where a dipole says three, and
 they are what an infrared intensity is made of: dmu/dt = sum_j P_j v_j.
@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from hpcir.training.network import BatchGroup, NetworkPass, Parameters, backward, forces_of, passes_of, slopes_bar_of
+from hpcir.training.network import BatchGroup, Parameters, Passes, backward, forces_of, passes_of
 
 Tensor = torch.Tensor
-Passes = list[tuple[NetworkPass, list[Any]]]
 
 
 def outputs_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> tuple[list[Tensor], Passes]:
@@ -38,7 +37,15 @@ def dipoles_from(outputs: Tensor, group: BatchGroup) -> Tensor:
 
 def polar_tensors_from(outputs: Sequence[Tensor], passes: Passes, groups: Sequence[BatchGroup]) -> list[Tensor]:
     """Per group, all of which have polar tensors: what the networks make of them, (members, B, N, 3, 3)."""
-    members, n_outputs = outputs[0].shape[0], outputs[0].shape[3]
+    slopes = dipole_slopes(passes, groups, *outputs[0].shape[::3])
+    return [
+        _polar_tensors(output, forces_of(group, slope), group)
+        for output, slope, group in zip(outputs, slopes, groups, strict=True)
+    ]
+
+
+def dipole_slopes(passes: Passes, groups: Sequence[BatchGroup], members: int, n_outputs: int) -> list[Tensor]:
+    """Per group: slopes of the dipole's three components, (3 members, B, N, K)."""
     slopes = [g.inputs.new_zeros(members, 3, *g.inputs.shape) for g in groups]
     for network, places in passes:
         if not places:
@@ -47,13 +54,14 @@ def polar_tensors_from(outputs: Sequence[Tensor], passes: Passes, groups: Sequen
         for g, atoms, rows in places:
             shape = (groups[g].count, atoms.stop - atoms.start)
             slopes[g][:, :, :, atoms] = gradient[:, :, rows].unflatten(2, shape)
-    tensors = []
-    for output, slope, group in zip(outputs, slopes, groups, strict=True):
-        assert group.polar is not None
-        # forces_of gives - d/dr, for [component x, label, 3 j + y].
-        moved = -forces_of(group, slope.flatten(0, 1)).unflatten(0, (members, 3)).unflatten(3, (group.atoms, 3))
-        tensors.append(moved.permute(0, 2, 3, 4, 1) + group.polar.from_outputs(output))
-    return tensors
+    return [slope.flatten(0, 1) for slope in slopes]
+
+
+def _polar_tensors(output: Tensor, product: Tensor, group: BatchGroup) -> Tensor:
+    """(members, B, N, 3, 3) of outputs (members, B, N, n) and of the product (3 members, B, 3N) of the slopes."""
+    # forces_of gives - d/dr, for [component x, label, 3 j + y].
+    moved = -product.unflatten(0, (-1, 3)).unflatten(3, (group.atoms, 3))
+    return moved.permute(0, 2, 3, 4, 1) + _polar(group).from_outputs(output)
 
 
 def _combinations(groups: Sequence[BatchGroup], places: list[Any], n_outputs: int) -> Tensor:
@@ -65,45 +73,70 @@ def _combinations(groups: Sequence[BatchGroup], places: list[Any], n_outputs: in
     return torch.cat(parts, 1)
 
 
-def dipole_gradient(
-    parameters: Parameters,
-    groups: Sequence[BatchGroup],
-    norm: Tensor | None = None,
-    polar_weight: float = 0.0,
-    polar_norm: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Mean squares of a dipole component and of a polar tensor's (members,); the gradient of the loss, the one plus
-    polar_weight (bohr^2) times the other, goes to parameters.gradient.
+class DipoleLoss:
+    """Mean square of a dipole component, and polar_weight (bohr^2) times that of a polar tensor's, for
+    `losses.gradients`.
 
     norm, polar_norm (members,): the weights of dipoles and of polar tensors in the whole batch, where `groups` are a
     part of it. Without a polar_weight the polar tensors are not computed, and their mean square is zero.
     """
-    n_outputs = parameters.layout.n_outputs
-    outputs, passes = outputs_of(parameters, groups)
-    norm = _sum_of([g.weights * g.dipole_weights for g in groups]) if norm is None else norm
-    square, output_bars = torch.zeros_like(norm), []
-    for output, group in zip(outputs, groups, strict=True):
-        error = dipoles_from(output, group) - group.dipoles
-        weights = group.weights * group.dipole_weights / (3.0 * norm.clamp_min(1.0)[:, None])
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        groups: Sequence[BatchGroup],
+        norm: Tensor | None = None,
+        polar_weight: float = 0.0,
+        polar_norm: Tensor | None = None,
+    ) -> None:
+        self.parameters, self.groups, self.polar_weight = parameters, groups, polar_weight
+        members, self.n_outputs = len(parameters.flat), parameters.layout.n_outputs
+        self.outputs, self.passes = outputs_of(parameters, groups)
+        self.norm = _sum_of([g.weights * g.dipole_weights for g in groups]) if norm is None else norm
+        self.slopes: list[Tensor] = []
+        if polar_weight > 0:
+            polar_norm = _sum_of([g.weights * _polar(g).weights for g in groups]) if polar_norm is None else polar_norm
+            self.polar_norm = polar_norm.clamp_min(1.0)
+            self.slopes = dipole_slopes(self.passes, groups, members, self.n_outputs)
+
+    def bars(self, products: list[Tensor]) -> list[Tensor]:
+        """dL/dproducts (3 members, B, 3N) of each group, from its products with the slopes."""
+        self.square, self.polar_square = torch.zeros_like(self.norm), torch.zeros_like(self.norm)
+        self.output_bars = [self._of_dipoles(g) for g in range(len(self.groups))]
+        return [self._of_polar_tensors(g, product) for g, product in enumerate(products)]
+
+    def _of_dipoles(self, g: int) -> Tensor:
+        """dL/doutputs (members, B, N, n) of a group's dipoles."""
+        group = self.groups[g]
+        error = dipoles_from(self.outputs[g], group) - group.dipoles
+        weights = group.weights * group.dipole_weights / (3.0 * self.norm.clamp_min(1.0)[:, None])
         bar = error * weights[:, :, None]
-        square += (bar * error).sum((1, 2))
+        self.square += (bar * error).sum((1, 2))
         flat = (bar.mul_(2.0)[:, :, :, None] * group.operator[None]).sum(2)
-        output_bars.append(flat.unflatten(2, (group.atoms, n_outputs)))
-    polar_square, slope_bars = torch.zeros_like(norm), []
-    if polar_weight > 0:
-        polar_norm = _sum_of([g.weights * _polar(g).weights for g in groups]) if polar_norm is None else polar_norm
-        tensors = polar_tensors_from(outputs, passes, groups)
-        for tensor, group, output_bar in zip(tensors, groups, output_bars, strict=True):
-            polar = _polar(group)
-            error = tensor - polar.targets
-            weights = group.weights * polar.weights / (9.0 * group.atoms * polar_norm.clamp_min(1.0)[:, None])
-            bar = error * weights[:, :, None, None, None]
-            polar_square += (bar * error).sum((1, 2, 3, 4))
-            bar.mul_(2.0 * polar_weight)
-            output_bar += polar.to_outputs(bar, n_outputs)
-            slope_bars.append(_slopes_bar(group, bar))
-    _backward(parameters, passes, output_bars, slope_bars)
-    return square, polar_square
+        return flat.unflatten(2, (group.atoms, self.n_outputs))
+
+    def _of_polar_tensors(self, g: int, product: Tensor) -> Tensor:
+        """dL/dproduct (3 members, B, 3N) of a group's polar tensors; their part of dL/doutputs is added to it."""
+        group, polar = self.groups[g], _polar(self.groups[g])
+        error = _polar_tensors(self.outputs[g], product, group) - polar.targets
+        weights = group.weights * polar.weights / (9.0 * group.atoms * self.polar_norm[:, None])
+        bar = error * weights[:, :, None, None, None]
+        self.polar_square += (bar * error).sum((1, 2, 3, 4))
+        bar.mul_(2.0 * self.polar_weight)
+        self.output_bars[g] += polar.to_outputs(bar, self.n_outputs)
+        return -bar.permute(0, 4, 1, 2, 3).flatten(3).flatten(0, 1)
+
+    def backward(self, slope_bars: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Write the gradient; mean squares of a dipole component and of a polar tensor's (members,)."""
+        unfolded = [bar.unflatten(0, (-1, 3)) for bar in slope_bars]
+
+        def bars(places: list[Any]) -> tuple[Tensor, Tensor | None]:
+            outputs = [self.output_bars[g][:, :, atoms].flatten(1, 2) for g, atoms, _ in places]
+            slopes = [unfolded[g][:, :, :, atoms].flatten(2, 3) for g, atoms, _ in places] if unfolded else []
+            return torch.cat(outputs, 1), torch.cat(slopes, 2).flatten(1, 2) if slopes else None
+
+        backward(self.parameters, self.passes, bars)
+        return self.square, self.polar_square
 
 
 def polar_squares(tensors: Tensor, group: BatchGroup) -> tuple[Tensor, Tensor]:
@@ -120,21 +153,3 @@ def _polar(group: BatchGroup) -> Any:
 
 def _sum_of(weights: list[Tensor]) -> Tensor:
     return torch.stack([weight.sum(1) for weight in weights]).sum(0)
-
-
-def _slopes_bar(group: BatchGroup, bar: Tensor) -> Tensor:
-    """dL/dslopes (members, 3, B, N, K) of dL/dtensors (members, B, N, 3, 3)."""
-    members = bar.shape[0]
-    forces_bar = -bar.permute(0, 4, 1, 2, 3).flatten(3).flatten(0, 1)
-    return slopes_bar_of(group, forces_bar).unflatten(0, (members, 3))
-
-
-def _backward(parameters: Parameters, passes: Passes, output_bars: list[Tensor], slope_bars: list[Tensor]) -> None:
-    """parameters.gradient from dL/doutputs (members, B, N, n) and dL/dslopes (members, 3, B, N, K), of each group."""
-
-    def bars(places: list[Any]) -> tuple[Tensor, Tensor | None]:
-        outputs = [output_bars[g][:, :, atoms].flatten(1, 2) for g, atoms, _ in places]
-        slopes = [slope_bars[g][:, :, :, atoms].flatten(2, 3) for g, atoms, _ in places] if slope_bars else []
-        return torch.cat(outputs, 1), torch.cat(slopes, 2).flatten(1, 2) if slopes else None
-
-    backward(parameters, passes, bars)

@@ -16,7 +16,14 @@ from dataclasses import fields, replace
 
 import torch
 
-from hpcir.training.network import BatchGroup, Layout, Parameters, energies_and_forces, energy_backward
+from hpcir.training.network import (
+    BatchGroup,
+    Layout,
+    Parameters,
+    energies_and_forces,
+    energy_backward,
+    slopes_bar_of,
+)
 
 Tensor = torch.Tensor
 
@@ -36,8 +43,8 @@ class KalmanCommittee:
         self.forgetting = torch.full((members,), 0.99, dtype=torch.float64)
         self.forgetting_rate = 0.9995
 
-    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
-        """All geometries of a batch, one after another, for every member that learns them; rate is not used."""
+    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float) -> None:
+        """All geometries of a batch, one after another, for every member that learns them."""
         for group in groups:
             for label in range(group.count):
                 for member in torch.nonzero(group.weights[:, label] > 0).flatten().tolist():
@@ -89,5 +96,5 @@ def measurement(layout: Layout, flat: Tensor, group: BatchGroup, force_weight: f
     energies, forces, passes = energies_and_forces(copies, [group])
     missed = torch.cat([group.energies - energies[0][0], (group.forces - forces[0][0])[0]])
     bars = torch.diag(scales)[rows]
-    energy_backward(copies, [group], passes, [bars[:, :1]], [bars[:, None, 1:]])
+    energy_backward(copies, passes, [bars[:, :1]], [slopes_bar_of(group, bars[:, None, 1:])])
     return (missed * scales)[rows], copies.gradient

@@ -166,6 +166,8 @@ class NetworkPass:
 
 
 ONE = torch.ones(())
+# One for each element, and where each group's atoms are in it: group number, its atoms, rows of the pass.
+Passes = list[tuple[NetworkPass, list[tuple[int, slice, slice]]]]
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,13 @@ class BatchGroup:
 MEMBER_BLOCK = 4
 
 
+def _centre_rows(group: BatchGroup) -> Tensor:
+    """Rows (B N C,) of the centres near every atom, in atoms of all labels one after the other."""
+    assert group.centres is not None
+    first = torch.arange(group.count, device=group.centres.device) * group.atoms
+    return (group.centres + first[:, None, None]).flatten()
+
+
 def forces_of(group: BatchGroup, slopes: Tensor) -> Tensor:
     """Forces (members, B, 3N) from slopes (members, B, N, K)."""
     members, batch, atoms, width = slopes.shape
@@ -218,8 +227,8 @@ def forces_of(group: BatchGroup, slopes: Tensor) -> Tensor:
             columns = block.permute(1, 2, 3, 0).reshape(batch, atoms * width, MEMBER_BLOCK)
             product = torch.bmm(group.jacobian, columns)
         else:
-            rows = torch.arange(batch, device=slopes.device)[:, None, None]
-            columns = block.permute(1, 2, 3, 0)[rows, group.centres].flatten(2, 3).flatten(0, 1)
+            by_atom = block.permute(1, 2, 3, 0).reshape(batch * atoms, -1)
+            columns = by_atom.index_select(0, _centre_rows(group)).view(batch * atoms, -1, MEMBER_BLOCK)
             product = torch.bmm(group.jacobian.flatten(0, 1), columns).reshape(batch, 3 * atoms, MEMBER_BLOCK)
         result[first : first + MEMBER_BLOCK] = product.permute(2, 0, 1)[: len(part)]
     return result
@@ -241,17 +250,17 @@ def slopes_bar_of(group: BatchGroup, forces_bar: Tensor) -> Tensor:
             slots = group.centres.shape[2]
             by_atom = rows.unflatten(2, (atoms, 3)).transpose(1, 2).flatten(0, 1)
             product = torch.bmm(by_atom, group.jacobian.flatten(0, 1))
-            product = product.unflatten(0, (batch, atoms)).unflatten(3, (slots, width)).transpose(2, 3).flatten(1, 2)
-            index = group.centres.flatten(1)[:, :, None, None].expand_as(product)
-            empty = product.new_zeros(batch, atoms, MEMBER_BLOCK, width)
-            product = empty.scatter_add_(1, index, product).transpose(1, 2)
+            by_centre = product.unflatten(2, (slots, width)).transpose(1, 2).reshape(-1, MEMBER_BLOCK * width)
+            product = by_centre.new_zeros(batch * atoms, MEMBER_BLOCK * width)
+            product.index_add_(0, _centre_rows(group), by_centre)
+            product = product.view(batch, atoms, MEMBER_BLOCK, width).transpose(1, 2)
         result[first : first + MEMBER_BLOCK] = product.transpose(0, 1)[: len(part)]
     return result
 
 
-def passes_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> list[tuple[NetworkPass, list[Any]]]:
+def passes_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> Passes:
     """One pass for each element, over the atoms of all groups, and where each group's atoms are in it."""
-    passes: list[tuple[NetworkPass, list[Any]]] = []
+    passes: Passes = []
     layout = parameters.layout
     for element, layers in zip(layout.elements, parameters.views, strict=True):
         places, parts, start = [], [], 0
@@ -268,68 +277,78 @@ def passes_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> list[tupl
     return passes
 
 
-def energies_and_forces(
-    parameters: Parameters, groups: Sequence[BatchGroup], with_forces: bool = True
-) -> tuple[list[Tensor], list[Tensor], list[tuple[NetworkPass, list[Any]]]]:
-    """Per group: energies (members, B) and forces (members, B, 3N); and the passes, for `energy_gradient`."""
+def energies_and_slopes(
+    parameters: Parameters, groups: Sequence[BatchGroup], with_slopes: bool = True
+) -> tuple[list[Tensor], list[Tensor], Passes]:
+    """Per group: energies (members, B) and their slopes (members, B, N, K), none without `with_slopes`; the passes."""
     members = parameters.flat.shape[0]
     passes = passes_of(parameters, groups)
     energies = [g.inputs.new_zeros(members, g.count) for g in groups]
-    slopes = [g.inputs.new_zeros(members, *g.inputs.shape) for g in groups] if with_forces else []
+    slopes = [g.inputs.new_zeros(members, *g.inputs.shape) for g in groups] if with_slopes else []
     for network, places in passes:
         if not places:
             continue
         outputs = network.outputs()[..., 0]
-        gradient = network.slopes() if with_forces else None
+        gradient = network.slopes() if with_slopes else None
         for g, atoms, rows in places:
             shape = (groups[g].count, atoms.stop - atoms.start)
             energies[g] += outputs[:, rows].unflatten(1, shape).sum(2)
             if gradient is not None:
                 slopes[g][:, :, atoms] = gradient[:, rows].unflatten(1, shape)
-    forces = [forces_of(group, s) for group, s in zip(groups, slopes, strict=True)] if with_forces else []
-    return energies, forces, passes
+    return energies, slopes, passes
 
 
-def energy_gradient(
-    parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, norm: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Loss of energies and forces and its gradient.
+def energies_and_forces(
+    parameters: Parameters, groups: Sequence[BatchGroup]
+) -> tuple[list[Tensor], list[Tensor], Passes]:
+    """Per group: energies (members, B) and forces (members, B, 3N); and the passes, for `energy_backward`."""
+    energies, slopes, passes = energies_and_slopes(parameters, groups)
+    return energies, [forces_of(group, s) for group, s in zip(groups, slopes, strict=True)], passes
+
+
+class EnergyLoss:
+    """Loss of energies and forces, for `losses.gradients`.
 
     L = sum_n w_n [(dE)^2 + eta / (3 M) |dF|^2] / sum_n w_n (design: eta the force weight; masked forces left
-    out). Returns the mean squares of energies and of forces (members,); the gradient goes to parameters.gradient.
-    norm (members,): sum_n w_n of the whole batch, where `groups` are a part of it.
+    out). norm (members,): sum_n w_n of the whole batch, where `groups` are a part of it.
     """
-    energies, forces, passes = energies_and_forces(parameters, groups, force_weight > 0)
-    if norm is None:
-        norm = torch.stack([group.weights.sum(1) for group in groups]).sum(0)
-    norm = norm.clamp_min(1.0)
-    energy_bars, forces_bars = [], []
-    energy_square, force_square = torch.zeros_like(norm), torch.zeros_like(norm)
-    for g, group in enumerate(groups):
-        weights = group.weights / norm[:, None]
-        error = energies[g] - group.energies
-        bar = error * (weights * group.energy_weights)
-        energy_square += (bar * error).sum(1)
-        energy_bars.append(bar.mul_(2.0))
-        if forces:
-            error = forces[g] - group.forces
-            bar = error * weights[:, :, None] * group.force_weights
-            force_square += (bar * error).sum((1, 2))
-            forces_bars.append(bar.mul_(2.0 * force_weight))
-    energy_backward(parameters, groups, passes, energy_bars, forces_bars)
-    return energy_square, force_square
+
+    def __init__(
+        self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, norm: Tensor | None = None
+    ) -> None:
+        self.parameters, self.groups, self.force_weight = parameters, groups, force_weight
+        self.energies, self.slopes, self.passes = energies_and_slopes(parameters, groups, force_weight > 0)
+        norm = torch.stack([group.weights.sum(1) for group in groups]).sum(0) if norm is None else norm
+        self.norm = norm.clamp_min(1.0)
+
+    def bars(self, products: list[Tensor]) -> list[Tensor]:
+        """dL/dforces (members, B, 3N) of each group, from its forces."""
+        self.energy_square, self.force_square = torch.zeros_like(self.norm), torch.zeros_like(self.norm)
+        self.energy_bars, forces_bars = [], []
+        for g, group in enumerate(self.groups):
+            weights = group.weights / self.norm[:, None]
+            error = self.energies[g] - group.energies
+            bar = error * (weights * group.energy_weights)
+            self.energy_square += (bar * error).sum(1)
+            self.energy_bars.append(bar.mul_(2.0))
+            if products:
+                error = products[g] - group.forces
+                bar = error * weights[:, :, None] * group.force_weights
+                self.force_square += (bar * error).sum((1, 2))
+                forces_bars.append(bar.mul_(2.0 * self.force_weight))
+        return forces_bars
+
+    def backward(self, slope_bars: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Write the gradient; mean squares of energies and of forces (members,)."""
+        energy_backward(self.parameters, self.passes, self.energy_bars, slope_bars)
+        return self.energy_square, self.force_square
 
 
 def energy_backward(
-    parameters: Parameters,
-    groups: Sequence[BatchGroup],
-    passes: list[tuple[NetworkPass, list[Any]]],
-    energy_bars: list[Tensor],
-    forces_bars: list[Tensor],
+    parameters: Parameters, passes: Passes, energy_bars: list[Tensor], slope_bars: list[Tensor]
 ) -> None:
-    """parameters.gradient of a loss with derivatives energy_bars (members, B) and forces_bars (members, B, 3N) or
-    none, one of each for a group; `passes` are those of `energies_and_forces`."""
-    slope_bars = [slopes_bar_of(group, bar) for group, bar in zip(groups, forces_bars, strict=False)]
+    """parameters.gradient of a loss with derivatives energy_bars (members, B) and slope_bars (members, B, N, K) or
+    none, one of each for a group; `passes` are those of `energies_and_slopes`."""
 
     def bars(places: list[Any]) -> tuple[Tensor, Tensor | None]:
         outputs = [energy_bars[g][:, :, None].expand(-1, -1, a.stop - a.start).flatten(1) for g, a, _ in places]
@@ -341,7 +360,7 @@ def energy_backward(
 
 def backward(
     parameters: Parameters,
-    passes: list[tuple[NetworkPass, list[Any]]],
+    passes: Passes,
     bars: Callable[[list[Any]], tuple[Tensor, Tensor | None]],
 ) -> None:
     """parameters.gradient of a loss; bars(places) gives dL/doutputs and dL/dslopes of a pass (see

@@ -6,26 +6,15 @@ State goes in and out as named arrays, so that a training can be stopped and con
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 
 from hpcir.errors import InputError
 from hpcir.training.kalman import KalmanCommittee
-from hpcir.training.network import BatchGroup, Layout, Parameters, energy_gradient
+from hpcir.training.network import Layout
 
 Tensor = torch.Tensor
-
-
-class EnergyOptimizer(Protocol):
-    """Learns energies and forces from batches."""
-
-    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
-        """Change parameters.flat in place by one batch; rate: the learning rate of this step."""
-
-    def state(self) -> dict[str, Tensor]:
-        """The tensors that change, by name (not copies)."""
 
 
 class GradientOptimizer:
@@ -38,11 +27,6 @@ class GradientOptimizer:
     def state(self) -> dict[str, Tensor]:
         """The tensors that change, by name (not copies)."""
         raise NotImplementedError
-
-    def learn(self, parameters: Parameters, groups: Sequence[BatchGroup], force_weight: float, rate: float) -> None:
-        """One step downhill in the loss of energies and forces."""
-        energy_gradient(parameters, groups, force_weight)
-        self.step(parameters.flat, parameters.gradient, rate)
 
 
 class Adam(GradientOptimizer):
@@ -174,6 +158,8 @@ def _refresh(gram: Tensor, basis: Tensor, first: bool) -> None:
         basis.copy_(torch.linalg.qr(gram @ basis)[0])
 
 
+# The filter learns from the batches themselves, the others from the gradient of the loss.
+EnergyOptimizer = GradientOptimizer | KalmanCommittee
 OPTIMIZERS: dict[str, Callable[[Tensor, Layout], EnergyOptimizer]] = {
     "adam": Adam,
     "soap": Soap,

@@ -32,7 +32,8 @@ class VectorSlopes:
 
     def rows(self, rows: Tensor) -> VectorSlopes:
         """Those of some labels."""
-        return VectorSlopes(self.across[rows], self.along[rows], self.units[rows], self.elements)
+        across, along, units = (part.index_select(0, rows) for part in (self.across, self.along, self.units))
+        return VectorSlopes(across, along, units, self.elements)
 
     def tensors(self, factors: Tensor) -> Tensor:
         """sum_i (M_ij - M_ji), (members, B, N, 3, 3), of factors y_i^es (members, B, N, E S)."""
@@ -65,7 +66,7 @@ class PolarTargets:
     def rows(self, rows: Tensor) -> PolarTargets:
         """Those of some labels."""
         vectors = None if self.vectors is None else self.vectors.rows(rows)
-        return PolarTargets(self.targets[rows], self.weights[rows], vectors)
+        return PolarTargets(self.targets.index_select(0, rows), self.weights.index_select(0, rows), vectors)
 
     def from_outputs(self, outputs: Tensor) -> Tensor:
         """What outputs (members, B, N, n) make of the polar tensors without slopes: (members, B, N, 3, 3)."""

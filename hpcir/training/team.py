@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # A part of a batch is worth an exchange of gradients from this many elements of the labels' derivatives (a
-# millisecond of products) on; and at most so many parts: a batch of the usual size leaves four labels to each.
+# millisecond of products) on; and no part has fewer labels than this, nor are there more parts: in smaller ones what
+# torch does around the products costs more than these.
 PART_ELEMENTS = 1_500_000
-MOST_PARTS = 8
+PART_LABELS, MOST_PARTS = 4, 8
 # Seconds of training between two states for the disk.
 CHECKPOINT_SECONDS = 1.0
 
@@ -37,7 +38,7 @@ def batch_parts(groups: Sequence[LabelledGroup], n_features: int, settings: Trai
     atoms = max((len(group.numbers) for group in groups), default=1)
     elements = settings.batch * 3 * atoms * atoms * n_features
     parts = 1
-    while 2 * parts <= min(MOST_PARTS, settings.batch // 2) and elements >= 2 * parts * PART_ELEMENTS:
+    while 2 * parts <= min(MOST_PARTS, settings.batch // PART_LABELS) and elements >= 2 * parts * PART_ELEMENTS:
         parts *= 2
     return parts
 

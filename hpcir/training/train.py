@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from hpcir.deck import ModelSettings, TrainingSettings
 from hpcir.errors import InputError
 from hpcir.models.model import Model
-from hpcir.training.batches import DeviceData
+from hpcir.training.batches import BatchCounts, DeviceData
 from hpcir.training.dataset import TrainingData
 from hpcir.training.dipoles import (
-    dipole_gradient,
+    DipoleLoss,
     dipoles_from,
     outputs_of,
     polar_squares,
     polar_tensors_from,
 )
-from hpcir.training.network import Layout, Parameters, energies_and_forces, energy_gradient
+from hpcir.training.kalman import KalmanCommittee
+from hpcir.training.losses import Loss, gradients
+from hpcir.training.network import BatchGroup, EnergyLoss, Layout, Parameters, energies_and_forces
 from hpcir.training.optimizers import (
     Adam,
     EnergyOptimizer,
@@ -215,39 +217,47 @@ class _Run:
             rates = [cosine_rate(self.step, self.steps, rate) for rate in self.rates]
             indices = order[first : first + batch]
             if self.team.parts > 1:
-                self._learn_in_parts(energy, charge, indices, rates)
+                self._gradient_in_parts(energy, charge, indices)
             else:
                 groups = self.device_data.batch(indices)
-                self.energy_optimizer.learn(energy, groups, self.settings.force_weight, rates[0])
-                if has_dipoles:
-                    dipole_gradient(charge, groups, polar_weight=self.polar_weight)
-                    self.charge_optimizer.step(charge.flat, charge.gradient, rates[1])
+                if isinstance(self.energy_optimizer, KalmanCommittee):
+                    self.energy_optimizer.learn(energy, groups, self.settings.force_weight)
+                gradients(self._losses(energy, charge, groups, None), groups)
+            if isinstance(self.energy_optimizer, GradientOptimizer):
+                self.energy_optimizer.step(energy.flat, energy.gradient, rates[0])
+            if has_dipoles:
+                self.charge_optimizer.step(charge.flat, charge.gradient, rates[1])
             self.averages["energy"].lerp_(energy.flat, keep)
             if has_dipoles:
                 self.averages["charge"].lerp_(charge.flat, keep)
             self.step += 1
 
-    def _learn_in_parts(self, energy: Parameters, charge: Parameters, indices: NDArray, rates: list[float]) -> None:
-        """One step by the summed gradients of the batch's parts, over the ranks of the team."""
-        data, optimizer = self.device_data, self.energy_optimizer
-        assert isinstance(optimizer, GradientOptimizer)  # parts are for those alone
-        counts = data.counts(indices)
+    def _losses(
+        self, energy: Parameters, charge: Parameters, groups: list[BatchGroup], counts: BatchCounts | None
+    ) -> list[Loss]:
+        """What a step goes down in by the gradient; counts: of the whole batch, where the groups are a part of it."""
+        losses: list[Loss] = []
+        labels, dipoles, polar = (counts.labels, counts.dipoles, counts.polar) if counts else (None, None, None)
+        if isinstance(self.energy_optimizer, GradientOptimizer):
+            losses.append(EnergyLoss(energy, groups, self.settings.force_weight, labels))
+        if self.device_data.has_dipoles:
+            losses.append(DipoleLoss(charge, groups, dipoles, self.polar_weight, polar))
+        return losses
+
+    def _gradient_in_parts(self, energy: Parameters, charge: Parameters, indices: NDArray) -> None:
+        """The summed gradients of the batch's parts, over the ranks of the team."""
+        counts = self.device_data.counts(indices)
 
         def of_part(part: NDArray) -> Tensor:
             if len(part) == 0:
                 return energy.flat.new_zeros(energy.flat.numel() + charge.flat.numel())
-            groups = data.batch(part)
-            energy_gradient(energy, groups, self.settings.force_weight, counts.labels)
-            if data.has_dipoles:
-                dipole_gradient(charge, groups, counts.dipoles, self.polar_weight, counts.polar)
+            groups = self.device_data.batch(part)
+            gradients(self._losses(energy, charge, groups, counts), groups)
             return torch.cat([energy.gradient.flatten(), charge.gradient.flatten()])
 
         first, second = self.team.gradient(indices, of_part).split([energy.flat.numel(), charge.flat.numel()])
         energy.gradient.copy_(first.view_as(energy.flat))
-        optimizer.step(energy.flat, energy.gradient, rates[0])
-        if data.has_dipoles:
-            charge.gradient.copy_(second.view_as(charge.flat))
-            self.charge_optimizer.step(charge.flat, charge.gradient, rates[1])
+        charge.gradient.copy_(second.view_as(charge.flat))
 
     def agree(self) -> None:
         """Give every rank of the team its first rank's state: on unlike processors the last bits drift apart."""

@@ -15,8 +15,9 @@ from hpcir.models.polar import polar_tensors
 from hpcir.mpi import SerialCommunicator
 from hpcir.training.batches import DeviceData, label_weights
 from hpcir.training.dataset import LabelledGroup, TrainingData, estimated_bytes
-from hpcir.training.dipoles import dipole_gradient
+from hpcir.training.dipoles import DipoleLoss
 from hpcir.training.evaluation import _rows, added, error_figures, error_sums, held_out_errors, predict
+from hpcir.training.losses import gradients
 from hpcir.training.network import Layout, Parameters
 from hpcir.training.split import held_out
 from hpcir.training.team import Team, batch_parts
@@ -303,7 +304,7 @@ def test_parts_go_by_the_size_of_the_molecule_alone() -> None:
     small, large = water(3, 1), LabelledGroup(np.full(40, 6), np.zeros((3, 40, 3)))
     assert batch_parts([small], 60, SHORT) == 1
     assert batch_parts([small, large], 150, SHORT.model_copy(update={"batch": 32})) == 8
-    assert batch_parts([large], 150, SHORT.model_copy(update={"batch": 5})) == 2
+    assert batch_parts([large], 150, SHORT.model_copy(update={"batch": 8})) == 2
     assert batch_parts([large], 150, SHORT.model_copy(update={"optimizer": "kalman"})) == 1
     assert batch_parts([large], 150, SHORT.model_copy(update={"batch": 32, "device": "cuda"})) == 1
 
@@ -342,10 +343,12 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
     flat = torch.from_numpy(np.random.default_rng(4).normal(0, 0.3, (2, layout.size)))
     parameters = Parameters.of(layout, flat)
     indices = np.arange(16)
-    dipole_gradient(parameters, device.batch(indices), polar_weight=2.0)
+    batch = device.batch(indices)
+    gradients([DipoleLoss(parameters, batch, polar_weight=2.0)], batch)
     whole, counts = parameters.gradient.clone(), device.counts(indices)
     total = torch.zeros_like(whole)
     for part in np.array_split(indices, 4):
-        dipole_gradient(parameters, device.batch(part), counts.dipoles, 2.0, counts.polar)
+        batch = device.batch(part)
+        gradients([DipoleLoss(parameters, batch, counts.dipoles, 2.0, counts.polar)], batch)
         total += parameters.gradient
     torch.testing.assert_close(total, whole)

@@ -10,8 +10,9 @@ from hpcir.deck import ModelSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.training.batches import DeviceData
 from hpcir.training.dataset import LabelledGroup, TrainingData
-from hpcir.training.dipoles import dipole_gradient, dipoles_from, outputs_of, polar_tensors_from
-from hpcir.training.network import Layout, Parameters, energies_and_forces, energy_gradient
+from hpcir.training.dipoles import DipoleLoss, dipoles_from, outputs_of, polar_tensors_from
+from hpcir.training.losses import Loss, gradients
+from hpcir.training.network import EnergyLoss, Layout, Parameters, energies_and_forces
 
 
 def random_group(numbers: list[int], count: int, seed: int, spread: float = 0.1) -> LabelledGroup:
@@ -61,9 +62,9 @@ def test_loss_gradient_is_the_finite_difference(case: str, kind: str, polar_weig
     def loss_and_gradient(parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         trained = Parameters.of(layout, parameters)
         if kind == "energy":
-            energy, force = energy_gradient(trained, batch, 3.0)
+            energy, force = gradients([EnergyLoss(trained, batch, 3.0)], batch)[0]
             return energy + 3.0 * force, trained.gradient
-        dipole, polar = dipole_gradient(trained, batch, polar_weight=polar_weight)
+        dipole, polar = gradients([DipoleLoss(trained, batch, polar_weight=polar_weight)], batch)[0]
         return dipole + polar_weight * polar, trained.gradient
 
     _, gradient = loss_and_gradient(flat)
@@ -72,6 +73,32 @@ def test_loss_gradient_is_the_finite_difference(case: str, kind: str, polar_weig
     up, down = (loss_and_gradient(flat + sign * step * direction)[0] for sign in (1, -1))
     numeric = (up - down) / (2 * step)
     torch.testing.assert_close((gradient * direction).sum(1), numeric, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", GROUPS)
+def test_losses_that_share_a_product_have_the_gradients_that_each_has_alone(case: str) -> None:
+    groups, cutoff = GROUPS[case]
+    data, device = device_data(groups, cutoff, "charges+dipoles")
+    batch = device.batch(np.arange(data.n_labels))
+    random = np.random.default_rng(4)
+    trained = []
+    for hidden, outputs in (((5, 4), 1), ((6, 3), 1 + 3 * 2)):
+        layout = Layout(data.elements, data.n_inputs, hidden, outputs)
+        trained.append(Parameters.of(layout, torch.from_numpy(random.normal(0, 0.3, (2, layout.size)))))
+
+    def losses() -> list[Loss]:
+        return [EnergyLoss(trained[0], batch, 3.0), DipoleLoss(trained[1], batch, polar_weight=0.7)]
+
+    alone = []
+    for loss, parameters in zip(losses(), trained, strict=True):
+        alone.append((*gradients([loss], batch)[0], parameters.gradient.clone()))
+        parameters.gradient.zero_()
+    for squares, parameters, expected in zip(gradients(losses(), batch), trained, alone, strict=True):
+        torch.testing.assert_close((*squares, parameters.gradient), expected)
+    # Without weight on forces only the dipoles need the product.
+    energy, force = gradients([EnergyLoss(trained[0], batch, 0.0), losses()[1]], batch)[0]
+    assert force.abs().max() == 0.0
+    torch.testing.assert_close(energy, alone[0][0])
 
 
 @pytest.mark.parametrize("case", GROUPS)
