@@ -23,7 +23,7 @@ def data_digest(data):
 team.PART_ELEMENTS, dataset.CHUNK_BYTES = 1, 1 << 15
 comm = world()
 groups = [water(40, 1)]
-settings = TrainingSettings(steps=60, batch=16, optimizer=sys.argv[1])
+settings = TrainingSettings(steps=60, batch=32, optimizer=sys.argv[1])
 parts = team.batch_parts(groups, FUNCTIONS.n_features, settings)
 mine = team.form_team(comm, list(range(comm.size)), parts)
 answer = None
