@@ -64,10 +64,8 @@ def conformers(
     *,
     nearest: float = NEAREST,
     graph: BondGraph | None = None,
-    known: Sequence[Structure] = (),
 ) -> list[Conformer]:
-    """Conformers within `window` (hartree) of the lowest, by energy; at most `count` candidates are relaxed, and the
-    `known` geometries of the molecule after them.
+    """Conformers within `window` (hartree) of the lowest, by energy; at most `count` candidates are relaxed.
 
     relax: a geometry -> (its minimum, energy in hartree), by a label engine or a model; where it raises RunStopped or
     LabelFailed, that candidate is left out. The given structure is always one of the candidates. Dropped: minima whose
@@ -78,26 +76,34 @@ def conformers(
     graph = bond_graph(structure) if graph is None else graph
     found: list[Conformer] = []
     failure: HpcirError | None = None
-    for start in [structure, *starts_of(structure, count, seed, graph), *known]:
+    for start in [structure, *starts_of(structure, count, seed, graph)]:
         try:
             minimum, energy = relax(start)
         except (RunStopped, LabelFailed) as error:
             failure = error
             continue
-        if reprotonated(graph, minimum) is not None:
-            found.append(Conformer(minimum, energy))
-    if not found and failure is not None:
+        found.append(Conformer(minimum, energy))
+    kept = lowest_unlike(found, graph, window, nearest)
+    if not kept and failure is not None:
         raise failure
-    if not found:
+    if not kept:
         raise InputError(
             "every conformer lost or made a bond when it was relaxed",
             where=structure.source or "system.structure",
             hint="this charge and protonation may have no minimum at this level of theory",
         )
-    found.sort(key=lambda item: item.energy)
-    within = [item for item in found if item.energy - found[0].energy <= window]
-    kept = unlike([item.structure for item in within], nearest, graph)
-    return [within[index] for index in kept]
+    return kept
+
+
+def lowest_unlike(
+    found: Sequence[Conformer], graph: BondGraph, window: float = WINDOW, nearest: float = NEAREST
+) -> list[Conformer]:
+    """Of relaxed geometries those that `conformers` keeps, by energy; empty where none has the molecule's bonds."""
+    bonded = sorted(
+        (item for item in found if reprotonated(graph, item.structure) is not None), key=lambda item: item.energy
+    )
+    within = [item for item in bonded if item.energy - bonded[0].energy <= window]
+    return [within[index] for index in unlike([item.structure for item in within], nearest, graph)]
 
 
 def starts_of(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.errors import LabelFailed, RunStopped
 from hpcir.journal import Record
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph
-from hpcir.sampling.conformers import Conformer, conformers, starts_of
+from hpcir.sampling.conformers import Conformer, lowest_unlike, starts_of
 from hpcir.sampling.optimise import optimise
 from hpcir.stages.analysis import as_label_function
 from hpcir.stages.context import Context
@@ -47,19 +46,12 @@ def minima(
     relaxed = over_ranks(
         context, f"relax {structure.name}", starts, key, lambda start: _relaxed(model, start, tolerance)
     )
-    found: list[Conformer] = []
-    if context.root:
-        results = iter(relaxed)
-
-        def relax(_: Structure) -> tuple[Structure, float]:
-            arrays = next(results)
-            if not arrays["converged"]:
-                raise RunStopped("not relaxed")
-            return structure.moved(arrays["positions"]), float(arrays["energy"])
-
-        with contextlib.suppress(InputError, RunStopped):
-            found = conformers(structure, count, seed, relax, graph=graph, known=known)
-    return context.comm.bcast(found)
+    found = [
+        Conformer(structure.moved(arrays["positions"]), float(arrays["energy"]))
+        for arrays in relaxed
+        if arrays["converged"]
+    ]
+    return context.comm.bcast(lowest_unlike(found, graph) if context.root else None)
 
 
 def _relaxed(model: Model, structure: Structure, tolerance: float) -> dict[str, Any]:
