@@ -119,7 +119,7 @@ class SeriesPipeline(Pipeline):
     def _summarise(self, known: series_summary.Known, kept: list[Finished], lost: list[Target]) -> None:
         """summary.json of the run and of every target; the run's spectrum is that of the first target (rank 0)."""
         context = self.context
-        summaries = [series_summary.write_target(known, *one) for one in kept]
+        summaries = [series_summary.write_target(known, one) for one in kept]
         for line in series_summary.lines(series_summary.write(context, self.store, kept, summaries, lost)):
             context.progress.log(line)
         for number, (target, *_) in enumerate(kept):

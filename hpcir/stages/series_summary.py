@@ -39,10 +39,9 @@ class Finished(NamedTuple):
     spectra: dict[str, SpectrumResult]
 
 
-def write_target(
-    known: Known, target: Target, test: dict[str, Any], spectra: dict[str, SpectrumResult]
-) -> dict[str, Any]:
+def write_target(known: Known, finished: Finished) -> dict[str, Any]:
     """summary.json and trust.json of one target's folder; returns the summary."""
+    target, test, spectra = finished
     context, modes, model, sampling = target.context, target.main.modes, known.model, known.sampling
     frames = trust_map.snapshots(context, target.structure, target.main.blocks)
     content: dict[str, Any] = {

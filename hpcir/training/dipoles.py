@@ -37,7 +37,8 @@ def dipoles_from(outputs: Tensor, group: BatchGroup) -> Tensor:
 
 def polar_tensors_from(outputs: Sequence[Tensor], passes: Passes, groups: Sequence[BatchGroup]) -> list[Tensor]:
     """Per group, all of which have polar tensors: what the networks make of them, (members, B, N, 3, 3)."""
-    slopes = dipole_slopes(passes, groups, *outputs[0].shape[::3])
+    members, _, _, n_outputs = outputs[0].shape
+    slopes = dipole_slopes(passes, groups, members, n_outputs)
     return [
         _polar_tensors(output, forces_of(group, slope), group)
         for output, slope, group in zip(outputs, slopes, groups, strict=True)

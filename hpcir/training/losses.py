@@ -7,7 +7,7 @@ product: the slopes of the energy and those of the three components of the dipol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -34,23 +34,22 @@ class Loss(Protocol):
 
 def gradients(losses: Sequence[Loss], groups: Sequence[BatchGroup]) -> list[tuple[Tensor, Tensor]]:
     """The mean squares of every loss; the gradients go where the losses' parameters have them."""
-    columns = [len(loss.slopes[0]) if loss.slopes else 0 for loss in losses]
-    products: list[list[Tensor]] = [[] for _ in losses]
-    slope_bars: list[list[Tensor]] = [[] for _ in losses]
-    if any(columns):
-        for g, group in enumerate(groups):
-            joined = forces_of(group, torch.cat([loss.slopes[g] for loss in losses if loss.slopes]))
-            _share(joined, columns, products)
+    products = _together(forces_of, groups, [loss.slopes for loss in losses])
     bars = [loss.bars(product) for loss, product in zip(losses, products, strict=True)]
-    if any(columns):
-        for g, group in enumerate(groups):
-            joined = slopes_bar_of(group, torch.cat([bar[g] for bar in bars if bar]))
-            _share(joined, columns, slope_bars)
+    slope_bars = _together(slopes_bar_of, groups, bars)
     return [loss.backward(bar) for loss, bar in zip(losses, slope_bars, strict=True)]
 
 
-def _share(joined: Tensor, columns: list[int], lists: list[list[Tensor]]) -> None:
-    """Append each loss's columns to its list."""
-    for part, count, own in zip(joined.split(columns), columns, lists, strict=True):
-        if count:
-            own.append(part)
+def _together(
+    product: Callable[[BatchGroup, Tensor], Tensor], groups: Sequence[BatchGroup], factors: Sequence[list[Tensor]]
+) -> list[list[Tensor]]:
+    """Each loss's product with every group, all losses' factors (columns, B, ...) of a group in one; empty for a loss
+    without factors."""
+    results: list[list[Tensor]] = [[] for _ in factors]
+    having = [(own, result) for own, result in zip(factors, results, strict=True) if own]
+    for g, group in enumerate(groups if having else ()):
+        parts = [own[g] for own, _ in having]
+        joined = product(group, torch.cat(parts)).split([len(part) for part in parts])
+        for part, (_, result) in zip(joined, having, strict=True):
+            result.append(part)
+    return results
