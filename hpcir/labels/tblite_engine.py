@@ -41,7 +41,8 @@ LADDER: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 class TbliteEngine:
-    """Labels by tblite. Every label starts from superposed atomic densities, so it depends on the geometry alone."""
+    """Labels by tblite. Every label starts from superposed atomic densities, so it depends on the geometry alone; in a
+    field the molecule starts from the label."""
 
     def __init__(self, settings: LabelSettings) -> None:
         self.method = settings.method
@@ -82,7 +83,7 @@ class TbliteEngine:
                 calculator = self._prepared(structure, positions, options)
                 result = calculator.singlepoint()
                 energy, gradient, dipole = result["energy"], result["gradient"], result["dipole"]
-                tensors = self._polar_tensors(structure, positions, options) if polar else None
+                tensors = self._polar_tensors(structure, positions, options, result) if polar else None
             except TBLiteRuntimeError as error:
                 reasons.append(f"{rung}: {str(error).strip() or 'no reason given'}")
                 self._calculators.clear()
@@ -91,9 +92,13 @@ class TbliteEngine:
             return finished_label(structure, float(energy), -gradient, dipole, seconds, rung, tensors)
         raise LabelFailed(f"{structure.name}: tblite did not converge ({'; '.join(reasons)})")
 
-    def _polar_tensors(self, structure: Structure, positions: FloatArray, options: dict[str, Any]) -> FloatArray:
+    def _polar_tensors(
+        self, structure: Structure, positions: FloatArray, options: dict[str, Any], without: Any
+    ) -> FloatArray:
+        """By fields, from the result without one."""
+
         def forces_in(field: FloatArray) -> FloatArray:
-            result = self._prepared(structure, positions, options, field).singlepoint()
+            result = self._prepared(structure, positions, options, field).singlepoint(without, copy=True)
             return -np.asarray(result["gradient"])
 
         return polar_tensors_by_fields(forces_in)

@@ -48,17 +48,23 @@ class NetworkCommittee:
     def evaluate(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Outputs (members, atoms, n_outputs) and the gradient of output 0 with respect to all features
         (members, atoms, n_features), for features (atoms, n_features). The plain twin of the kernels."""
+        outputs, slopes = self.outputs_and_slopes(features, np.eye(1, self.n_outputs)[None])
+        return outputs, slopes[:, :, 0]
+
+    def outputs_and_slopes(self, features: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Outputs (members, atoms, n_outputs), and the gradients (members, atoms, C, n_features) of C combinations of
+        each atom's outputs: features (atoms, n_features), factors (atoms or 1, C, n_outputs)."""
         x = (features[:, self.active] - self.shift) * self.scale
         activations = [np.broadcast_to(x, (self.members, *x.shape))]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             activations.append(np.tanh(activations[-1] @ weight.transpose(0, 2, 1) + bias[:, None]))
-        output = activations[-1] @ self.weights[-1].transpose(0, 2, 1) + self.biases[-1][:, None]
-        gradient = np.broadcast_to(self.weights[-1][:, :1], (self.members, len(x), self.weights[-1].shape[2]))
+        outputs = activations[-1] @ self.weights[-1].transpose(0, 2, 1) + self.biases[-1][:, None]
+        slopes = np.broadcast_to(factors, (len(features), *factors.shape[1:])) @ self.weights[-1][:, None]
         for weight, activation in zip(self.weights[-2::-1], activations[:0:-1], strict=True):
-            gradient = (gradient * (1 - activation**2)) @ weight
-        full = np.zeros((self.members, *features.shape))
-        full[:, :, self.active] = gradient * self.scale
-        return output, full
+            slopes = (slopes * (1 - activation**2)[:, :, None]) @ weight[:, None]
+        full = np.zeros((*slopes.shape[:3], features.shape[1]))
+        full[..., self.active] = slopes * self.scale
+        return outputs, full
 
     def member(self, index: int) -> NetworkCommittee:
         """A committee of the one member `index`."""

@@ -68,38 +68,16 @@ def independent_test(
         return {"n": 0}  # every trajectory went astray: the spectrum stage says so
     labels = farm.label(geometries, "test")
     pairs = [(g, label) for g, label in zip(geometries, labels, strict=True) if label is not None] if geometries else []
-    tensors = _polar_tensors(context, model, pairs)
     if not context.root:
         figures: dict[str, Any] = context.comm.bcast(None)
         return figures
-    arrays = test_arrays(model, pairs, tensors)
+    arrays = test_arrays(model, pairs)
     write_h5(context.directory / TEST_FILE, arrays, {"format": "hpcir test", "level": farm.level})
     if sampling is not None:
         judge_rounds(context, sampling, pairs)
     plain = {name: item[0] for name, item in arrays.items()}
     figures = test_figures(plain) | {"local_frequencies": _local_frequencies(reference.structure, plain)}
     return dict(context.comm.bcast(figures))
-
-
-def _polar_tensors(context: Context, model: Model, pairs: Sequence[tuple[Structure, Label]]) -> FloatArray | None:
-    """The model's polar tensors (n, N, 3, 3) of the test's geometries on rank 0, made on all ranks (collective; pairs:
-    rank 0's). None elsewhere, and where the model has no charges or a label no polar tensors."""
-    known = model.charge and pairs and all(label.polar_tensors is not None for _, label in pairs)
-    geometries: list[Structure] = context.comm.bcast([geometry for geometry, _ in pairs] if known else [])
-    if not geometries:
-        return None
-    mine = []
-    with context.progress.stage("polar tensors", total=len(geometries), unit="geometries") as stage:
-        for item in context.comm.counter(len(geometries)):
-            context.stop.check()
-            one = geometries[item]
-            mine.append((item, polar_tensors(model, one.numbers, one.positions, one.charge)))
-            stage.advance_to(item + 1)
-    gathered = context.comm.gather(mine)
-    if gathered is None:
-        return None
-    found = dict(pair for part in gathered for pair in part)
-    return np.array([found[index] for index in range(len(geometries))])
 
 
 def _local_frequencies(structure: Structure, arrays: dict[str, Any]) -> list[dict[str, Any]]:
@@ -123,7 +101,7 @@ def judge_rounds(context: Context, sampling: Sampling, pairs: Sequence[tuple[Str
     for number, entry in enumerate(sampling.rounds):
         model = intact_model(round_file(folder, number))
         if model is not None and pairs:
-            arrays = {name: item[0] for name, item in test_arrays(model, pairs, None).items()}
+            arrays = {name: item[0] for name, item in test_arrays(model, pairs).items()}
             entry |= {f"test_{name}": value for name, value in test_figures(arrays).items() if "rmse" in name}
     sampling.save(folder)
 
@@ -139,11 +117,9 @@ def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], co
     return [structure.moved(every[index]) for index in picked]
 
 
-def test_arrays(
-    model: Model, pairs: Sequence[tuple[Structure, Label]], tensors: FloatArray | None
-) -> dict[str, tuple[Any, str, str]]:
-    """Reference and model values over the test set, as datasets with units and axes; tensors (n, N, 3, 3): the model's
-    polar tensors, where they are to be held against the labels'."""
+def test_arrays(model: Model, pairs: Sequence[tuple[Structure, Label]]) -> dict[str, tuple[Any, str, str]]:
+    """Reference and model values over the test set, as datasets with units and axes; polar tensors are among them where
+    all labels have them and the model has charges."""
     results = [model.evaluate(s.numbers, s.positions, s.charge) for s, _ in pairs]
     labels = [label for _, label in pairs]
 
@@ -160,10 +136,11 @@ def test_arrays(
         "dipole_reference": (column([label.dipole for label in labels]), "e bohr", "geometry,xyz"),
         "dipole_model": (column([result.dipole for result in results]), "e bohr", "geometry,xyz"),
     }
-    if tensors is not None:
+    if model.charge and pairs and all(label.polar_tensors is not None for label in labels):
+        tensors = [polar_tensors(model, s.numbers, s.positions, s.charge) for s, _ in pairs]
         axes = "geometry,atom,xyz of the atom,xyz of the dipole"
         arrays["polar_reference"] = (column([label.polar_tensors for label in labels]), "e", axes)
-        arrays["polar_model"] = (tensors, "e", axes)
+        arrays["polar_model"] = (column(tensors), "e", axes)
     return arrays
 
 

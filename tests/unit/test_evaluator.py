@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from hpcir.descriptors.reference import _gaussian, features_and_jacobian
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator, evaluate
 from hpcir.models.model import Evaluation
+from hpcir.models.polar import polar_tensors
 from hpcir.models.random_model import random_model
 
 AUTOMATIC = automatic_set((1, 6, 8), 9.0, 8, 2, (1, 3))
@@ -150,6 +153,33 @@ def test_charges_sum_to_the_total_charge_and_the_origin_matters_by_the_charge():
 
 
 @pytest.mark.parametrize("all_pairs", [True, False], ids=["all-pairs", "list"])
+def _moved_dipoles(model, numbers, positions, charge, step):
+    """The kernels' dipoles (3 N, 3), about an origin at rest, with each coordinate moved by `step`."""
+    moves = step * np.eye(positions.size).reshape(-1, *positions.shape)
+    frames = positions + moves
+    dipoles = Evaluator(model, numbers, len(frames), charge=charge).dipoles(frames.transpose(1, 2, 0))[0].T
+    return dipoles + charge * np.einsum("i,six->sx", numbers / numbers.sum(), frames)
+
+
+@pytest.mark.parametrize("functions", [AUTOMATIC, GENERIC, RADIAL_ONLY], ids=["automatic", "generic", "radial"])
+@pytest.mark.parametrize(("atoms", "box"), [(9, 3.0), (16, 8.0)], ids=["near", "beyond the cutoff"])
+def test_polar_tensors_are_the_derivatives_of_the_kernels_dipole(functions, atoms, box):
+    model = random_model(functions, 12, members=2, dropped=3, atomic_dipoles=bool(functions.shells))
+    numbers, positions = random_molecule(7, atoms, box=box)
+    found = polar_tensors(model, numbers, positions, charge=1)
+    moved = {k: _moved_dipoles(model, numbers, positions, 1, k * 1e-3) for k in (-2, -1, 1, 2)}
+    differences = (8 * (moved[1] - moved[-1]) - (moved[2] - moved[-2])) / 12e-3
+    np.testing.assert_allclose(found.reshape(-1, 3), differences, atol=1e-8 * np.abs(found).max())
+    # All atoms moved together move the charge.
+    np.testing.assert_allclose(found.sum(0), np.eye(3), atol=1e-11 * np.abs(found).max())
+
+
+def test_polar_tensors_need_charges():
+    model = replace(random_model(AUTOMATIC, 1), charge={})
+    with pytest.raises(InputError, match="knows no dipole"):
+        polar_tensors(model, np.array([1, 8]), np.eye(2, 3))
+
+
 def test_a_replica_does_not_depend_on_its_neighbours_in_lockstep(all_pairs):
     model = random_model(AUTOMATIC, 10, members=2)
     numbers, positions = random_molecule(8, 12)
