@@ -245,6 +245,12 @@ class DynamicsSettings(Section):
         "remove", description="keep: thermal rotation, gas-phase band contours; remove: bands without rotation"
     )
     dipole_every: int = Field(4, ge=1, description="steps between dipoles")
+    force_error: Force = quantity_field(
+        "8 kcal/mol/A",
+        gt=0,
+        description="expected error of an atom's force (committee spread, calibrated) beyond which a trajectory is "
+        "left out of the spectrum, and no trajectory starts",
+    )
     lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
@@ -63,6 +63,22 @@ class Communicator(Protocol):
     def barrier_within(self, seconds: float) -> bool: ...
     def abort(self, status: int, message: str) -> NoReturn: ...
     def counter(self, total: int) -> Items: ...
+
+
+def deal(
+    comm: Communicator,
+    todo: Sequence[int],
+    work: Callable[[int], Result],
+    told: Callable[[int], None] = lambda handed_out: None,
+) -> dict[int, Result] | None:
+    """work(index) of every index of `todo`, each on the rank that asks next; the results by index on rank 0, None
+    elsewhere (collective). told(handed_out) follows each piece of work: how many the ranks have been handed so far."""
+    mine = {}
+    for item in comm.counter(len(todo)):
+        mine[todo[item]] = work(todo[item])
+        told(item + 1)
+    gathered = comm.gather(mine)
+    return None if gathered is None else {index: result for part in gathered for index, result in part.items()}
 
 
 class Items:

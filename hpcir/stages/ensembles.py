@@ -23,7 +23,7 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.bond_orders import bond_graph
 from hpcir.sampling.bonding import BondGraph
-from hpcir.sampling.exploration import TOO_FAR, Sanity
+from hpcir.sampling.exploration import Sanity
 from hpcir.sampling.rotamers import Pivot, pivots, random_rotamer, thermal_geometries, torsion_moves
 from hpcir.stages.context import Context
 from hpcir.stages.sample import spread_threshold
@@ -52,24 +52,23 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
     dynamics = context.deck.dynamics
     size = min(dynamics.lockstep, count)
     firsts = list(range(0, count, size))
-    key = digest("starts", weights_key, structure.positions, dynamics.temperature, context.deck.seed, count, size)
+    settings = [dynamics.temperature, dynamics.force_error, context.deck.seed, count, size]
+    key = digest("starts", weights_key, structure.positions, *settings)
     done = {record.key: record.arrays for record in context.directory.records(FOLDER)} if context.root else {}
     todo = context.comm.bcast([n for n in range(len(firsts)) if digest(key, n) not in done])
     journal = context.directory.journal(FOLDER, context.comm.node)
-    mine: list[tuple[str, dict[str, Any]]] = []
-    with context.progress.stage(f"starts of {structure.name}", total=len(firsts)) as stage:
-        for item in context.comm.counter(len(todo)):
-            first = firsts[todo[item]]
-            ids = np.arange(first, min(first + size, count))
-            arrays = _block(context, model, structure, ids)
-            journal.append(digest(key, todo[item]), arrays, {"block": todo[item]})
-            mine.append((digest(key, todo[item]), arrays))
-            stage.advance_to(len(firsts) - len(todo) + item + 1)
+
+    def journalled(number: int) -> dict[str, Any]:
+        ids = np.arange(firsts[number], min(firsts[number] + size, count))
+        arrays = _block(context, model, structure, ids)
+        journal.append(digest(key, number), arrays, {"block": number})
+        return arrays
+
+    found = context.deal(f"starts of {structure.name}", todo, journalled, "blocks", len(firsts))
     journal.close()
-    gathered = context.comm.gather(mine)
     joined = None
-    if gathered is not None:
-        done |= dict(pair for part in gathered for pair in part)
+    if found is not None:
+        done |= {digest(key, number): arrays for number, arrays in found.items()}
         blocks = [done[digest(key, n)] for n in range(len(firsts))]
         joined = {name: np.concatenate([block[name] for block in blocks], axis=-1) for name in blocks[0]}
     arrays = context.comm.bcast(joined)
@@ -87,7 +86,7 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
     temperature, masses, sane = dynamics.temperature, structure.masses, Sanity(structure)
     moving = pivots(graph, flips=False)
     evaluator = Evaluator(model, structure.numbers, len(ids), charge=structure.charge)
-    limit = TOO_FAR * spread_threshold(model, context.deck.sampling.force_error)
+    limit = spread_threshold(model, dynamics.force_error)
 
     def known(positions: FloatArray) -> NDArray[np.bool_]:
         return np.asarray(sane(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))

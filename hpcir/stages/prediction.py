@@ -14,7 +14,7 @@ from hpcir.exchange.extxyz import write_extxyz
 from hpcir.exchange.n2p2_range import extrapolations
 from hpcir.exchange.potentials import AnyPotential, load_potential, tell_model, training_ranges
 from hpcir.models.model import Evaluation
-from hpcir.mpi import Communicator, on_root
+from hpcir.mpi import Communicator, deal, on_root
 from hpcir.stages.session import check_new, read_structures
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
@@ -33,14 +33,10 @@ def evaluate(
     model's). What the model does not know (a dipole without charge networks) is left out, never zero.
     """
     learnt, geometries = on_root(comm, lambda: _read(model, structures, output, force, charge))
-    mine = []
-    for item in comm.counter(len(geometries)):
-        structure = geometries[item]
-        mine.append((item, learnt.evaluate(structure.numbers, structure.positions, structure.charge)))
-    gathered = comm.gather(mine)
-    if gathered is None:
+    parts = [(structure.numbers, structure.positions, structure.charge) for structure in geometries]
+    found = deal(comm, range(len(geometries)), lambda index: learnt.evaluate(*parts[index]))
+    if found is None:
         return
-    found = dict(pair for part in gathered for pair in part)
     _write(output, [(structure, found[n]) for n, structure in enumerate(geometries)], learnt)
     _warn(model, geometries)
 

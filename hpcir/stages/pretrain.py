@@ -127,16 +127,16 @@ def _pool(
     todo = context.comm.bcast([n for n in range(count) if digest(key, n) not in done])
     journal = context.directory.journal(FOLDER, context.comm.node)
     engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
-    with context.progress.stage("cheap labels", total=count, unit="labels") as stage:
-        for item in context.comm.counter(len(todo)):
-            context.stop.check()
-            arrays = _trajectory(context, engine, reference, todo[item])
-            journal.append(digest(key, todo[item]), arrays, {"trajectory": todo[item]})
-            stage.advance_to(count - len(todo) + item + 1)
+
+    def journalled(number: int) -> None:
+        arrays = _trajectory(context, engine, reference, number)
+        journal.append(digest(key, number), arrays, {"trajectory": number})
+
+    found = context.deal("cheap labels", todo, journalled, "trajectories", count)
     engine.close()
     journal.close()
-    context.comm.barrier()
-    if not context.root:
+    context.comm.barrier()  # every rank's journal is whole
+    if found is None:
         return []
     wanted = {digest(key, n): n for n in range(count)}
     records = [record for record in context.directory.records(FOLDER) if record.key in wanted]

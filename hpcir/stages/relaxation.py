@@ -81,17 +81,15 @@ def over_ranks(
         known = {record.key: record.arrays for record in records if record.key in set(keys)}
     todo = context.comm.bcast([index for index, name in enumerate(keys) if name not in known])
     journal = context.directory.journal(FOLDER, context.comm.node)
-    mine: list[tuple[str, dict[str, Any]]] = []
-    with context.progress.stage(what, total=len(todo), unit="geometries") as stage:
-        for item in context.comm.counter(len(todo)):
-            context.stop.check()
-            arrays = work(structures[todo[item]])
-            journal.append(keys[todo[item]], arrays, {})
-            mine.append((keys[todo[item]], arrays))
-            stage.advance_to(item + 1)
+
+    def journalled(index: int) -> dict[str, Any]:
+        arrays = work(structures[index])
+        journal.append(keys[index], arrays, {})
+        return arrays
+
+    found = context.deal(what, todo, journalled, "geometries")
     journal.close()
-    gathered = context.comm.gather(mine)
-    if gathered is not None:
-        known |= dict(pair for part in gathered for pair in part)
+    if found is not None:
+        known |= {keys[index]: arrays for index, arrays in found.items()}
     known = context.comm.bcast(known)
     return [known[name] for name in keys]

@@ -284,20 +284,18 @@ class Sampler:
         todo = context.comm.bcast([index for index in range(blocks) if index not in known])
         evaluator = Evaluator(model, self.reference.structure.numbers, self.block, charge=context.structure.charge)
         journal = context.directory.journal(EXPLORED, context.comm.node)
-        found: list[tuple[int, Findings]] = []
-        with context.progress.stage(f"explore round {number}", total=blocks, unit="blocks") as stage:
-            for item in context.comm.counter(len(todo)):
-                findings = self._explore_block(evaluator, model, number, todo[item])
-                arrays, attributes = to_record(findings)
-                key = digest(inputs, todo[item])
-                journal.append(key, arrays, {**attributes, "inputs": inputs, "block": todo[item]})
-                found.append((todo[item], findings))
-                stage.advance_to(blocks - len(todo) + item + 1)
+
+        def journalled(index: int) -> Findings:
+            findings = self._explore_block(evaluator, model, number, index)
+            arrays, attributes = to_record(findings)
+            journal.append(digest(inputs, index), arrays, {**attributes, "inputs": inputs, "block": index})
+            return findings
+
+        found = context.deal(f"explore round {number}", todo, journalled, "blocks", blocks)
         journal.close()
-        gathered = context.comm.gather(found)
-        if gathered is None:
+        if found is None:
             return None
-        known |= dict(pair for part in gathered for pair in part)
+        known |= found
         return [known[index] for index in range(blocks)]
 
     def _exploration_key(self, number: int, model: Model) -> str:

@@ -246,21 +246,18 @@ class SeriesSampler(Sampler):
         known = {r.attributes["block"]: from_record(r) for r in records if r.attributes["inputs"] == inputs}
         todo = context.comm.bcast([index for index in range(len(blocks)) if index not in known])
         journal = context.directory.journal(EXPLORED, context.comm.node)
-        mine: list[tuple[int, TargetFindings]] = []
-        with context.progress.stage(f"explore round {number}", total=len(blocks), unit="blocks") as stage:
-            for item in context.comm.counter(len(todo)):
-                findings = self._explore_target(blocks[todo[item]], model, number)
-                arrays, attributes = to_record(findings)
-                journal.append(
-                    digest(inputs, todo[item]), arrays, {**attributes, "inputs": inputs, "block": todo[item]}
-                )
-                mine.append((todo[item], findings))
-                stage.advance_to(len(blocks) - len(todo) + item + 1)
+
+        def journalled(index: int) -> TargetFindings:
+            findings = self._explore_target(blocks[index], model, number)
+            arrays, attributes = to_record(findings)
+            journal.append(digest(inputs, index), arrays, {**attributes, "inputs": inputs, "block": index})
+            return findings
+
+        found = context.deal(f"explore round {number}", todo, journalled, "blocks", len(blocks))
         journal.close()
-        gathered = context.comm.gather(mine)
-        if gathered is None:
+        if found is None:
             return None
-        known |= dict(pair for part in gathered for pair in part)
+        known |= found
         return [known[index] for index in range(len(blocks))]
 
     def _explore_target(self, block: Block, model: Model, number: int) -> TargetFindings:

@@ -16,7 +16,6 @@ from hpcir.dynamics.runner import Potential
 from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
-from hpcir.sampling.exploration import TOO_FAR
 from hpcir.sampling.mode_names import describe_modes, functional_groups
 from hpcir.sampling.normal_modes import NormalModes, isotope_masses
 from hpcir.spectra.basins import all_basins
@@ -82,7 +81,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         assign=chosen.assign,
         masses=chosen.masses,
         # A potential from n2p2 has no calibrated spread, and its trajectories are not judged by it.
-        spread_limit=TOO_FAR * spread_threshold(chosen.model, deck.sampling.force_error)
+        spread_limit=spread_threshold(chosen.model, deck.dynamics.force_error)
         if isinstance(chosen.model, Model)
         else np.inf,
         folder=FOLDER,
@@ -157,14 +156,13 @@ def member_curves(context: Context, members: list[TrajectorySet]) -> FloatArray 
 
     None too when there are fewer than two members, or one of them has no sane trajectory. A rank takes a whole member.
     """
-    mine = []
-    for item in context.comm.counter(len(members)):
-        chosen = members[item]
-        stage = SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories)
-        mine.append((item, stage.curve()))
-    gathered = context.comm.gather(mine)
-    if gathered is None:
+
+    def curve(index: int) -> FloatArray | None:
+        chosen = members[index]
+        return SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories).curve()
+
+    found = context.deal("correlate members", range(len(members)), curve, "members")
+    if found is None:
         return None
-    curves = [curve for _, curve in sorted((pair for part in gathered for pair in part), key=lambda pair: pair[0])]
-    present = [curve for curve in curves if curve is not None]
+    present = [found[index] for index in range(len(members)) if found[index] is not None]
     return np.array(present) if len(present) == len(members) > 1 else None

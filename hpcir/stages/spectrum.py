@@ -31,7 +31,7 @@ FloatArray = NDArray[np.float64]
 WEAK_KM_PER_MOL = 1.0
 SIGNIFICANT = 3.0
 ALL_LEFT = (
-    "every trajectory left the region that the model knows; raise sampling.max_labels, or lower "
+    "every trajectory left the region that the model knows (dynamics.force_error); raise sampling.max_labels, or lower "
     "sampling.force_error so that exploration takes more geometries"
 )
 
@@ -95,17 +95,11 @@ class SpectrumStage:
         return self._combine(results, None).absorption
 
     def _collect(self) -> list[BlockResult] | None:
-        context = self.context
-        mine: list[tuple[int, BlockResult]] = []
-        with context.progress.stage(f"correlate {self.name}", total=len(self.blocks), unit="blocks") as stage:
-            for item in context.comm.counter(len(self.blocks)):
-                context.stop.check()
-                mine.append((item, self._block(self.blocks[item])))
-                stage.advance_to(item + 1)
-        gathered = context.comm.gather(mine)
-        if gathered is None:
-            return None
-        return [result for _, result in sorted((p for part in gathered for p in part), key=lambda pair: pair[0])]
+        numbers = range(len(self.blocks))
+        found = self.context.deal(
+            f"correlate {self.name}", numbers, lambda number: self._block(self.blocks[number]), "blocks"
+        )
+        return None if found is None else [found[number] for number in numbers]
 
     def _block(self, file: str) -> BlockResult:
         arrays, attributes = read_h5(self.context.directory / file)

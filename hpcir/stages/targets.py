@@ -90,7 +90,7 @@ def model_key(model: Model) -> str:
 def harmonics(contexts: list[Context], model: Model) -> list[NormalModes]:
     """The model's normal modes of every target at its minimum, over all ranks (collective); from their files where
     they are there."""
-    comm, progress = contexts[0].comm, contexts[0].progress
+    comm = contexts[0].comm
     known: dict[int, NormalModes] = {}
     if contexts[0].root:
         for index, context in enumerate(contexts):
@@ -99,18 +99,13 @@ def harmonics(contexts: list[Context], model: Model) -> list[NormalModes]:
                 known[index] = NormalModes.from_arrays(content[0])
     todo = comm.bcast([index for index in range(len(contexts)) if index not in known])
     todo = sorted(todo, key=lambda index: -len(contexts[index].structure))
-    mine: list[tuple[int, NormalModes]] = []
-    with progress.stage("normal modes", total=len(todo), unit="geometries") as stage:
-        for item in comm.counter(len(todo)):
-            contexts[0].stop.check()
-            context = contexts[todo[item]]
-            modes = analysis.model_harmonics(model, context.structure)
-            write_modes(context, modes, modes_key(context, model))
-            mine.append((todo[item], modes))
-            stage.advance_to(item + 1)
-    gathered = comm.gather(mine)
-    if gathered is not None:
-        known |= dict(pair for part in gathered for pair in part)
+
+    def written(index: int) -> NormalModes:
+        modes = analysis.model_harmonics(model, contexts[index].structure)
+        write_modes(contexts[index], modes, modes_key(contexts[index], model))
+        return modes
+
+    known |= contexts[0].deal("normal modes", todo, written, "geometries") or {}
     known = comm.bcast(known)
     return [known[index] for index in range(len(contexts))]
 

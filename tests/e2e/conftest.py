@@ -19,7 +19,7 @@ sampling:
   {{max_labels: 110, initial_labels: 40, round_labels: 15, rounds: 2, trajectories: 16, duration: 0.2 ps,
     force_error: 5 kcal/mol/A}}
 test: {{count: 10}}
-dynamics: {{trajectories: 16, lockstep: 8, equilibration: 0.1 ps, duration: 1 ps}}
+dynamics: {{trajectories: 16, lockstep: 8, equilibration: 0.1 ps, duration: 1 ps, force_error: 20 kcal/mol/A}}
 spectrum: {{depth: 0.5 ps, committee_errors: false}}
 """
 

@@ -20,7 +20,7 @@ sampling:
   {{families: 6, max_labels: 110, initial_labels: 60, round_labels: 15, rounds: 1, trajectories: 8, duration: 0.1 ps,
     force_error: 8 kcal/mol/A}}
 test: {{count: 4}}
-dynamics: {{trajectories: 8, lockstep: 4, equilibration: 0.1 ps, duration: 1 ps}}
+dynamics: {{trajectories: 8, lockstep: 4, equilibration: 0.1 ps, duration: 1 ps, force_error: 32 kcal/mol/A}}
 spectrum: {{depth: 0.5 ps, committee_errors: false}}
 """
 

@@ -29,7 +29,7 @@ sampling:
     max_labels: 90, initial_labels: 60, round_labels: 15, rounds: 2, trajectories: 8, duration: 0.1 ps,
     force_error: 8 kcal/mol/A}}
 test: {{count: 4}}
-dynamics: {{trajectories: 4, lockstep: 2, equilibration: 0.1 ps, duration: 1 ps}}
+dynamics: {{trajectories: 4, lockstep: 2, equilibration: 0.1 ps, duration: 1 ps, force_error: 32 kcal/mol/A}}
 spectrum: {{depth: 0.5 ps, committee_errors: false}}
 """
 

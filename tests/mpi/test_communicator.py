@@ -34,6 +34,30 @@ def test_counter_hands_out_every_item_once(mpirun, ranks):
     assert all(mine for mine, _ in result["parts"])
 
 
+DEALT = """
+import json
+from hpcir.mpi import deal, world
+comm = world()
+handed = []
+found = deal(comm, [7, 3, 11, 5], lambda index: (index ** 2, comm.rank), handed.append)
+parts = comm.gather((found is None, handed))
+if comm.rank == 0:
+    print(json.dumps([sorted((index, *result) for index, result in found.items()), parts]))
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_dealt_work_comes_back_to_rank_0(mpirun, ranks):
+    done = mpirun(ranks, ["-c", DEALT])
+    assert done.returncode == 0, done.stderr
+    found, parts = json.loads(done.stdout)
+    assert [(index, square) for index, square, _ in found] == [(3, 9), (5, 25), (7, 49), (11, 121)]
+    assert [nothing for nothing, _ in parts] == [rank > 0 for rank in range(ranks)]
+    assert sorted(told for _, handed in parts for told in handed) == [1, 2, 3, 4]
+    for rank, (_, handed) in enumerate(parts):
+        assert len(handed) == sum(at == rank for _, _, at in found)
+
+
 STOPPED = """
 import json, time
 from hpcir.mpi import world
