@@ -189,7 +189,12 @@ class SamplingSettings(Section):
     )
     trajectories: int = Field(24, ge=1, description="committee trajectories in a round")
     duration: Time = quantity_field("2 ps", gt=0, description="length of each exploration trajectory")
-    goal: Time = quantity_field("10 ps", gt=0, description="explored time between takes at which sampling is done")
+    goal: Time = quantity_field(
+        "10 ps",
+        gt=0,
+        description="explored time between takes of a round at which sampling is done; more than a round explores: not "
+        "before the labels or the rounds are spent",
+    )
     force_error: Force = quantity_field(
         "2 kcal/mol/A",
         gt=0,

@@ -189,10 +189,8 @@ class Evaluator:
         return np.stack([dipole for dipole, _ in results]), np.stack([charges for _, charges in results])
 
     def force_spread(self, positions: FloatArray) -> FloatArray:
-        """(N, R): standard deviation over the members of each atom's force vector, hartree/bohr,
-        sqrt(mean_m |F_m - mean F|^2)."""
-        _, forces = self.members(positions)
-        return np.asarray(np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)))
+        """(N, R): standard deviation over the members of each atom's force vector (`spread_of`), hartree/bohr."""
+        return spread_of(self.members(positions)[1])
 
     def spread_here(self) -> tuple[FloatArray, FloatArray]:
         """At the positions that the instance holds: (R,) the largest over the atoms of `force_spread`, and (R,) the
@@ -207,8 +205,8 @@ class Evaluator:
             collected.append(self._forces())
             moments.append(self._dipoles())
         self.forces[:], self.energies[:] = kept, energies
-        forces, dipoles = np.stack(collected), np.stack(moments)
-        worst = np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)).max(0)
+        dipoles = np.stack(moments)
+        worst = spread_of(np.stack(collected)).max(0)
         return np.asarray(worst), np.asarray(np.sqrt(((dipoles - dipoles.mean(0)) ** 2).mean(0).sum(0)))
 
     def _members(self) -> list[tuple[PackedNetworks, PackedNetworks]]:
@@ -237,6 +235,11 @@ class Evaluator:
 
     def _dipoles(self) -> FloatArray:
         return self.dipole.reshape(3, -1)[:, : self.replicas].copy()
+
+
+def spread_of(forces: FloatArray) -> FloatArray:
+    """sqrt(mean_m |F_m - mean F|^2), (N, R), of the members' forces (M, N, 3, R)."""
+    return np.asarray(np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)))
 
 
 def origin_weights(origin: str, numbers: IntArray, masses: FloatArray | None) -> FloatArray:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
-from hpcir.models.evaluator import Evaluator
+from hpcir.models.evaluator import Evaluator, spread_of
 from hpcir.models.model import Model
 from hpcir.sampling.bond_orders import bond_graph
 from hpcir.sampling.bonding import BondGraph
@@ -162,8 +162,7 @@ def _moved(
 
     def energies_of(frames: FloatArray) -> FloatArray:
         energies, forces = evaluator.members(np.ascontiguousarray(frames.transpose(1, 2, 0)))
-        spread = np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)).max(0)
-        return np.asarray(energies.mean(0) + np.where(spread < limit, 0.0, UNKNOWN))
+        return np.asarray(energies.mean(0) + np.where(spread_of(forces).max(0) < limit, 0.0, UNKNOWN))
 
     frames = block.positions.transpose(2, 0, 1)
     moves = torsion_moves(energies_of, sane, moving, frames, temperature, MOVES_A_BOND * len(moving), random)

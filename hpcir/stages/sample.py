@@ -334,8 +334,8 @@ class Sampler:
 
     def _stop_after_exploring(self, geometries: list[Structure], figures: dict[str, Any]) -> str:
         goal = self.context.deck.sampling.goal / PS
-        between = figures["picoseconds_between_takes"]
-        if figures["takes"] == 0 or between >= goal:
+        between = figures["picoseconds_between_takes"]  # without a take: all that was explored, which shows no more
+        if between >= goal:
             return f"explored {between:.1f} ps between takes at a goal of {goal:g} ps"
         if not geometries:
             return "exploration found nothing that is not labelled yet"

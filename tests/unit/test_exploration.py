@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hpcir.descriptors.definition import automatic_set
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
 from hpcir.sampling.exploration import TOO_FAR, ExplorationPlan, Sanity, explore_block, first_take
+from hpcir.stages.sample import Sampler
 from hpcir.structures import Structure
-from hpcir.units import ANGSTROM, FS, KELVIN
+from hpcir.units import ANGSTROM, FS, KELVIN, PS
 
 WATER = Structure(
     np.array([8, 1, 1]), np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]) * ANGSTROM, name="water"
@@ -102,3 +104,17 @@ def test_either_error_alone_takes() -> None:
         takes, excess = explored(*thresholds)
         assert takes == 2
         assert excess == pytest.approx(2.0, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("explored", "takes", "reason"),
+    [(160, 0, "at a goal"), (90, 0, ""), (160, 1, "at a goal"), (160, 2, "")],
+)
+def test_sampling_ends_when_the_goal_is_shown(explored, takes, reason):
+    deck = SimpleNamespace(sampling=SimpleNamespace(goal=100 * PS))
+    sampler = SimpleNamespace(context=SimpleNamespace(deck=deck))
+    figures = {"takes": takes, "picoseconds_between_takes": explored / max(takes, 1)}
+    found = Sampler._stop_after_exploring(sampler, [WATER], figures)
+    assert reason in found
+    assert bool(reason) == bool(found)
+    assert Sampler._stop_after_exploring(sampler, [], figures)
