@@ -152,7 +152,6 @@ def test_charges_sum_to_the_total_charge_and_the_origin_matters_by_the_charge():
     assert np.allclose(other - dipole, -2 * shift[:, None], atol=1e-11)
 
 
-@pytest.mark.parametrize("all_pairs", [True, False], ids=["all-pairs", "list"])
 def _moved_dipoles(model, numbers, positions, charge, step):
     """The kernels' dipoles (3 N, 3), about an origin at rest, with each coordinate moved by `step`."""
     moves = step * np.eye(positions.size).reshape(-1, *positions.shape)
@@ -180,6 +179,7 @@ def test_polar_tensors_need_charges():
         polar_tensors(model, np.array([1, 8]), np.eye(2, 3))
 
 
+@pytest.mark.parametrize("all_pairs", [True, False], ids=["all-pairs", "list"])
 def test_a_replica_does_not_depend_on_its_neighbours_in_lockstep(all_pairs):
     model = random_model(AUTOMATIC, 10, members=2)
     numbers, positions = random_molecule(8, 12)
