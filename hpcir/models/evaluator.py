@@ -154,7 +154,7 @@ class Evaluator:
 
     def dipoles(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Committee-mean dipoles (3, R) in e bohr and charges (N, R) in e at positions (N, 3, R)."""
-        self._require_charges()
+        self.model.require_charges(self.numbers)
         self.set_positions(positions)
         self.compute(with_charges=True)
         return self._dipoles(), self.as_replicas(self.charges, 1)[:, : self.replicas].copy()
@@ -162,7 +162,7 @@ class Evaluator:
     def dipole_parts(self, positions: FloatArray) -> FloatArray:
         """Atoms' parts (N, 3, R) of the committee-mean dipole in e bohr, (q_i - Q w_i) r_i + mu_i about the origin with
         the weights w_i, at positions (N, 3, R); they sum to the dipole."""
-        self._require_charges()
+        self.model.require_charges(self.numbers)
         self.set_positions(positions)
         self.compute(with_charges=True)
         charges = self.as_replicas(self.charges, 1)[:, None, : self.replicas]
@@ -180,7 +180,7 @@ class Evaluator:
 
     def member_dipoles(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Every member's dipoles (M, 3, R) and charges (M, N, R) at positions (N, 3, R)."""
-        self._require_charges()
+        self.model.require_charges(self.numbers)
         self.set_positions(positions)
         results = []
         for networks in self._members():
@@ -219,13 +219,6 @@ class Evaluator:
                 packed = pack_networks(charge, plans, None) if self.has_charges else self.charge_networks
                 self._single.append((pack_networks(energy, plans, model.offsets), packed))
         return self._single
-
-    def _require_charges(self) -> None:
-        if not self.has_charges:
-            raise InputError(
-                "this model has no charge networks for the molecule's elements, so it knows no dipole",
-                hint="train it on labels with dipoles",
-            )
 
     def _energies(self) -> FloatArray:
         return self.energies[: self.replicas].copy()

@@ -163,6 +163,14 @@ class Model:
                 hint="it knows " + ", ".join(chemical_symbols[z] for z in self.elements),
             )
 
+    def require_charges(self, numbers: IntArray) -> None:
+        """Raise InputError when a structure has an element without charge networks."""
+        if not all(int(z) in self.charge for z in numbers):
+            raise InputError(
+                "this model has no charge networks for the molecule's elements, so it knows no dipole",
+                hint="train it on labels with dipoles",
+            )
+
     def save(self, path: str | Path) -> Path:
         """Write the model to `path` (a directory gets model.h5), by a temporary name and rename."""
         path = Path(path)

@@ -15,7 +15,6 @@ from hpcir.descriptors.derivatives import (
     element_indices,
     features_and_derivatives,
 )
-from hpcir.errors import InputError
 from hpcir.models.model import Model
 
 FloatArray = NDArray[np.float64]
@@ -30,11 +29,7 @@ def polar_tensors(model: Model, numbers: IntArray, positions: FloatArray, charge
     """
     numbers, positions = np.asarray(numbers, np.int64), np.asarray(positions, float)
     model.require(numbers)
-    if not all(int(z) in model.charge for z in numbers):
-        raise InputError(
-            "this model has no charge networks for the molecule's elements, so it knows no dipole",
-            hint="train it on labels with dipoles",
-        )
+    model.require_charges(numbers)
     features, derivatives, neighbours = features_and_derivatives(model.functions, numbers, positions[None])
     columns = (positions - positions.mean(0))[:, None]
     with_vectors = next(iter(model.charge.values())).n_outputs > 1
