@@ -306,7 +306,6 @@ class Sampler:
 
     def _explore_block(self, evaluator: Evaluator, model: Model, number: int, index: int) -> Findings:
         context, settings = self.context, self.context.deck.sampling
-        context.stop.check()
         temperature = settings.temperatures[index % len(settings.temperatures)]
         purpose = f"explore {number}"
         starts = sample_modes(self.reference.modes, temperature, self.block, context.random(purpose, index))
