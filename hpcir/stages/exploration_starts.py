@@ -6,7 +6,9 @@ moved protons take longer than one round to come about. All others start in rand
 
 The lowest minima of each model are labelled first, and start trajectories by their labels' energies. A model of a few
 hundred labels has holes, minima that are none and lie lower than all others: by its own energies every trajectory
-would start there, and a round's labels would say no more than that it is a hole.
+would start there, and a round's labels would say no more than that it is a hole. They are remembered from round to
+round and relaxed anew with every model, as some of the ends are, and the temperature of their weights falls towards the
+final trajectories': the first rounds look for conformers, the last ones learn those that the spectrum is made of.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from hpcir.labels import Label
 from hpcir.models.evaluator import evaluate
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph
-from hpcir.sampling.conformers import Conformer, boltzmann_weights, proton_moved
+from hpcir.sampling.conformers import Conformer, boltzmann_weights, lowest_unlike, proton_moved
 from hpcir.sampling.rotamers import random_rotamer, thermal_geometries
 from hpcir.sampling.target_exploration import TargetFindings
 from hpcir.stages.context import Context
@@ -32,15 +34,19 @@ from hpcir.units import KELVIN
 
 FloatArray = NDArray[np.float64]
 
-# Of the trajectories that could go on from the round before, one in so many starts in a minimum all the same.
+# Of the trajectories that could go on from the round before, one in so many starts in a minimum all the same. In the
+# second half of the rounds all do, where there are minima.
 RESTARTED = 2
 # In the first rounds, of the minima with hydrogen bonds of a charged donor, one in so many is started in with the
 # proton moved along one: a model does not cross a barrier that it has got wrong. Later models know which protons move.
 PROTON_MOVED, PROTON_ROUNDS = 4, 2
-# Minima of the model are started in by Boltzmann's weights at this temperature: far enough above the final ones' that
-# all of the conformers that matter are met. So many of them, the lowest, are labelled for it.
-MINIMA_TEMPERATURE = 1000 * KELVIN
+# Minima are started in by Boltzmann's weights: at the first temperature in the first round, so that all of the
+# conformers that matter are met, at this multiple of the final trajectories' in the last, so that most labels are of
+# the conformers that those will live in. A round labels so many minima of its model for it, the lowest.
+FIRST_TEMPERATURE, LAST_TEMPERATURE = 1000 * KELVIN, 2.0
 LABELLED_MINIMA = 12
+# Of the round before so many ends are relaxed too: dynamics finds conformers that no search does.
+RELAXED_ENDS = 24
 # An end may lie so many standard deviations above the mean potential energy of as many harmonic modes at the deck's
 # highest temperature. The model before had found a hole there; this one has seen labels of such ends, and knows better.
 HIGHEST_END = 5.0
@@ -66,8 +72,8 @@ class ExplorationStarts:
         self, context: Context, targets: Sequence[Structure], graphs: Sequence[BondGraph], label: LabelMinima
     ) -> None:
         self.context, self.targets, self.graphs, self.label = context, targets, graphs, label
-        # By target: where the quiet trajectories of the round before ended; the minima of the round's model, with the
-        # energies of their labels; the model's energy of the lowest of these.
+        # By target: where the quiet trajectories of the round before ended; the minima of all models so far, with the
+        # energies of their labels; the round's model's energy of the lowest of these.
         self.ends: dict[int, FloatArray] = {}
         self.minima: dict[int, list[Conformer]] = {}
         self.lowest: dict[int, float] = {}
@@ -88,24 +94,36 @@ class ExplorationStarts:
         self.ends = self.context.comm.bcast({target: np.concatenate(parts) for target, parts in ends.items()})
 
     def prepare(self, number: int, model: Model, key: str) -> None:
-        """Find the minima of round `number`'s model, label the lowest, and drop the ends that lie too high for it, or
-        in a hole (collective).
+        """Find minima of round `number`'s model, label the lowest, and drop the ends that lie too high for it, or in a
+        hole (collective).
 
         key: a digest of the model.
         """
         context = self.context
         count, seed = context.deck.sampling.families, context.deck.seed + number
-        wanted = [k for k in range(len(self.targets)) if count and self.labelled_whole(k)]
-        self.minima, self.lowest = {}, {}
-        for k in wanted:
-            found = minima(context, model, self.targets[k], self.graphs[k], count, seed, key, ROUGH_TOLERANCE)
-            found = found[:LABELLED_MINIMA]
+        for k in range(len(self.targets)) if count else ():
+            if not self.labelled_whole(k):
+                continue
+            target, graph, before = self.targets[k], self.graphs[k], self.minima.get(k, [])
+            known = [item.structure for item in before[:LABELLED_MINIMA]] + self._some_ends(k, number)
+            found = minima(context, model, target, graph, count, seed, key, ROUGH_TOLERANCE, known)[:LABELLED_MINIMA]
             labels = self.label([item.structure for item in found], number)
-            pairs = [(label.energy, item) for label, item in zip(labels, found, strict=True) if label is not None]
-            self.minima[k] = [Conformer(item.structure, energy) for energy, item in pairs]
-            if pairs:
-                self.lowest[k] = min(pairs, key=lambda pair: pair[0])[1].energy
+            labelled = [
+                Conformer(item.structure, label.energy)
+                for item, label in zip(found, labels, strict=True)
+                if label is not None
+            ]
+            self.minima[k] = lowest_unlike([*before, *labelled], graph)
+            if self.minima[k]:
+                lowest = self.minima[k][0].structure
+                self.lowest[k] = evaluate(model, target.numbers, lowest.positions, target.charge).energy
         self.ends = context.comm.bcast(self._plausible(model) if context.root else None)
+
+    def _some_ends(self, target: int, number: int) -> list[Structure]:
+        """RELAXED_ENDS of the ends of the round before, at random."""
+        ends = self.ends.get(target, np.empty((0,)))
+        chosen = self.context.random(f"relaxed ends {number}", target).permutation(len(ends))[:RELAXED_ENDS]
+        return [self.targets[target].moved(ends[place]) for place in sorted(chosen.tolist())]
 
     def _plausible(self, model: Model) -> dict[int, FloatArray]:
         """The ends that heat can reach from the minimum whose label is the lowest, above it as heat is (rank 0)."""
@@ -127,12 +145,12 @@ class ExplorationStarts:
         self.context.stop.check()
         target, graph = self.targets[block.target], self.graphs[block.target]
         random = self.context.random(f"explore {number}", item)
-        ends = self.ends.get(block.target, ())
-        if len(ends) and random.integers(RESTARTED):
+        ends, known = self.ends.get(block.target, ()), self.minima.get(block.target)
+        early = number < self.context.deck.sampling.rounds / 2
+        if len(ends) and (early or not known) and random.integers(RESTARTED):
             return ends[int(random.integers(len(ends)))]
-        known = self.minima.get(block.target)
         if known:  # a model of few labels may hold nothing together yet
-            weights = boltzmann_weights(np.array([item.energy for item in known]), MINIMA_TEMPERATURE)
+            weights = boltzmann_weights(np.array([item.energy for item in known]), self._temperature(number))
             conformer = known[int(random.choice(len(known), p=weights))].structure
             moved = proton_moved(conformer, graph) if number < PROTON_ROUNDS else []
             if moved and not random.integers(PROTON_MOVED):
@@ -140,3 +158,10 @@ class ExplorationStarts:
         else:
             conformer = random_rotamer(target, graph, random)
         return thermal_geometries(conformer, block.temperature, 1, random)[0]
+
+    def _temperature(self, number: int) -> float:
+        """That of the minima's weights in round `number`, hartree: evenly down in its logarithm from the first round to
+        the last."""
+        rounds, last = self.context.deck.sampling.rounds, LAST_TEMPERATURE * self.context.deck.dynamics.temperature
+        progress = min(1.0, number / max(1, rounds - 1))
+        return float(FIRST_TEMPERATURE ** (1 - progress) * last**progress)
