@@ -13,6 +13,7 @@ final trajectories': the first rounds look for conformers, the last ones learn t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,9 @@ class ExplorationStarts:
                 continue
             target, graph, before = self.targets[k], self.graphs[k], self.minima.get(k, [])
             known = [item.structure for item in before[:LABELLED_MINIMA]] + self._some_ends(k, number)
-            found = minima(context, model, target, graph, count, seed, key, ROUGH_TOLERANCE, known)[:LABELLED_MINIMA]
+            # However high above the lowest: that may be a hole.
+            found = minima(context, model, target, graph, count, seed, key, ROUGH_TOLERANCE, known, math.inf)
+            found = found[:LABELLED_MINIMA]
             labels = self.label([item.structure for item in found], number)
             labelled = [
                 Conformer(item.structure, label.energy)

@@ -11,7 +11,7 @@ from hpcir.errors import LabelFailed, RunStopped
 from hpcir.journal import Record
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph
-from hpcir.sampling.conformers import Conformer, lowest_unlike, starts_of
+from hpcir.sampling.conformers import WINDOW, Conformer, lowest_unlike, starts_of
 from hpcir.sampling.optimise import optimise
 from hpcir.stages.analysis import as_label_function
 from hpcir.stages.context import Context
@@ -33,11 +33,13 @@ def minima(
     key: str,
     tolerance: float = FORCE_TOLERANCE,
     known: Sequence[Structure] = (),
+    window: float = WINDOW,
 ) -> list[Conformer]:
     """Unlike minima of a model, by energy, from `count` candidates, those with a proton moved, and known geometries of
     the molecule (collective; rank 0's count).
 
-    key: a digest of the model; tolerance: largest force on an atom, hartree/bohr. Empty when no relaxation
+    key: a digest of the model; tolerance: largest force on an atom, hartree/bohr; window: how far above the lowest, in
+    hartree of the model. Empty when no relaxation
     came to an end with the molecule's bonds kept.
     """
     starts = context.comm.bcast(
@@ -51,7 +53,7 @@ def minima(
         for arrays in relaxed
         if arrays["converged"]
     ]
-    return context.comm.bcast(lowest_unlike(found, graph) if context.root else None)
+    return context.comm.bcast(lowest_unlike(found, graph, window) if context.root else None)
 
 
 def _relaxed(model: Model, structure: Structure, tolerance: float) -> dict[str, Any]:
