@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hpcir.deck import Deck
+from hpcir.journal import Record
 from hpcir.mpi import Communicator, deal
 from hpcir.progress import Progress
 from hpcir.stopping import StopRequest
@@ -16,6 +17,8 @@ from hpcir.store import RunDirectory
 from hpcir.structures import Structure
 
 Result = TypeVar("Result")
+# What a journal keeps of a piece of work: arrays and JSON-able attributes.
+Kept = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,33 @@ class Context:
 
         with self.progress.stage(what, total=before + len(todo), unit=unit, done=before) as stage:
             return deal(self.comm, todo, one, lambda handed_out: stage.advance_to(before + handed_out))
+
+    def deal_once(
+        self, what: str, folder: str, keys: Sequence[str], work: Callable[[int], Kept], unit: str
+    ) -> list[Record] | None:
+        """`deal` the pieces of work that the journals of `folder` do not have, and journal them: the records of all
+        keys in order on rank 0, None elsewhere (collective).
+
+        keys: a digest of all that a piece's result depends on, for each piece, the same on all ranks.
+        """
+        known: dict[str, Record] = {}
+        if self.root:
+            wanted = set(keys)
+            known = {record.key: record for record in self.directory.records(folder) if record.key in wanted}
+        todo = self.comm.bcast([index for index, key in enumerate(keys) if key not in known])
+        journal = self.directory.journal(folder, self.comm.node)
+
+        def journalled(index: int) -> Record:
+            arrays, attributes = work(index)
+            journal.append(keys[index], dict(arrays), attributes)
+            return Record(keys[index], dict(attributes), dict(arrays))
+
+        found = self.deal(what, todo, journalled, unit, len(keys))
+        journal.close()
+        if found is None:
+            return None
+        known |= {record.key: record for record in found.values()}
+        return [known[key] for key in keys]
 
     def random(self, purpose: str, item: int = 0, chunk: int = 0) -> np.random.Generator:
         """The stream of one item of one purpose: the same on any rank and after any resumption."""

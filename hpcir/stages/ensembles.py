@@ -25,7 +25,7 @@ from hpcir.sampling.bond_orders import bond_graph
 from hpcir.sampling.bonding import BondGraph
 from hpcir.sampling.exploration import Sanity
 from hpcir.sampling.rotamers import Pivot, pivots, random_rotamer, thermal_geometries, torsion_moves
-from hpcir.stages.context import Context
+from hpcir.stages.context import Context, Kept
 from hpcir.stages.sample import spread_threshold
 from hpcir.stages.trajectories import Starts
 from hpcir.store import digest
@@ -54,23 +54,17 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
     firsts = list(range(0, count, size))
     settings = [dynamics.temperature, dynamics.force_error, context.deck.seed, count, size]
     key = digest("starts", weights_key, structure.positions, *settings)
-    done = {record.key: record.arrays for record in context.directory.records(FOLDER)} if context.root else {}
-    todo = context.comm.bcast([n for n in range(len(firsts)) if digest(key, n) not in done])
-    journal = context.directory.journal(FOLDER, context.comm.node)
 
-    def journalled(number: int) -> dict[str, Any]:
+    def block(number: int) -> Kept:
         ids = np.arange(firsts[number], min(firsts[number] + size, count))
-        arrays = _block(context, model, structure, ids)
-        journal.append(digest(key, number), arrays, {"block": number})
-        return arrays
+        return _block(context, model, structure, ids), {"block": number}
 
-    found = context.deal(f"starts of {structure.name}", todo, journalled, "blocks", len(firsts))
-    journal.close()
+    keys = [digest(key, number) for number in range(len(firsts))]
+    records = context.deal_once(f"starts of {structure.name}", FOLDER, keys, block, "blocks")
     joined = None
-    if found is not None:
-        done |= {digest(key, number): arrays for number, arrays in found.items()}
-        blocks = [done[digest(key, n)] for n in range(len(firsts))]
-        joined = {name: np.concatenate([block[name] for block in blocks], axis=-1) for name in blocks[0]}
+    if records is not None:
+        names = records[0].arrays
+        joined = {name: np.concatenate([record.arrays[name] for record in records], axis=-1) for name in names}
     arrays = context.comm.bcast(joined)
     taken, tried = float(arrays["taken"].sum()), float(max(arrays["tried"].sum(), 1))
     if context.root:

@@ -25,7 +25,7 @@ from hpcir.models.model import Model
 from hpcir.sampling.exploration import Sanity
 from hpcir.sampling.normal_modes import sample as sample_modes
 from hpcir.stages.committee import CommitteeTrainer
-from hpcir.stages.context import Context
+from hpcir.stages.context import Context, Kept
 from hpcir.stages.farm import LabelFarm, LabelStore
 from hpcir.stages.prepare import Reference, harmonic_analysis, optimised
 from hpcir.store import digest
@@ -123,24 +123,17 @@ def _pool(
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
     count = -(-labels // KEPT)
     key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
-    done = {record.key for record in context.directory.records(FOLDER)} if context.root else set()
-    todo = context.comm.bcast([n for n in range(count) if digest(key, n) not in done])
-    journal = context.directory.journal(FOLDER, context.comm.node)
     engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
 
-    def journalled(number: int) -> None:
-        arrays = _trajectory(context, engine, reference, number)
-        journal.append(digest(key, number), arrays, {"trajectory": number})
+    def trajectory(number: int) -> Kept:
+        return _trajectory(context, engine, reference, number), {"trajectory": number}
 
-    found = context.deal("cheap labels", todo, journalled, "trajectories", count)
+    records = context.deal_once(
+        "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
+    )
     engine.close()
-    journal.close()
-    context.comm.barrier()  # every rank's journal is whole
-    if found is None:
+    if records is None:
         return []
-    wanted = {digest(key, n): n for n in range(count)}
-    records = [record for record in context.directory.records(FOLDER) if record.key in wanted]
-    records.sort(key=lambda record: wanted[record.key])
     return [pair for record in records for pair in _pairs(reference.structure, record.arrays)]
 
 

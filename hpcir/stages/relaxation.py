@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import LabelFailed, RunStopped
-from hpcir.journal import Record
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph
 from hpcir.sampling.conformers import WINDOW, Conformer, lowest_unlike, starts_of
@@ -38,9 +37,8 @@ def minima(
     """Unlike minima of a model, by energy, from `count` candidates, those with a proton moved, and known geometries of
     the molecule (collective; rank 0's count).
 
-    key: a digest of the model; tolerance: largest force on an atom, hartree/bohr; window: how far above the lowest, in
-    hartree of the model. Empty when no relaxation
-    came to an end with the molecule's bonds kept.
+    key: a digest of the model; tolerance: largest force on an atom, hartree/bohr; window: how far above the lowest they
+    may lie, hartree. Empty when no relaxation came to an end with the molecule's bonds kept.
     """
     starts = context.comm.bcast(
         [structure, *starts_of(structure, count, seed, graph), *known] if context.root else None
@@ -77,21 +75,6 @@ def over_ranks(
 ) -> list[dict[str, Any]]:
     """work(structure) of every structure, dealt to the ranks and journalled; in order, on every rank (collective)."""
     keys = [digest(what, key, structure.positions) for structure in structures]
-    known: dict[str, dict[str, Any]] = {}
-    if context.root:
-        records: list[Record] = list(context.directory.records(FOLDER))
-        known = {record.key: record.arrays for record in records if record.key in set(keys)}
-    todo = context.comm.bcast([index for index, name in enumerate(keys) if name not in known])
-    journal = context.directory.journal(FOLDER, context.comm.node)
-
-    def journalled(index: int) -> dict[str, Any]:
-        arrays = work(structures[index])
-        journal.append(keys[index], arrays, {})
-        return arrays
-
-    found = context.deal(what, todo, journalled, "geometries")
-    journal.close()
-    if found is not None:
-        known |= {keys[index]: arrays for index, arrays in found.items()}
-    known = context.comm.bcast(known)
-    return [known[name] for name in keys]
+    records = context.deal_once(what, FOLDER, keys, lambda index: (work(structures[index]), {}), "geometries")
+    found: list[dict[str, Any]] = context.comm.bcast(None if records is None else [r.arrays for r in records])
+    return found

@@ -279,24 +279,15 @@ class Sampler:
         context = self.context
         blocks = -(-context.deck.sampling.trajectories // self.block)
         inputs = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
-        records = context.directory.records(EXPLORED) if context.root else iter(())
-        known = {r.attributes["block"]: from_record(r) for r in records if r.attributes["inputs"] == inputs}
-        todo = context.comm.bcast([index for index in range(blocks) if index not in known])
         evaluator = Evaluator(model, self.reference.structure.numbers, self.block, charge=context.structure.charge)
-        journal = context.directory.journal(EXPLORED, context.comm.node)
-
-        def journalled(index: int) -> Findings:
-            findings = self._explore_block(evaluator, model, number, index)
-            arrays, attributes = to_record(findings)
-            journal.append(digest(inputs, index), arrays, {**attributes, "inputs": inputs, "block": index})
-            return findings
-
-        found = context.deal(f"explore round {number}", todo, journalled, "blocks", blocks)
-        journal.close()
-        if found is None:
-            return None
-        known |= found
-        return [known[index] for index in range(blocks)]
+        records = context.deal_once(
+            f"explore round {number}",
+            EXPLORED,
+            [digest(inputs, index) for index in range(blocks)],
+            lambda index: to_record(self._explore_block(evaluator, model, number, index)),
+            "blocks",
+        )
+        return None if records is None else [from_record(record) for record in records]
 
     def _exploration_key(self, number: int, model: Model) -> str:
         """What the findings of a round depend on."""

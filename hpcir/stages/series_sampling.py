@@ -241,24 +241,14 @@ class SeriesSampler(Sampler):
 
     def _found(self, number: int, model: Model, blocks: list[Block], inputs: str) -> list[TargetFindings] | None:
         """What each block of a round finds, in order on rank 0 (None elsewhere); known ones from their journals."""
-        context = self.context
-        records = context.directory.records(EXPLORED) if context.root else iter(())
-        known = {r.attributes["block"]: from_record(r) for r in records if r.attributes["inputs"] == inputs}
-        todo = context.comm.bcast([index for index in range(len(blocks)) if index not in known])
-        journal = context.directory.journal(EXPLORED, context.comm.node)
-
-        def journalled(index: int) -> TargetFindings:
-            findings = self._explore_target(blocks[index], model, number)
-            arrays, attributes = to_record(findings)
-            journal.append(digest(inputs, index), arrays, {**attributes, "inputs": inputs, "block": index})
-            return findings
-
-        found = context.deal(f"explore round {number}", todo, journalled, "blocks", len(blocks))
-        journal.close()
-        if found is None:
-            return None
-        known |= found
-        return [known[index] for index in range(len(blocks))]
+        records = self.context.deal_once(
+            f"explore round {number}",
+            EXPLORED,
+            [digest(inputs, index) for index in range(len(blocks))],
+            lambda index: to_record(self._explore_target(blocks[index], model, number)),
+            "blocks",
+        )
+        return None if records is None else [from_record(record) for record in records]
 
     def _explore_target(self, block: Block, model: Model, number: int) -> TargetFindings:
         context, settings = self.context, self.context.deck.sampling
