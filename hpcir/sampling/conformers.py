@@ -8,6 +8,7 @@ keep their labels: two conformers that differ by an exchange of like atoms other
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -109,7 +110,12 @@ def lowest_unlike(
 def starts_of(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
     """What is relaxed besides the structure itself: `count` - 1 candidates, and those with a proton moved."""
     found = candidates(structure, max(0, count - 1), seed, graph)
-    return found + [moved for item in (structure, *found) for moved in proton_moved(item, graph)][:count]
+    return found + protons_moved([structure, *found], graph)[:count]
+
+
+def protons_moved(structures: Sequence[Structure], graph: BondGraph) -> list[Structure]:
+    """`proton_moved` of each in turn."""
+    return [moved for item in structures for moved in proton_moved(item, graph)]
 
 
 def proton_moved(structure: Structure, graph: BondGraph) -> list[Structure]:
@@ -126,15 +132,21 @@ def proton_moved(structure: Structure, graph: BondGraph) -> list[Structure]:
 
 def candidates(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
     """`count` unrelaxed conformers, each `kind` in turn: by RDKit where it is installed, else by the torsion scan."""
-    pool = embedded(structure, count * OVERSAMPLING, seed, graph) if count else []
-    pool = pool or torsion_scan(structure, count * OVERSAMPLING, seed, graph)
-    pool = [pool[index] for index in unlike(pool, NEAREST, graph)]
-    kinds: dict[str, list[Structure]] = {}
-    for item in pool:
-        kinds.setdefault(kind(item, graph), []).append(item)
-    rounds = max((len(items) for items in kinds.values()), default=0)
-    turns = [items[k] for k in range(rounds) for items in kinds.values() if k < len(items)]
-    return turns[:count]
+    found = embedded(structure, count * OVERSAMPLING, seed, graph) if count else []
+    found = found or torsion_scan(structure, count * OVERSAMPLING, seed, graph)
+    found = [found[index] for index in unlike(found, NEAREST, graph)]
+    return [found[index] for index in in_turns(found, graph)[:count]]
+
+
+def in_turns(structures: Sequence[Structure], graph: BondGraph, each: int = 1) -> list[int]:
+    """Indices of the structures, in order the first `each` of every `kind`, then the next of every kind, ..."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for structure in structures:
+        name = kind(structure, graph)
+        turns.append(seen[name] // each)
+        seen[name] += 1
+    return sorted(range(len(turns)), key=turns.__getitem__)
 
 
 def embedded(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:

@@ -25,7 +25,7 @@ from hpcir.labels import Label
 from hpcir.models.evaluator import evaluate
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph
-from hpcir.sampling.conformers import Conformer, boltzmann_weights, lowest_unlike, proton_moved
+from hpcir.sampling.conformers import Conformer, boltzmann_weights, in_turns, lowest_unlike, proton_moved
 from hpcir.sampling.rotamers import random_rotamer, thermal_geometries
 from hpcir.sampling.target_exploration import TargetFindings
 from hpcir.stages.context import Context
@@ -43,9 +43,10 @@ RESTARTED = 2
 PROTON_MOVED, PROTON_ROUNDS = 4, 2
 # Minima are started in by Boltzmann's weights: at the first temperature in the first round, so that all of the
 # conformers that matter are met, at this multiple of the final trajectories' in the last, so that most labels are of
-# the conformers that those will live in. A round labels so many minima of its model for it, the lowest.
+# the conformers that those will live in. A round labels so many minima of its model for it, the lowest, but first no
+# more than so many of a kind: of a kind that it has not seen a model may be wrong by some kcal/mol.
 FIRST_TEMPERATURE, LAST_TEMPERATURE = 1000 * KELVIN, 2.0
-LABELLED_MINIMA = 12
+LABELLED_MINIMA, OF_A_KIND = 24, 3
 # Of the round before so many ends are relaxed too: dynamics finds conformers that no search does.
 RELAXED_ENDS = 24
 # An end may lie so many standard deviations above the mean potential energy of as many harmonic modes at the deck's
@@ -109,7 +110,8 @@ class ExplorationStarts:
             known = [item.structure for item in before[:LABELLED_MINIMA]] + self._some_ends(k, number)
             # However high above the lowest: that may be a hole.
             found = minima(context, model, target, graph, count, seed, key, ROUGH_TOLERANCE, known, math.inf)
-            found = found[:LABELLED_MINIMA]
+            order = in_turns([item.structure for item in found], graph, OF_A_KIND)[:LABELLED_MINIMA]
+            found = [found[place] for place in order]
             labels = self.label([item.structure for item in found], number)
             labelled = [
                 Conformer(item.structure, label.energy)

@@ -1,25 +1,46 @@
-"""Minima of a molecule on a model's surface, searched over all ranks; each relaxation is done once."""
+"""Minima of a molecule on a model's surface, searched over all ranks; each relaxation is done once.
+
+Many candidates are brought down roughly, in lockstep, and the lowest of these relaxed: of random
+conformers of a peptide few fold into the hydrogen bonds of its lowest minima.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.errors import LabelFailed, RunStopped
+from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.sampling.bonding import BondGraph
-from hpcir.sampling.conformers import WINDOW, Conformer, lowest_unlike, starts_of
+from hpcir.sampling.conformers import (
+    NEAREST,
+    WINDOW,
+    Conformer,
+    embedded,
+    lowest_unlike,
+    protons_moved,
+    torsion_scan,
+    unlike,
+)
 from hpcir.sampling.optimise import optimise
+from hpcir.sampling.quench import quench
 from hpcir.stages.analysis import as_label_function
-from hpcir.stages.context import Context
+from hpcir.stages.context import Context, Kept
 from hpcir.store import digest
 from hpcir.structures import Structure
+
+FloatArray = NDArray[np.float64]
 
 FOLDER = "families"
 # Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.
 FORCE_TOLERANCE, ROUGH_TOLERANCE = 2e-4, 1e-3
+# Candidates that are quenched for each that is relaxed; steps of the quench; geometries that are quenched together.
+CANDIDATES, QUENCH_STEPS, LOCKSTEP = 8, 200, 8
 
 
 def minima(
@@ -34,24 +55,62 @@ def minima(
     known: Sequence[Structure] = (),
     window: float = WINDOW,
 ) -> list[Conformer]:
-    """Unlike minima of a model, by energy, from `count` candidates, those with a proton moved, and known geometries of
-    the molecule (collective; rank 0's count).
+    """Up to `count` unlike minima of a model, by energy (collective; rank 0's arguments count).
 
-    key: a digest of the model; tolerance: largest force on an atom, hartree/bohr; window: how far above the lowest they
-    may lie, hartree. Empty when no relaxation came to an end with the molecule's bonds kept.
+    Quenched are the structure, CANDIDATES times `count` conformers by RDKit, where it is installed, and as many by the
+    torsion scan, some of them with a proton moved, and known geometries of the molecule. key: a digest of the model;
+    tolerance: largest force on an atom, hartree/bohr; window: how far above the lowest they may lie, hartree. Empty
+    when no relaxation came to an end with the molecule's bonds kept.
     """
-    starts = context.comm.bcast(
-        [structure, *starts_of(structure, count, seed, graph), *known] if context.root else None
-    )
+    starts: list[Structure] = []
+    if context.root:
+        many = CANDIDATES * count
+        found = [structure, *embedded(structure, many, seed, graph), *torsion_scan(structure, many, seed, graph)]
+        unrelaxed = [found[place] for place in unlike(found, NEAREST, graph)]
+        starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
+    quenched = _quenched(context, model, context.comm.bcast(starts), key)
+    lowest = context.comm.bcast(lowest_unlike(quenched, graph, math.inf)[:count] if context.root else None)
     relaxed = over_ranks(
-        context, f"relax {structure.name}", starts, key, lambda start: _relaxed(model, start, tolerance)
+        context,
+        f"relax {structure.name}",
+        [item.structure for item in lowest],
+        key,
+        lambda start: _relaxed(model, start, tolerance),
     )
-    found = [
+    kept = [
         Conformer(structure.moved(arrays["positions"]), float(arrays["energy"]))
         for arrays in relaxed
         if arrays["converged"]
     ]
-    return context.comm.bcast(lowest_unlike(found, graph, window) if context.root else None)
+    return context.comm.bcast(lowest_unlike(kept, graph, window) if context.root else None)
+
+
+def _quenched(context: Context, model: Model, starts: Sequence[Structure], key: str) -> list[Conformer]:
+    """Geometries of one molecule brought down by QUENCH_STEPS steps, with their energies (collective; on rank 0)."""
+    first = starts[0]
+    blocks = [
+        np.array([item.positions for item in starts[begin : begin + LOCKSTEP]])
+        for begin in range(0, len(starts), LOCKSTEP)
+    ]
+
+    def block(index: int) -> Kept:
+        evaluator = Evaluator(model, first.numbers, len(blocks[index]), charge=first.charge)
+
+        def forces_of(positions: FloatArray) -> FloatArray:
+            return np.nan_to_num(evaluator.evaluate(positions)[1])
+
+        positions = np.ascontiguousarray(blocks[index].transpose(1, 2, 0))
+        found = quench(forces_of, positions, QUENCH_STEPS, ROUGH_TOLERANCE)
+        return {"positions": found.transpose(2, 0, 1), "energies": evaluator.evaluate(found)[0]}, {}
+
+    what = f"quench {first.name}"
+    records = context.deal_once(what, FOLDER, [digest(what, key, item) for item in blocks], block, "blocks")
+    return [
+        Conformer(first.moved(positions), float(energy))
+        for record in records or ()
+        for positions, energy in zip(record.arrays["positions"], record.arrays["energies"], strict=True)
+        if np.isfinite(energy)
+    ]
 
 
 def _relaxed(model: Model, structure: Structure, tolerance: float) -> dict[str, Any]:
