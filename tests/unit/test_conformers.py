@@ -19,6 +19,7 @@ from hpcir.sampling.conformers import (
     embedded,
     families,
     hydrogen_bonds,
+    in_turns,
     kind,
     planar_torsions,
     proton_moved,
@@ -163,6 +164,16 @@ def test_without_rdkit_the_torsion_scan_takes_over(monkeypatch):
     monkeypatch.setattr(module, "embedded", lambda *arguments: [])
     kinds = {kind(item, graph) for item in candidates(structure, 5, 1, graph)}
     assert kinds == {"all trans", "1 gauche"}
+
+
+def test_in_turns_takes_the_first_of_every_kind_before_the_next():
+    structure, graph = load("ethanol")
+    anti, gauche = (next(s for s in candidates(structure, 5, 1, graph) if kind(s, graph) == name)
+                    for name in ("all trans", "1 gauche"))  # fmt: skip
+    frames = [anti, anti, anti, gauche, anti, gauche]
+    assert in_turns(frames, graph) == [0, 3, 1, 5, 2, 4]
+    assert in_turns(frames, graph, 2) == [0, 1, 3, 5, 2, 4]
+    assert in_turns([], graph) == []
 
 
 def handedness(structure, graph):
