@@ -39,10 +39,14 @@ def as_label_function(model: AnyPotential) -> Callable[[Structure], Label]:
 
 def model_harmonics(model: AnyPotential, near: Structure, masses: FloatArray | None = None) -> NormalModes:
     """Normal modes and harmonic intensities of the model at its own minimum near a structure."""
+    return harmonics_at(model, optimise(near, as_label_function(model)).structure, masses)
+
+
+def harmonics_at(model: AnyPotential, structure: Structure, masses: FloatArray | None = None) -> NormalModes:
+    """Normal modes and harmonic intensities of the model at a structure as it is, near a minimum or not quite."""
     label = as_label_function(model)
-    minimum = optimise(near, label).structure
-    labels = [label(geometry) for geometry in (minimum, *displaced_geometries(minimum, STEP))]
-    return modes_of(minimum, labels, masses)
+    labels = [label(geometry) for geometry in (structure, *displaced_geometries(structure, STEP))]
+    return modes_of(structure, labels, masses)
 
 
 def harmonic_error(model: NormalModes, reference: NormalModes) -> float:

@@ -28,8 +28,9 @@ from hpcir.sampling.bonding import BondGraph
 from hpcir.sampling.conformers import Conformer, boltzmann_weights, in_turns, lowest_unlike, proton_moved
 from hpcir.sampling.rotamers import random_rotamer, thermal_geometries
 from hpcir.sampling.target_exploration import TargetFindings
+from hpcir.stages.analysis import harmonics_at
 from hpcir.stages.context import Context
-from hpcir.stages.relaxation import ROUGH_TOLERANCE, minima
+from hpcir.stages.relaxation import ROUGH_TOLERANCE, harmonic_modes, minima, vibrational
 from hpcir.structures import Structure
 from hpcir.units import KELVIN
 
@@ -41,12 +42,13 @@ RESTARTED = 2
 # In the first rounds, of the minima with hydrogen bonds of a charged donor, one in so many is started in with the
 # proton moved along one: a model does not cross a barrier that it has got wrong. Later models know which protons move.
 PROTON_MOVED, PROTON_ROUNDS = 4, 2
-# Minima are started in by Boltzmann's weights: at the first temperature in the first round, so that all of the
-# conformers that matter are met, at this multiple of the final trajectories' in the last, so that most labels are of
-# the conformers that those will live in. A round labels so many minima of its model for it, the lowest, but first no
-# more than so many of a kind: of a kind that it has not seen a model may be wrong by some kcal/mol.
-FIRST_TEMPERATURE, LAST_TEMPERATURE = 1000 * KELVIN, 2.0
-LABELLED_MINIMA, OF_A_KIND = 24, 3
+# Minima are started in by Boltzmann's weights of their free energies: at the first temperature in the first round, so
+# that all of the conformers that matter are met, at this multiple of the final trajectories' in the second half of the
+# rounds, so that most labels are of the conformers that those will live in.
+FIRST_TEMPERATURE, LAST_TEMPERATURE = 1000 * KELVIN, 4 / 3
+# A round labels so many minima of its model for it, the lowest, but first no more than so many of a kind: of a kind
+# that it has not seen a model may be wrong by some kcal/mol. So many of all rounds' are started in.
+LABELLED_MINIMA, OF_A_KIND, STARTED_IN = 24, 3, 30
 # Of the round before so many ends are relaxed too: dynamics finds conformers that no search does.
 RELAXED_ENDS = 24
 # An end may lie so many standard deviations above the mean potential energy of as many harmonic modes at the deck's
@@ -75,9 +77,10 @@ class ExplorationStarts:
     ) -> None:
         self.context, self.targets, self.graphs, self.label = context, targets, graphs, label
         # By target: where the quiet trajectories of the round before ended; the minima of all models so far, with the
-        # energies of their labels; the round's model's energy of the lowest of these.
+        # energies of their labels, and the lowest of them with free energies; the round's model's energy of the lowest.
         self.ends: dict[int, FloatArray] = {}
         self.minima: dict[int, list[Conformer]] = {}
+        self.started_in: dict[int, list[Conformer]] = {}
         self.lowest: dict[int, float] = {}
 
     def labelled_whole(self, target: int) -> bool:
@@ -119,10 +122,22 @@ class ExplorationStarts:
                 if label is not None
             ]
             self.minima[k] = lowest_unlike([*before, *labelled], graph)
+            self.started_in[k] = self._with_free_energies(model, self.minima[k][:STARTED_IN], key)
             if self.minima[k]:
                 lowest = self.minima[k][0].structure
                 self.lowest[k] = evaluate(model, target.numbers, lowest.positions, target.charge).energy
         self.ends = context.comm.bcast(self._plausible(model) if context.root else None)
+
+    def _with_free_energies(self, model: Model, found: list[Conformer], key: str) -> list[Conformer]:
+        """Conformers with free energies: their labels' and the model's harmonic vibrations' (collective)."""
+        temperature = self.context.deck.dynamics.temperature
+        modes = harmonic_modes(
+            self.context, [item.structure for item in found], key, lambda structure: harmonics_at(model, structure)
+        )
+        return [
+            Conformer(item.structure, item.energy + vibrational(own, temperature))
+            for item, own in zip(found, modes, strict=True)
+        ]
 
     def _some_ends(self, target: int, number: int) -> list[Structure]:
         """RELAXED_ENDS of the ends of the round before, at random."""
@@ -150,8 +165,8 @@ class ExplorationStarts:
         self.context.stop.check()
         target, graph = self.targets[block.target], self.graphs[block.target]
         random = self.context.random(f"explore {number}", item)
-        ends, known = self.ends.get(block.target, ()), self.minima.get(block.target)
-        early = number < self.context.deck.sampling.rounds / 2
+        ends, known = self.ends.get(block.target, ()), self.started_in.get(block.target)
+        early = self._progress(number) < 1
         if len(ends) and (early or not known) and random.integers(RESTARTED):
             return ends[int(random.integers(len(ends)))]
         if known:  # a model of few labels may hold nothing together yet
@@ -165,8 +180,10 @@ class ExplorationStarts:
         return thermal_geometries(conformer, block.temperature, 1, random)[0]
 
     def _temperature(self, number: int) -> float:
-        """That of the minima's weights in round `number`, hartree: evenly down in its logarithm from the first round to
-        the last."""
-        rounds, last = self.context.deck.sampling.rounds, LAST_TEMPERATURE * self.context.deck.dynamics.temperature
-        progress = min(1.0, number / max(1, rounds - 1))
+        """That of the minima's weights in round `number`, hartree: evenly down in its logarithm."""
+        last, progress = LAST_TEMPERATURE * self.context.deck.dynamics.temperature, self._progress(number)
         return float(FIRST_TEMPERATURE ** (1 - progress) * last**progress)
+
+    def _progress(self, number: int) -> float:
+        """From 0 in the first round to 1 in the second half of them."""
+        return min(1.0, number / max(1, self.context.deck.sampling.rounds // 2))

@@ -27,11 +27,11 @@ from hpcir.sampling.normal_modes import sample as sample_modes
 from hpcir.stages.analysis import model_harmonics
 from hpcir.stages.context import Context
 from hpcir.stages.farm import LabelFarm
-from hpcir.stages.relaxation import minima, over_ranks
+from hpcir.stages.relaxation import harmonic_modes, minima, vibrational
 from hpcir.stages.trajectories import Starts
 from hpcir.store import digest
 from hpcir.structures import Structure
-from hpcir.units import ANGSTROM, KCAL_PER_MOL, PER_CM
+from hpcir.units import ANGSTROM, KCAL_PER_MOL
 
 FloatArray = NDArray[np.float64]
 
@@ -43,8 +43,6 @@ KNOWN = 80
 # Conformers whose free energy in the model lies this many kT above the lowest are not labelled: each is less than a
 # thousandth of the ensemble, and the model is right to about half a kT.
 HIGHEST = 7.0
-# Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.
-SOFTEST = 50.0
 # Families with a smaller weight have no spectrum of their own, and there are no more than this.
 LEAST_WEIGHT, MOST_FAMILIES = 0.02, 5
 # Trajectories of each family, at most.
@@ -79,10 +77,8 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
             hint="this charge and protonation may have no minimum at this level of theory",
         )
     geometries = [item.structure for item in found]
-    vibrations = over_ranks(
-        context, f"modes {structure.name}", geometries, weights_key, lambda s: _vibrations(model, s)
-    )
-    pairs = _worth_a_label(found, [NormalModes.from_arrays(arrays) for arrays in vibrations], temperature)
+    vibrations = harmonic_modes(context, geometries, weights_key, lambda s: model_harmonics(model, s))
+    pairs = _worth_a_label(found, vibrations, temperature)
     labels = farm.label([item.structure for item, _ in pairs], PURPOSE)
     kept, modes = [], []
     for (item, own), label in zip(pairs, labels, strict=True):
@@ -112,16 +108,6 @@ def _worth_a_label(
     energies = [item.energy + vibrational(own, temperature) for item, own in pairs]
     highest = min(energies) + HIGHEST * temperature
     return [pair for pair, energy in zip(pairs, energies, strict=True) if energy < highest]
-
-
-def vibrational(modes: NormalModes, temperature: float) -> float:
-    """The classical harmonic free energy kT sum ln(omega / kT), hartree; temperature in hartree."""
-    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST)
-    return float(temperature * np.log(omega / temperature).sum())
-
-
-def _vibrations(model: Model, structure: Structure) -> dict[str, Any]:
-    return model_harmonics(model, structure).to_arrays()
 
 
 def ensemble_starts(

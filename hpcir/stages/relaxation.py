@@ -27,18 +27,22 @@ from hpcir.sampling.conformers import (
     torsion_scan,
     unlike,
 )
+from hpcir.sampling.normal_modes import NormalModes
 from hpcir.sampling.optimise import optimise
 from hpcir.sampling.quench import quench
 from hpcir.stages.analysis import as_label_function
 from hpcir.stages.context import Context, Kept
 from hpcir.store import digest
 from hpcir.structures import Structure
+from hpcir.units import PER_CM
 
 FloatArray = NDArray[np.float64]
 
 FOLDER = "families"
 # Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.
 FORCE_TOLERANCE, ROUGH_TOLERANCE = 2e-4, 1e-3
+# Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.
+SOFTEST = 50.0
 # Candidates that are quenched for each that is relaxed; steps of the quench; geometries that are quenched together.
 CANDIDATES, QUENCH_STEPS, LOCKSTEP = 8, 200, 8
 
@@ -123,6 +127,23 @@ def _relaxed(model: Model, structure: Structure, tolerance: float) -> dict[str, 
         "energy": np.float64(found.label.energy),
         "converged": np.bool_(True),
     }
+
+
+def harmonic_modes(
+    context: Context, structures: Sequence[Structure], key: str, modes_of: Callable[[Structure], NormalModes]
+) -> list[NormalModes]:
+    """Normal modes of a model at, or near, geometries of one molecule, in order (collective). key: a digest of the
+    model and of how `modes_of` goes about it."""
+    if not structures:
+        return []
+    found = over_ranks(context, f"modes {structures[0].name}", structures, key, lambda s: modes_of(s).to_arrays())
+    return [NormalModes.from_arrays(arrays) for arrays in found]
+
+
+def vibrational(modes: NormalModes, temperature: float) -> float:
+    """The classical harmonic free energy kT sum ln(omega / kT), hartree; temperature in hartree."""
+    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST)
+    return float(temperature * np.log(omega / temperature).sum())
 
 
 def over_ranks(

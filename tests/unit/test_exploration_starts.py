@@ -33,7 +33,7 @@ def starts(request):
     turned = torsion_scan(structure, 9, 1, graph)
     anti = next(s for s in turned if abs(hydroxyl(s.positions)) > 150)
     gauche = next(s for s in turned if abs(hydroxyl(s.positions)) < 90)
-    found.minima[0] = [Conformer(anti, 0.0), Conformer(gauche, 3 * KCAL_PER_MOL)]
+    found.started_in[0] = [Conformer(anti, 0.0), Conformer(gauche, 3 * KCAL_PER_MOL)]
     return found
 
 
@@ -43,11 +43,9 @@ def hydroxyl(positions):
     return torsion(positions, (0, 1, 2, oxygen_hydrogen))
 
 
-def test_the_temperature_of_the_minima_falls_to_twice_the_trajectories(starts):
+def test_the_temperature_of_the_minima_falls_towards_the_trajectories(starts):
     temperatures = [starts._temperature(number) / KELVIN for number in range(ROUNDS)]
-    assert temperatures[0] == pytest.approx(1000)
-    assert temperatures[-1] == pytest.approx(600)
-    np.testing.assert_allclose(np.diff(np.log(temperatures)), np.log(0.6) / (ROUNDS - 1))
+    np.testing.assert_allclose(temperatures, [1000, np.sqrt(1000 * 400), 400, 400])
 
 
 def test_the_higher_minimum_is_begun_in_less_often_in_later_rounds(starts):
@@ -71,5 +69,5 @@ def test_only_the_first_half_of_the_rounds_goes_on_from_ends(starts):
 
     assert 25 < from_ends(1) < 75
     assert from_ends(2) == from_ends(3) == 0
-    starts.minima.clear()
+    starts.started_in.clear()
     assert 25 < from_ends(3) < 75

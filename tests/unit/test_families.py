@@ -8,23 +8,27 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hpcir.deck import LabelSettings
 from hpcir.labels import Label
+from hpcir.labels.base import create_engine
 from hpcir.mpi import SerialCommunicator
 from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.conformers import Conformer, rotors, turned
+from hpcir.sampling.conformers import Conformer, rotors, torsion, turned
 from hpcir.stages import relaxation
 from hpcir.stages.families import HIGHEST, KNOWN, _lowest_labelled, _worth_a_label
 from hpcir.stages.farm import Entry, LabelStore
+from hpcir.stages.session import default_deck, session
 from hpcir.structures import read_structure
 from hpcir.units import KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
+BUTANE = INPUTS / "alkanes" / "C4H10.xyz"
 TEMPERATURE = 300 * KELVIN
 
 
 @pytest.fixture(scope="module")
 def butane():
-    return read_structure(INPUTS / "alkanes" / "C4H10.xyz")
+    return read_structure(BUTANE)
 
 
 def label(energy: float) -> Label:
@@ -38,15 +42,53 @@ def test_a_known_conformer_is_found_though_no_candidate_comes_near_it(butane, mo
     def as_they_are(context, what, starts, key, work):
         return [{"positions": s.positions, "energy": np.float64(0), "converged": np.bool_(True)} for s in starts]
 
+    def not_moved(context, model, starts, key):
+        return [Conformer(item, float(number)) for number, item in enumerate(starts)]
+
     monkeypatch.setattr(relaxation, "over_ranks", as_they_are)
+    monkeypatch.setattr(relaxation, "_quenched", not_moved)
+    monkeypatch.setattr(relaxation, "torsion_scan", lambda *arguments: [])
+    monkeypatch.setattr(relaxation, "embedded", lambda *arguments: [])
     context = SimpleNamespace(root=True, comm=SerialCommunicator())
 
     def found(**known):
-        return relaxation.minima(context, None, butane, graph, 1, 1, "key", **known)
+        return relaxation.minima(context, None, butane, graph, 2, 1, "key", **known)
 
     assert len(found()) == 1
     positions = [item.structure.positions for item in found(known=[gauche])]
     assert [np.array_equal(item, gauche.positions) for item in positions] == [False, True]
+
+
+@pytest.fixture
+def context(tmp_path, butane):
+    with session(tmp_path / "run", SerialCommunicator(), default_deck(BUTANE), butane, "test-1") as opened:
+        yield opened
+
+
+def test_minima_are_the_lowest_of_many_candidates_by_energy(context, butane, monkeypatch):
+    """The surface is GFN2-xTB itself: butane's trans minimum comes first, then both gauche ones, alike."""
+    engine = create_engine(LabelSettings(engine="tblite"))
+
+    class Surface:
+        def __init__(self, model, numbers, replicas, charge=None):
+            pass
+
+        def evaluate(self, positions):
+            labels = [engine.label(butane.moved(frame)) for frame in positions.transpose(2, 0, 1)]
+            forces = np.array([item.forces for item in labels])
+            return np.array([item.energy for item in labels]), forces.transpose(1, 2, 0)
+
+    monkeypatch.setattr(relaxation, "Evaluator", Surface)
+    monkeypatch.setattr(relaxation, "as_label_function", lambda model: engine.label)
+    monkeypatch.setattr(relaxation, "CANDIDATES", 4)
+    graph = bond_graph(butane)
+    found = relaxation.minima(context, None, butane, graph, 3, 1, "key")
+    torsions = [abs(torsion(item.structure.positions, rotors(graph)[0])) for item in found]
+    np.testing.assert_allclose(torsions, [180, 65, 65], atol=5)
+    assert found[1].energy == pytest.approx(found[2].energy, abs=2e-6)
+    monkeypatch.setattr(relaxation, "Evaluator", None)  # all of it is in the journals
+    again = relaxation.minima(context, None, butane, graph, 3, 1, "key")
+    assert [item.energy for item in again] == [item.energy for item in found]
 
 
 def test_the_lowest_labelled_geometries_of_the_molecule_itself_are_known(butane):
