@@ -22,7 +22,6 @@ from hpcir.sampling.conformers import (
     WINDOW,
     Conformer,
     embedded,
-    in_turns,
     lowest_unlike,
     protons_moved,
     torsion_scan,
@@ -74,7 +73,7 @@ def minima(
         unrelaxed = [found[place] for place in unlike(found, NEAREST, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
-    lowest = context.comm.bcast(_worth_relaxing(quenched, graph, count) if context.root else None)
+    lowest = context.comm.bcast(lowest_unlike(quenched, graph, math.inf)[:count] if context.root else None)
     relaxed = over_ranks(
         context,
         f"relax {structure.name}",
@@ -88,15 +87,6 @@ def minima(
         if arrays["converged"]
     ]
     return context.comm.bcast(lowest_unlike(kept, graph, window) if context.root else None)
-
-
-def _worth_relaxing(quenched: Sequence[Conformer], graph: BondGraph, count: int) -> list[Conformer]:
-    """Half of `count` the lowest, the others of every kind in turn: of a kind that it has not seen a model may be wrong
-    by some kcal/mol."""
-    found = lowest_unlike(quenched, graph, math.inf)
-    lowest, others = found[: count - count // 2], found[count - count // 2 :]
-    order = in_turns([item.structure for item in others], graph)[: count // 2]
-    return [*lowest, *(others[place] for place in sorted(order))]
 
 
 def _quenched(context: Context, model: Model, starts: Sequence[Structure], key: str) -> list[Conformer]:

@@ -13,7 +13,7 @@ from hpcir.labels import Label
 from hpcir.labels.base import create_engine
 from hpcir.mpi import SerialCommunicator
 from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.conformers import Conformer, kind, rotors, torsion, torsion_scan, turned
+from hpcir.sampling.conformers import Conformer, rotors, torsion, turned
 from hpcir.stages import relaxation
 from hpcir.stages.families import HIGHEST, KNOWN, _lowest_labelled, _worth_a_label
 from hpcir.stages.farm import Entry, LabelStore
@@ -57,19 +57,6 @@ def test_a_known_conformer_is_found_though_no_candidate_comes_near_it(butane, mo
     assert len(found()) == 1
     positions = [item.structure.positions for item in found(known=[gauche])]
     assert [np.array_equal(item, gauche.positions) for item in positions] == [False, True]
-
-
-def test_of_a_kind_that_lies_high_one_is_relaxed_all_the_same():
-    pentane = read_structure(INPUTS / "alkanes" / "C5H12.xyz")
-    graph = bond_graph(pentane)
-    frames = torsion_scan(pentane, 9, 1, graph)
-    kinds = [kind(frame, graph) for frame in frames]
-    highest = [Conformer(frame, float(name == "all trans")) for frame, name in zip(frames, kinds, strict=True)]
-    assert kinds.count("all trans") == 1
-    assert len(frames) > 6
-    chosen = relaxation._worth_relaxing(highest, graph, 6)
-    assert len(chosen) == 6
-    assert [item.energy for item in chosen].count(1.0) == 1
 
 
 @pytest.fixture
