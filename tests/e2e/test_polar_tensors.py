@@ -13,8 +13,8 @@ from hpcir.deck.sections import LabelSettings
 from hpcir.exchange.datasets import read_dataset
 from hpcir.labels import create_engine
 from hpcir.molecules.structures import Structure, read_structure
+from tests.commands.conftest import INPUTS, write_xyz
 from tests.e2e.conftest import differences, results
-from tests.e2e.test_commands import INPUTS, write_xyz
 
 DECK = """\
 system: {structure: methanol.xyz}
