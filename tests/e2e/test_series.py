@@ -132,6 +132,7 @@ def test_a_cheap_level_comes_first_where_the_deck_wants_it(series_deck, run_deck
     path = tmp_path / "levels.yaml"
     changed = {
         "{engine: tblite}": "{engine: tblite, method: GFN1-xTB, pretrain: {engine: tblite, labels: 90}}",
+        "training: {": "training: {pretrain_steps: 300, ",
         "max_labels: 70, initial_labels: 45": "max_labels: 30, initial_labels: 20",
     }
     path.write_text(replaced(DECK, changed))
