@@ -15,7 +15,7 @@ from hpcir.exchange.n2p2_range import extrapolations
 from hpcir.exchange.potentials import AnyPotential, load_potential, tell_model, training_ranges
 from hpcir.models.model import Evaluation
 from hpcir.molecules.structures import Structure
-from hpcir.runtime.mpi import Communicator, deal, on_root
+from hpcir.runtime.mpi import Communicator, map_over_ranks, on_root
 from hpcir.study.session import check_new, read_structures
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
@@ -34,7 +34,7 @@ def evaluate(
     """
     learnt, geometries = on_root(comm, lambda: _read(model, structures, output, force, charge))
     parts = [(structure.numbers, structure.positions, structure.charge) for structure in geometries]
-    found = deal(comm, range(len(geometries)), lambda index: learnt.evaluate(*parts[index]))
+    found = map_over_ranks(comm, range(len(geometries)), lambda index: learnt.evaluate(*parts[index]))
     if found is None:
         return
     _write(output, [(structure, found[n]) for n, structure in enumerate(geometries)], learnt)

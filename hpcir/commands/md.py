@@ -32,11 +32,12 @@ from hpcir.study.context import Context
 from hpcir.study.production import sets
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.trajectories import Starts, TrajectoryStage, run_stages
-from hpcir.study.results.analysis import model_harmonics
+from hpcir.study.results.spectra import spectrum_of_set
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.study.results.spectrum_files import NAME
 from hpcir.study.session import deck_of, default_deck, session
 from hpcir.units import FS, KELVIN
+from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
 
 FloatArray = NDArray[np.float64]
@@ -140,7 +141,7 @@ def md(
         began = time.monotonic()
         chosen, timing = _by_labels(context, task) if potential == "labels" else _by_model(context, task)
         seconds = time.monotonic() - began
-        result = sets.spectrum_of_set(context, chosen, NAME)
+        result = spectrum_of_set(context, chosen, NAME)
     if result is not None:
         _finish(output, task, result, {**timing, "seconds": seconds, "ranks": comm.size})
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hpcir.study.learning.series_sampling import geometry_key, masked_groups
 
 from hpcir.commands.check import check_engine
 from hpcir.deck.loader import load_deck
@@ -19,7 +20,6 @@ from hpcir.molecules.fragments import fragment
 from hpcir.molecules.rotamers import GAUCHE_WEIGHT, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import bonds, read_structure
 from hpcir.sampling.target_exploration import TargetFindings, piece_of, pieces_of, whole
-from hpcir.study.learning.series_sampling import geometry_key, masked_groups
 from hpcir.units import ANGSTROM, KELVIN
 from hpcir.vibrations.normal_modes import thermal_geometries
 

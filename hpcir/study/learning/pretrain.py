@@ -23,11 +23,12 @@ from hpcir.labels import Label, create_engine
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
 from hpcir.study.label_farm import LabelFarm, LabelStore
-from hpcir.study.learning.committee import CommitteeTrainer
+from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
 from hpcir.units import FS
 from hpcir.vibrations.normal_modes import sample as sample_modes
@@ -46,7 +47,7 @@ FRICTION_TIME = 50.0 * FS
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What the cheap level gave: its settings and level, its labels (rank 0), its minimum with the normal modes."""
+    """Results of the cheap level: its settings and level, its labels (rank 0), its minimum with the normal modes."""
 
     settings: LabelSettings
     level: str
@@ -81,6 +82,7 @@ def cheap_settings(context: Context) -> LabelSettings | None:
     return settings
 
 
+@collective
 def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -> Pretrained:
     """Minimum, modes and pool of the cheap level (collective)."""
     farm = LabelFarm(context, settings, None, store)
@@ -92,22 +94,28 @@ def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -
     return Pretrained(settings, level, pool, reference)
 
 
-def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer, inputs: str) -> Model:
-    """The committee trained on the cheap labels; from its file when it is there."""
+@collective
+def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer) -> Model:
+    """The committee trained on the cheap labels; from its file when it is there (collective)."""
     directory = context.directory
-    entry = context.comm.bcast(directory.finished("pretrain", inputs) if context.root else None)
-    if entry is not None:
-        loaded: Model = context.comm.bcast(Model.load(directory / MODEL) if context.root else None)
-        return loaded
-    return trainer.train(
-        pretrained.labelled,
+    content = context.deck.model_dump(mode="json", include={"model", "training", "seed"})
+    inputs = context.on_root(lambda: digest(content, *(s.positions for s, _ in pretrained.labelled)))
+    if context.on_root(lambda: directory.finished("pretrain", inputs)) is not None:
+        return context.on_root(lambda: Model.load(directory / MODEL))
+    model = trainer.train(
+        [LearntLabel(*pair) for pair in pretrained.labelled],
         level=pretrained.level,
         start=None,
         steps=context.deck.training.pretrain_steps,
         purpose=f"on {pretrained.level}",
     )
+    if context.root:
+        model.save(directory / MODEL)
+        directory.finish("pretrain", inputs, [MODEL], 0.0, model.error)
+    return model
 
 
+@collective
 def own_pool(context: Context, reference: Reference) -> list[Structure]:
     """Thermal geometries of the main engine itself, where its labels cost next to nothing (rank 0; else none)."""
     settings = context.deck.labels
@@ -128,7 +136,7 @@ def _pool(
     def trajectory(number: int) -> Kept:
         return _trajectory(context, engine, reference, number), {"trajectory": number}
 
-    records = context.deal_once(
+    records = context.map_journalled(
         "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
     )
     engine.close()

@@ -30,8 +30,8 @@ from hpcir.molecules.conformers import (
 from hpcir.molecules.structures import Structure
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.results.analysis import as_label_function
 from hpcir.units import PER_CM
+from hpcir.vibrations.harmonics import as_label_function
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.optimise import optimise
 from hpcir.vibrations.quench import quench
@@ -108,7 +108,7 @@ def _quenched(context: Context, model: Model, starts: Sequence[Structure], key: 
         return {"positions": found.transpose(2, 0, 1), "energies": evaluator.evaluate(found)[0]}, {}
 
     what = f"quench {first.name}"
-    records = context.deal_once(what, FOLDER, [digest(what, key, item) for item in blocks], block, "blocks")
+    records = context.map_journalled(what, FOLDER, [digest(what, key, item) for item in blocks], block, "blocks")
     return [
         Conformer(first.moved(positions), float(energy))
         for record in records or ()
@@ -155,6 +155,6 @@ def over_ranks(
 ) -> list[dict[str, Any]]:
     """work(structure) of every structure, dealt to the ranks and journalled; in order, on every rank (collective)."""
     keys = [digest(what, key, structure.positions) for structure in structures]
-    records = context.deal_once(what, FOLDER, keys, lambda index: (work(structures[index]), {}), "geometries")
+    records = context.map_journalled(what, FOLDER, keys, lambda index: (work(structures[index]), {}), "geometries")
     found: list[dict[str, Any]] = context.comm.bcast(None if records is None else [r.arrays for r in records])
     return found

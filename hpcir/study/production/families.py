@@ -25,11 +25,11 @@ from hpcir.molecules.structures import Structure
 from hpcir.storage.checksums import digest
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
-from hpcir.study.label_farm import LabelFarm
+from hpcir.study.label_farm import LabelFarm, candidates
 from hpcir.study.learning.relaxation import harmonic_modes, minima, vibrational
 from hpcir.study.production.trajectories import Starts
-from hpcir.study.results.analysis import model_harmonics
 from hpcir.units import ANGSTROM, KCAL_PER_MOL
+from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
@@ -79,7 +79,7 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
     geometries = [item.structure for item in found]
     vibrations = harmonic_modes(context, geometries, weights_key, lambda s: model_harmonics(model, s))
     pairs = _worth_a_label(found, vibrations, temperature)
-    labels = farm.label([item.structure for item, _ in pairs], PURPOSE)
+    labels = farm.label(candidates([item.structure for item, _ in pairs], PURPOSE))
     kept, modes = [], []
     for (item, own), label in zip(pairs, labels, strict=True):
         if label is not None:

@@ -24,8 +24,8 @@ from hpcir.spectra.basins import Basin, all_basins, distance_squared
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import read_intact, write_h5
 from hpcir.study.context import Context
-from hpcir.study.results.analysis import model_harmonics
 from hpcir.units import FS
+from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes, sane
 from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.quench import quench

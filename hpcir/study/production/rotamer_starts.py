@@ -28,7 +28,7 @@ from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import Sanity
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.learning.loop import spread_threshold
+from hpcir.study.learning.source import spread_threshold
 from hpcir.study.production.trajectories import Starts
 from hpcir.vibrations.normal_modes import thermal_geometries
 
@@ -61,7 +61,7 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
         return _block(context, model, structure, ids), {"block": number}
 
     keys = [digest(key, number) for number in range(len(firsts))]
-    records = context.deal_once(f"starts of {structure.name}", FOLDER, keys, block, "blocks")
+    records = context.map_journalled(f"starts of {structure.name}", FOLDER, keys, block, "blocks")
     joined = None
     if records is not None:
         names = records[0].arrays

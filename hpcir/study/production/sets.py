@@ -22,16 +22,17 @@ from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.learning.committee import member_of
-from hpcir.study.learning.loop import spread_threshold
+from hpcir.study.learning.source import spread_threshold
 from hpcir.study.production.minima import find_minima, same_minima
 from hpcir.study.production.trajectories import Starts, TrajectoryPlan, TrajectoryStage, run_stages
-from hpcir.study.results.spectrum import SpectrumResult, SpectrumStage
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
 from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
 
 FloatArray = NDArray[np.float64]
 
 FOLDER = "trajectories"
+# Under this name a run directory keeps the wall time of a target's main set, over all sessions.
+MAIN_SECONDS = "main set"
 # Mode series (modes times trajectories) up to which they are kept for the assignment: 0.1 GB at 5 ps.
 MOST_ASSIGNED = 10_000
 # Trajectories of each single committee member, at most: they show how the members differ, not the spectrum itself.
@@ -128,7 +129,7 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
         return []
     count = min(MEMBER_TRAJECTORIES, main.trajectories)
     return [
-        TrajectorySet(f"member-{index}", member_of(model, index), main.masses, main.minima, count)
+        TrajectorySet(f"member-{index}", member_of(model, index), main.masses, main.minima, count, starts=main.starts)
         for index in range(members)
     ]
 
@@ -139,30 +140,13 @@ def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
     for name, pattern in context.deck.system.isotopes.items():
         masses = isotope_masses(context.structure, pattern)
         minima = same_minima(main.model, main.minima, masses, context.structure)
-        sets.append(TrajectorySet(name, main.model, masses, tuple(minima), main.trajectories))
+        starts = None if main.starts is None else _with_masses(main.starts, main.masses, masses)
+        sets.append(TrajectorySet(name, main.model, masses, tuple(minima), main.trajectories, starts=starts))
     return sets
 
 
-def spectrum_of_set(
-    context: Context, chosen: TrajectorySet, name: str, member_spectra: FloatArray | None = None
-) -> SpectrumResult | None:
-    """The spectrum of a set, written as NAME.csv and NAME.h5 (collective; the result on rank 0)."""
-    words = chosen.words(context.structure)
-    return SpectrumStage(context, chosen.modes, words, chosen.blocks, name, chosen.trajectories).run(member_spectra)
-
-
-def member_curves(context: Context, members: list[TrajectorySet]) -> FloatArray | None:
-    """Each member's own spectrum (members, F) with the deck's estimator, on rank 0 (collective); else None.
-
-    None too when there are fewer than two members, or one of them has no sane trajectory. A rank takes a whole member.
-    """
-
-    def curve(index: int) -> FloatArray | None:
-        chosen = members[index]
-        return SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories).curve()
-
-    found = context.deal("correlate members", range(len(members)), curve, "members")
-    if found is None:
-        return None
-    present = [found[index] for index in range(len(members)) if found[index] is not None]
-    return np.array(present) if len(present) == len(members) > 1 else None
+def _with_masses(starts: Starts, before: FloatArray, masses: FloatArray) -> Starts:
+    """The same starts for other masses (N,): classical positions do not depend on them, and velocities go with their
+    inverse root."""
+    scale = np.sqrt(before / masses)[:, None, None]
+    return replace(starts, velocities=starts.velocities * scale, key=digest(starts.key, masses))

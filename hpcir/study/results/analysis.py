@@ -2,86 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.exchange.potentials import AnyPotential
+from hpcir.deck.study import Study, heavy_atoms
 from hpcir.labels import Label
 from hpcir.models.model import Model
 from hpcir.models.polar import polar_tensors
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.storage.hdf5 import read_h5, write_h5
 from hpcir.study.context import Context
-from hpcir.study.label_farm import LabelFarm
+from hpcir.study.label_farm import TEST, LabelFarm, candidates
 from hpcir.study.learning.loop import FOLDER, Sampling, intact_model, round_file
-from hpcir.study.learning.reference import Reference, modes_of
+from hpcir.study.learning.reference import PURPOSE, harmonic_analysis, optimised, write
+from hpcir.study.production.targets import Target
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 from hpcir.vibrations.local_frequencies import local_frequencies
-from hpcir.vibrations.normal_modes import STEP, NormalModes, displaced_geometries
-from hpcir.vibrations.optimise import optimise
+from hpcir.vibrations.normal_modes import stiff_hessian
 
 FloatArray = NDArray[np.float64]
+# Atoms of a molecule whose harmonic spectrum any engine gives in a little time.
+SMALL_MOLECULE = 12
 TEST_FILE = "test.h5"
 
 
-def as_label_function(model: AnyPotential) -> Callable[[Structure], Label]:
-    """The model in the place of a label engine."""
-
-    def label(structure: Structure) -> Label:
-        result = model.evaluate(structure.numbers, structure.positions, structure.charge)
-        return Label(result.energy, result.forces, result.dipole)
-
-    return label
+TestFigures = dict[str, Any]
 
 
-def model_harmonics(model: AnyPotential, near: Structure, masses: FloatArray | None = None) -> NormalModes:
-    """Normal modes and harmonic intensities of the model at its own minimum near a structure."""
-    return harmonics_at(model, optimise(near, as_label_function(model)).structure, masses)
+@collective
+def engine_reference(study: Study, farm: LabelFarm, target: Target) -> Target:
+    """A target with the label engine's minimum and harmonic spectrum, where it is labelled whole, has none yet and the
+    deck wants it (collective). No model learns these labels."""
+    context, structure = target.context, target.structure
+    if target.reference is not None or not study.labelled_whole(structure) or not _wanted(context, structure):
+        return target
+    near = structure.moved(target.main.modes.positions)
+    hessian = stiff_hessian(target.main.modes)
+    minimum = optimised(context, farm, near, f"{TEST} optimisation", hessian=hessian)
+    reference = harmonic_analysis(context, farm, minimum, f"{TEST} {PURPOSE}")
+    if context.root:
+        write(context, reference)
+    return replace(target, reference=reference)
 
 
-def harmonics_at(model: AnyPotential, structure: Structure, masses: FloatArray | None = None) -> NormalModes:
-    """Normal modes and harmonic intensities of the model at a structure as it is, near a minimum or not quite."""
-    label = as_label_function(model)
-    labels = [label(geometry) for geometry in (structure, *displaced_geometries(structure, STEP))]
-    return modes_of(structure, labels, masses)
+def _wanted(context: Context, structure: Structure) -> bool:
+    wanted = context.deck.test.harmonic
+    cheap = context.deck.labels.engine == "tblite" or len(structure) <= SMALL_MOLECULE
+    return wanted == "yes" or (wanted == "auto" and cheap)
 
 
-def harmonic_error(model: NormalModes, reference: NormalModes) -> float:
-    """Mean absolute difference of the sorted wavenumbers, cm-1."""
-    return float(np.mean(np.abs(np.sort(model.wavenumbers) - np.sort(reference.wavenumbers))))
-
-
+@collective
 def independent_test(
-    context: Context,
-    farm: LabelFarm,
-    model: Model,
-    reference: Reference,
-    blocks: Sequence[str],
-    sampling: Sampling | None = None,
-) -> dict[str, Any]:
-    """Label geometries of the final model's own trajectories and compare (collective); figures for the summary.
+    context: Context, farm: LabelFarm, model: Model, target: Target, sampling: Sampling | None = None
+) -> TestFigures:
+    """Label geometries of a target's own trajectories and compare (collective); figures for the summary.
 
-    sampling: its rounds' models are put to the same test, for the learning curve.
+    context: the run's, for the learning curve; sampling: its rounds' models are put to the same test.
     """
-    count = context.deck.test.count
-    geometries = _snapshots(context, reference.structure, blocks, count) if context.root else None
-    if not context.comm.bcast(len(geometries) if geometries is not None else None):
+    settings, structure = context.deck.test, target.structure
+    if settings.count == 0 or heavy_atoms(structure) > settings.largest:
+        return {"n": 0}
+    own = target.context
+    geometries = own.at_root(lambda: _snapshots(own, structure, target.main.blocks, settings.count))
+    if not own.on_root(lambda: bool(geometries)):
         return {"n": 0}  # every trajectory went astray: the spectrum stage says so
-    labels = farm.label(geometries, "test")
-    pairs = [(g, label) for g, label in zip(geometries, labels, strict=True) if label is not None] if geometries else []
-    if not context.root:
-        figures: dict[str, Any] = context.comm.bcast(None)
-        return figures
-    arrays = test_arrays(model, pairs)
-    write_h5(context.directory / TEST_FILE, arrays, {"format": "hpcir test", "level": farm.level})
-    if sampling is not None:
-        judge_rounds(context, sampling, pairs)
-    plain = {name: item[0] for name, item in arrays.items()}
-    figures = test_figures(plain) | {"local_frequencies": _local_frequencies(reference.structure, plain)}
-    return dict(context.comm.bcast(figures))
+    labels = farm.label(candidates(geometries or (), TEST))
+
+    def compared() -> TestFigures:
+        pairs = [(g, label) for g, label in zip(geometries or (), labels, strict=True) if label is not None]
+        arrays = test_arrays(model, pairs)
+        write_h5(own.directory / TEST_FILE, arrays, {"format": "hpcir test", "level": farm.level})
+        if sampling is not None:
+            judge_rounds(context, sampling, pairs)
+        plain = {name: item[0] for name, item in arrays.items()}
+        return test_figures(plain) | {"local_frequencies": _local_frequencies(structure, plain)}
+
+    return own.on_root(compared)
 
 
 def _local_frequencies(structure: Structure, arrays: dict[str, Any]) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ class SpectrumStage:
 
     def _collect(self) -> list[BlockResult] | None:
         numbers = range(len(self.blocks))
-        found = self.context.deal(
+        found = self.context.map_over_ranks(
             f"correlate {self.name}", numbers, lambda number: self._block(self.blocks[number]), "blocks"
         )
         return None if found is None else [found[number] for number in numbers]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from hpcir.deck.study import heavy_atoms
 from hpcir.models.model import Model
 from hpcir.runtime.progress import figure_parts
 from hpcir.storage.files import write_atomic
@@ -14,66 +17,103 @@ from hpcir.storage.provenance import origin
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelStore
 from hpcir.study.learning.loop import Sampling
-from hpcir.study.learning.reference import Reference
-from hpcir.study.results.analysis import harmonic_error
+from hpcir.study.production.families import describe
+from hpcir.study.production.targets import Target
+from hpcir.study.results import trust_map
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.units import FS, KELVIN
-from hpcir.vibrations.normal_modes import NormalModes
+from hpcir.vibrations.harmonics import harmonic_error
 
 FILE = "summary.json"
 # Bands weaker than this are in the files but not in the log.
 SHOWN_KM_PER_MOL = 2.0
 
 
-def content(
-    context: Context,
-    store: LabelStore,
-    level: str,
-    model: Model,
-    reference: Reference,
-    modes: NormalModes,
-    sampling: Sampling,
-) -> dict[str, Any]:
-    """What is known of labels, sampling, model and harmonic frequencies."""
-    return {
-        "labels": label_figures(store, level),
-        "sampling": {"rounds": len(sampling.rounds), "stopped_because": sampling.reason},
-        "model": {"members": model.members, "level": model.level, "held_out": model.error},
-        "harmonic": {
-            "mae_per_cm": harmonic_error(modes, reference.modes),
-            "engine_wavenumbers_per_cm": reference.modes.wavenumbers,
-            "engine_intensities_km_per_mol": reference.modes.intensities,
-            "model_wavenumbers_per_cm": modes.wavenumbers,
-            "model_intensities_km_per_mol": modes.intensities,
-        },
+@dataclass(frozen=True)
+class Shared:
+    store: LabelStore
+    level: str
+    model: Model
+    curve: Sampling
+    environments: Any
+
+
+@dataclass(frozen=True)
+class Finished:
+    target: Target
+    test: dict[str, Any]
+    spectra: dict[str, SpectrumResult]
+
+
+def target_summary(shared: Shared, one: Finished) -> dict[str, Any]:
+    target, context, main = one.target, one.target.context, one.spectra["spectrum"]
+    modes, ref, model = target.main.modes, target.reference, shared.model
+    frames = trust_map.snapshots(context, target.structure, target.main.blocks)
+    harmonic: dict[str, Any] = {
+        "mae_per_cm": None if ref is None else harmonic_error(modes, ref.modes),
+        "model_wavenumbers_per_cm": modes.wavenumbers,
+        "model_intensities_km_per_mol": modes.intensities,
     }
-
-
-def write(
-    context: Context, known: dict[str, Any], test: dict[str, Any], spectra: dict[str, SpectrumResult]
-) -> dict[str, Any]:
-    """Write summary.json in the run directory (rank 0) and return it."""
-    main = spectra["spectrum"]
+    if ref is not None:
+        harmonic |= {
+            "engine_wavenumbers_per_cm": ref.modes.wavenumbers,
+            "engine_intensities_km_per_mol": ref.modes.intensities,
+        }
     stages = stage_seconds(context)
-    steps = main.md["steps"]
-    md = {**main.md, "microseconds_per_step": 1e6 * stages.get("trajectories", 0.0) * context.comm.size / max(steps, 1)}
-    summary = {
-        **known,
-        "test": {**test, "harmonic_mae_per_cm": known["harmonic"]["mae_per_cm"]},
-        "md": md,
+    isotopes = {s.name: one.spectra[s.name] for s in target.isotopes if s.name in one.spectra}
+    found = {
+        "labels": label_figures(shared.store, shared.level),
+        "sampling": {"rounds": len(shared.curve.rounds), "stopped_because": shared.curve.reason},
+        "model": {"members": model.members, "level": model.level, "held_out": model.error},
+        "harmonic": harmonic,
+        "trust": trust_map.write_trust(context, target.structure, model, shared.environments, frames),
+        "ensemble": trust_map.ensemble(target.structure, modes.positions, frames),
+        "test": {**one.test, "harmonic_mae_per_cm": harmonic["mae_per_cm"]},
+        "md": {**main.md, "microseconds_per_step": 1.0},
         "spectrum": main.figures,
         "bands": main.bands,
         "weak_bands": main.weak_bands,
         "modes": main.modes,
         "groups": main.groups,
-        "isotopologues": {name: result.bands for name, result in spectra.items() if result is not main},
-        "isotopologue_modes": {name: result.modes for name, result in spectra.items() if result is not main},
+        "isotopologues": {n: r.bands for n, r in isotopes.items()},
+        "isotopologue_modes": {n: r.modes for n, r in isotopes.items()},
         "stages": stages,
         "provenance": provenance(context),
     }
-    summary = finite(summary)
-    write_atomic(context.directory / FILE, json.dumps(summary, indent=1))
-    return summary
+    if target.ensemble is not None:
+        found["families"] = describe(context, target.ensemble, list(target.started))
+        for number, chosen in target.families:
+            if chosen.name in one.spectra:
+                found["families"][number]["bands"] = one.spectra[chosen.name].bands
+    found = finite(found)
+    write_atomic(context.directory / FILE, json.dumps(found, indent=1))
+    return found
+
+
+def write_run(context: Context, shared: Shared, finished: Sequence[Finished], lost: Sequence[Target]) -> dict[str, Any]:
+    summaries = [target_summary(shared, one) for one in finished]
+    keys = ("test", "md", "spectrum", "bands", "trust", "ensemble", "families")
+    content = {
+        **summaries[0],
+        "stages": stage_seconds(context),
+        "provenance": provenance(context),
+        "largest_labelled_heavy_atoms": max(
+            (heavy_atoms(e.structure) for e in shared.store.asked if not e.purpose.startswith("test")), default=0
+        ),
+        "targets": {
+            one.target.name: {"atoms": len(one.target.structure), **{k: f[k] for k in keys if k in f}}
+            for one, f in zip(finished, summaries, strict=True)
+        },
+    }
+    for target in lost:
+        count = target.main.trajectories
+        content["targets"][target.name] = {
+            "atoms": len(target.structure),
+            "md": {"trajectories": count, "left_out": count},
+        }
+    content = finite(content)
+    write_atomic(context.directory / FILE, json.dumps(content, indent=1))
+    return content
 
 
 def lines(summary: dict[str, Any]) -> list[str]:
@@ -90,7 +130,8 @@ def lines(summary: dict[str, Any]) -> list[str]:
             f"{test['energy_rmse_kcal_per_mol']:.4f} kcal/mol, dipole {test['dipole_rmse_debye']:.4f} D"
         )
     said += local_line(test)
-    said.append(f"harmonic frequencies, model against engine: {test['harmonic_mae_per_cm']:.2f} cm-1 mean absolute")
+    if test["harmonic_mae_per_cm"] is not None:
+        said.append(f"harmonic frequencies, model against engine: {test['harmonic_mae_per_cm']:.2f} cm-1 mean absolute")
     step = figure_parts("microseconds_per_step", md["microseconds_per_step"])[1]
     said.append(
         f"trajectories: {md['trajectories']}, {md['left_out']} left out; drift "

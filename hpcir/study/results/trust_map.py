@@ -23,6 +23,7 @@ from hpcir.sampling.trust import ElementReference, references, trust_table
 from hpcir.storage.hdf5 import read_h5
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
+from hpcir.study.learning.committee import LearntLabel, groups_of
 from hpcir.units import KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
@@ -37,18 +38,15 @@ SAME_TORSION = 60.0
 Trust = dict[int, ElementReference]
 
 
-def training_environments(model: Model, structures: Sequence[Structure]) -> Trust:
-    """The environments of the geometries that a model was trained on, by element."""
+def training_environments(model: Model, labelled: Sequence[LearntLabel]) -> Trust:
+    """The environments that a model was trained on, by element: of the atoms whose forces were learnt."""
     from hpcir.descriptors.derivatives import features_only
 
-    groups: dict[bytes, list[Structure]] = {}
-    for structure in structures:
-        groups.setdefault(structure.numbers.tobytes(), []).append(structure)
     frames = []
-    for members in groups.values():
-        numbers = members[0].numbers
-        features = features_only(model.functions, numbers, np.array([item.positions for item in members]))
-        frames += [(numbers, values) for values in features]
+    for group in groups_of(labelled):
+        features = features_only(model.functions, group.numbers, group.positions)
+        mask = np.ones(features.shape[:2], bool) if group.force_mask is None else group.force_mask
+        frames += [(group.numbers[kept], values[kept]) for values, kept in zip(features, mask, strict=True)]
     return references(frames)
 
 
