@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hpcir.commands.tables import with_error
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.spectra.compare import SIGMAS, BandMatch, Comparison
 from hpcir.spectra.compare import compare as compare_spectra
 from hpcir.spectra.spectrum import Spectrum
@@ -21,6 +21,7 @@ from hpcir.study.session import check_folder, make_folder
 NAME = "comparison"
 
 
+@collective
 def compare(spectrum: Path, reference: Path, output: Path | None, force: bool, comm: Communicator) -> None:
     """Compare two spectra (run directories, spectrum.h5, spectrum.csv, JCAMP-DX) and print what was found (rank 0).
 

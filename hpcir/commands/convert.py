@@ -11,10 +11,11 @@ from hpcir.exchange.n2p2_files import unknown_keywords
 from hpcir.exchange.n2p2_potential import N2P2_FILE
 from hpcir.exchange.potentials import n2p2_folders
 from hpcir.models.model import MODEL_FILE
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.study.session import check_folder
 
 
+@collective
 def import_model(
     folders: list[Path],
     format: str,

@@ -15,13 +15,14 @@ from hpcir.commands.md import md
 from hpcir.commands.spectrum import spectrum
 from hpcir.commands.train import train
 from hpcir.errors import InputError
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 
 __all__ = ["compare", "evaluate", "export", "import_model", "label", "md", "spectrum", "train"]
 
 COPY = "give the files it was imported from to the other program"
 
 
+@collective
 def export(model: Path, format: str, output: Path | None, force: bool, comm: Communicator) -> None:
     """Write every committee member of a model in another program's format (rank 0 works).
 

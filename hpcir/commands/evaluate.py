@@ -15,7 +15,7 @@ from hpcir.exchange.n2p2_range import extrapolations
 from hpcir.exchange.potentials import AnyPotential, load_potential, tell_model, training_ranges
 from hpcir.models.model import Evaluation
 from hpcir.molecules.structures import Structure
-from hpcir.runtime.mpi import Communicator, map_over_ranks, on_root
+from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
 from hpcir.study.session import check_new, read_structures
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
@@ -23,6 +23,7 @@ from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 MOST_WARNINGS = 5
 
 
+@collective
 def evaluate(
     model: Path, structures: Path, output: Path, force: bool, comm: Communicator, charge: int | None = None
 ) -> None:

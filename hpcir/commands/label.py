@@ -12,7 +12,7 @@ from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.extxyz import write_extxyz
 from hpcir.labels import Label, create_engine
 from hpcir.molecules.structures import Structure
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import write_atomic
 from hpcir.study.context import Context
@@ -31,6 +31,7 @@ class Labelled:
     level: str
 
 
+@collective
 def label(
     structures: Path,
     deck: LoadedDeck,

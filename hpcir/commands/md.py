@@ -24,7 +24,7 @@ from hpcir.exchange.potentials import AnyPotential, load_potential, potential_fi
 from hpcir.labels import create_engine
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.molecules.structures import Structure, read_structure
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.storage.checksums import digest, file_digest
 from hpcir.storage.hdf5 import read_h5
 from hpcir.storage.json_result import write_json
@@ -111,6 +111,7 @@ class LabelPotential:
         return label.energy, label.forces, label.dipole + self.structure.charge * (self.weights @ positions)
 
 
+@collective
 def md(
     model: Path,
     structure: Path,
@@ -248,6 +249,7 @@ def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:
     )
 
 
+@collective
 def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
     chosen = sets.main_set(context, task.model, task.modes)
     plan = sets.plan_of(context, chosen)
@@ -264,6 +266,7 @@ def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, An
     return chosen, {} if resumed else {"microseconds_per_step": 1e6 * seconds / steps}
 
 
+@collective
 def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
     """The reference: one trajectory at a time on each rank, every step a label; projected on the model's minima."""
     chosen = sets.main_set(context, task.model, task.modes)

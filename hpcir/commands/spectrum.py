@@ -13,7 +13,7 @@ from hpcir.commands.tables import print_bands
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError, RunStopped
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
@@ -60,6 +60,7 @@ class Part:
     left_out: int = 0
 
 
+@collective
 def spectrum(
     series: Sequence[Path],
     deck: LoadedDeck | None,

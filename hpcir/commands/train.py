@@ -20,7 +20,7 @@ from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
 from hpcir.exchange.findings import some
 from hpcir.models.model import MODEL_FILE, Model
 from hpcir.molecules.structures import Structure
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.storage.checksums import digest, file_digest
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
@@ -51,6 +51,7 @@ class OutsideData:
     provenance: dict[str, Any]
 
 
+@collective
 def train(
     data: Path,
     deck: LoadedDeck | None,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from hpcir.deck.sections import Deck
+from hpcir.deck.sections import Deck, LabelSettings
+from hpcir.labels.base import LabelEngine
+from hpcir.labels.isolation import IsolatedEngine
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
 from hpcir.runtime.progress import Progress
@@ -21,9 +23,27 @@ Result = TypeVar("Result")
 Kept = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
 
 
+class RunningEngine(LabelEngine, Protocol):
+    """A label engine that holds something open, such as a process."""
+
+    def close(self) -> None:
+        """Let go of it; a later request opens it again."""
+
+
+# Opens a label engine: settings, reference minimum (or None), and a check that ends a label by raising.
+OpenEngine = Callable[[LabelSettings, "Structure | None", Callable[[], None]], RunningEngine]
+
+
+def isolated_engine(
+    settings: LabelSettings, reference: Structure | None, check_stop: Callable[[], None]
+) -> RunningEngine:
+    """The deck's engine in a child process."""
+    return IsolatedEngine(settings, reference, settings.time_limit, check_stop=check_stop)
+
+
 @dataclass(frozen=True)
 class Context:
-    """Deck, starting structure, run directory, ranks, display and stop flag of one run."""
+    """Deck, starting structure, run directory, ranks, display, stop flag and the opening of label engines of a run."""
 
     deck: Deck
     structure: Structure
@@ -31,6 +51,11 @@ class Context:
     comm: Communicator
     progress: Progress
     stop: StopRequest
+    open_engine: OpenEngine = isolated_engine
+
+    def engine(self, settings: LabelSettings, reference: Structure | None) -> RunningEngine:
+        """A label engine, open, that heeds the stop flag."""
+        return self.open_engine(settings, reference, self.stop.check)
 
     @property
     def root(self) -> bool:

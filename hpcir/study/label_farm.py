@@ -14,7 +14,6 @@ from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
-from hpcir.labels.isolation import IsolatedEngine
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.storage.checksums import digest
@@ -164,7 +163,7 @@ class LabelFarm:
         self.context = context
         self.store = store
         self.settings = settings
-        self.engine = IsolatedEngine(settings, reference, settings.time_limit, check_stop=context.stop.check)
+        self.engine = context.engine(settings, reference)
         self.journal = context.directory.journal(FOLDER, context.comm.node)
         self.seconds = 0.0
 

@@ -64,6 +64,7 @@ def run(
         raise InputError("no such stage", where="--until", value=until, hint="valid: " + ", ".join(STAGES))
     directory = RunDirectory(Path(out))
 
+    @collective
     def opened() -> None:
         _require_device(study, directory, comm, until)
         on_root(comm, lambda: _open(directory, study, fresh, force))
@@ -72,6 +73,7 @@ def run(
         Road(context, study, until, report).run()
 
 
+@collective
 def _require_device(study: Study, directory: RunDirectory, comm: Communicator, until: str | None) -> None:
     """Refuse a device that is not there before labels are spent; a run whose models are finished needs none."""
     if until == "prepare" or on_root(comm, lambda: (directory / MODEL).exists()):

@@ -13,7 +13,7 @@ from hpcir.deck.resolved import deck_digest, resolved_text
 from hpcir.deck.sections import Deck, System
 from hpcir.errors import EXIT_INTERRUPTED, InputError
 from hpcir.molecules.structures import Structure, check_geometry, check_spin, read_frames
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
 from hpcir.storage.provenance import tell
@@ -40,6 +40,7 @@ def session(
     """
     directory = RunDirectory(folder)
 
+    @collective
     def opened() -> None:
         on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
 

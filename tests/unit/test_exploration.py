@@ -13,7 +13,7 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import TOO_FAR, ExplorationPlan, Sanity, explore_block, first_take
-from hpcir.study.learning.loop import Sampler
+from hpcir.study.learning.loop import LearningLoop
 from hpcir.units import ANGSTROM, FS, KELVIN, PS
 
 WATER = Structure(
@@ -112,9 +112,9 @@ def test_either_error_alone_takes() -> None:
 )
 def test_sampling_ends_when_the_goal_is_shown(explored, takes, reason):
     deck = SimpleNamespace(sampling=SimpleNamespace(goal=100 * PS))
-    sampler = SimpleNamespace(context=SimpleNamespace(deck=deck))
-    figures = {"takes": takes, "picoseconds_between_takes": explored / max(takes, 1)}
-    found = Sampler._stop_after_exploring(sampler, [WATER], figures)
+    loop = SimpleNamespace(context=SimpleNamespace(deck=deck))
+    between = explored / max(takes, 1)
+    found = LearningLoop._stop_after_exploring(loop, [WATER], between)
     assert reason in found
     assert bool(reason) == bool(found)
-    assert Sampler._stop_after_exploring(sampler, [], figures)
+    assert LearningLoop._stop_after_exploring(loop, [], between)

@@ -95,6 +95,7 @@ CHECKPOINTS = "models/in-progress"
 RETRAIN_DIPOLE_RATE = 5e-4
 
 
+@collective
 def require_device(comm: Communicator, settings: TrainingSettings) -> None:
     """Raise InputError on every rank when a node cannot train on the deck's device (collective)."""
     if settings.device == "cpu":

@@ -20,7 +20,7 @@ from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels import Label, create_engine
-from hpcir.labels.isolation import IsolatedEngine
+from hpcir.labels.base import LabelEngine
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
@@ -125,13 +125,14 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     return [structure for structure, _ in _pool(context, settings, reference, count)]
 
 
+@collective
 def _pool(
     context: Context, settings: LabelSettings, reference: Reference, labels: int
 ) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
     count = -(-labels // KEPT)
     key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
-    engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
+    engine = context.engine(settings, reference.structure)
 
     def trajectory(number: int) -> Kept:
         return _trajectory(context, engine, reference, number), {"trajectory": number}
@@ -150,7 +151,7 @@ def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[St
     return [(structure.moved(r), Label(float(e), f, d)) for r, e, f, d in zip(*columns, strict=True)]
 
 
-def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+def _trajectory(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
     """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcir.errors import RunStopped
 from hpcir.labels import Label
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.context import Context
 from hpcir.study.label_farm import Candidate, LabelFarm, candidates
@@ -38,6 +39,7 @@ class Reference:
     energy: float
 
 
+@collective
 def optimised(
     context: Context,
     farm: LabelFarm,

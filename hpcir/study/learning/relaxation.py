@@ -28,6 +28,7 @@ from hpcir.molecules.conformers import (
     unlike,
 )
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
 from hpcir.units import PER_CM
@@ -47,6 +48,7 @@ SOFTEST = 50.0
 CANDIDATES, QUENCH_STEPS, LOCKSTEP = 8, 200, 8
 
 
+@collective
 def minima(
     context: Context,
     model: Model,
@@ -89,6 +91,7 @@ def minima(
     return context.comm.bcast(lowest_unlike(kept, graph, window) if context.root else None)
 
 
+@collective
 def _quenched(context: Context, model: Model, starts: Sequence[Structure], key: str) -> list[Conformer]:
     """Geometries of one molecule brought down by QUENCH_STEPS steps, with their energies (collective; on rank 0)."""
     first = starts[0]
@@ -146,6 +149,7 @@ def vibrational(modes: NormalModes, temperature: float) -> float:
     return float(temperature * np.log(omega / temperature).sum())
 
 
+@collective
 def over_ranks(
     context: Context,
     what: str,

@@ -20,6 +20,7 @@ from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import RunStopped
 from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import Basin, all_basins, distance_squared
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import read_intact, write_h5
@@ -46,6 +47,7 @@ SAME_QUENCHED, SAME_MINIMUM = 0.3, 0.1
 LEAST_WAVENUMBER = 10.0
 
 
+@collective
 def find_minima(context: Context, model: AnyPotential, first: NormalModes, folder: str) -> list[NormalModes]:
     """The minima that thermal motion reaches from the first one, which leads the list; the same on every rank.
 

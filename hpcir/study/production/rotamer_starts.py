@@ -25,6 +25,7 @@ from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
@@ -45,6 +46,7 @@ ATTEMPTS = 20
 UNKNOWN = 1e3
 
 
+@collective
 def sampled_starts(context: Context, model: Model, structure: Structure, count: int, weights_key: str) -> Starts:
     """Starts of `count` trajectories of a molecule at the deck's temperature (collective).
 

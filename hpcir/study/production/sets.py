@@ -17,6 +17,7 @@ from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, bonds
+from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import all_basins
 from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
 from hpcir.storage.checksums import digest
@@ -99,6 +100,7 @@ def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[Trajecto
     return [replace(one, blocks=tuple(stage.files)) for one, stage in zip(chosen, stages, strict=True)]
 
 
+@collective
 def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
     plan = plan_of(context, chosen)
     model = chosen.model

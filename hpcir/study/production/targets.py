@@ -98,7 +98,7 @@ def _target_context(context: Context, structure: Structure, first: bool) -> Cont
     sampling = deck.sampling.model_copy(update={"seeds": [], "families": 0})
     own: Deck = deck.model_copy(update={"system": system, "sampling": sampling})
     directory = RunDirectory(context.directory / f"{FOLDER}/{structure.name}")
-    return Context(own, structure, directory, context.comm, context.progress, context.stop)
+    return replace(context, deck=own, structure=structure, directory=directory)
 
 
 def make_folder(context: Context, model: Model) -> None:

@@ -22,6 +22,7 @@ from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import Potential, ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion, thermal_velocities
 from hpcir.models.evaluator import Evaluator
+from hpcir.runtime.mpi import collective
 from hpcir.spectra.projection import Projection
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import read_intact, write_h5
@@ -137,6 +138,7 @@ class TrajectoryStage:
         """The names of all block files."""
         return [self.plan.file(block) for block in range(self.plan.blocks)]
 
+    @collective
     def forget_chunks(self) -> None:
         """Remove the chunks of a set whose blocks are all files: they take as much disk again (collective).
 
@@ -151,6 +153,7 @@ class TrajectoryStage:
                 folder.parent.rmdir()
         context.comm.barrier()
 
+    @collective
     def unfinished(self) -> list[int]:
         """The blocks without an intact file, the same on every rank; each looks at its share of the files."""
         comm, plan = self.context.comm, self.plan
@@ -302,6 +305,7 @@ class TrajectoryStage:
         return self.plan.at_rest(block)
 
 
+@collective
 def run_stages(stages: Sequence[TrajectoryStage]) -> None:
     """Run what is not finished yet of several plans, all their blocks dealt to all ranks together (collective)."""
     context = stages[0].context

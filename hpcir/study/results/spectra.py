@@ -35,6 +35,7 @@ def target_spectra(target: Target) -> dict[str, SpectrumResult] | None:
     return {name: result for name, result in results.items() if result is not None}
 
 
+@collective
 def _lost(target: Target, chosen: TrajectorySet) -> bool:
     """Whether no trajectory of a set stayed in the region that the model knows; the log says so (collective)."""
     context = target.context

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
+from hpcir.runtime.mpi import collective
 from hpcir.spectra.bands import Band
 from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
@@ -94,6 +95,7 @@ class SpectrumStage:
             return None
         return self._combine(results, None).absorption
 
+    @collective
     def _collect(self) -> list[BlockResult] | None:
         numbers = range(len(self.blocks))
         found = self.context.map_over_ranks(
