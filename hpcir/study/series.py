@@ -112,7 +112,7 @@ class SeriesPipeline(Pipeline):
                 targets.prepare(context, model)
         self.context.comm.barrier()
         if count := self.context.deck.sampling.families:
-            key = targets.model_key(model)
+            key = model.digest
             ensembles = [find_families(context, label_farm, model, count, key) for context in contexts]
             return [targets.family_trajectories(c, model, e) for c, e in zip(contexts, ensembles, strict=True)]
         modes = targets.harmonics(contexts, model)

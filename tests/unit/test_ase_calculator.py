@@ -15,7 +15,8 @@ from ase.vibrations import Infrared
 from hpcir.ase import Calculator, load_potential
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
-from hpcir.models.model import Evaluation, Model
+from hpcir.models.evaluation import Evaluation
+from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM, KM_PER_MOL_PER_E2_ME, PER_CM
 

@@ -293,8 +293,7 @@ class Sampler:
     def _exploration_key(self, number: int, model: Model) -> str:
         """What the findings of a round depend on."""
         settings = self.context.deck.model_dump(mode="json")
-        weights = [c.weights[0] for group in (model.energy, model.charge) for c in group.values()]
-        return digest(number, settings["sampling"], settings["dynamics"], settings["seed"], model.error, *weights)
+        return digest(number, settings["sampling"], settings["dynamics"], settings["seed"], model.digest)
 
     def _explore_block(self, evaluator: Evaluator, model: Model, number: int, index: int) -> Findings:
         context, settings = self.context, self.context.deck.sampling
@@ -340,7 +339,7 @@ def round_file(folder: Path, number: int) -> Path:
 
 def spread_threshold(model: Model, error: float, quantity: str = "force") -> float:
     """The spread of an atom's force, or of the dipole, at which `error` (atomic units) is to be expected."""
-    return error / max(model.error.get(f"{quantity}_calibration", 1.0), 1e-3)
+    return model.spread_threshold(error, quantity)
 
 
 def intact_model(path: Path) -> Model | None:

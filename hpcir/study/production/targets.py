@@ -83,13 +83,7 @@ def prepare(context: Context, model: Model) -> None:
 
 def modes_key(context: Context, model: Model) -> str:
     """What a target's normal modes depend on."""
-    return digest(model_key(model), context.structure.numbers, context.structure.positions)
-
-
-def model_key(model: Model) -> str:
-    """A digest of all weights."""
-    weights = [w for group in (model.energy, model.charge) for c in group.values() for w in (*c.weights, *c.biases)]
-    return digest(*weights)
+    return digest(model.digest, context.structure.numbers, context.structure.positions)
 
 
 def harmonics(contexts: list[Context], model: Model) -> list[NormalModes]:
@@ -134,7 +128,7 @@ def write_modes(context: Context, modes: NormalModes, key: str) -> None:
 def trajectories(context: Context, model: Model, modes: NormalModes) -> Target:
     """Run a target's trajectories from conformers sampled with the model (collective)."""
     main = sets.main_set(context, model, modes)
-    starts = sampled_starts(context, model, context.structure, main.trajectories, model_key(model))
+    starts = sampled_starts(context, model, context.structure, main.trajectories, model.digest)
     return Target(context, _run(context, [replace(main, starts=starts)])[0])
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.exchange.potentials import AnyPotential
 from hpcir.labels import Label
 from hpcir.models.model import Model
 from hpcir.models.polar import polar_tensors
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
 from hpcir.storage.hdf5 import read_h5, write_h5
 from hpcir.study.context import Context
@@ -27,7 +27,7 @@ FloatArray = NDArray[np.float64]
 TEST_FILE = "test.h5"
 
 
-def as_label_function(model: AnyPotential) -> Callable[[Structure], Label]:
+def as_label_function(model: Potential) -> Callable[[Structure], Label]:
     """The model in the place of a label engine."""
 
     def label(structure: Structure) -> Label:
@@ -37,12 +37,12 @@ def as_label_function(model: AnyPotential) -> Callable[[Structure], Label]:
     return label
 
 
-def model_harmonics(model: AnyPotential, near: Structure, masses: FloatArray | None = None) -> NormalModes:
+def model_harmonics(model: Potential, near: Structure, masses: FloatArray | None = None) -> NormalModes:
     """Normal modes and harmonic intensities of the model at its own minimum near a structure."""
     return harmonics_at(model, optimise(near, as_label_function(model)).structure, masses)
 
 
-def harmonics_at(model: AnyPotential, structure: Structure, masses: FloatArray | None = None) -> NormalModes:
+def harmonics_at(model: Potential, structure: Structure, masses: FloatArray | None = None) -> NormalModes:
     """Normal modes and harmonic intensities of the model at a structure as it is, near a minimum or not quite."""
     label = as_label_function(model)
     labels = [label(geometry) for geometry in (structure, *displaced_geometries(structure, STEP))]
