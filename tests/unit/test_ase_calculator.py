@@ -27,6 +27,7 @@ class Springs:
     """An analytic stand-in for a model: a harmonic molecule of fixed charges, in atomic units."""
 
     elements = (1, 8)
+    level = ""
     constant = 0.4
     charges = np.array([-0.7, 0.35, 0.35])
 
