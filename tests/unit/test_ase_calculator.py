@@ -12,9 +12,10 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from ase.vibrations import Infrared
 
-from hpcir.ase import Calculator, load_potential
+from hpcir.ase import Calculator
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
+from hpcir.exchange.potentials import load_potential
 from hpcir.models.evaluation import Evaluation
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
