@@ -37,7 +37,7 @@ def _export(path: Path, output: Path, force: bool) -> None:
     from hpcir.study.session import check_folder
 
     model = load_own_model(path, COPY)
-    tell_model(path)
+    tell_model(path, model)
     folders = [output]
     if model.members > 1:
         folders = [output / f"member-{member:02d}" for member in range(model.members)]

@@ -47,7 +47,7 @@ def _read(
 ) -> tuple[Potential, list[Structure]]:
     check_new(output, force)
     model = load_potential(path)
-    tell_model(path)
+    tell_model(path, model)
     geometries = read_structures(structures, model.total_charge if charge is None else charge, spin=False)
     for structure in geometries:
         try:

@@ -9,7 +9,6 @@ from hpcir.exchange.n2p2 import import_n2p2
 from hpcir.exchange.n2p2.potential import N2P2_FILE, N2p2Potential
 from hpcir.models.model import MODEL_FILE, Model, find_model_file
 from hpcir.models.potential import Potential
-from hpcir.storage.checksums import file_digest
 from hpcir.storage.hdf5 import origin_of
 from hpcir.storage.provenance import tell
 
@@ -55,11 +54,12 @@ def potential_file(path: str | Path) -> Path:
     return find_model_file(path)
 
 
-def tell_model(path: str | Path) -> None:
-    """Have the files that are written from here on say which model they come from, and of which deck and seed it is."""
+def tell_model(path: str | Path, potential: Potential) -> None:
+    """Have the files that are written from here on say which potential they come from, that at `path`, by its digest, and
+    of which deck and seed it is."""
     file = potential_file(path)
     known = origin_of(file) if file.suffix == ".h5" else {}
-    tell(model=file_digest(file), **{name: known[name] for name in ("deck", "seed") if name in known})
+    tell(model=potential.digest, **{name: known[name] for name in ("deck", "seed") if name in known})
 
 
 def training_ranges(path: str | Path) -> N2p2Potential | None:

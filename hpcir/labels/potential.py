@@ -78,6 +78,7 @@ class EnginePotential:
             ("level of theory", self.engine.level),
             ("total charge", f"{self.structure.charge:+d}" if self.structure.charge else "0"),
             ("multiplicity", str(self.structure.multiplicity)),
+            ("digest", self.digest),
         ]
 
     def require(self, numbers: IntArray) -> None:

@@ -86,7 +86,7 @@ class Model:
             ("symmetry functions", f"{f.n_features} a centre, {f.cutoff_function} cutoff at {f.cutoff:.2f} bohr"),
             ("energy networks", layers),
         ]
-        return facts + self._errors()
+        return [*facts, *self._errors(), ("digest", self.digest)]
 
     def _errors(self) -> list[tuple[str, str]]:
         """Errors on held-out labels, and how far the committee's spread is from them, in the units of people."""

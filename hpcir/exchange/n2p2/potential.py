@@ -92,6 +92,7 @@ class N2p2Potential:
                 f"{counts}, n2p2 cutoff type {networks.cutoff_type}, to {self.cutoff:.2f} bohr",
             ),
             *((name, str(value)) for name, value in self.provenance.items()),
+            ("digest", self.digest),
         ]
 
     def __repr__(self) -> str:
