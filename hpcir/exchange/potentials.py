@@ -55,8 +55,8 @@ def potential_file(path: str | Path) -> Path:
 
 
 def tell_model(path: str | Path, potential: Potential) -> None:
-    """Have the files that are written from here on say which potential they come from, that at `path`, by its digest, and
-    of which deck and seed it is."""
+    """Have the files that are written from here on say which potential (that at `path`) they come from, and
+    of which deck and seed that is."""
     file = potential_file(path)
     known = origin_of(file) if file.suffix == ".h5" else {}
     tell(model=potential.digest, **{name: known[name] for name in ("deck", "seed") if name in known})
