@@ -130,7 +130,7 @@ def _run(options: argparse.Namespace, comm: Communicator) -> None:
 
 
 def _draw(directory: Path) -> None:
-    from hpcir.report import write_report
+    from hpcir.report.writing import write_report
 
     write_report(directory)
 
@@ -191,7 +191,7 @@ def _stage_command(name: str) -> Answer:
 
 def _report(options: argparse.Namespace, comm: Communicator) -> None:
     def report() -> None:
-        from hpcir.report import write_report
+        from hpcir.report.writing import write_report
 
         for path in write_report(options.directory):
             print(path)

@@ -11,9 +11,10 @@ import numpy as np
 from hpcir.errors import InputError
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.extxyz import write_extxyz
-from hpcir.exchange.n2p2_range import extrapolations
-from hpcir.exchange.potentials import AnyPotential, load_potential, tell_model, training_ranges
-from hpcir.models.model import Evaluation
+from hpcir.exchange.n2p2.training_range import extrapolations
+from hpcir.exchange.potentials import load_potential, tell_model, training_ranges
+from hpcir.models.evaluation import Evaluation
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
 from hpcir.study.session import check_new, read_structures
@@ -44,10 +45,10 @@ def evaluate(
 
 def _read(
     path: Path, structures: Path, output: Path, force: bool, charge: int | None
-) -> tuple[AnyPotential, list[Structure]]:
+) -> tuple[Potential, list[Structure]]:
     check_new(output, force)
     model = load_potential(path)
-    tell_model(path)
+    tell_model(path, model)
     geometries = read_structures(structures, model.total_charge if charge is None else charge, spin=False)
     for structure in geometries:
         try:
@@ -57,7 +58,7 @@ def _read(
     return model, geometries
 
 
-def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: AnyPotential) -> None:
+def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: Potential) -> None:
     frames = tuple(_frame(structure, found, model) for structure, found in pairs)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     write_extxyz(Dataset(frames), temporary, extras=[_spreads(found) for _, found in pairs])
@@ -87,7 +88,7 @@ def _warn(path: Path, geometries: list[Structure]) -> None:
         print(f"  and {len(worst) - MOST_WARNINGS} geometries that leave it less far")
 
 
-def _frame(structure: Structure, found: Evaluation, model: AnyPotential) -> Frame:
+def _frame(structure: Structure, found: Evaluation, model: Potential) -> Frame:
     known = bool(np.all(np.isfinite(found.dipole)))
     return Frame(
         structure.numbers,

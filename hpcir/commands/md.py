@@ -7,7 +7,6 @@ mode energies, most of the noise between single trajectories, are then shared, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,20 @@ from hpcir.commands.tables import print_bands
 from hpcir.deck.checks import ROUNDING, longest_depth
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
-from hpcir.errors import InputError, LabelFailed
-from hpcir.exchange.potentials import AnyPotential, load_potential, potential_file
+from hpcir.errors import InputError
+from hpcir.exchange.potentials import StoredPotential, load_potential
 from hpcir.labels import create_engine
 from hpcir.labels.isolation import IsolatedEngine
+from hpcir.labels.potential import EnginePotential
 from hpcir.molecules.structures import Structure, read_structure
 from hpcir.runtime.mpi import Communicator, collective, on_root
-from hpcir.storage.checksums import digest, file_digest
+from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import read_h5
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
 from hpcir.study.production import sets
 from hpcir.study.production.sets import TrajectorySet
-from hpcir.study.production.trajectories import Starts, TrajectoryStage, run_stages
+from hpcir.study.production.trajectories import Starts
 from hpcir.study.results.spectra import spectrum_of_set
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.study.results.spectrum_files import NAME
@@ -44,9 +44,6 @@ FloatArray = NDArray[np.float64]
 
 SUMMARY = "summary.json"
 MODEL = "models"
-# Steps before the first look at the engine's speed, and seconds of work between two states on the disk after it.
-FIRST_STEPS = 20
-CHECKPOINT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -55,60 +52,11 @@ class Task:
 
     deck: Deck
     structure: Structure
-    model: AnyPotential
+    model: StoredPotential
     modes: NormalModes
     starts: Starts | None
     level: str
     key: str
-
-
-class LabelPotential:
-    """The label engine as a potential of the trajectory runner: positions (N, 3, R) in bohr give energies (R,),
-    forces (N, 3, R) and dipoles (3, R) about the centre of mass, in atomic units.
-
-    A geometry that cannot be labelled gives NaN, which retires its trajectory. `chunk_steps`: the steps after which
-    the trajectories' state should be on the disk.
-    """
-
-    def __init__(self, engine: IsolatedEngine, structure: Structure, warn: Callable[[str], None]) -> None:
-        self.engine, self.structure, self.warn = engine, structure, warn
-        masses, charges = structure.masses, structure.numbers.astype(float)
-        self.weights = charges / charges.sum() - masses / masses.sum()
-        self.seconds = 0.0
-        self.count = 0
-        self.last: dict[int, tuple[FloatArray, tuple[float, FloatArray, FloatArray]]] = {}
-
-    @property
-    def chunk_steps(self) -> int:
-        if self.count < FIRST_STEPS:
-            return FIRST_STEPS
-        return max(1, int(CHECKPOINT_SECONDS * self.count / max(self.seconds, 1e-9)))
-
-    def __call__(self, positions: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        answers = [self._one(replica, positions[:, :, replica]) for replica in range(positions.shape[2])]
-        energies, forces, dipoles = zip(*answers, strict=True)
-        return np.array(energies), np.stack(forces, -1), np.stack(dipoles, -1)
-
-    def _one(self, replica: int, positions: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        # The first geometry of a chunk is the last one of the chunk before; a retired replica stays where it is.
-        if replica in self.last and np.array_equal(self.last[replica][0], positions):
-            return self.last[replica][1]
-        answer = self._label(positions)
-        self.last[replica] = (positions.copy(), answer)
-        return answer
-
-    def _label(self, positions: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        began = time.perf_counter()
-        try:
-            label = self.engine.label(self.structure.moved(positions))
-        except LabelFailed as error:
-            self.warn(f"a geometry of a trajectory could not be labelled: {error}")
-            return np.nan, np.full(positions.shape, np.nan), np.full(3, np.nan)
-        finally:
-            self.seconds += time.perf_counter() - began
-            self.count += 1
-        # mu(centre of mass) = mu(R0) + Q (R0 - centre of mass).
-        return label.energy, label.forces, label.dipole + self.structure.charge * (self.weights @ positions)
 
 
 @collective
@@ -179,7 +127,7 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         starts = read_starts(path, molecule, deck)
         changes = {"lockstep": 1} if starts is None else {"lockstep": 1, "equilibration": 0.0}
         deck = deck.model_copy(update={"dynamics": deck.dynamics.model_copy(update=changes)})
-    elif not model.charge:
+    elif not model.has_dipole:
         raise InputError("the model knows no dipole, so its trajectories give no spectrum", where=str(path))
     modes = model_harmonics(model, molecule)
     sections = {"dynamics", "seed", "spectrum"} | ({"labels"} if potential == "labels" else set())
@@ -189,7 +137,7 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         potential,
         settings,
         molecule.charge,
-        file_digest(potential_file(path)),
+        model.digest,
         starts.key if starts else "",
     )
     return Task(
@@ -269,17 +217,15 @@ def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, An
 @collective
 def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
     """The reference: one trajectory at a time on each rank, every step a label; projected on the model's minima."""
-    chosen = sets.main_set(context, task.model, task.modes)
-    plan = replace(sets.plan_of(context, chosen), spread_limit=np.inf, starts=task.starts)
+    by_model = sets.main_set(context, task.model, task.modes)
     settings = context.deck.labels
     with IsolatedEngine(settings, None, settings.time_limit, check_stop=context.stop.check) as engine:
-        potential = LabelPotential(engine, context.structure, context.progress.warn)
-        stage = TrajectoryStage(context, plan, task.key, lambda replicas: potential)
-        run_stages([stage])
+        potential = EnginePotential(engine, context.structure, context.progress.warn)
+        (chosen,) = sets.run_sets(context, [replace(by_model, model=potential, starts=task.starts)])
     spent = context.comm.allgather((potential.seconds, potential.count))
     seconds, count = (sum(values) for values in zip(*spent, strict=True))
     timing = {"labels": count, "milliseconds_per_step": 1e3 * seconds / count if count else None}
-    return replace(chosen, blocks=tuple(stage.files)), timing
+    return chosen, timing
 
 
 def _finish(output: Path, task: Task, result: SpectrumResult, timing: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ from hpcir.deck.sections import Deck
 from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
-from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
+from hpcir.exchange.datasets import Dataset, to_groups
 from hpcir.exchange.findings import some
+from hpcir.exchange.reading import read_dataset
 from hpcir.models.model import MODEL_FILE, Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, collective, on_root

@@ -7,8 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from hpcir.exchange.datasets import Dataset, read_dataset
-from hpcir.exchange.potentials import AnyPotential, load_potential
+from hpcir.exchange.datasets import Dataset
+from hpcir.exchange.potentials import StoredPotential, load_potential
+from hpcir.exchange.reading import read_dataset
 from hpcir.report.data import ReportData, load_report_data
 from hpcir.report.tables import SIGNS
 from hpcir.report.verdict import findings
@@ -44,7 +45,7 @@ class Run:
         return read_spectrum(self.directory).spectrum
 
     @cached_property
-    def model(self) -> AnyPotential:
+    def model(self) -> StoredPotential:
         """The trained model."""
         return load_potential(self.directory)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.exchange.potentials import AnyPotential
 from hpcir.labels import Label
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
 from hpcir.vibrations.normal_modes import (
     STEP,
@@ -27,7 +27,7 @@ def modes_of(minimum: Structure, labels: Sequence[Label], masses: FloatArray | N
     return normal_modes(minimum, *derivatives_from_labels(minimum, labels[0], labels[1:], STEP), masses)
 
 
-def as_label_function(model: AnyPotential) -> Callable[[Structure], Label]:
+def as_label_function(model: Potential) -> Callable[[Structure], Label]:
     """The model in the place of a label engine."""
 
     def label(structure: Structure) -> Label:
@@ -37,12 +37,12 @@ def as_label_function(model: AnyPotential) -> Callable[[Structure], Label]:
     return label
 
 
-def model_harmonics(model: AnyPotential, near: Structure, masses: FloatArray | None = None) -> NormalModes:
+def model_harmonics(model: Potential, near: Structure, masses: FloatArray | None = None) -> NormalModes:
     """Normal modes and harmonic intensities of the model at its own minimum near a structure."""
     return harmonics_at(model, optimise(near, as_label_function(model)).structure, masses)
 
 
-def harmonics_at(model: AnyPotential, structure: Structure, masses: FloatArray | None = None) -> NormalModes:
+def harmonics_at(model: Potential, structure: Structure, masses: FloatArray | None = None) -> NormalModes:
     """Normal modes and harmonic intensities of the model at a structure as it is, near a minimum or not quite."""
     label = as_label_function(model)
     labels = [label(geometry) for geometry in (structure, *displaced_geometries(structure, STEP))]

@@ -14,17 +14,16 @@ import pytest
 
 import hpcir
 from hpcir.cli import main
-from hpcir.commands import md as reference
-from hpcir.commands.md import LabelPotential
 from hpcir.deck.sections import LabelSettings
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import Interrupted, LabelFailed
-from hpcir.exchange.datasets import read_dataset
 from hpcir.exchange.n2p2 import import_n2p2
-from hpcir.exchange.potentials import on_replicas
+from hpcir.exchange.reading import read_dataset
 from hpcir.labels import Label, create_engine
+from hpcir.labels import potential as engine_potential
 from hpcir.labels.isolation import IsolatedEngine
+from hpcir.labels.potential import EnginePotential, EngineReplicas
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, read_frames, read_structure
 from hpcir.spectra.jcamp_io import write_jcamp
@@ -351,7 +350,7 @@ def test_imported_potential_moves_as_the_model_does(place: Path, imported: Path)
     velocities = thermal_velocities(positions, methanol.masses, 300 * KELVIN, 1, [0, 1, 2])
     ends = []
     for path in (place / "model", imported):
-        potential = on_replicas(hpcir.load(path), methanol.numbers, 3, 0, methanol.masses)
+        potential = hpcir.load(path).replicas(methanol.numbers, 3, 0, methanol.masses)
         block = ReplicaBlock.start(positions, velocities, [0, 1, 2])
         chunk = run_chunk(potential, block, methanol.masses, 200, 0.5 * FS, dipole_every=50)
         assert chunk.dipoles.shape == (4, 3, 3)
@@ -404,17 +403,17 @@ def test_interrupted_reference_goes_on_to_the_same_trajectories(
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reference, "CHECKPOINT_SECONDS", 0.02)
-    genuine = LabelPotential._label
+    monkeypatch.setattr(engine_potential, "CHECKPOINT_SECONDS", 0.02)
+    genuine = EngineReplicas._answer
     counts = {"labels": 0}
 
-    def label(self: LabelPotential, positions: np.ndarray) -> Any:
+    def label(self: EngineReplicas, positions: np.ndarray) -> Any:
         counts["labels"] += 1
         if counts["labels"] == 900:
             raise Interrupted("stopped by the test")
         return genuine(self, positions)
 
-    monkeypatch.setattr(LabelPotential, "_label", label)
+    monkeypatch.setattr(EngineReplicas, "_answer", label)
     arguments = ["md", by_model, place / "methanol.xyz", "--potential", "labels", "-o", tmp_path / "again"]
     status, _, err = command(*arguments)
     assert (status, "stopped by the test" in err) == (75, True)
@@ -473,8 +472,9 @@ def test_dipoles_of_ions_are_about_the_centre_of_mass() -> None:
             centre = numbers @ structure.positions / numbers.sum()
             return Label(0.0, np.zeros((4, 3)), charges @ (structure.positions - centre))
 
-    potential = LabelPotential(PointCharges(), ion, print)  # type: ignore[arg-type]
-    _, _, dipoles = potential(np.stack([positions, positions + 3.0], axis=-1))
+    potential = EnginePotential(PointCharges(), ion, print)  # type: ignore[arg-type]
+    replicas = potential.replicas(numbers, 2, masses=ion.masses)
+    dipoles = replicas.evaluate_with_dipoles(np.stack([positions, positions + 3.0], axis=-1)).dipoles
     mass_centre = ion.masses @ positions / ion.masses.sum()
     assert np.allclose(dipoles, (charges @ (positions - mass_centre))[:, None])
 
@@ -489,10 +489,11 @@ def test_a_retired_replica_costs_no_labels() -> None:
 
     said: list[str] = []
     engine = Counting()
-    potential = LabelPotential(engine, Structure(np.array([1, 1]), np.zeros((2, 3))), said.append)  # type: ignore[arg-type]
+    hydrogen = Structure(np.array([1, 1]), np.zeros((2, 3)))
+    potential = EnginePotential(engine, hydrogen, said.append).replicas(hydrogen.numbers, 1)  # type: ignore[arg-type]
     still = np.zeros((2, 3, 1))
     for _ in range(3):
-        energies, forces, _ = potential(still)
+        energies, forces = potential.evaluate(still)
         assert np.isnan(energies).all()
         assert np.isnan(forces).all()
     assert engine.count == 1

@@ -18,12 +18,12 @@ from hpcir.deck.resolved import resolved_text
 from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
 from hpcir.molecules.structures import read_structure
-from hpcir.report import write_report
 from hpcir.report.data import load_report_data
 from hpcir.report.evidence import HarmonicRow
 from hpcir.report.figures import binned_medians
 from hpcir.report.tables import mode_table
 from hpcir.report.verdict import findings
+from hpcir.report.writing import write_report
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.hdf5 import write_h5
 from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM

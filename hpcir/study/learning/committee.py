@@ -196,9 +196,7 @@ class CommitteeTrainer:
         settings = self.context.deck.model_dump(mode="json", include={"model", "training", "seed"})
         labels = list(itertools.chain.from_iterable(group.keys() for group in groups))
         masks = [m for group in groups for m in (group.force_mask, group.always_learnt) if m is not None]
-        models = [] if start is None else [start.energy, start.charge]
-        weights = [w for networks in models for c in networks.values() for w in (*c.weights, *c.biases, c.shift)]
-        return digest(__version__, settings, steps, hold_out, labels, *masks, *weights)
+        return digest(__version__, settings, steps, hold_out, labels, *masks, "" if start is None else start.digest)
 
     def _data(self, groups: list[LabelledGroup], start: Model | None, comm: Communicator) -> TrainingData:
         """The training set, with the start's reduction of the symmetry functions where there is a start.
@@ -282,12 +280,3 @@ class CommitteeTrainer:
             self.held_out, count = held_out_sums(joined, self.data, seed, validation)
             error = {"held_out": float(count), **error_figures(self.held_out)}
         return replace(joined, level=level, error=error, total_charge=self.context.structure.charge)
-
-
-def member_of(model: Model, index: int) -> Model:
-    """A model of one member of a committee."""
-    return replace(
-        model,
-        energy={element: committee.member(index) for element, committee in model.energy.items()},
-        charge={element: committee.member(index) for element, committee in model.charge.items()},
-    )

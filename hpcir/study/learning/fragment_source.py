@@ -38,7 +38,6 @@ from hpcir.study.learning.source import (
     explore,
     round_key,
     round_purpose,
-    spread_threshold,
 )
 from hpcir.training.reduction import Reduction, fit_reductions
 from hpcir.vibrations.normal_modes import thermal_geometries
@@ -212,7 +211,7 @@ class FragmentSource:
         pieces: list[Piece] = []
         for block, findings in zip(exploration.blocks, exploration.found, strict=True):
             target, graph = self.targets[block.target], self.graphs[block.target]
-            threshold = spread_threshold(model, self._tolerance(model, target).force)
+            threshold = model.spread_threshold(self._tolerance(model, target).force)
             used = findings if self.study.labelled_whole(target) else findings.taken()
             pieces += pieces_of(target, graph, used, threshold, self.radius, self._largest)
         return pieces

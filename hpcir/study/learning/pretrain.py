@@ -21,7 +21,9 @@ from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels import Label, create_engine
 from hpcir.labels.base import LabelEngine
+from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.models.model import Model
+from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
@@ -165,11 +167,12 @@ def _trajectory(context: Context, engine: LabelEngine, reference: Reference, ind
     thermostat = Thermostat("langevin", temperature, FRICTION_TIME, seed)
     latest: dict[str, Label] = {}
 
-    def potential(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def answer(points: np.ndarray) -> ReplicaEvaluation:
         label = engine.label(reference.structure.moved(points[:, :, 0]))
         latest["label"] = label
-        return np.array([label.energy]), label.forces[:, :, None]
+        return ReplicaEvaluation(np.array([label.energy]), label.forces[:, :, None])
 
+    potential = ReplicaFunction(answer)
     kept: list[tuple[np.ndarray, Label]] = []
     for _ in range(KEPT):
         try:

@@ -71,16 +71,10 @@ def round_purpose(number: int) -> str:
     return f"round {number}"
 
 
-def spread_threshold(model: Model, error: float, quantity: str = "force") -> float:
-    """The spread of an atom's force, or of the dipole, at which `error` (atomic units) is to be expected."""
-    return error / max(model.error.get(f"{quantity}_calibration", 1.0), 1e-3)
-
-
 def round_key(context: Context, number: int, model: Model) -> str:
     """A digest of all that the findings of a round depend on."""
     settings = context.deck.model_dump(mode="json")
-    weights = [c.weights[0] for group in (model.energy, model.charge) for c in group.values()]
-    return digest(number, settings["sampling"], settings["dynamics"], settings["seed"], model.error, *weights)
+    return digest(number, settings["sampling"], settings["dynamics"], settings["seed"], model.error, model.digest)
 
 
 @collective
@@ -122,8 +116,8 @@ def _explored(
     settings, dynamics = context.deck.sampling, context.deck.dynamics
     plan = ExplorationPlan(
         temperature=block.temperature,
-        force_spread=spread_threshold(model, tolerance.force),
-        dipole_spread=spread_threshold(model, tolerance.dipole, "dipole"),
+        force_spread=model.spread_threshold(tolerance.force),
+        dipole_spread=model.spread_threshold(tolerance.dipole, "dipole"),
         duration=settings.duration,
         timestep=dynamics.timestep,
         time_constant=dynamics.time_constant,

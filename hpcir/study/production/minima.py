@@ -18,7 +18,7 @@ from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import RunStopped
-from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import Basin, all_basins, distance_squared
@@ -48,14 +48,13 @@ LEAST_WAVENUMBER = 10.0
 
 
 @collective
-def find_minima(context: Context, model: AnyPotential, first: NormalModes, folder: str) -> list[NormalModes]:
+def find_minima(context: Context, model: Potential, first: NormalModes, folder: str) -> list[NormalModes]:
     """The minima that thermal motion reaches from the first one, which leads the list; the same on every rank.
 
     Written to FOLDER/minima.h5, and read from there when model and settings are the same (collective).
     """
-    weights = first_weights(model)
     dynamics = context.deck.dynamics
-    key = digest("minima", context.deck.seed, dynamics.temperature, dynamics.timestep, first.positions, *weights)
+    key = digest("minima", context.deck.seed, dynamics.temperature, dynamics.timestep, first.positions, model.digest)
     found = None
     if context.root:
         path = context.directory / folder / FILE
@@ -72,13 +71,13 @@ def find_minima(context: Context, model: AnyPotential, first: NormalModes, folde
 
 
 def same_minima(
-    model: AnyPotential, minima: Sequence[NormalModes], masses: FloatArray, structure: Structure
+    model: Potential, minima: Sequence[NormalModes], masses: FloatArray, structure: Structure
 ) -> list[NormalModes]:
     """The minima with the normal modes of other masses (N,)."""
     return [model_harmonics(model, structure.moved(modes.positions), masses) for modes in minima]
 
 
-def _search(context: Context, model: AnyPotential, first: NormalModes) -> list[NormalModes]:
+def _search(context: Context, model: Potential, first: NormalModes) -> list[NormalModes]:
     minima = [first]
     if len(first) > MOST_MODES or len(first.numbers) < 4:
         return minima
@@ -105,7 +104,7 @@ def _is_known(geometry: FloatArray, known: Sequence[Basin], within: float, weigh
     return min(distance_squared(here, basin, weights) for basin in known) < within**2
 
 
-def _quenched(context: Context, model: AnyPotential, first: NormalModes) -> FloatArray:
+def _quenched(context: Context, model: Potential, first: NormalModes) -> FloatArray:
     """Snapshots (S, N, 3) of a hot run from the first minimum, brought down."""
     dynamics, seed = context.deck.dynamics, context.deck.seed
     temperature = HOTTER * dynamics.temperature
@@ -115,7 +114,7 @@ def _quenched(context: Context, model: AnyPotential, first: NormalModes) -> Floa
     ids = 2**31 + np.arange(REPLICAS)
     velocities = thermal_velocities(positions, first.masses, temperature, seed, ids)
     block = ReplicaBlock.start(positions, velocities, ids)
-    evaluator = on_replicas(model, context.structure.numbers, REPLICAS, context.structure.charge)
+    evaluator = model.replicas(context.structure.numbers, REPLICAS, context.structure.charge)
     thermostat = Thermostat("langevin", temperature, FRICTION, seed)
     found = []
     for _ in range(STEPS // BETWEEN):

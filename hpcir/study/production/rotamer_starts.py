@@ -29,7 +29,6 @@ from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.learning.source import spread_threshold
 from hpcir.study.production.trajectories import Starts
 from hpcir.vibrations.normal_modes import thermal_geometries
 
@@ -83,7 +82,7 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
     temperature, masses, sane = dynamics.temperature, structure.masses, Sanity(structure)
     moving = pivots(graph, flips=False)
     evaluator = Evaluator(model, structure.numbers, len(ids), charge=structure.charge)
-    limit = spread_threshold(model, dynamics.force_error)
+    limit = model.spread_threshold(dynamics.force_error)
 
     def known(positions: FloatArray) -> NDArray[np.bool_]:
         return np.asarray(sane(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))

@@ -12,18 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.runner import Potential
-from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
-from hpcir.models.evaluator import Evaluator
-from hpcir.models.model import Model
+from hpcir.models.potential import Potential, ReplicaPotential
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import all_basins
 from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
-from hpcir.study.learning.committee import member_of
-from hpcir.study.learning.source import spread_threshold
 from hpcir.study.production.minima import find_minima, same_minima
 from hpcir.study.production.trajectories import Starts, TrajectoryPlan, TrajectoryStage, run_stages
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
@@ -46,7 +41,7 @@ class TrajectorySet:
     trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes)."""
 
     name: str
-    model: AnyPotential
+    model: Potential
     masses: FloatArray
     minima: tuple[NormalModes, ...]
     trajectories: int
@@ -82,10 +77,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         groups=[group.atoms for group in functional_groups(structure)] if chosen.assign else [],
         assign=chosen.assign,
         masses=chosen.masses,
-        # A potential from n2p2 has no calibrated spread, and its trajectories are not judged by it.
-        spread_limit=spread_threshold(chosen.model, deck.dynamics.force_error)
-        if isinstance(chosen.model, Model)
-        else np.inf,
+        spread_limit=chosen.model.spread_threshold(deck.dynamics.force_error),
         folder=FOLDER,
         starts=chosen.starts,
     )
@@ -104,20 +96,19 @@ def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[Trajecto
 def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
     plan = plan_of(context, chosen)
     model = chosen.model
-    weights = first_weights(model)
     settings = context.deck.model_dump(mode="json")["dynamics"] | {"trajectories": chosen.trajectories}
     minima = [modes.positions for modes in chosen.minima]
-    what = [settings, context.deck.seed, chosen.masses, *minima, *weights]
+    what = [settings, context.deck.seed, chosen.masses, *minima, model.digest]
     what += [chosen.starts.key] if chosen.starts is not None else []
     key = context.comm.bcast(digest(*what))
 
-    def potential(replicas: int) -> Evaluator | Potential:
-        return on_replicas(model, context.structure.numbers, replicas, context.structure.charge, chosen.masses)
+    def potential(replicas: int) -> ReplicaPotential:
+        return model.replicas(context.structure.numbers, replicas, context.structure.charge, chosen.masses)
 
     return TrajectoryStage(context, plan, key, potential)
 
 
-def main_set(context: Context, model: AnyPotential, modes: NormalModes) -> TrajectorySet:
+def main_set(context: Context, model: Potential, modes: NormalModes) -> TrajectorySet:
     """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
     minima = find_minima(context, model, modes, FOLDER)
     return TrajectorySet("main", model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories)
@@ -127,11 +118,11 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
     """A set for each member of the committee, fewer trajectories each; none when the deck does not want them."""
     model = main.model
     members = model.members
-    if not isinstance(model, Model) or members < 2 or not context.deck.spectrum.committee_errors:
+    if members < 2 or not context.deck.spectrum.committee_errors:
         return []
     count = min(MEMBER_TRAJECTORIES, main.trajectories)
     return [
-        TrajectorySet(f"member-{index}", member_of(model, index), main.masses, main.minima, count, starts=main.starts)
+        TrajectorySet(f"member-{index}", model.member(index), main.masses, main.minima, count, starts=main.starts)
         for index in range(members)
     ]
 

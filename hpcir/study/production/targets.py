@@ -110,12 +110,6 @@ def make_folder(context: Context, model: Model) -> None:
     model.save(directory / MODEL)
 
 
-def model_key(model: Model) -> str:
-    """A digest of all weights."""
-    weights = [w for group in (model.energy, model.charge) for c in group.values() for w in (*c.weights, *c.biases)]
-    return digest(*weights)
-
-
 @collective
 def main_trajectories(
     context: Context, study: Study, model: Model, farm: LabelFarm, reference: Reference | None
@@ -130,7 +124,7 @@ def main_trajectories(
             make_folder(own, model)
     context.comm.barrier()
     if count := context.deck.sampling.families:
-        key = model_key(model)
+        key = model.digest
         ensembles = [find_families(own, farm, model, count, key) for own in contexts]
         return [_by_families(own, model, ensemble) for own, ensemble in zip(contexts, ensembles, strict=True)]
     near = [reference.structure if reference is not None else own.structure for own in contexts]
@@ -142,7 +136,7 @@ def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Ref
     """A target's main trajectories from thermal samples of its one minimum, or from conformers of the model."""
     main = sets.main_set(context, model, modes)
     if reference is None:
-        starts = sampled_starts(context, model, context.structure, main.trajectories, model_key(model))
+        starts = sampled_starts(context, model, context.structure, main.trajectories, model.digest)
         main = replace(main, starts=starts)
     return Target(context, _run(context, [main])[0], reference)
 
@@ -207,7 +201,7 @@ def harmonics(contexts: Sequence[Context], model: Model, near: Sequence[Structur
 
 def _modes_key(model: Model, near: Structure) -> str:
     """A digest of all that a target's normal modes depend on."""
-    return digest(model_key(model), near.numbers, near.positions)
+    return digest(model.digest, near.numbers, near.positions)
 
 
 def _known_modes(contexts: Sequence[Context], model: Model, near: Sequence[Structure]) -> dict[int, NormalModes]:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.integrators import Thermostat
-from hpcir.dynamics.runner import Potential, ReplicaBlock, run_chunk
+from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion, thermal_velocities
-from hpcir.models.evaluator import Evaluator
+from hpcir.models.potential import ReplicaPotential
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.projection import Projection
 from hpcir.storage.checksums import digest
@@ -44,7 +44,7 @@ FloatArray = NDArray[np.float64]
 CHUNK_STEPS = 2000
 # Steps between two looks at the committee's spread.
 SPREAD_STEPS = 200
-PotentialOf = Callable[[int], "Evaluator | Potential"]
+PotentialOf = Callable[[int], ReplicaPotential]
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class TrajectoryStage:
         return ReplicaBlock.start(positions, velocities, ids)
 
     def _advance(
-        self, block: ReplicaBlock, potential: Evaluator | Potential, number: int
+        self, block: ReplicaBlock, potential: ReplicaPotential, number: int
     ) -> tuple[ReplicaBlock, dict[str, Any]]:
         """One chunk: thermostatted before `equilibration_steps`, the deck's ensemble after; the journal's arrays."""
         plan, dynamics = self.plan, self.plan.dynamics
@@ -229,8 +229,7 @@ class TrajectoryStage:
             block = plan.at_rest(block)
         thermostat = self._thermostat(equilibrating or dynamics.ensemble == "nvt")
         every = dynamics.dipole_every
-        # A slow potential says itself after how many steps it wants its state on the disk.
-        wanted = min(CHUNK_STEPS, getattr(potential, "chunk_steps", CHUNK_STEPS))
+        wanted = min(CHUNK_STEPS, potential.chunk_steps)
         steps = min(max(1, wanted // every) * every, end - block.step)
         chunk = run_chunk(
             potential,
@@ -241,7 +240,7 @@ class TrajectoryStage:
             dipole_every=CHUNK_STEPS if equilibrating else every,
             thermostat=thermostat,
             record=() if equilibrating else ("dipoles", "positions", "velocities"),
-            spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
+            spread_every=SPREAD_STEPS if potential.kernels is not None else 0,
         )
         for retired in chunk.retired:
             self.context.progress.log(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.runner import Chunk, Potential
+from hpcir.dynamics.runner import Chunk
 from hpcir.models.evaluator import Evaluator
+from hpcir.models.potential import ReplicaPotential
 from hpcir.spectra.basins import eckart_rotations
 from hpcir.spectra.controls import mode_moments
 from hpcir.spectra.projection import (
@@ -44,7 +45,7 @@ AVERAGED_EVERY = 2
 
 
 def chunk_arrays(
-    chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, potential: Evaluator | Potential
+    chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, potential: ReplicaPotential
 ) -> dict[str, Any]:
     """What the journal keeps of a chunk: the state to go on from and, in production, series and averages."""
     block = chunk.block
@@ -63,8 +64,8 @@ def chunk_arrays(
         "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
     }
     arrays |= projected(chunk, plan)
-    if plan.groups and isinstance(potential, Evaluator):
-        arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential)
+    if plan.groups and potential.kernels is not None:
+        arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential.kernels)
     return arrays
 
 
