@@ -15,6 +15,7 @@ from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.molecules.structures import Structure
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import write_h5
 from hpcir.storage.journal import Record
@@ -22,8 +23,8 @@ from hpcir.study.context import Context
 
 Result = TypeVar("Result")
 
-FOLDER = "labels"
-FILE = "labels.h5"
+FOLDER = layout.LABEL_JOURNALS
+FILE = layout.LABELS
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, xyz_text
 from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import keep_text
 from hpcir.storage.run_directory import RunDirectory
@@ -25,19 +26,21 @@ from hpcir.study.label_farm import LabelFarm, LabelStore
 from hpcir.study.learning import pretrain
 from hpcir.study.learning import reference as prepare
 from hpcir.study.learning.committee import CommitteeTrainer, require_device, symmetry_functions
-from hpcir.study.learning.loop import Sampler, Sampling, first_geometries, round_purpose
+from hpcir.study.learning.curve import LearningCurve
+from hpcir.study.learning.loop import Sampler, first_geometries, round_purpose
 from hpcir.study.learning.reference import Reference
 from hpcir.study.production import sets
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.results import analysis, summary, trust_map
+from hpcir.study.results.records import IndependentTest
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.study.session import at_work
 from hpcir.vibrations.normal_modes import stiff_hessian
 
 STAGES = ("prepare", "pretrain", "sample", "trajectories", "variants", "test", "spectrum", "report")
-MODEL = "models/model.h5"
+MODEL = layout.MODEL
 # The starting structure, beside the resolved deck that names it.
-START = "start.xyz"
+START = layout.START
 
 
 class Until(Exception):
@@ -97,8 +100,8 @@ def _open(
     targets: dict[str, Structure] = {}
     seeds: dict[str, Structure] = {}
     if series is not None:
-        targets = {f"structures/{item.name}.xyz": item for item in series.targets[1:]}
-        seeds = {f"structures/seed-{item.name}.xyz": item for item in series.seeds if deck.sampling.seeds}
+        targets = {layout.target_structure(item.name): item for item in series.targets[1:]}
+        seeds = {layout.seed_structure(item.name): item for item in series.seeds if deck.sampling.seeds}
         files |= targets | seeds
     key = digest(deck_digest(deck), *(part for item in files.values() for part in (item.numbers, item.positions)))
     text = resolved_text(deck, START, list(targets), list(seeds))
@@ -150,9 +153,9 @@ class Pipeline:
         spectra = self._timed("spectrum", lambda: self._spectra(main, members, isotopes))
         if context.root:
             farm.export(context, self.store)
-            content = summary.content(context, self.store, label_farm.level, model, reference, main.modes, sampling)
-            content |= self._met(model, reference, main, label_farm.level)
-            for line in summary.lines(summary.write(context, content, test, spectra)):
+            shared = summary.Shared(self.store, label_farm.level, model, sampling, self._known(model, label_farm.level))
+            one = summary.Finished(context, main, test, spectra, reference)
+            for line in summary.lines(summary.write_run(context, shared, [one])):
                 context.progress.log(line)
         self._timed("report", self._report)
         context.comm.barrier()
@@ -207,7 +210,7 @@ class Pipeline:
         trainer: CommitteeTrainer,
         start: Model | None,
         cheap: pretrain.Pretrained | None,
-    ) -> tuple[Model, Sampling]:
+    ) -> tuple[Model, LearningCurve]:
         context = self.context
         pool = cheap.pool if cheap else pretrain.own_pool(context, reference)
         model, sampling = Sampler(context, label_farm, reference, trainer, start, pool).run()
@@ -224,11 +227,11 @@ class Pipeline:
         return done[: len(members)], done[len(members) :]
 
     def _test(
-        self, label_farm: LabelFarm, model: Model, reference: Reference, main: TrajectorySet, sampling: Sampling
-    ) -> dict[str, Any]:
+        self, label_farm: LabelFarm, model: Model, reference: Reference, main: TrajectorySet, sampling: LearningCurve
+    ) -> IndependentTest:
         if self.context.deck.test.count == 0:
-            return {"n": 0}
-        return analysis.independent_test(self.context, label_farm, model, reference, main.blocks, sampling)
+            return IndependentTest(n=0)
+        return analysis.independent_test(self.context, label_farm, model, reference.structure, main.blocks, sampling)
 
     def _spectra(
         self, main: TrajectorySet, members: list[TrajectorySet], isotopes: list[TrajectorySet]
@@ -236,25 +239,20 @@ class Pipeline:
         """Spectra by name, the main one first; rank 0 (empty elsewhere)."""
         context = self.context
         curves = sets.member_curves(context, members)
-        results = {"spectrum": sets.spectrum_of_set(context, main, "spectrum", curves)}
+        results = {layout.SPECTRUM: sets.spectrum_of_set(context, main, layout.SPECTRUM, curves)}
         for chosen in isotopes:
-            results[chosen.name] = sets.spectrum_of_set(context, chosen, f"spectrum-{chosen.name}")
+            results[chosen.name] = sets.spectrum_of_set(context, chosen, layout.spectrum_name(chosen.name))
         return {name: result for name, result in results.items() if result is not None}
 
-    def _met(self, model: Model, reference: Reference, main: TrajectorySet, level: str) -> dict[str, Any]:
-        """What the trajectories met: trust.json, and which conformers (rank 0)."""
+    def _known(self, model: Model, level: str) -> trust_map.Trust:
+        """The environments that the model was trained on (rank 0)."""
         learnt = [e.structure for e in self.store.asked if e.level == level and e.label and e.purpose != "test"]
-        frames = trust_map.snapshots(self.context, reference.structure, main.blocks)
-        known = trust_map.training_environments(model, learnt)
-        return {
-            "trust": trust_map.write_trust(self.context, reference.structure, model, known, frames),
-            "ensemble": trust_map.ensemble(reference.structure, main.modes.positions, frames),
-        }
+        return trust_map.training_environments(model, learnt)
 
     def _report(self) -> None:
         if self.context.root and self.report is not None:
             self.report(self.context.directory.path)
-            self.context.progress.log(f"the page to look at: {self.context.directory / 'report.html'}")
+            self.context.progress.log(f"the page to look at: {self.context.directory / layout.REPORT}")
 
     # -- time ---------------------------------------------------------------------------------------------------
 

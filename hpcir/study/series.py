@@ -11,22 +11,22 @@ from typing import Any
 from hpcir.deck.study import Series
 from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
+from hpcir.storage import layout
 from hpcir.study import label_farm as farm
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.committee import symmetry_functions
-from hpcir.study.learning.loop import Sampling
+from hpcir.study.learning.curve import LearningCurve
 from hpcir.study.learning.pretrain import cheap_settings
 from hpcir.study.learning.series_sampling import MaskedTrainer, Pretrained, SeriesSampler
 from hpcir.study.production import targets
 from hpcir.study.production.families import find_families
 from hpcir.study.production.targets import Target
-from hpcir.study.results import series_summary
-from hpcir.study.results.series_summary import Finished
 from hpcir.study.results.spectrum import ALL_LEFT
+from hpcir.study.results.summary import Finished, Lost, Shared, lines, write_run
 from hpcir.study.road import MODEL, Pipeline
 
-PRETRAINED = "models/pretrained"
+PRETRAINED = layout.PRETRAINED
 STAGES = ("pretrain", "sample", "trajectories", "test", "spectrum", "report")
 
 
@@ -66,18 +66,21 @@ class SeriesPipeline(Pipeline):
         tests = self._timed("test", lambda: [targets.test(t.context, label_farm, model, t) for t in found])
         spectra = self._timed("spectrum", lambda: [targets.spectra(target) for target in found])
         done = list(zip(found, tests, spectra, strict=True))
-        kept = [Finished(target, test, result) for target, test, result in done if result is not None]
-        lost = [target for target, _, result in done if result is None]
+        kept = [
+            Finished(t.context, t.main, test, result, ensemble=t.ensemble, started=t.started)
+            for t, test, result in done
+            if result is not None
+        ]
+        lost = [Lost(target.structure, target.main.trajectories) for target, _, result in done if result is None]
         if not kept:
             raise RunStopped(ALL_LEFT)
         if context.root:
             farm.export(context, self.store)
-            known = series_summary.Known(self.store, label_farm.level, model, sampling, trust)
-            self._summarise(known, kept, lost)
-        self._timed("report", lambda: self._reports([one.target for one in kept]))
+            self._summarise(Shared(self.store, label_farm.level, model, sampling, trust), kept, lost)
+        self._timed("report", lambda: self._reports(kept))
         context.comm.barrier()
         if lost:
-            names = ", ".join(target.name for target in lost)
+            names = ", ".join(target.structure.name for target in lost)
             raise RunStopped(f"no spectrum of {names} (those of the other molecules are written): {ALL_LEFT}")
 
     def _pretrained(self, trainer: MaskedTrainer, masks: dict[str, Any]) -> Pretrained | None:
@@ -99,7 +102,7 @@ class SeriesPipeline(Pipeline):
         finally:
             cheap_farm.close()
 
-    def _sampled(self, sampler: SeriesSampler) -> tuple[Model, Sampling]:
+    def _sampled(self, sampler: SeriesSampler) -> tuple[Model, LearningCurve]:
         model, sampling = sampler.run()
         if self.context.root:
             model.save(self.context.directory / MODEL)
@@ -118,19 +121,19 @@ class SeriesPipeline(Pipeline):
         modes = targets.harmonics(contexts, model)
         return [targets.trajectories(c, model, m) for c, m in zip(contexts, modes, strict=True)]
 
-    def _summarise(self, known: series_summary.Known, kept: list[Finished], lost: list[Target]) -> None:
+    def _summarise(self, shared: Shared, kept: list[Finished], lost: list[Lost]) -> None:
         """summary.json of the run and of every target; the run's spectrum is that of the first target (rank 0)."""
         context = self.context
-        summaries = [series_summary.write_target(known, one) for one in kept]
-        for line in series_summary.lines(series_summary.write(context, self.store, kept, summaries, lost)):
+        for line in lines(write_run(context, shared, kept, lost)):
             context.progress.log(line)
-        for number, (target, *_) in enumerate(kept):
-            for path in sorted(target.context.directory.path.glob("spectrum*")):
-                own = path.name if number == 0 else path.name.replace("spectrum", f"spectrum-{target.name}", 1)
+        for number, one in enumerate(kept):
+            for path in sorted(one.context.directory.path.glob(f"{layout.SPECTRUM}*")):
+                name = layout.spectrum_name(one.structure.name)
+                own = path.name if number == 0 else path.name.replace(layout.SPECTRUM, name, 1)
                 shutil.copyfile(path, context.directory / own)
 
-    def _reports(self, found: list[Target]) -> None:
+    def _reports(self, found: list[Finished]) -> None:
         if self.context.root and self.report is not None:
-            for target in found:
-                self.report(target.context.directory.path)
+            for one in found:
+                self.report(one.context.directory.path)
             self.report(self.context.directory.path)

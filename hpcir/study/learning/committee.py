@@ -18,6 +18,7 @@ from hpcir.labels.base import stacked_polar_tensors
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, SerialCommunicator, on_root
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.learning.checkpoint import TrainingCheckpoint
@@ -76,7 +77,7 @@ def groups_of(
 
 
 # Where trainings in progress are, in the run directory.
-CHECKPOINTS = "models/in-progress"
+CHECKPOINTS = layout.TRAININGS
 # The charge networks' largest learning rate in a retraining.
 RETRAIN_DIPOLE_RATE = 5e-4
 

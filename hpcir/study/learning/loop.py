@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,53 +18,28 @@ from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import ExplorationPlan, Findings, explore_block
 from hpcir.sampling.selection import farthest_points
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.storage.files import write_atomic
 from hpcir.storage.journal import Record
-from hpcir.storage.provenance import origin
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.committee import CommitteeTrainer
+from hpcir.study.learning.curve import Exploration, LearningCurve, Round, Stop, StopReason
 from hpcir.study.learning.reference import PURPOSE, Reference
 from hpcir.training.dataset import TrainingData
 from hpcir.training.evaluation import added, error_figures, error_sums
-from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, PS
+from hpcir.units import PS
 from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.optimise import USUAL_LABELS
 
-FOLDER = "models"
-EXPLORED = "exploration"
-STATE = "learning_curve.json"
+FOLDER = layout.MODELS
+EXPLORED = layout.EXPLORATION
 # Purposes of the labels around the minimum.
 NEIGHBOURHOOD = ("optimisation", PURPOSE)
 # Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
 # blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
 BLOCK, LARGE_BLOCK, LARGE_MOLECULE = 8, 4, 30
 FloatArray = NDArray[np.float64]
-
-
-@dataclass
-class Sampling:
-    """The rounds so far; the file models/learning_curve.json."""
-
-    rounds: list[dict[str, Any]] = field(default_factory=list)
-    reason: str = ""
-    final: str = ""
-
-    def save(self, folder: Path) -> None:
-        content = asdict(self)
-        write_atomic(folder / STATE, json.dumps({**content, "digest": digest(content), "origin": origin()}, indent=1))
-
-    @classmethod
-    def load(cls, folder: Path) -> Sampling:
-        """What a session before this one saved; nothing when the file is not there or damaged."""
-        try:
-            content = json.loads((folder / STATE).read_text())
-            expected = content.pop("digest")
-            content.pop("origin", None)
-            return cls(**content) if digest(content) == expected else cls()
-        except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
-            return cls()
 
 
 def round_purpose(number: int) -> str:
@@ -107,26 +81,26 @@ class Sampler:
         self.folder = context.directory / FOLDER
         self.block = LARGE_BLOCK if len(context.structure) >= LARGE_MOLECULE else BLOCK
 
-    def run(self) -> tuple[Model, Sampling]:
+    def run(self) -> tuple[Model, LearningCurve]:
         """All rounds (collective); the final model and how it came about."""
         context, settings = self.context, self.context.deck.sampling
         if context.root:
             self.folder.mkdir(exist_ok=True)
-        state = context.comm.bcast(Sampling.load(self.folder) if context.root else None)
+        state = context.comm.bcast(LearningCurve.load(self.folder) if context.root else None)
         geometries = self._initial() if context.root else None
         model: Model | None = None
         for number in range(settings.rounds + 1):
             self.farm.label(geometries, round_purpose(number))
             model = self._round_model(number, model, state)
             if context.root:
-                context.progress.log(round_line(number, state.rounds[number]))
+                context.progress.log(state.rounds[number].line())
             stop = context.comm.bcast(self._stop_before_exploring(number) if context.root else None)
             if not stop:
                 geometries, figures = self._explore(number, model)
                 stop = context.comm.bcast(self._stop_after_exploring(geometries, figures) if context.root else None)
-                state.rounds[number] |= figures
+                state.explored(number, figures)
             if stop:
-                state.reason = stop
+                state.stop(stop)
                 break
         if context.root:
             state.save(self.folder)
@@ -176,13 +150,13 @@ class Sampler:
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def _round_model(self, number: int, before: Model | None, state: Sampling) -> Model:
+    def _round_model(self, number: int, before: Model | None, state: LearningCurve) -> Model:
         """The model of a round: from its file when a stopped run had trained it on the same labels, else trained."""
         context = self.context
         labelled, always = self._training_labels() if context.root else ([], [])
         key = digest(*(structure.positions for structure, _ in labelled)) if context.root else ""
-        path = round_file(self.folder, number)
-        done = context.root and number < len(state.rounds) and state.rounds[number]["data"] == key
+        path = self.folder / layout.round_file(number)
+        done = context.root and number < len(state.rounds) and state.rounds[number].data == key
         stored: Model | None = context.comm.bcast(intact_model(path) if done else None)
         if stored is not None:
             return stored
@@ -200,18 +174,18 @@ class Sampler:
         model = context.comm.bcast(self._calibrated(model, before, number) if context.root else None)
         if context.root:
             model.save(path)
-            state.rounds = [*state.rounds[:number], curve_entry(number, len(labelled), key, model)]
+            state.put(Round.of_model(number, len(labelled), key, model))
             state.save(self.folder)
         state.rounds = context.comm.bcast(state.rounds)
         return model
 
-    def _final_model(self, model: Model, state: Sampling) -> Model:
+    def _final_model(self, model: Model, state: LearningCurve) -> Model:
         """The last committee, trained for longer now that no label will come any more, and on all labels: what
         the rounds held out to judge themselves is a tenth of what was paid for. Its errors are the test's to say."""
         context = self.context
         labelled, _ = self._training_labels() if context.root else ([], [])
         key = digest(*(structure.positions for structure, _ in labelled)) if context.root else ""
-        path = self.folder / "final.h5"
+        path = self.folder / layout.FINAL_MODEL_FILE
         stored: Model | None = context.comm.bcast(intact_model(path) if context.root and state.final == key else None)
         if stored is not None:
             return stored
@@ -263,13 +237,13 @@ class Sampler:
 
     # -- exploration --------------------------------------------------------------------------------------------
 
-    def _explore(self, number: int, model: Model) -> tuple[list[Structure], dict[str, Any]]:
+    def _explore(self, number: int, model: Model) -> tuple[list[Structure], Exploration]:
         """Explore with the committee on all ranks; the next geometries (rank 0) and the round's figures."""
         context, settings = self.context, self.context.deck.sampling
         findings = self._findings(number, model)
         if findings is None:
             return [], context.comm.bcast(None)
-        figures: dict[str, Any] = context.comm.bcast(exploration_figures(findings))
+        figures: Exploration = context.comm.bcast(exploration_figures(findings))
         candidates = [self.reference.structure.moved(g) for item in findings for g in item.geometries]
         room = max(0, settings.max_labels - self.labels_used())
         existing = [structure for structure, _ in self.farm.store.select(self.farm.level)]
@@ -315,27 +289,22 @@ class Sampler:
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
-    def _stop_before_exploring(self, number: int) -> str:
+    def _stop_before_exploring(self, number: int) -> Stop | None:
         settings = self.context.deck.sampling
         if self.labels_used() >= settings.max_labels:
-            return f"the label budget of {settings.max_labels} is spent"
+            return Stop(StopReason.LABEL_BUDGET, f"the label budget of {settings.max_labels} is spent")
         if number == settings.rounds:
-            return f"all {settings.rounds} rounds of exploration are done"
-        return ""
+            return Stop(StopReason.ROUNDS, f"all {settings.rounds} rounds of exploration are done")
+        return None
 
-    def _stop_after_exploring(self, geometries: list[Structure], figures: dict[str, Any]) -> str:
+    def _stop_after_exploring(self, geometries: list[Structure], figures: Exploration) -> Stop | None:
         goal = self.context.deck.sampling.goal / PS
-        between = figures["picoseconds_between_takes"]  # without a take: all that was explored, which shows no more
+        between = figures.picoseconds_between_takes  # without a take: all that was explored, which shows no more
         if between >= goal:
-            return f"explored {between:.1f} ps between takes at a goal of {goal:g} ps"
+            return Stop(StopReason.GOAL, f"explored {between:.1f} ps between takes at a goal of {goal:g} ps")
         if not geometries:
-            return "exploration found nothing that is not labelled yet"
-        return ""
-
-
-def round_file(folder: Path, number: int) -> Path:
-    """Where the model of a round is."""
-    return folder / f"round-{number:02d}.h5"
+            return Stop(StopReason.NOTHING_NEW, "exploration found nothing that is not labelled yet")
+        return None
 
 
 def spread_threshold(model: Model, error: float, quantity: str = "force") -> float:
@@ -374,39 +343,8 @@ def from_record(record: Record) -> Findings:
     )
 
 
-def exploration_figures(findings: Sequence[Findings]) -> dict[str, Any]:
-    """Explored time, takes, and time between takes of a round; picoseconds."""
+def exploration_figures(findings: Sequence[Findings]) -> Exploration:
+    """Explored time, takes, and time between takes of a round."""
     time = sum(item.time for item in findings) / PS
     takes = sum(item.takes for item in findings)
-    return {
-        "explored_picoseconds": time,
-        "takes": takes,
-        "insane": sum(item.insane for item in findings),
-        "picoseconds_between_takes": time / max(takes, 1),
-    }
-
-
-def curve_entry(number: int, labels: int, key: str, model: Model) -> dict[str, Any]:
-    """One point of the learning curve in user units: labels, held-out errors, the error of the round before on what
-    exploration took for this one, and what spreads are multiplied by to be errors."""
-    error = model.error
-    return {
-        "round": number,
-        "labels": labels,
-        "data": key,
-        "energy_rmse_kcal_per_mol": error.get("energy_rmse", np.nan) / KCAL_PER_MOL,
-        "force_rmse_kcal_per_mol_angstrom": error.get("force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
-        "dipole_rmse_debye": error.get("dipole_rmse", np.nan) / DEBYE,
-        "taken_force_rmse_kcal_per_mol_angstrom": error.get("taken_force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
-        "force_calibration": error.get("force_calibration", np.nan),
-        "dipole_calibration": error.get("dipole_calibration", np.nan),
-    }
-
-
-def round_line(number: int, entry: dict[str, Any]) -> str:
-    """A round in one line of the log."""
-    return (
-        f"round {number}: {entry['labels']} labels, held-out errors: force "
-        f"{entry['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, energy {entry['energy_rmse_kcal_per_mol']:.4f} "
-        f"kcal/mol, dipole {entry['dipole_rmse_debye']:.4f} D"
-    )
+    return Exploration(time, takes, sum(item.insane for item in findings), time / max(takes, 1))

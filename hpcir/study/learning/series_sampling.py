@@ -45,8 +45,9 @@ from hpcir.storage.journal import Record
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.committee import CommitteeTrainer, groups_of
+from hpcir.study.learning.curve import Exploration, LearningCurve, TargetExploration, exploration_of
 from hpcir.study.learning.exploration_starts import Block, ExplorationStarts
-from hpcir.study.learning.loop import EXPLORED, FOLDER, Sampler, Sampling, round_purpose, spread_threshold
+from hpcir.study.learning.loop import EXPLORED, FOLDER, Sampler, round_purpose, spread_threshold
 from hpcir.training.dataset import LabelledGroup
 from hpcir.training.reduction import Reduction, fit_reductions
 from hpcir.units import PS
@@ -130,7 +131,7 @@ class SeriesSampler(Sampler):
         self.radius = context.deck.model.cutoff
         self.starts = ExplorationStarts(context, series.targets, self.graphs, self._label_minima)
 
-    def run(self) -> tuple[Model, Sampling]:
+    def run(self) -> tuple[Model, LearningCurve]:
         """All rounds (collective); the final model and how it came about."""
         if self.pretrained is None:
             fitted = self._inputs() if self.context.root else None
@@ -221,7 +222,7 @@ class SeriesSampler(Sampler):
                 blocks.append(Block(index, ids, settings.temperatures[number % len(settings.temperatures)]))
         return blocks
 
-    def _explore(self, number: int, model: Model) -> tuple[list[Structure], dict[str, Any]]:
+    def _explore(self, number: int, model: Model) -> tuple[list[Structure], Exploration]:
         """Explore all targets on all ranks; the next geometries (rank 0) and the round's figures."""
         context = self.context
         blocks = self._blocks()
@@ -231,7 +232,7 @@ class SeriesSampler(Sampler):
         self.starts.keep_ends(blocks, found)
         if found is None:
             return [], context.comm.bcast(None)
-        figures: dict[str, Any] = context.comm.bcast(self._figures(blocks, found))
+        figures: Exploration = context.comm.bcast(self._figures(blocks, found))
         threshold = spread_threshold(model, self._tolerated(model))
         pieces: list[Piece] = []
         for block, findings in zip(blocks, found, strict=True):
@@ -278,24 +279,14 @@ class SeriesSampler(Sampler):
         """By how much more than a fragment's a target's dipole may be off: independent errors add as their root."""
         return max(1.0, heavy_atoms(target) / self._largest) ** 0.5
 
-    def _figures(self, blocks: list[Block], found: list[TargetFindings]) -> dict[str, Any]:
+    def _figures(self, blocks: list[Block], found: list[TargetFindings]) -> Exploration:
         """Explored time and takes, in all and by target; the time between takes is the restless target's."""
-        by_target: dict[str, dict[str, float]] = {}
+        by_target: dict[str, TargetExploration] = {}
         for block, findings in zip(blocks, found, strict=True):
-            entry = by_target.setdefault(
-                self.series.targets[block.target].name, {"explored_picoseconds": 0.0, "takes": 0, "insane": 0}
-            )
-            entry["explored_picoseconds"] += findings.time / PS
-            entry["takes"] += findings.takes
-            entry["insane"] += findings.insane
-        entries = by_target.values()
-        return {
-            "explored_picoseconds": sum(entry["explored_picoseconds"] for entry in entries),
-            "takes": int(sum(entry["takes"] for entry in entries)),
-            "insane": int(sum(entry["insane"] for entry in entries)),
-            "picoseconds_between_takes": min(e["explored_picoseconds"] / max(e["takes"], 1) for e in entries),
-            "targets": by_target,
-        }
+            name = self.series.targets[block.target].name
+            before = by_target.get(name, TargetExploration())
+            by_target[name] = before.with_found(findings.time / PS, findings.takes, findings.insane)
+        return exploration_of(by_target)
 
     def training_environments(self) -> dict[int, ElementReference]:
         """The environments that were learnt from, by element, for the trust map (rank 0)."""

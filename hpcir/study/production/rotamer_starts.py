@@ -26,6 +26,7 @@ from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import Sanity
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
 from hpcir.study.learning.loop import spread_threshold
@@ -34,7 +35,7 @@ from hpcir.vibrations.normal_modes import thermal_geometries
 
 FloatArray = NDArray[np.float64]
 
-FOLDER = "starts"
+FOLDER = layout.STARTS
 # Rounds of moves and dynamics; moves of a round for each rotatable bond; steps of dynamics of a round.
 CYCLES = 10
 MOVES_A_BOND = 2

@@ -19,6 +19,7 @@ from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.spectra.basins import all_basins
 from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.learning.committee import member_of
@@ -31,7 +32,7 @@ from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
 
 FloatArray = NDArray[np.float64]
 
-FOLDER = "trajectories"
+FOLDER = layout.TRAJECTORIES
 # Mode series (modes times trajectories) up to which they are kept for the assignment: 0.1 GB at 5 ps.
 MOST_ASSIGNED = 10_000
 # Trajectories of each single committee member, at most: they show how the members differ, not the spectrum itself.
@@ -84,7 +85,6 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         spread_limit=spread_threshold(chosen.model, deck.dynamics.force_error)
         if isinstance(chosen.model, Model)
         else np.inf,
-        folder=FOLDER,
         starts=chosen.starts,
     )
 
@@ -117,7 +117,9 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
 def main_set(context: Context, model: AnyPotential, modes: NormalModes) -> TrajectorySet:
     """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
     minima = find_minima(context, model, modes, FOLDER)
-    return TrajectorySet("main", model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories)
+    return TrajectorySet(
+        layout.MAIN_SET, model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories
+    )
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
@@ -128,7 +130,7 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
         return []
     count = min(MEMBER_TRAJECTORIES, main.trajectories)
     return [
-        TrajectorySet(f"member-{index}", member_of(model, index), main.masses, main.minima, count)
+        TrajectorySet(layout.member_set(index), member_of(model, index), main.masses, main.minima, count)
         for index in range(members)
     ]
 

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from hpcir.deck.resolved import resolved_text
 from hpcir.deck.sections import Deck
 from hpcir.deck.study import heavy_atoms
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, xyz_text
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import write_atomic
-from hpcir.storage.hdf5 import read_h5, read_intact, write_h5
+from hpcir.storage.hdf5 import read_intact, write_h5
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm
-from hpcir.study.learning.reference import Reference
 from hpcir.study.production import sets
+from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.families import FAMILY_TRAJECTORIES, Ensemble, ensemble_starts, worth_a_spectrum
 from hpcir.study.production.rotamer_starts import sampled_starts
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.results import analysis
+from hpcir.study.results.records import IndependentTest
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.vibrations.normal_modes import NormalModes
 
-FOLDER = "targets"
-MODES = "modes.h5"
-START = "start.xyz"
-MODEL = "models/model.h5"
+MODES = layout.MODES
+START = layout.START
+MODEL = layout.MODEL
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def target_context(context: Context, structure: Structure) -> Context:
     )
     sampling = deck.sampling.model_copy(update={"seeds": [], "families": 0})
     own: Deck = deck.model_copy(update={"system": system, "sampling": sampling})
-    directory = RunDirectory(context.directory / f"{FOLDER}/{structure.name}")
+    directory = RunDirectory(context.directory / layout.target_folder(structure.name))
     return Context(own, structure, directory, context.comm, context.progress, context.stop)
 
 
@@ -76,7 +74,7 @@ def prepare(context: Context, model: Model) -> None:
     """Make a target's folder, with what `hpcir md`, `report` and `compare` look for there (rank 0)."""
     directory = context.directory
     directory.path.mkdir(parents=True, exist_ok=True)
-    write_atomic(directory / "deck.resolved.yaml", resolved_text(context.deck, START))
+    write_atomic(directory / layout.DECK, resolved_text(context.deck, START))
     write_atomic(directory / START, xyz_text(context.structure))
     model.save(directory / MODEL)
 
@@ -144,13 +142,13 @@ def family_trajectories(context: Context, model: Model, ensemble: Ensemble) -> T
     count = context.deck.dynamics.trajectories
     masses = context.structure.masses
     starts, started = ensemble_starts(context, ensemble, count)
-    main = TrajectorySet("main", model, masses, (ensemble.modes[0][0],), count, starts=starts)
+    main = TrajectorySet(layout.MAIN_SET, model, masses, (ensemble.modes[0][0],), count, starts=starts)
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
         few = min(FAMILY_TRAJECTORIES, count)
         starts, _ = ensemble_starts(context, ensemble, few, number)
         modes = (ensemble.modes[number][0],)
-        own.append(TrajectorySet(f"family-{number + 1}", model, masses, modes, few, starts=starts))
+        own.append(TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts))
     main, *own = _run(context, [main, *own])
     return Target(context, main, ensemble, tuple(started), tuple(zip(numbers, own, strict=True)))
 
@@ -169,13 +167,12 @@ def _run(context: Context, chosen: list[TrajectorySet]) -> list[TrajectorySet]:
                 context.directory.spend("families", spent * (1 - chosen[0].trajectories / all_of_them))
 
 
-def test(context: Context, farm: LabelFarm, model: Model, target: Target) -> dict[str, Any]:
+def test(context: Context, farm: LabelFarm, model: Model, target: Target) -> IndependentTest:
     """The independent test of one target: geometries of its own trajectories labelled whole (collective)."""
     settings = context.deck.test
     if settings.count == 0 or heavy_atoms(target.structure) > settings.largest:
-        return {"n": 0}
-    reference = Reference(target.structure, target.main.modes, np.nan)
-    return analysis.independent_test(context, farm, model, reference, target.main.blocks)
+        return IndependentTest(n=0)
+    return analysis.independent_test(context, farm, model, target.structure, target.main.blocks)
 
 
 def spectra(target: Target) -> dict[str, SpectrumResult] | None:
@@ -184,10 +181,10 @@ def spectra(target: Target) -> dict[str, SpectrumResult] | None:
     own is lost: None, on all ranks. The log says so of either."""
     if _lost(target, target.main):
         return None
-    results = {"spectrum": sets.spectrum_of_set(target.context, target.main, "spectrum")}
+    results = {layout.SPECTRUM: sets.spectrum_of_set(target.context, target.main, layout.SPECTRUM)}
     for _, chosen in target.families:
         if not _lost(target, chosen):
-            results[chosen.name] = sets.spectrum_of_set(target.context, chosen, f"spectrum-{chosen.name}")
+            results[chosen.name] = sets.spectrum_of_set(target.context, chosen, layout.spectrum_name(chosen.name))
     return {name: result for name, result in results.items() if result is not None}
 
 
@@ -204,4 +201,4 @@ def _lost(target: Target, chosen: TrajectorySet) -> bool:
 
 
 def _any_sane(context: Context, chosen: TrajectorySet) -> bool:
-    return any(read_h5(context.directory / block)[0]["sane"].any() for block in chosen.blocks)
+    return any(TrajectoryBlock.read(context.directory / block).sane.any() for block in chosen.blocks)
