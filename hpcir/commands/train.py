@@ -194,7 +194,7 @@ def _train(context: Context, outside: OutsideData) -> tuple[CommitteeTrainer, Mo
     return trainer, replace(model, provenance={**outside.provenance, "notes": list(outside.notes)})
 
 
-def figures(model: Model) -> dict[str, object]:
+def figures(model: Model) -> dict[str, Any]:
     """Held-out errors in user units (None: not in the data), and the calibration of the committee's spread."""
     error = model.error
     return {

@@ -131,8 +131,8 @@ class TrajectoryBlock:
 
     @property
     def begin(self) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]] | None:
-        """Positions and velocities (N, 3, R) at the beginning of production, and which were alive (R,); None in files of
-        versions that did not keep them."""
+        """Positions and velocities (N, 3, R) at the beginning of production, and which were alive (R,); None where
+        the file's version did not keep them."""
         if self.start_positions is None or self.start_velocities is None or self.start_alive is None:
             return None
         return self.start_positions, self.start_velocities, self.start_alive
