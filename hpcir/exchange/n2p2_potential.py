@@ -19,6 +19,7 @@ from hpcir.errors import InputError
 from hpcir.exchange.n2p2_kernel import FunctionTables, Neighbours, all_features, all_gradients
 from hpcir.models.model import Evaluation, html_table
 from hpcir.molecules.structures import centre, symbols
+from hpcir.storage import layout
 from hpcir.version import __version__
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 N2P2_FORMAT = 1
-N2P2_FILE = "n2p2.h5"
+N2P2_FILE = layout.N2P2_FILE
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ MODES = "modes.h5"
 # Models and how they came about.
 MODELS = "models"
 MODEL_FILE = "model.h5"
+N2P2_FILE = "n2p2.h5"
 MODEL = f"{MODELS}/{MODEL_FILE}"
 FINAL_MODEL_FILE = "final.h5"
 PRETRAINED_MODEL = f"{MODELS}/pretrained.h5"
@@ -44,6 +45,7 @@ STARTS = "starts"
 RELAXATIONS = "families"
 FAMILIES = "families.json"
 MAIN_SET = "main"
+MEMBERS = "member-"
 
 # Results.
 TARGETS = "targets"
@@ -81,7 +83,12 @@ def chunks(name: str) -> str:
 
 def member_set(index: int) -> str:
     """The set of trajectories of a single committee member."""
-    return f"member-{index}"
+    return f"{MEMBERS}{index}"
+
+
+def training_file(member: int) -> str:
+    """The state of a committee member's training while it is in progress."""
+    return f"{TRAININGS}/member-{member:03d}.training"
 
 
 def family_set(number: int) -> str:

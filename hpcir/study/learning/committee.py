@@ -236,7 +236,7 @@ class CommitteeTrainer:
                 stage.advance_to(done, **shown)
 
             for member in members:
-                path = context.directory / CHECKPOINTS / f"member-{member:03d}.training"
+                path = context.directory / layout.training_file(member)
                 checkpoint = TrainingCheckpoint(path, digest(key, member, STATE_FORMAT), team.comm, context.stop)
                 before = checkpoint.load()
                 if before is not None and team.leads:

@@ -56,7 +56,9 @@ class TrajectorySet:
     def assign(self) -> bool:
         """Whether its bands are to be assigned: not a single member's, nor where the series would be too large."""
         size = self.trajectories * len(self.modes)
-        return not self.name.startswith("member-") and size <= MOST_ASSIGNED and len(self.modes) <= MOST_ORTHONORMAL
+        return (
+            not self.name.startswith(layout.MEMBERS) and size <= MOST_ASSIGNED and len(self.modes) <= MOST_ORTHONORMAL
+        )
 
     @property
     def modes(self) -> NormalModes:
