@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,25 +24,24 @@ from hpcir.labels.isolation import IsolatedEngine
 from hpcir.labels.potential import EnginePotential
 from hpcir.molecules.structures import Structure, read_structure
 from hpcir.runtime.mpi import Communicator, collective, on_root
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.storage.hdf5 import read_h5
 from hpcir.storage.json_result import write_json
+from hpcir.storage.records import as_dict
 from hpcir.study.context import Context
 from hpcir.study.production import sets
+from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.trajectories import Starts
+from hpcir.study.results.records import Timing, TrajectorySummary
 from hpcir.study.results.spectra import spectrum_of_set
 from hpcir.study.results.spectrum import SpectrumResult
-from hpcir.study.results.spectrum_files import NAME
 from hpcir.study.session import deck_of, default_deck, session
 from hpcir.units import FS, KELVIN
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
 
 FloatArray = NDArray[np.float64]
-
-SUMMARY = "summary.json"
-MODEL = "models"
 
 
 @dataclass(frozen=True)
@@ -90,13 +88,13 @@ def md(
         began = time.monotonic()
         chosen, timing = _by_labels(context, task) if potential == "labels" else _by_model(context, task)
         seconds = time.monotonic() - began
-        result = spectrum_of_set(context, chosen, NAME)
+        result = spectrum_of_set(context, chosen, layout.SPECTRUM)
     if result is not None:
-        _finish(output, task, result, {**timing, "seconds": seconds, "ranks": comm.size})
+        _finish(output, task, result, replace(timing, seconds=seconds, ranks=comm.size))
 
 
 def _changed(deck: Deck, trajectories: int | None, duration: float | None) -> Deck:
-    changes: dict[str, Any] = {}
+    changes: dict[str, int | float] = {}
     if trajectories is not None:
         changes["trajectories"] = trajectories
     if duration is not None:
@@ -156,20 +154,20 @@ def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:
 
     Raises InputError when they are of another molecule, another temperature, or too few for the deck.
     """
-    blocks = sorted((run / sets.FOLDER).glob("main-*.h5"))
+    blocks = sorted(run.glob(layout.block_files(layout.MAIN_SET)))
     if not blocks:
         return None
-    read = [read_h5(block) for block in blocks]
-    if not all("start_positions" in arrays for arrays, _ in read):
+    read = [TrajectoryBlock.read(block) for block in blocks]
+    starts = [block.begin for block in read]
+    known = [start for start in starts if start is not None]
+    if len(known) < len(starts):
         raise InputError("the run's trajectories do not know where they started", where=str(run), hint="run them again")
-    joined = {
-        name: np.concatenate([arrays[name] for arrays, _ in read], axis=-1)
-        for name in ("trajectory", "start_positions", "start_velocities", "start_alive")
-    }
-    temperature = float(read[0][1]["temperature"])
-    if joined["start_positions"].shape[0] != len(structure):
+    positions, velocities, alive = (np.concatenate(parts, axis=-1) for parts in zip(*known, strict=True))
+    numbers = np.concatenate([block.trajectory for block in read])
+    temperature = read[0].temperature
+    if len(positions) != len(structure):
         raise InputError(
-            f"the run's molecule has {joined['start_positions'].shape[0]} atoms",
+            f"the run's molecule has {len(positions)} atoms",
             where=structure.source,
             value=len(structure),
         )
@@ -180,42 +178,36 @@ def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:
             value=f"{deck.dynamics.temperature / KELVIN:g} K",
         )
     count = deck.dynamics.trajectories
-    if count > len(joined["trajectory"]):
+    if count > len(numbers):
         raise InputError(
-            f"the run has {len(joined['trajectory'])} trajectories to start from",
+            f"the run has {len(numbers)} trajectories to start from",
             where="dynamics.trajectories",
             value=count,
             hint="give --trajectories",
         )
-    order = np.argsort(joined["trajectory"])[:count]
-    key = str(read[0][1]["starts"])
-    return Starts(
-        joined["start_positions"][:, :, order],
-        joined["start_velocities"][:, :, order],
-        joined["start_alive"].astype(bool)[order],
-        key,
-    )
+    order = np.argsort(numbers)[:count]
+    return Starts(positions[:, :, order], velocities[:, :, order], alive[order], read[0].starts)
 
 
 @collective
-def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
+def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, Timing]:
     chosen = sets.main_set(context, task.model, task.modes)
     plan = sets.plan_of(context, chosen)
-    folder = context.directory / plan.folder
-    resumed = any(folder.glob(f"{plan.name}-*.h5")) or any((context.directory / plan.chunks).glob("*.journal"))
+    blocks = context.directory.path.glob(layout.block_files(plan.name))
+    resumed = any(blocks) or any((context.directory / plan.chunks).glob("*.journal"))
     context.comm.barrier()
     began = time.monotonic()
     (chosen,) = sets.run_sets(context, [chosen])
     seconds = (time.monotonic() - began) * context.comm.size
     if context.root:
         # The folder is then a model directory itself, from which the reference can start.
-        task.model.save(context.directory / MODEL)
+        task.model.save(context.directory / layout.MODELS)
     steps = chosen.trajectories * (plan.equilibration_steps + plan.production_steps)
-    return chosen, {} if resumed else {"microseconds_per_step": 1e6 * seconds / steps}
+    return chosen, Timing() if resumed else Timing(microseconds_per_step=1e6 * seconds / steps)
 
 
 @collective
-def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
+def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, Timing]:
     """The reference: one trajectory at a time on each rank, every step a label; projected on the model's minima."""
     by_model = sets.main_set(context, task.model, task.modes)
     settings = context.deck.labels
@@ -224,31 +216,32 @@ def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, A
         (chosen,) = sets.run_sets(context, [replace(by_model, model=potential, starts=task.starts)])
     spent = context.comm.allgather((potential.seconds, potential.count))
     seconds, count = (sum(values) for values in zip(*spent, strict=True))
-    timing = {"labels": count, "milliseconds_per_step": 1e3 * seconds / count if count else None}
+    timing = Timing(labels=count, milliseconds_per_step=1e3 * seconds / count if count else float("nan"))
     return chosen, timing
 
 
-def _finish(output: Path, task: Task, result: SpectrumResult, timing: dict[str, Any]) -> None:
+def _finish(output: Path, task: Task, result: SpectrumResult, timing: Timing) -> None:
     """summary.json, the table of bands and the time a step took."""
-    content = {
-        "level": task.level,
-        "starts": task.starts.key if task.starts is not None else "",
-        "md": result.md,
-        "spectrum": result.figures,
-        "bands": result.bands,
-        "weak_bands": result.weak_bands,
-        "modes": result.modes,
-        "groups": result.groups,
-        "timing": timing,
-    }
-    write_json(output / SUMMARY, content)
+    summary = TrajectorySummary(
+        level=task.level,
+        starts=task.starts.key if task.starts is not None else "",
+        md=result.md,
+        spectrum=result.figures,
+        bands=result.bands,
+        weak_bands=result.weak_bands,
+        modes=result.modes,
+        groups=result.groups,
+        timing=timing,
+    )
+    write_json(output / layout.SUMMARY, as_dict(summary))
     kelvin = task.deck.dynamics.temperature / KELVIN
-    print_bands(result.spectrum.bands, f"{task.level}: {result.md['trajectories']} trajectories, {kelvin:g} K")
-    print(result.spectrum.metadata["verdict"])
-    if timing.get("milliseconds_per_step"):
-        print(f"{timing['labels']} steps in this session, {timing['milliseconds_per_step']:.3g} ms each on its rank")
-    elif "microseconds_per_step" in timing:
-        print(f"{timing['microseconds_per_step']:.3g} core-microseconds a step of one trajectory")
+    print_bands(result.spectrum.bands, f"{task.level}: {result.md.trajectories} trajectories, {kelvin:g} K")
+    print(result.figures.verdict)
+    if timing.milliseconds_per_step is not None and timing.labels:
+        print(f"{timing.labels} steps in this session, {timing.milliseconds_per_step:.3g} ms each on its rank")
+    elif timing.microseconds_per_step is not None:
+        print(f"{timing.microseconds_per_step:.3g} core-microseconds a step of one trajectory")
     if task.starts is not None:
         print("started from the run's own trajectories: `hpcir compare RUN DIR` compares trajectory by trajectory")
-    print(f"written: {output / f'{NAME}.csv'}, {output / f'{NAME}.h5'}, {output / SUMMARY}")
+    written = (layout.spectrum_csv(), layout.spectrum_h5(), layout.SUMMARY)
+    print(f"written: {', '.join(str(output / name) for name in written)}")

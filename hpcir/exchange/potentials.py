@@ -9,6 +9,7 @@ from hpcir.exchange.n2p2 import import_n2p2
 from hpcir.exchange.n2p2.potential import N2P2_FILE, N2p2Potential
 from hpcir.models.model import MODEL_FILE, Model, find_model_file
 from hpcir.models.potential import Potential
+from hpcir.storage import layout
 from hpcir.storage.hdf5 import origin_of
 from hpcir.storage.provenance import tell
 
@@ -47,7 +48,7 @@ def potential_file(path: str | Path) -> Path:
     For n2p2's own files it is input.nn. Raises InputError when there is none.
     """
     path = Path(path)
-    for folder in (path, path / "models"):
+    for folder in (path, path / layout.MODELS):
         for name in (MODEL_FILE, N2P2_FILE, "input.nn"):
             if (folder / name).is_file():
                 return folder / name
@@ -66,7 +67,7 @@ def training_ranges(path: str | Path) -> N2p2Potential | None:
     """The n2p2 potential at a path, which knows the ranges of its symmetry functions; None for a model of hpcir."""
     path = Path(path)
     folder = path.parent if path.is_file() else path
-    for place in (folder, folder / "models"):
+    for place in (folder, folder / layout.MODELS):
         if (place / N2P2_FILE).is_file():
             return N2p2Potential.load(place)
     return import_n2p2(folder) if (folder / "input.nn").is_file() else None

@@ -22,7 +22,7 @@ from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
 from hpcir.models.evaluation import Evaluation, html_table
 from hpcir.models.networks import NetworkCommittee
-from hpcir.storage import checksums
+from hpcir.storage import checksums, layout
 from hpcir.storage.hdf5 import H5_DAMAGE, sealed, write_sealed
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 from hpcir.version import __version__
@@ -39,7 +39,7 @@ SHOWN_ERRORS = (
     ("force", KCAL_PER_MOL_ANGSTROM, "kcal/mol/A"),
     ("dipole", DEBYE, "D"),
 )
-MODEL_FILE = "model.h5"
+MODEL_FILE = layout.MODEL_FILE
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class Model:
 
 def find_model_file(path: Path) -> Path:
     """The model file that a path stands for: itself, PATH/model.h5 or PATH/models/model.h5."""
-    for candidate in (path, path / MODEL_FILE, path / "models" / MODEL_FILE):
+    for candidate in (path, path / MODEL_FILE, path / layout.MODEL):
         if candidate.is_file():
             return candidate
     raise InputError(

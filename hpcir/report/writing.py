@@ -7,6 +7,7 @@ from pathlib import Path
 from hpcir.report.data import load_report_data
 from hpcir.report.figures import write_figures
 from hpcir.report.page import write_page
+from hpcir.storage import layout
 
 
 def write_report(run_dir: str | Path) -> list[Path]:
@@ -17,5 +18,5 @@ def write_report(run_dir: str | Path) -> list[Path]:
     """
     folder = Path(run_dir)
     data = load_report_data(folder)
-    figures = write_figures(data, folder / "figures")
-    return [*figures, write_page(data, folder / "report.html", figures)]
+    figures = write_figures(data, folder / layout.FIGURES)
+    return [*figures, write_page(data, folder / layout.REPORT, figures)]

@@ -16,6 +16,7 @@ from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import write_h5
 from hpcir.storage.journal import Record
@@ -24,8 +25,8 @@ from hpcir.study.context import Context
 Result = TypeVar("Result")
 BoolArray = NDArray[np.bool_]
 
-FOLDER = "labels"
-FILE = "labels.h5"
+FOLDER = layout.LABEL_JOURNALS
+FILE = layout.LABELS
 # Purposes that begin so are of labels that no model learns.
 TEST = "test"
 

@@ -16,6 +16,7 @@ from hpcir.errors import InputError, RunStopped
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, xyz_text
 from hpcir.runtime.mpi import Communicator, collective, on_root
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import keep_text
 from hpcir.storage.run_directory import RunDirectory
@@ -24,11 +25,13 @@ from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm, LabelStore
 from hpcir.study.learning.approach import approach_of
 from hpcir.study.learning.committee import CommitteeTrainer, require_device, symmetry_functions
-from hpcir.study.learning.loop import LearningLoop, Sampling
+from hpcir.study.learning.curve import LearningCurve
+from hpcir.study.learning.loop import LearningLoop
 from hpcir.study.learning.reference import Reference
-from hpcir.study.production.targets import MODEL, START, Target, main_trajectories, variants
+from hpcir.study.production.targets import Target, main_trajectories, variants
 from hpcir.study.results import summary
-from hpcir.study.results.analysis import TestFigures, engine_reference, independent_test
+from hpcir.study.results.analysis import engine_reference, independent_test
+from hpcir.study.results.records import IndependentTest
 from hpcir.study.results.spectra import target_spectra
 from hpcir.study.results.spectrum import ALL_LEFT, SpectrumResult
 from hpcir.study.results.summary import Finished, Shared
@@ -76,7 +79,7 @@ def run(
 @collective
 def _require_device(study: Study, directory: RunDirectory, comm: Communicator, until: str | None) -> None:
     """Refuse a device that is not there before labels are spent; a run whose models are finished needs none."""
-    if until == "prepare" or on_root(comm, lambda: (directory / MODEL).exists()):
+    if until == "prepare" or on_root(comm, lambda: (directory / layout.MODEL).exists()):
         return
     try:
         require_device(comm, study.deck.training)
@@ -87,11 +90,11 @@ def _require_device(study: Study, directory: RunDirectory, comm: Communicator, u
 def _open(directory: RunDirectory, study: Study, fresh: bool, force: bool) -> None:
     """Lock the run directory for this study: its key is every setting and the structures."""
     deck = study.deck
-    targets = {f"structures/{item.name}.xyz": item for item in study.targets[1:]}
-    seeds = {f"structures/seed-{item.name}.xyz": item for item in study.seeds if deck.sampling.seeds}
-    files: dict[str, Structure] = {START: study.structure, **targets, **seeds}
+    targets = {layout.target_structure(item.name): item for item in study.targets[1:]}
+    seeds = {layout.seed_structure(item.name): item for item in study.seeds if deck.sampling.seeds}
+    files: dict[str, Structure] = {layout.START: study.structure, **targets, **seeds}
     key = digest(deck_digest(deck), *(part for item in files.values() for part in (item.numbers, item.positions)))
-    directory.open(key, resolved_text(deck, START, list(targets), list(seeds)), fresh=fresh, force=force)
+    directory.open(key, resolved_text(deck, layout.START, list(targets), list(seeds)), fresh=fresh, force=force)
     for name, item in files.items():
         (directory / name).parent.mkdir(exist_ok=True)
         keep_text(directory / name, xyz_text(item))
@@ -149,16 +152,16 @@ class Road:
             self.context.comm.barrier()
 
     @collective
-    def _sample(self, loop: LearningLoop, trainer: CommitteeTrainer) -> tuple[Model, Sampling]:
+    def _sample(self, loop: LearningLoop, trainer: CommitteeTrainer) -> tuple[Model, LearningCurve]:
         model, curve = loop.run()
-        self.context.at_root(lambda: model.save(self.context.directory / MODEL))
+        self.context.at_root(lambda: model.save(self.context.directory / layout.MODEL))
         trainer.forget()
         return model, curve
 
     @collective
     def _test(
-        self, farm: LabelFarm, model: Model, targets: Sequence[Target], curve: Sampling
-    ) -> tuple[list[Target], list[TestFigures]]:
+        self, farm: LabelFarm, model: Model, targets: Sequence[Target], curve: LearningCurve
+    ) -> tuple[list[Target], list[IndependentTest]]:
         """The engine's harmonic spectrum of the targets that have none yet, and the independent test of each."""
         known = [engine_reference(self.study, farm, target) for target in targets]
         curves = [curve, *[None] * (len(known) - 1)]  # the learning curve is tested on the first target
@@ -167,7 +170,7 @@ class Road:
         ]
         return known, tests
 
-    def _shared(self, loop: LearningLoop, model: Model, curve: Sampling) -> Shared:
+    def _shared(self, loop: LearningLoop, model: Model, curve: LearningCurve) -> Shared:
         """The part of the results that all targets share (rank 0)."""
         known = training_environments(model, loop.learnt_labels())
         return Shared(self.store, loop.farm.level, model, curve, known)
@@ -176,7 +179,7 @@ class Road:
     def _finish(
         self,
         targets: Sequence[Target],
-        tests: Sequence[TestFigures],
+        tests: Sequence[IndependentTest],
         spectra: Sequence[dict[str, SpectrumResult] | None],
         shared: Shared | None,
     ) -> None:
@@ -204,8 +207,12 @@ class Road:
             folder = one.target.context.directory.path
             if folder == context.directory.path:
                 continue
-            for path in sorted(folder.glob("spectrum*")):
-                own = path.name if number == 0 else path.name.replace("spectrum", f"spectrum-{one.target.name}", 1)
+            for path in sorted(folder.glob(f"{layout.SPECTRUM}*")):
+                own = (
+                    path.name
+                    if number == 0
+                    else path.name.replace(layout.SPECTRUM, layout.spectrum_name(one.target.name), 1)
+                )
                 shutil.copyfile(path, context.directory / own)
 
     def _report(self, targets: Sequence[Target]) -> None:
@@ -215,7 +222,7 @@ class Road:
         folders = [target.context.directory.path for target in targets]
         for folder in [*(folder for folder in folders if folder != run), run]:
             self.report(folder)
-        self.context.progress.log(f"the page to look at: {self.context.directory / 'report.html'}")
+        self.context.progress.log(f"the page to look at: {self.context.directory / layout.REPORT}")
 
     # -- time ---------------------------------------------------------------------------------------------------
 

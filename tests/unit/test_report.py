@@ -26,7 +26,10 @@ from hpcir.report.verdict import findings
 from hpcir.report.writing import write_report
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.hdf5 import write_h5
-from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+from hpcir.study.learning.curve import StopReason
+from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.results.records import ModeRow
+from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script> $\\frac{"
@@ -56,7 +59,9 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
          "dipole_rmse_debye": 0.8 / n}
         for i, n in enumerate((40, 80, 120, 160, 200))
     ]  # fmt: skip
-    (folder / "models/learning_curve.json").write_text(json.dumps({"rounds": curve, "reason": "explored 12.0 ps"}))
+    (folder / "models/learning_curve.json").write_text(
+        json.dumps({"rounds": curve, "reason": "explored 12.0 ps", "stopped": "goal"})
+    )
     harmonic = {
         "harmonic_wavenumbers_per_cm": (LINES, "cm-1", "mode"),
         "harmonic_intensities_km_per_mol": (STRENGTHS, "km/mol", "mode"),
@@ -101,11 +106,9 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
 
 
 def example_series(folder: Path) -> Path:
-    """A run of two molecules: the folder of the first holds the test and the trajectories."""
+    """A run of two molecules: the first one is in the run directory itself."""
     first = example_run(folder)
-    for name in ("test.h5", "trajectories", "prepare.h5"):
-        (folder / "targets/methanol").mkdir(parents=True, exist_ok=True)
-        (folder / name).rename(folder / "targets/methanol" / name)
+    (folder / "prepare.h5").unlink()
     summary = json.loads((folder / "summary.json").read_text())
     one = {"atoms": 6, **{key: summary[key] for key in ("test", "md", "bands")}}
     two = {
@@ -119,10 +122,9 @@ def example_series(folder: Path) -> Path:
     summary["families"] = [{"name": "folded <i>", "weight": 0.9, "conformers": 2, "free_energies_kcal_per_mol": [0.0],
                             "trajectories": 8}]  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
-    for name in ("methanol", "<b>ethanol"):
-        (folder / "targets" / name).mkdir(exist_ok=True)
-        (folder / "targets" / name / "report.html").write_text("")
-    shutil.copy(INPUTS / "methanol.xyz", folder / "targets/methanol/start.xyz")
+    (folder / "targets/<b>ethanol").mkdir(parents=True)
+    (folder / "targets/<b>ethanol/report.html").write_text("")
+    shutil.copy(INPUTS / "methanol.xyz", folder / "start.xyz")
     shutil.copy(folder / "spectrum.csv", folder / "spectrum-ethanol.csv")
     return first
 
@@ -132,13 +134,20 @@ def write_example_trajectories(folder: Path, random: np.random.Generator) -> Non
     energy = -115.0 + KCAL_PER_MOL * (random.normal(size=8) + 0.02 * random.normal(size=(20, 8)))
     alive = np.arange(8) != 3
     energy[:, 3] = np.nan
-    arrays = {
-        "total_energy": (energy, "hartree", ""),
-        "alive": (alive, "", ""),
-        "dipoles": (np.zeros((100, 3, 8)), "", ""),
-    }
-    attributes = {"time_between_dipoles": 2.0 * FS}
-    write_h5(folder / "trajectories/main-00000.h5", arrays, attributes)
+    TrajectoryBlock(
+        dipoles=np.zeros((100, 3, 8)),
+        total_energy=energy,
+        snapshots=np.zeros((1, 6, 3, 8)),
+        largest_spread=np.zeros(8),
+        trajectory=np.arange(8),
+        sane=alive,
+        alive=alive,
+        inputs="",
+        starts="",
+        time_between_dipoles=2.0 * FS,
+        timestep=0.5 * FS,
+        temperature=300 * KELVIN,
+    ).write(folder / "trajectories/main-00000.h5")
 
 
 def example_test(random: np.random.Generator) -> dict[str, Any]:
@@ -147,6 +156,7 @@ def example_test(random: np.random.Generator) -> dict[str, Any]:
     spread = FORCE_ERROR * KCAL_PER_MOL_ANGSTROM * random.lognormal(0, 0.5, (100, 6, 1)) * np.ones(3) / 1.3
     dipole = random.normal(size=(100, 3)) * 1.2 * DEBYE
     arrays = {
+        "positions": np.zeros((100, 6, 3)),
         "energy_reference": energy,
         "energy_model": energy + 0.018 * KCAL_PER_MOL * random.normal(size=100),
         "forces_reference": forces,
@@ -178,8 +188,8 @@ def test_reads_every_file_of_the_contract(runs: Path) -> None:
     assert data.spectrum.wavenumbers[-1] == pytest.approx(4498)
     np.testing.assert_allclose(data.sticks[0].intensities, STRENGTHS)
     assert [parity.quantity for parity in data.parity] == ["energy", "forces", "dipole"]
-    assert [entry["labels"] for entry in data.learning_curve] == [40, 80, 120, 160, 200]
-    assert data.sampling_reason == "explored 12.0 ps"
+    assert [entry.labels for entry in data.learning.rounds] == [40, 80, 120, 160, 200]
+    assert (data.learning.reason, data.learning.stopped) == ("explored 12.0 ps", StopReason.GOAL)
 
 
 def test_parity_is_in_user_units(runs: Path) -> None:
@@ -260,7 +270,8 @@ def test_trust_map_tells_what_trajectories_met(runs: Path, tmp_path: Path) -> No
 def test_a_run_is_an_object_that_prints_and_draws(runs: Path) -> None:
     run = hpcir.open_run(runs / "hostile")
     assert run.name == HOSTILE
-    assert run.summary["labels"]["count"] == 240
+    assert run.summary.labels is not None
+    assert run.summary.labels.count == 240
     assert run.spectrum.bands
     text = repr(run)
     assert "Forces are off by 0.31" in text
@@ -277,7 +288,7 @@ def test_a_run_is_an_object_that_prints_and_draws(runs: Path) -> None:
 
 def test_modes_are_where_the_trajectories_have_them() -> None:
     rows = [HarmonicRow(1050.0, 1049.96, 10.0, 11.0), HarmonicRow(3000.0, 3004.0, 20.0, 21.0)]
-    modes = [{"name": "C-O <stretch>", "anharmonic_per_cm": 1031.26, "stderr_per_cm": 0.84}, {"name": "C-H stretch"}]
+    modes = [ModeRow("C-O <stretch>", anharmonic_per_cm=1031.26, stderr_per_cm=0.84), ModeRow("C-H stretch")]
     table = mode_table(rows, modes)
     assert '<th scope="row">C-O &lt;stretch&gt;</th>' in table
     assert '1031.3 <span class="error">± 0.8</span>' in table
@@ -633,7 +644,7 @@ def test_page_of_several_molecules(browser: Any, runs: Path) -> None:
     assert "0.31" in shown[0]
     assert "0.5" in shown[1]
     links = browser.execute_script("return [...document.querySelectorAll('#molecules a')].map(a => a.href)")
-    assert [link.rsplit("/targets/", 1)[1] for link in links] == ["methanol/report.html", "%3Cb%3Eethanol/report.html"]
+    assert [link.rsplit("/targets/", 1)[1] for link in links] == ["%3Cb%3Eethanol/report.html"]
     # The first molecule's own evidence, and nothing missing.
     assert browser.execute_script("return document.querySelectorAll('#plot-parity .js-plotly-plot').length") == 3
     assert browser.execute_script("return document.querySelectorAll('aside.note').length") == 0

@@ -12,19 +12,17 @@ from typing import Protocol
 from hpcir.deck.study import Study
 from hpcir.models.model import Model
 from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.study.context import Context
 from hpcir.study.label_farm import Candidate, LabelBudget, LabelFarm, LabelStore, candidates
 from hpcir.study.learning import pretrain
 from hpcir.study.learning.committee import CommitteeTrainer
 from hpcir.study.learning.fragment_source import FragmentSource
-from hpcir.study.learning.loop import FOLDER, LearningLoop
+from hpcir.study.learning.loop import LearningLoop
 from hpcir.study.learning.minimum_source import MinimumSource, certain_geometries
 from hpcir.study.learning.reference import Reference, check_minimum, harmonic_analysis, optimised, write
 from hpcir.study.learning.source import round_purpose
 from hpcir.vibrations.normal_modes import stiff_hessian
-
-# The folder of the models of a level below that goes through rounds of its own.
-PRETRAINED = "models/pretrained"
 
 
 class Approach(Protocol):
@@ -118,7 +116,7 @@ class SeedsAndFragments:
         cheap = replace(context, deck=context.deck.model_copy(update={"sampling": sampling}))
         farm = LabelFarm(cheap, settings, None, self.store)
         try:
-            loop = self._loop(cheap, farm, PRETRAINED)
+            loop = self._loop(cheap, farm, layout.PRETRAINED)
             self.start, _ = loop.run()
             labelled = context.at_root(loop.learnt_labels) or []
             self.pool = [Candidate(item.structure, "", item.forces) for item in labelled]
@@ -131,7 +129,7 @@ class SeedsAndFragments:
 
     @collective
     def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
-        return self._loop(self.context, farm, FOLDER)
+        return self._loop(self.context, farm, layout.MODELS)
 
     def _loop(self, context: Context, farm: LabelFarm, folder: str) -> LearningLoop:
         budget = LabelBudget(farm, context.deck.sampling.max_labels)

@@ -19,6 +19,7 @@ from hpcir.labels.base import stacked_polar_tensors
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, SerialCommunicator, collective, on_root
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.learning.checkpoint import TrainingCheckpoint
@@ -90,7 +91,7 @@ def _group(members: list[LearntLabel]) -> LabelledGroup:
 
 
 # Where trainings in progress are, in the run directory.
-CHECKPOINTS = "models/in-progress"
+CHECKPOINTS = layout.TRAININGS
 # The charge networks' largest learning rate in a retraining.
 RETRAIN_DIPOLE_RATE = 5e-4
 
@@ -242,7 +243,7 @@ class CommitteeTrainer:
                 stage.advance_to(done, **shown)
 
             for member in members:
-                path = context.directory / CHECKPOINTS / f"member-{member:03d}.training"
+                path = context.directory / layout.training_file(member)
                 checkpoint = TrainingCheckpoint(path, digest(key, member, STATE_FORMAT), team.comm, context.stop)
                 before = checkpoint.load()
                 if before is not None and team.leads:

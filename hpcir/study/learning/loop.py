@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.storage.files import write_atomic
-from hpcir.storage.provenance import origin
 from hpcir.study.context import Context
 from hpcir.study.label_farm import TEST, Candidate, LabelBudget
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel, groups_of
+from hpcir.study.learning.curve import ExplorationFigures, LearningCurve, Round, Stop, StopReason
 from hpcir.study.learning.reference import PURPOSE
 from hpcir.study.learning.source import GeometrySource, exploration_figures, round_purpose
 from hpcir.training.dataset import TrainingData
 from hpcir.training.evaluation import added, error_figures, error_sums
-from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, PS
+from hpcir.units import PS
 
-FOLDER = "models"
-STATE = "learning_curve.json"
-FINAL = "final.h5"
+FOLDER = layout.MODELS
 # Purposes of the labels around the minimum.
 NEIGHBOURHOOD = ("optimisation", PURPOSE)
-
-
-@dataclass
-class Sampling:
-    """The rounds so far; the file models/learning_curve.json."""
-
-    rounds: list[dict[str, Any]] = field(default_factory=list)
-    reason: str = ""
-    final: str = ""
-
-    def save(self, folder: Path) -> None:
-        content = asdict(self)
-        write_atomic(folder / STATE, json.dumps({**content, "digest": digest(content), "origin": origin()}, indent=1))
-
-    @classmethod
-    def load(cls, folder: Path) -> Sampling:
-        """What a session before this one saved; nothing when the file is not there or damaged."""
-        try:
-            content = json.loads((folder / STATE).read_text())
-            expected = content.pop("digest")
-            content.pop("origin", None)
-            return cls(**content) if digest(content) == expected else cls()
-        except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
-            return cls()
 
 
 class LearningLoop:
@@ -77,23 +47,23 @@ class LearningLoop:
         self.folder = context.directory / folder
 
     @collective
-    def run(self) -> tuple[Model, Sampling]:
+    def run(self) -> tuple[Model, LearningCurve]:
         """All rounds (collective); the final model and how it came about."""
         context, settings = self.context, self.context.deck.sampling
         context.at_root(lambda: self.folder.mkdir(parents=True, exist_ok=True))
-        state = context.on_root(lambda: Sampling.load(self.folder))
+        state = context.on_root(lambda: LearningCurve.load(self.folder))
         wanted = self.source.first()
         model: Model | None = None
         for number in range(settings.rounds + 1):
             self.farm.label(wanted)
             model = self._round_model(number, model, state)
             if context.root:
-                context.progress.log(round_line(number, state.rounds[number]))
+                context.progress.log(state.rounds[number].line())
             stop = context.on_root(lambda number=number: self._stop_before_exploring(number))  # type: ignore[misc]
-            if not stop:
+            if stop is None:
                 wanted, stop = self._explored(number, model, state)
-            if stop:
-                state.reason = stop
+            if stop is not None:
+                state.stop(stop)
                 break
         context.at_root(lambda: state.save(self.folder))
         if context.root:
@@ -102,13 +72,14 @@ class LearningLoop:
         return self._final_model(model, state), state
 
     @collective
-    def _explored(self, number: int, model: Model, state: Sampling) -> tuple[list[Candidate] | None, str]:
+    def _explored(self, number: int, model: Model, state: LearningCurve) -> tuple[list[Candidate] | None, Stop | None]:
         """The geometries of the next round (rank 0), and the reason to stop, if there is one (collective)."""
         found = self.source.explore(number, model)
         wanted = self.source.choose(number, model, found) if found is not None else None
         figures = None if found is None else exploration_figures(self.source.targets, found)
-        state.rounds[number] |= self.context.comm.bcast(figures)
-        between = state.rounds[number]["picoseconds_between_takes"]
+        explored: ExplorationFigures = self.context.comm.bcast(figures)
+        state.explored(number, explored)
+        between = explored.picoseconds_between_takes
         return wanted, self.context.on_root(lambda: self._stop_after_exploring(wanted, between))
 
     def learnt_labels(self) -> list[LearntLabel]:
@@ -123,13 +94,13 @@ class LearningLoop:
     # -- training -----------------------------------------------------------------------------------------------
 
     @collective
-    def _round_model(self, number: int, before: Model | None, state: Sampling) -> Model:
+    def _round_model(self, number: int, before: Model | None, state: LearningCurve) -> Model:
         """The model of a round: from its file when a stopped run had trained it on the same labels, else trained."""
         context = self.context
         labelled = context.at_root(self.learnt_labels) or []
         key = _data_key(labelled)
-        path = round_file(self.folder, number)
-        done = context.root and number < len(state.rounds) and state.rounds[number]["data"] == key
+        path = self.folder / layout.round_file(number)
+        done = context.root and number < len(state.rounds) and state.rounds[number].data == key
         stored = context.on_root(lambda: intact_model(path) if done else None)
         if stored is not None:
             return stored
@@ -144,9 +115,9 @@ class LearningLoop:
         )
         model = context.on_root(lambda: self._calibrated(model, before, number))
 
-        def keep() -> list[dict[str, Any]]:
+        def keep() -> list[Round]:
             model.save(path)
-            state.rounds = [*state.rounds[:number], curve_entry(number, len(labelled), key, model)]
+            state.put(Round.of_model(number, len(labelled), key, model))
             state.save(self.folder)
             return state.rounds
 
@@ -154,13 +125,13 @@ class LearningLoop:
         return model
 
     @collective
-    def _final_model(self, model: Model, state: Sampling) -> Model:
+    def _final_model(self, model: Model, state: LearningCurve) -> Model:
         """The last committee, trained for longer now that no label will come any more, and on all labels: what
         the rounds held out to judge themselves is a tenth of what was paid for. Its errors are the test's to say."""
         context = self.context
         labelled = context.at_root(self.learnt_labels) or []
         key = _data_key(labelled)
-        path = self.folder / FINAL
+        path = self.folder / layout.FINAL_MODEL_FILE
         stored = context.on_root(lambda: intact_model(path) if state.final == key else None)
         if stored is not None:
             return stored
@@ -210,32 +181,27 @@ class LearningLoop:
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
-    def _stop_before_exploring(self, number: int) -> str:
+    def _stop_before_exploring(self, number: int) -> Stop | None:
         settings = self.context.deck.sampling
         if self.budget.used() >= self.budget.most:
-            return f"the label budget of {self.budget.most} is spent"
+            return Stop(StopReason.LABEL_BUDGET, f"the label budget of {self.budget.most} is spent")
         if number == settings.rounds:
-            return f"all {settings.rounds} rounds of exploration are done"
-        return ""
+            return Stop(StopReason.ROUNDS, f"all {settings.rounds} rounds of exploration are done")
+        return None
 
-    def _stop_after_exploring(self, wanted: list[Candidate] | None, between: float) -> str:
+    def _stop_after_exploring(self, wanted: list[Candidate] | None, between: float) -> Stop | None:
         """between: explored time between takes, ps; without a take all that was explored, which shows no more."""
         goal = self.context.deck.sampling.goal / PS
         if between >= goal:
-            return f"explored {between:.1f} ps between takes at a goal of {goal:g} ps"
+            return Stop(StopReason.GOAL, f"explored {between:.1f} ps between takes at a goal of {goal:g} ps")
         if not wanted:
-            return "exploration found nothing that is not labelled yet"
-        return ""
+            return Stop(StopReason.NOTHING_NEW, "exploration found nothing that is not labelled yet")
+        return None
 
 
 def _data_key(labelled: Sequence[LearntLabel]) -> str:
     """A digest of the geometries that a model is trained on."""
     return digest(*(item.structure.positions for item in labelled))
-
-
-def round_file(folder: Path, number: int) -> Path:
-    """Where the model of a round is."""
-    return folder / f"round-{number:02d}.h5"
 
 
 def intact_model(path: Path) -> Model | None:
@@ -247,29 +213,3 @@ def intact_model(path: Path) -> Model | None:
     except InputError:
         os.replace(path, path.with_name(path.name + ".damaged"))
         return None
-
-
-def curve_entry(number: int, labels: int, key: str, model: Model) -> dict[str, Any]:
-    """One point of the learning curve in user units: labels, held-out errors, the error of the round before on what
-    exploration took for this one, and what spreads are multiplied by to be errors."""
-    error = model.error
-    return {
-        "round": number,
-        "labels": labels,
-        "data": key,
-        "energy_rmse_kcal_per_mol": error.get("energy_rmse", np.nan) / KCAL_PER_MOL,
-        "force_rmse_kcal_per_mol_angstrom": error.get("force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
-        "dipole_rmse_debye": error.get("dipole_rmse", np.nan) / DEBYE,
-        "taken_force_rmse_kcal_per_mol_angstrom": error.get("taken_force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
-        "force_calibration": error.get("force_calibration", np.nan),
-        "dipole_calibration": error.get("dipole_calibration", np.nan),
-    }
-
-
-def round_line(number: int, entry: dict[str, Any]) -> str:
-    """A round in one line of the log."""
-    return (
-        f"round {number}: {entry['labels']} labels, held-out errors: force "
-        f"{entry['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, energy {entry['energy_rmse_kcal_per_mol']:.4f} "
-        f"kcal/mol, dipole {entry['dipole_rmse_debye']:.4f} D"
-    )

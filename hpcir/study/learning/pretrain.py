@@ -27,6 +27,7 @@ from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
 from hpcir.study.label_farm import LabelFarm, LabelStore
@@ -35,8 +36,8 @@ from hpcir.study.learning.reference import Reference, harmonic_analysis, optimis
 from hpcir.units import FS
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
-FOLDER = "pretrain"
-MODEL = "models/pretrained.h5"
+FOLDER = layout.CHEAP_JOURNALS
+MODEL = layout.PRETRAINED_MODEL
 TIMESTEP = 1.0 * FS
 # Steps between two labels that are kept (12 fs: the fast vibrations have moved on), and labels kept of a trajectory
 # (0.6 ps: hindered rotors turn).

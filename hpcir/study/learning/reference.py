@@ -12,6 +12,7 @@ from hpcir.errors import RunStopped
 from hpcir.labels import Label
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.context import Context
 from hpcir.study.label_farm import Candidate, LabelFarm, candidates
@@ -25,7 +26,7 @@ from hpcir.vibrations.optimise import optimise
 
 FloatArray = NDArray[np.float64]
 
-FILE = "prepare.h5"
+FILE = layout.REFERENCE
 # Purpose of the displaced geometries in the label store; they train too.
 PURPOSE = "normal modes"
 

@@ -29,6 +29,7 @@ from hpcir.molecules.conformers import (
 )
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
 from hpcir.units import PER_CM
@@ -39,7 +40,7 @@ from hpcir.vibrations.quench import quench
 
 FloatArray = NDArray[np.float64]
 
-FOLDER = "families"
+FOLDER = layout.RELAXATIONS
 # Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.
 FORCE_TOLERANCE, ROUGH_TOLERANCE = 2e-4, 1e-3
 # Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,17 @@ from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import ExplorationPlan, explore_block
 from hpcir.sampling.target_exploration import TargetFindings, with_spreads
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.journal import Record
 from hpcir.study.context import Context, Kept
 from hpcir.study.label_farm import Candidate
+from hpcir.study.learning.curve import ExplorationFigures, TargetExploration
 from hpcir.units import PS
 
 FloatArray = NDArray[np.float64]
 
-FOLDER = "exploration"
+FOLDER = layout.EXPLORATION
 
 
 @dataclass(frozen=True)
@@ -151,22 +153,22 @@ def _from_record(record: Record) -> TargetFindings:
     )
 
 
-def exploration_figures(targets: Sequence[Structure], exploration: Exploration) -> dict[str, Any]:
+def exploration_figures(targets: Sequence[Structure], exploration: Exploration) -> ExplorationFigures:
     """Explored time (ps) and takes of a round, in all and by target; the time between takes is the smallest of any."""
-    by_target: dict[str, dict[str, float]] = {}
+    by_target: dict[str, TargetExploration] = {}
     for index in dict.fromkeys(block.target for block in exploration.blocks):
         pairs = zip(exploration.blocks, exploration.found, strict=True)
         own = [findings for block, findings in pairs if block.target == index]
-        by_target[targets[index].name] = {
-            "explored_picoseconds": sum(item.time for item in own) / PS,
-            "takes": sum(item.takes for item in own),
-            "insane": sum(item.insane for item in own),
-        }
-    entries = by_target.values()
-    return {
-        "explored_picoseconds": sum(entry["explored_picoseconds"] for entry in entries),
-        "takes": int(sum(entry["takes"] for entry in entries)),
-        "insane": int(sum(entry["insane"] for entry in entries)),
-        "picoseconds_between_takes": min(e["explored_picoseconds"] / max(e["takes"], 1) for e in entries),
-        "targets": by_target,
-    }
+        by_target[targets[index].name] = TargetExploration(
+            sum(item.time for item in own) / PS,
+            sum(item.takes for item in own),
+            sum(item.insane for item in own),
+        )
+    found = by_target.values()
+    return ExplorationFigures(
+        explored_picoseconds=sum(item.explored_picoseconds for item in found),
+        takes=sum(item.takes for item in found),
+        insane=sum(item.insane for item in found),
+        picoseconds_between_takes=min(item.explored_picoseconds / max(item.takes, 1) for item in found),
+        targets=by_target,
+    )

@@ -22,6 +22,7 @@ from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import Basin, all_basins, distance_squared
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import read_intact, write_h5
 from hpcir.study.context import Context
@@ -33,7 +34,7 @@ from hpcir.vibrations.quench import quench
 
 FloatArray = NDArray[np.float64]
 
-FILE = "minima.h5"
+FILE = layout.MINIMA
 # The search: replicas, steps, steps between snapshots, and how much hotter than production.
 REPLICAS, STEPS, BETWEEN, HOTTER = 16, 6000, 1000, 1.5
 FRICTION = 200 * FS

@@ -27,6 +27,7 @@ from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_move
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
 from hpcir.study.production.trajectories import Starts
@@ -34,7 +35,7 @@ from hpcir.vibrations.normal_modes import thermal_geometries
 
 FloatArray = NDArray[np.float64]
 
-FOLDER = "starts"
+FOLDER = layout.STARTS
 # Rounds of moves and dynamics; moves of a round for each rotatable bond; steps of dynamics of a round.
 CYCLES = 10
 MOVES_A_BOND = 2

@@ -17,6 +17,7 @@ from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import all_basins
 from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.production.minima import find_minima, same_minima
@@ -26,7 +27,7 @@ from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
 
 FloatArray = NDArray[np.float64]
 
-FOLDER = "trajectories"
+FOLDER = layout.TRAJECTORIES
 # Under this name a run directory keeps the wall time of a target's main set, over all sessions.
 MAIN_SECONDS = "main set"
 # Mode series (modes times trajectories) up to which they are kept for the assignment: 0.1 GB at 5 ps.
@@ -52,7 +53,9 @@ class TrajectorySet:
     def assign(self) -> bool:
         """Whether its bands are to be assigned: not a single member's, nor where the series would be too large."""
         size = self.trajectories * len(self.modes)
-        return not self.name.startswith("member-") and size <= MOST_ASSIGNED and len(self.modes) <= MOST_ORTHONORMAL
+        return (
+            not self.name.startswith(layout.MEMBERS) and size <= MOST_ASSIGNED and len(self.modes) <= MOST_ORTHONORMAL
+        )
 
     @property
     def modes(self) -> NormalModes:
@@ -78,7 +81,6 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         assign=chosen.assign,
         masses=chosen.masses,
         spread_limit=chosen.model.spread_threshold(deck.dynamics.force_error),
-        folder=FOLDER,
         starts=chosen.starts,
     )
 
@@ -111,7 +113,9 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
 def main_set(context: Context, model: Potential, modes: NormalModes) -> TrajectorySet:
     """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
     minima = find_minima(context, model, modes, FOLDER)
-    return TrajectorySet("main", model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories)
+    return TrajectorySet(
+        layout.MAIN_SET, model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories
+    )
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
@@ -122,7 +126,9 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
         return []
     count = min(MEMBER_TRAJECTORIES, main.trajectories)
     return [
-        TrajectorySet(f"member-{index}", model.member(index), main.masses, main.minima, count, starts=main.starts)
+        TrajectorySet(
+            layout.member_set(index), model.member(index), main.masses, main.minima, count, starts=main.starts
+        )
         for index in range(members)
     ]
 

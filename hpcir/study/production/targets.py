@@ -18,10 +18,11 @@ from hpcir.deck.study import Study
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, xyz_text
 from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import write_atomic
 from hpcir.storage.hdf5 import read_intact, write_h5
-from hpcir.storage.run_directory import RESOLVED, RunDirectory
+from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.reference import Reference
@@ -37,11 +38,6 @@ from hpcir.study.production.rotamer_starts import sampled_starts
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
-
-FOLDER = "targets"
-MODES = "modes.h5"
-START = "start.xyz"
-MODEL = "models/model.h5"
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def _target_context(context: Context, structure: Structure, first: bool) -> Cont
     }
     system = deck.system.model_copy(
         update={
-            "structure": START,
+            "structure": layout.START,
             "name": structure.name,
             "charge": structure.charge,
             "multiplicity": structure.multiplicity,
@@ -97,7 +93,7 @@ def _target_context(context: Context, structure: Structure, first: bool) -> Cont
     )
     sampling = deck.sampling.model_copy(update={"seeds": [], "families": 0})
     own: Deck = deck.model_copy(update={"system": system, "sampling": sampling})
-    directory = RunDirectory(context.directory / f"{FOLDER}/{structure.name}")
+    directory = RunDirectory(context.directory / layout.target_folder(structure.name))
     return replace(context, deck=own, structure=structure, directory=directory)
 
 
@@ -105,9 +101,9 @@ def make_folder(context: Context, model: Model) -> None:
     """Make a target's folder, with the files that `hpcir md`, `report` and `compare` look for there (rank 0)."""
     directory = context.directory
     directory.path.mkdir(parents=True, exist_ok=True)
-    write_atomic(directory / RESOLVED, resolved_text(context.deck, START))
-    write_atomic(directory / START, xyz_text(context.structure))
-    model.save(directory / MODEL)
+    write_atomic(directory / layout.DECK, resolved_text(context.deck, layout.START))
+    write_atomic(directory / layout.START, xyz_text(context.structure))
+    model.save(directory / layout.MODEL)
 
 
 @collective
@@ -146,13 +142,13 @@ def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
     family that has a spectrum of its own, all of them together."""
     count, masses = context.deck.dynamics.trajectories, context.structure.masses
     starts, started = ensemble_starts(context, ensemble, count)
-    main = TrajectorySet("main", model, masses, (ensemble.modes[0][0],), count, starts=starts)
+    main = TrajectorySet(layout.MAIN_SET, model, masses, (ensemble.modes[0][0],), count, starts=starts)
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
         few = min(FAMILY_TRAJECTORIES, count)
         starts, _ = ensemble_starts(context, ensemble, few, number)
         modes = (ensemble.modes[number][0],)
-        own.append(TrajectorySet(f"family-{number + 1}", model, masses, modes, few, starts=starts))
+        own.append(TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts))
     main, *own = _run(context, [main, *own])
     families = tuple(zip(numbers, own, strict=True))
     return Target(context, main, ensemble=ensemble, started=tuple(started), families=families)
@@ -207,7 +203,7 @@ def _modes_key(model: Model, near: Structure) -> str:
 def _known_modes(contexts: Sequence[Context], model: Model, near: Sequence[Structure]) -> dict[int, NormalModes]:
     known = {}
     for index, (context, structure) in enumerate(zip(contexts, near, strict=True)):
-        content = read_intact(context.directory / MODES)
+        content = read_intact(context.directory / layout.MODES)
         if content is not None and content[1].get("inputs") == _modes_key(model, structure):
             known[index] = NormalModes.from_arrays(content[0])
     return known
@@ -226,4 +222,4 @@ def write_modes(context: Context, modes: NormalModes, key: str) -> None:
         "intensities": ("km/mol", "mode"),
     }
     arrays = {name: (np.asarray(value), *units[name]) for name, value in modes.to_arrays().items()}
-    write_h5(context.directory / MODES, arrays, {"format": "hpcir modes", "inputs": key})
+    write_h5(context.directory / layout.MODES, arrays, {"format": "hpcir modes", "inputs": key})

@@ -24,17 +24,13 @@ from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion,
 from hpcir.models.potential import ReplicaPotential
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.projection import Projection
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.storage.hdf5 import read_intact, write_h5
+from hpcir.storage.hdf5 import read_intact
 from hpcir.storage.journal import Journal, Place
 from hpcir.study.context import Context
-from hpcir.study.production.trajectory_arrays import (
-    CONTROL_AVERAGES,
-    SERIES,
-    chunk_arrays,
-    wavenumber_arrays,
-    weighted,
-)
+from hpcir.study.production.block import CONTROL_AVERAGES, TrajectoryBlock
+from hpcir.study.production.trajectory_arrays import SERIES, chunk_arrays, control_wavenumbers, weighted
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
@@ -75,7 +71,6 @@ class TrajectoryPlan:
     groups: list[list[int]]
     masses: FloatArray
     spread_limit: float
-    folder: str
     starts: Starts | None = None
     assign: bool = False
 
@@ -117,10 +112,10 @@ class TrajectoryPlan:
     @property
     def chunks(self) -> str:
         """The folder of the journals of this set's chunks, which goes when all blocks are files."""
-        return f"{self.folder}/in-progress/{self.name}"
+        return layout.chunks(self.name)
 
     def file(self, block: int) -> str:
-        return f"{self.folder}/{self.name}-{block:05d}.h5"
+        return layout.block_file(self.name, block)
 
 
 class TrajectoryStage:
@@ -128,7 +123,7 @@ class TrajectoryStage:
 
     def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
         self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
-        self.folder = context.directory / plan.folder
+        self.folder = context.directory / layout.TRAJECTORIES
         if context.root:
             self.folder.mkdir(exist_ok=True)
         context.comm.barrier()
@@ -265,35 +260,29 @@ class TrajectoryStage:
         spread = np.max([chunk["largest_spread"] for chunk in production], axis=0)
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
-        arrays = {
-            "dipoles": (dipoles, "e bohr", "time,xyz,trajectory"),
-            "total_energy": (np.concatenate([c["total_energy"] for c in production]), "hartree", "time,trajectory"),
-            "snapshots": (np.array([c["positions"] for c in production]), "bohr", "chunk,atom,xyz,trajectory"),
-            "largest_spread": (spread, "hartree/bohr", "trajectory"),
-            "trajectory": (self.plan.ids(number), "number", "trajectory"),
-            "sane": (alive & (spread <= self.plan.spread_limit), "bool", "trajectory"),
-            "alive": (alive, "bool", "trajectory"),
-            "start_positions": (start.positions, "bohr", "atom,xyz,trajectory"),
-            "start_velocities": (start.velocities, "bohr hartree/hbar", "atom,xyz,trajectory"),
-            "start_alive": (start.alive, "bool", "trajectory"),
-            **wavenumber_arrays(self.plan),
-        }
-        for name in production[0]:
-            if name.startswith(CONTROL_AVERAGES):
-                arrays[name] = (weighted(production, name), "powers of hartree", "trajectory,...")
-        for name, (units, axes) in SERIES.items():
-            if name in production[0]:
-                arrays[name] = (np.concatenate([chunk[name] for chunk in production]), units, axes)
-        dynamics = self.plan.dynamics
-        attributes = {
-            "format": "hpcir trajectories",
-            "inputs": self.key,
-            "time_between_dipoles": dynamics.timestep * dynamics.dipole_every,
-            "timestep": dynamics.timestep,
-            "temperature": dynamics.temperature,
-            "starts": self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,
-        }
-        write_h5(self.context.directory / self.plan.file(number), arrays, attributes)
+        dynamics, named = self.plan.dynamics, production[0]
+        joined = {name: np.concatenate([chunk[name] for chunk in production]) for name in SERIES if name in named}
+        TrajectoryBlock(
+            dipoles=dipoles,
+            total_energy=np.concatenate([chunk["total_energy"] for chunk in production]),
+            snapshots=np.array([chunk["positions"] for chunk in production]),
+            largest_spread=spread,
+            trajectory=self.plan.ids(number),
+            sane=alive & (spread <= self.plan.spread_limit),
+            alive=alive,
+            inputs=self.key,
+            starts=self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,
+            time_between_dipoles=dynamics.timestep * dynamics.dipole_every,
+            timestep=dynamics.timestep,
+            temperature=dynamics.temperature,
+            averages={name: weighted(production, name) for name in named if name.startswith(CONTROL_AVERAGES)},
+            wavenumbers=control_wavenumbers(self.plan),
+            start_positions=start.positions,
+            start_velocities=start.velocities,
+            start_alive=start.alive,
+            mode_dipoles=np.array([b.dipoles for b in self.plan.projection.basins]) if self.plan.assign else None,
+            **joined,
+        ).write(self.context.directory / self.plan.file(number))
 
     def _production_start(self, number: int, chunks: list[dict[str, Any]]) -> ReplicaBlock:
         """The replicas at the beginning of production: after the last chunk of equilibration."""

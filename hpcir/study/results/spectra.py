@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.runtime.mpi import collective
-from hpcir.storage.hdf5 import read_h5
+from hpcir.storage import layout
 from hpcir.study.context import Context
+from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.targets import Target
 from hpcir.study.results.spectrum import SpectrumResult, SpectrumStage
@@ -28,10 +29,10 @@ def target_spectra(target: Target) -> dict[str, SpectrumResult] | None:
     if _lost(target, target.main):
         return None
     curves = member_curves(context, target.members)
-    results = {"spectrum": spectrum_of_set(context, target.main, "spectrum", curves)}
+    results = {layout.SPECTRUM: spectrum_of_set(context, target.main, layout.SPECTRUM, curves)}
     for chosen in (*target.isotopes, *(one for _, one in target.families)):
         if not _lost(target, chosen):
-            results[chosen.name] = spectrum_of_set(context, chosen, f"spectrum-{chosen.name}")
+            results[chosen.name] = spectrum_of_set(context, chosen, layout.spectrum_name(chosen.name))
     return {name: result for name, result in results.items() if result is not None}
 
 
@@ -49,7 +50,7 @@ def _lost(target: Target, chosen: TrajectorySet) -> bool:
 
 
 def _any_sane(context: Context, chosen: TrajectorySet) -> bool:
-    return any(bool(read_h5(context.directory / block)[0]["sane"].any()) for block in chosen.blocks)
+    return any(bool(TrajectoryBlock.read(context.directory / block).sane.any()) for block in chosen.blocks)
 
 
 @collective
