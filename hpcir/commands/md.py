@@ -31,8 +31,8 @@ from hpcir.storage.records import as_dict
 from hpcir.study.context import Context
 from hpcir.study.production import sets
 from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.production.plan import Starts
 from hpcir.study.production.sets import TrajectorySet
-from hpcir.study.production.trajectories import Starts
 from hpcir.study.results.records import Timing, TrajectorySummary
 from hpcir.study.results.spectra import spectrum_of_set
 from hpcir.study.results.spectrum import SpectrumResult

@@ -25,7 +25,7 @@ from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm, candidates
 from hpcir.study.learning.relaxation import harmonic_modes, minima, vibrational
-from hpcir.study.production.trajectories import Starts
+from hpcir.study.production.plan import Starts
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.normal_modes import sample as sample_modes

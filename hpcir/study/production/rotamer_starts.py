@@ -30,7 +30,7 @@ from hpcir.sampling.exploration import Sanity
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.production.trajectories import Starts
+from hpcir.study.production.plan import Starts
 from hpcir.vibrations.normal_modes import thermal_geometries
 
 FloatArray = NDArray[np.float64]

@@ -21,7 +21,8 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.production.minima import find_minima, same_minima
-from hpcir.study.production.trajectories import Starts, TrajectoryPlan, TrajectoryStage, run_stages
+from hpcir.study.production.plan import Starts, TrajectoryPlan
+from hpcir.study.production.trajectories import TrajectoryStage, run_stages
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
 from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
 

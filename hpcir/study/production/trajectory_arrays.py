@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,7 @@ from hpcir.spectra.projection import (
     rotation_velocities,
     rotation_wavenumbers,
 )
-
-if TYPE_CHECKING:
-    from hpcir.study.production.trajectories import TrajectoryPlan
+from hpcir.study.production.plan import TrajectoryPlan
 
 FloatArray = NDArray[np.float64]
 
