@@ -129,6 +129,8 @@ class Road:
         self, loop: LearningLoop, farm: LabelFarm, reference: Reference | None, trainer: CommitteeTrainer
     ) -> None:
         model, curve = self._timed("sample", lambda: self._sample(loop, trainer))
+        # Now: labels of conformers come later, and no model has learnt them.
+        shared = self.context.at_root(lambda: self._shared(loop, model, curve))
         targets = self._timed(
             "trajectories",
             lambda: main_trajectories(self.context, self.study, model, farm, reference),
@@ -136,7 +138,6 @@ class Road:
         targets = self._timed("variants", lambda: [variants(target) for target in targets])
         targets, tests = self._timed("test", lambda: self._test(farm, model, targets, curve))
         spectra = self._timed("spectrum", lambda: [target_spectra(target) for target in targets])
-        shared = self.context.at_root(lambda: self._shared(loop, model, curve))
         self._finish(targets, tests, spectra, shared)
 
     # -- stages -------------------------------------------------------------------------------------------------

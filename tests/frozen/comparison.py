@@ -21,7 +21,10 @@ import numpy as np
 
 # Names in a newer tree, where they are not those of an older one: (pattern, replacement) for re.sub over the whole name
 # of a value, such as "targets/C8H18/test.h5:energy_model" or "summary.json:labels/count". Applied to the older run's.
-RENAMED: list[tuple[str, str]] = []
+RENAMED: list[tuple[str, str]] = [
+    # The one target of a run has its files in the run directory itself.
+    (r"^targets/ethanol/", ""),
+]
 
 # Keys, attributes and datasets that are never compared.
 PROVENANCE = {"deck", "format_version", "origin", "program_version", "provenance", "stages"}

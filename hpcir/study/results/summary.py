@@ -172,14 +172,14 @@ def label_figures(store: LabelStore, level: str) -> LabelFigures:
     """Counts and time of the labels of the main level, and the cheap ones apart."""
     own = [entry for entry in store.asked if entry.level == level]
     good = [entry for entry in own if entry.label is not None]
-    test = [entry for entry in good if entry.purpose.startswith(TEST)]
+    learnt = [entry for entry in good if not entry.purpose.startswith(TEST)]
     by_purpose: dict[str, int] = {}
     for entry in good:
         by_purpose[entry.purpose] = by_purpose.get(entry.purpose, 0) + 1
     return LabelFigures(
         level=level,
-        count=len(good) - len(test),
-        test_count=len(test),
+        count=len(learnt),
+        test_count=by_purpose.get(TEST, 0),
         failed=len(own) - len(good),
         seconds=float(sum(entry.label.seconds for entry in good if entry.label is not None)),
         by_purpose=by_purpose,
