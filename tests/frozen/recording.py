@@ -51,12 +51,12 @@ def figures(run: Path) -> Figures:
     found: Figures = {}
     numbers: dict[str, list[float]] = {}
     for name, value in values_of(run).items():
-        if not RECORDED.search(name) or LEFT_OUT.search(name):
+        if value is None or not RECORDED.search(name) or LEFT_OUT.search(name):
             continue
         if isinstance(value, np.ndarray):
             numbers.setdefault(re.sub(*TOGETHER, name), []).extend(value.ravel().astype(float).tolist())
-        elif value is None or isinstance(value, float) or re.search(r"/\d+(/|$)", name):
-            numbers.setdefault(re.sub(r"/\d+(?=/|$)", "/*", name), []).append(math.nan if value is None else value)
+        elif isinstance(value, float) or re.search(r"/\d+(/|$)", name):
+            numbers.setdefault(re.sub(r"/\d+(?=/|$)", "/*", name), []).append(value)
         else:
             found[name] = value
     return found | {name: _norm_and_product(values) for name, values in numbers.items()}
