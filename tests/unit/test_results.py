@@ -33,7 +33,7 @@ from hpcir.study.learning.reference import Reference
 from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.results import records
-from hpcir.study.results.analysis import Compared
+from hpcir.study.results.compared import Compared
 from hpcir.study.results.records import (
     Group,
     IndependentTest,
