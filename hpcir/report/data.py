@@ -27,7 +27,7 @@ from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
 from hpcir.study.learning.curve import LearningCurve, read_curve
-from hpcir.study.results.analysis import Compared
+from hpcir.study.results.compared import Compared
 from hpcir.study.results.records import HarmonicFigures, Summary, TargetSummary, read_summary
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 

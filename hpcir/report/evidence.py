@@ -20,7 +20,7 @@ from hpcir.spectra.bands import Band
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
 from hpcir.study.production.block import TrajectoryBlock
-from hpcir.study.results.analysis import Compared
+from hpcir.study.results.compared import Compared
 from hpcir.study.results.records import HarmonicFigures, read_trust_map
 from hpcir.units import ANGSTROM, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 

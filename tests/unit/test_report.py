@@ -28,7 +28,7 @@ from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.learning.curve import StopReason
 from hpcir.study.production.block import TrajectoryBlock
-from hpcir.study.results.records import ModeRow
+from hpcir.study.results.records import ModeRow, Summary
 from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
@@ -326,6 +326,34 @@ def test_a_damaged_file_is_named_and_the_rest_shown(runs: Path, tmp_path: Path) 
     assert any("learning_curve.json" in what for what in data.missing)
     assert data.spectrum is not None
     assert len(write_report(folder)) == 2
+
+
+def test_a_damaged_summary_is_named_with_the_place(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "summary"
+    shutil.copytree(runs / "good", folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["bands"][1]["stderr_per_cm"] = "wide"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    data = load_report_data(folder)
+    (said,) = data.missing
+    assert "summary.json: bands[1]: stderr_per_cm: expected a number (found: 'wide')" in said
+    assert data.summary == Summary()
+    assert write_report(folder)
+
+
+def test_a_limit_that_ended_sampling_is_no_good_verdict(runs: Path, tmp_path: Path) -> None:
+    """By the reason that is named, never by its words; of a version that named none nothing is said."""
+    folder = tmp_path / "limited"
+    shutil.copytree(runs / "good", folder)
+    path = folder / "models/learning_curve.json"
+    content = json.loads(path.read_text())
+    for stopped, good in (("label_budget", False), ("rounds", False), ("goal", True), ("nothing_new", True)):
+        path.write_text(json.dumps({**content, "stopped": stopped, "reason": "no label budget in these words"}))
+        verdicts = {item.what: item.good for item in findings(load_report_data(folder))}
+        assert verdicts["Sampling"] is good
+    path.write_text(json.dumps({"rounds": content["rounds"], "reason": "the label budget of 10 is spent"}))
+    verdicts = {item.what: item.good for item in findings(load_report_data(folder))}
+    assert verdicts["Sampling"] is None
 
 
 @pytest.mark.filterwarnings("error:constrained_layout not applied")

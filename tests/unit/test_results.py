@@ -28,12 +28,14 @@ from hpcir.storage.records import as_dict, from_json, read_record
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
 from hpcir.study.label_farm import Entry, LabelStore
+from hpcir.study.learning.committee import LearntLabel
 from hpcir.study.learning.curve import LearningCurve, Round, Stop, StopReason, read_curve
 from hpcir.study.learning.reference import Reference
 from hpcir.study.production.block import TrajectoryBlock
-from hpcir.study.production.sets import TrajectorySet
+from hpcir.study.production.sets import MAIN_SECONDS, TrajectorySet
+from hpcir.study.production.targets import Target
 from hpcir.study.results import records
-from hpcir.study.results.analysis import Compared
+from hpcir.study.results.compared import Compared
 from hpcir.study.results.records import (
     Group,
     IndependentTest,
@@ -45,7 +47,7 @@ from hpcir.study.results.records import (
     read_trust_map,
 )
 from hpcir.study.results.spectrum import SpectrumResult
-from hpcir.study.results.summary import Finished, Lost, Shared, lines, write_run
+from hpcir.study.results.summary import Finished, Shared, lines, write_run
 from hpcir.study.results.trust_map import training_environments
 from hpcir.study.session import default_deck, session
 from hpcir.units import FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, KELVIN
@@ -54,6 +56,7 @@ from hpcir.vibrations.normal_modes import NormalModes, normal_modes
 INPUTS = Path(__file__).parents[2] / "inputs"
 NAN = float("nan")
 BAND = Band(1030.0, 0.4, 95.0, 2.0, 1031.0, NAN, 990.0, 1070.0, 1.5)
+FUNCTIONS = automatic_set((1, 6, 8), 9.0, 5, 2, (1,))
 
 
 # -- records and JSON -------------------------------------------------------------------------------------------------
@@ -298,22 +301,28 @@ def modes_of(structure: Structure) -> NormalModes:
 
 
 def finished_target(context: Context, model: Model, whole: bool) -> Finished:
-    """A target of a run with trajectories in its folder and invented figures."""
+    """A target of a run with trajectories in its folder and invented figures; with the reference where it is `whole`."""
     structure, folder = context.structure, context.directory
     (folder / layout.TRAJECTORIES).mkdir(parents=True, exist_ok=True)
     block = layout.block_file(layout.MAIN_SET, 0)
     example_block(structure).write(folder / block)
     modes = modes_of(structure)
     main = TrajectorySet(layout.MAIN_SET, model, structure.masses, (modes,), 4, (block,))
-    names = (layout.SPECTRUM, "D4") if whole else (layout.SPECTRUM,)
+    context.directory.spend(MAIN_SECONDS, 2.0)
+    isotopes = (replace(main, name="D4"),) if whole else ()
+    reference = Reference(structure, modes, -1.0) if whole else None
     return Finished(
-        context,
-        main,
+        Target(context, main, reference, isotopes=isotopes),
         IndependentTest(n=5, force_rmse_kcal_per_mol_angstrom=0.3) if whole else IndependentTest(n=0),
-        {name: example_result(name) for name in names},
-        Reference(structure, modes, -1.0) if whole else None,
-        seconds=2.0,
+        {name: example_result(name) for name in (layout.SPECTRUM, *(one.name for one in isotopes))},
     )
+
+
+def lost_target(context: Context) -> Target:
+    """A target of which eight trajectories were lost."""
+    structure = read_structure(INPUTS / "formic-acid.xyz")
+    main = TrajectorySet(layout.MAIN_SET, random_model(FUNCTIONS, 1), structure.masses, (modes_of(structure),), 8)
+    return Target(replace(context, structure=structure), main)
 
 
 @pytest.fixture
@@ -328,7 +337,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
 @pytest.fixture
 def shared(context: Context) -> Shared:
     structure = context.structure
-    model = random_model(automatic_set((1, 6, 8), 9.0, 5, 2, (1,)), 1, members=2)
+    model = random_model(FUNCTIONS, 1, members=2)
     store = LabelStore()
     purposes = ["round 0", "round 0", "normal modes", "test"]
     for number, purpose in enumerate(purposes):
@@ -338,7 +347,15 @@ def shared(context: Context) -> Shared:
         store.ask(str(number))
     curve = LearningCurve([Round(0, 3)])
     curve.stop(Stop(StopReason.ROUNDS, "all 1 rounds of exploration are done"))
-    return Shared(store, "level", model, curve, training_environments(model, [structure]))
+    return Shared(
+        store,
+        "level",
+        model,
+        curve,
+        training_environments(
+            model, [LearntLabel(structure, Label(-1.0, np.zeros_like(structure.positions), np.zeros(3)))]
+        ),
+    )
 
 
 def test_the_summary_of_one_target(context: Context, shared: Shared) -> None:
@@ -374,7 +391,7 @@ def test_the_summary_of_several_targets_is_about_the_first(context: Context, sha
     folder = RunDirectory(context.directory / layout.target_folder("ethanol"))
     other = replace(context, structure=ethanol, directory=folder)
     one, two = (finished_target(each, shared.model, whole) for each, whole in ((context, True), (other, False)))
-    summary = write_run(context, shared, [one, two], [Lost(read_structure(INPUTS / "formic-acid.xyz"), 8)])
+    summary = write_run(context, shared, [one, two], [lost_target(context)])
     own = read_summary(folder / layout.SUMMARY)
     assert own.targets is None
     assert own.harmonic is not None

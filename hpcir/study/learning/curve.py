@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hpcir.errors import InputError
-from hpcir.models.model import Model
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import write_atomic
@@ -25,6 +24,9 @@ from hpcir.units import (
     KcalPerMolAngstrom,
     Picoseconds,
 )
+
+if TYPE_CHECKING:
+    from hpcir.models.model import Model
 
 NAN = float("nan")
 
