@@ -301,7 +301,7 @@ def modes_of(structure: Structure) -> NormalModes:
 
 
 def finished_target(context: Context, model: Model, whole: bool) -> Finished:
-    """A target of a run with trajectories in its folder and invented figures; with the reference where it is `whole`."""
+    """A target of a run with trajectories in its folder and invented figures; whole: with the reference too."""
     structure, folder = context.structure, context.directory
     (folder / layout.TRAJECTORIES).mkdir(parents=True, exist_ok=True)
     block = layout.block_file(layout.MAIN_SET, 0)
