@@ -151,7 +151,7 @@ def test_init_says_which_spin_it_takes(
     assert result.returncode == 0, result.stderr
     assert f"multiplicity {multiplicity}" in result.stdout
     assert word in result.stdout
-    assert load_deck(tmp_path / "x.yaml").structure.multiplicity == multiplicity
+    assert check_deck(load_deck(tmp_path / "x.yaml")).structure.multiplicity == multiplicity
 
 
 def test_check_prints_plan_and_cost_and_writes_nothing(hpcir: Run, tmp_path: Path) -> None:
