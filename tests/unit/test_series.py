@@ -228,4 +228,9 @@ def test_seeds_larger_than_a_fragment_and_no_seed_at_all_are_refused(tmp_path):
 def test_two_targets_of_one_name_and_a_missing_file_are_refused(tmp_path):
     assert "same name" in refused(deck_of(tmp_path, targets=f"[{ALKANES / 'C8H18.xyz'}]"))
     assert "does not exist" in refused(deck_of(tmp_path, targets="[nowhere.xyz]"))
-    assert "isotopologues" in refused(deck_of(tmp_path, extra=", isotopes: {d: {H: 2.014}}"))
+
+
+def test_isotopologues_are_of_the_targets(tmp_path):
+    assert check_deck(load_deck(deck_of(tmp_path, extra=", isotopes: {d: {H: 2.014}}"))).deck.system.isotopes
+    assert "the molecule has no O" in refused(deck_of(tmp_path, extra=", isotopes: {o: {O: 17.999}}"))
+    assert "atoms 1 to 26" in refused(deck_of(tmp_path, extra=", isotopes: {d: {H27: 2.014}}"))
