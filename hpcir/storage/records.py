@@ -88,7 +88,8 @@ def _value(kind: object, content: object, where: str) -> object:
     kind, origin = _bare(kind), get_origin(_bare(kind))
     if origin in (Union, types.UnionType):
         inner = [item for item in get_args(kind) if item is not type(None)]
-        return None if content is None and len(inner) == 1 else _value(inner[0], content, where)
+        # Null stands for a number that is not known, and for nothing else that is not there.
+        return None if content is None and _bare(inner[0]) is not float else _value(inner[0], content, where)
     if origin is tuple:
         return tuple(_each(get_args(kind)[0], content, where))
     if origin is list:
