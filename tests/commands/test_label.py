@@ -11,7 +11,7 @@ import pytest
 
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
-from hpcir.exchange.datasets import read_dataset
+from hpcir.exchange.reading import read_dataset
 from hpcir.labels import Label, create_engine
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.molecules.structures import Structure, read_frames

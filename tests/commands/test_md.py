@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 import hpcir
-from hpcir.commands import md as reference
-from hpcir.commands.md import LabelPotential
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import Interrupted
-from hpcir.exchange.potentials import on_replicas
+from hpcir.labels import potential as engine_potential
+from hpcir.labels.potential import EngineReplicas
 from hpcir.molecules.structures import read_structure
 from hpcir.units import FS, KCAL_PER_MOL, KELVIN
 from tests.commands.conftest import Command, blocks, done
@@ -30,7 +29,7 @@ def test_imported_potential_moves_as_the_model_does(place: Path, imported: Path)
     velocities = thermal_velocities(positions, methanol.masses, 300 * KELVIN, 1, [0, 1, 2])
     ends = []
     for path in (place / "model", imported):
-        potential = on_replicas(hpcir.load(path), methanol.numbers, 3, 0, methanol.masses)
+        potential = hpcir.load(path).replicas(methanol.numbers, 3, 0, methanol.masses)
         block = ReplicaBlock.start(positions, velocities, [0, 1, 2])
         chunk = run_chunk(potential, block, methanol.masses, 200, 0.5 * FS, dipole_every=50)
         assert chunk.dipoles.shape == (4, 3, 3)
@@ -83,17 +82,17 @@ def test_interrupted_reference_goes_on_to_the_same_trajectories(
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reference, "CHECKPOINT_SECONDS", 0.02)
-    genuine = LabelPotential._label
+    monkeypatch.setattr(engine_potential, "CHECKPOINT_SECONDS", 0.02)
+    genuine = EngineReplicas._answer
     counts = {"labels": 0}
 
-    def label(self: LabelPotential, positions: np.ndarray) -> Any:
+    def label(self: EngineReplicas, positions: np.ndarray) -> Any:
         counts["labels"] += 1
         if counts["labels"] == 900:
             raise Interrupted("stopped by the test")
         return genuine(self, positions)
 
-    monkeypatch.setattr(LabelPotential, "_label", label)
+    monkeypatch.setattr(EngineReplicas, "_answer", label)
     arguments = ["md", by_model, place / "methanol.xyz", "--potential", "labels", "-o", tmp_path / "again"]
     status, _, err = command(*arguments)
     assert (status, "stopped by the test" in err) == (75, True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.exchange.datasets import read_dataset
 from hpcir.exchange.n2p2 import import_n2p2
+from hpcir.exchange.reading import read_dataset
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, read_frames, read_structure
 from hpcir.units import ANGSTROM, EV, KCAL_PER_MOL

@@ -10,7 +10,7 @@ import pytest
 
 from hpcir.cli import main
 from hpcir.deck.sections import LabelSettings
-from hpcir.exchange.datasets import read_dataset
+from hpcir.exchange.reading import read_dataset
 from hpcir.labels import create_engine
 from hpcir.molecules.structures import Structure, read_structure
 from tests.commands.conftest import INPUTS, write_xyz

@@ -14,10 +14,11 @@ import pytest
 from hpcir.deck.resolved import resolved_text
 from hpcir.deck.sections import Deck
 from hpcir.molecules.structures import read_structure
-from hpcir.report import write_report
+from hpcir.report.writing import write_report
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.hdf5 import write_h5
-from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+from hpcir.study.production.block import TrajectoryBlock
+from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script> $\\frac{"
@@ -47,7 +48,9 @@ def example_run(folder: Path, name: str = "methanol", spectrum: bool = True, tes
          "dipole_rmse_debye": 0.8 / n}
         for i, n in enumerate((40, 80, 120, 160, 200))
     ]  # fmt: skip
-    (folder / "models/learning_curve.json").write_text(json.dumps({"rounds": curve, "reason": "explored 12.0 ps"}))
+    (folder / "models/learning_curve.json").write_text(
+        json.dumps({"rounds": curve, "reason": "explored 12.0 ps", "stopped": "goal"})
+    )
     harmonic = {
         "harmonic_wavenumbers_per_cm": (LINES, "cm-1", "mode"),
         "harmonic_intensities_km_per_mol": (STRENGTHS, "km/mol", "mode"),
@@ -123,13 +126,20 @@ def write_example_trajectories(folder: Path, random: np.random.Generator) -> Non
     energy = -115.0 + KCAL_PER_MOL * (random.normal(size=8) + 0.02 * random.normal(size=(20, 8)))
     alive = np.arange(8) != 3
     energy[:, 3] = np.nan
-    arrays = {
-        "total_energy": (energy, "hartree", ""),
-        "alive": (alive, "", ""),
-        "dipoles": (np.zeros((100, 3, 8)), "", ""),
-    }
-    attributes = {"time_between_dipoles": 2.0 * FS}
-    write_h5(folder / "trajectories/main-00000.h5", arrays, attributes)
+    TrajectoryBlock(
+        dipoles=np.zeros((100, 3, 8)),
+        total_energy=energy,
+        snapshots=np.zeros((1, 6, 3, 8)),
+        largest_spread=np.zeros(8),
+        trajectory=np.arange(8),
+        sane=alive,
+        alive=alive,
+        inputs="",
+        starts="",
+        time_between_dipoles=2.0 * FS,
+        timestep=0.5 * FS,
+        temperature=300 * KELVIN,
+    ).write(folder / "trajectories/main-00000.h5")
 
 
 def example_test(random: np.random.Generator) -> dict[str, Any]:
@@ -142,6 +152,7 @@ def example_test(random: np.random.Generator) -> dict[str, Any]:
         "energy_model": energy + 0.018 * KCAL_PER_MOL * random.normal(size=100),
         "forces_reference": forces,
         "forces_model": forces + spread * random.normal(size=forces.shape),
+        "positions": np.zeros((100, 6, 3)),
         "forces_spread": spread,
         "dipole_reference": dipole,
         "dipole_model": dipole + 0.009 * DEBYE * random.normal(size=dipole.shape),

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcir.report import write_report
 from hpcir.report.data import load_report_data
+from hpcir.report.writing import write_report
 from tests.report.browser import SPECTRUM, opened, visible_range, wait_for
 from tests.report.conftest import (
     HOSTILE,

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.report import write_report
 from hpcir.report.data import load_report_data
 from hpcir.report.figures import binned_medians
 from hpcir.report.verdict import findings
+from hpcir.report.writing import write_report
+from hpcir.study.learning.curve import StopReason
+from hpcir.study.results.records import Summary
 from tests.report.conftest import (
     STRENGTHS,
     write_example_trust,
@@ -27,8 +29,8 @@ def test_reads_every_file_of_the_contract(runs: Path) -> None:
     assert data.spectrum.wavenumbers[-1] == pytest.approx(4498)
     np.testing.assert_allclose(data.sticks[0].intensities, STRENGTHS)
     assert [parity.quantity for parity in data.parity] == ["energy", "forces", "dipole"]
-    assert [entry["labels"] for entry in data.learning_curve] == [40, 80, 120, 160, 200]
-    assert data.sampling_reason == "explored 12.0 ps"
+    assert [entry.labels for entry in data.learning.rounds] == [40, 80, 120, 160, 200]
+    assert (data.learning.reason, data.learning.stopped) == ("explored 12.0 ps", StopReason.GOAL)
 
 
 def test_parity_is_in_user_units(runs: Path) -> None:
@@ -131,3 +133,31 @@ def test_binned_medians_of_a_line() -> None:
     centres, medians = binned_medians(x[::-1], 2 * x[::-1])
     np.testing.assert_allclose(medians, 2 * centres)
     assert np.all(np.diff(centres) > 0)
+
+
+def test_a_damaged_summary_is_named_with_the_place(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "summary"
+    shutil.copytree(runs / "good", folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["bands"][1]["stderr_per_cm"] = "wide"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    data = load_report_data(folder)
+    (said,) = data.missing
+    assert "summary.json: bands[1]: stderr_per_cm: expected a number (found: 'wide')" in said
+    assert data.summary == Summary()
+    assert write_report(folder)
+
+
+def test_a_limit_that_ended_sampling_is_no_good_verdict(runs: Path, tmp_path: Path) -> None:
+    """By the reason that is named, never by its words; of a version that named none nothing is said."""
+    folder = tmp_path / "limited"
+    shutil.copytree(runs / "good", folder)
+    path = folder / "models/learning_curve.json"
+    content = json.loads(path.read_text())
+    for stopped, good in (("label_budget", False), ("rounds", False), ("goal", True), ("nothing_new", True)):
+        path.write_text(json.dumps({**content, "stopped": stopped, "reason": "no label budget in these words"}))
+        verdicts = {item.what: item.good for item in findings(load_report_data(folder))}
+        assert verdicts["Sampling"] is good
+    path.write_text(json.dumps({"rounds": content["rounds"], "reason": "the label budget of 10 is spent"}))
+    verdicts = {item.what: item.good for item in findings(load_report_data(folder))}
+    assert verdicts["Sampling"] is None

@@ -8,10 +8,11 @@ import pytest
 
 import hpcir
 from hpcir.errors import InputError
-from hpcir.report import write_report
 from hpcir.report.data import load_report_data
 from hpcir.report.evidence import HarmonicRow
 from hpcir.report.tables import mode_table
+from hpcir.report.writing import write_report
+from hpcir.study.results.records import ModeRow
 from tests.report.conftest import (
     HOSTILE,
     example_run,
@@ -21,7 +22,8 @@ from tests.report.conftest import (
 def test_a_run_is_an_object_that_prints_and_draws(runs: Path) -> None:
     run = hpcir.open_run(runs / "hostile")
     assert run.name == HOSTILE
-    assert run.summary["labels"]["count"] == 240
+    assert run.summary.labels is not None
+    assert run.summary.labels.count == 240
     assert run.spectrum.bands
     text = repr(run)
     assert "Forces are off by 0.31" in text
@@ -38,7 +40,7 @@ def test_a_run_is_an_object_that_prints_and_draws(runs: Path) -> None:
 
 def test_modes_are_where_the_trajectories_have_them() -> None:
     rows = [HarmonicRow(1050.0, 1049.96, 10.0, 11.0), HarmonicRow(3000.0, 3004.0, 20.0, 21.0)]
-    modes = [{"name": "C-O <stretch>", "anharmonic_per_cm": 1031.26, "stderr_per_cm": 0.84}, {"name": "C-H stretch"}]
+    modes = [ModeRow("C-O <stretch>", anharmonic_per_cm=1031.26, stderr_per_cm=0.84), ModeRow("C-H stretch")]
     table = mode_table(rows, modes)
     assert '<th scope="row">C-O &lt;stretch&gt;</th>' in table
     assert '1031.3 <span class="error">± 0.8</span>' in table

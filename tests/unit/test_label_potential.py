@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcir.commands.md import LabelPotential
 from hpcir.errors import LabelFailed
 from hpcir.labels import Label
+from hpcir.labels.potential import EnginePotential
 from hpcir.molecules.structures import Structure
 
 
@@ -21,8 +21,9 @@ def test_dipoles_of_ions_are_about_the_centre_of_mass() -> None:
             centre = numbers @ structure.positions / numbers.sum()
             return Label(0.0, np.zeros((4, 3)), charges @ (structure.positions - centre))
 
-    potential = LabelPotential(PointCharges(), ion, print)  # type: ignore[arg-type]
-    _, _, dipoles = potential(np.stack([positions, positions + 3.0], axis=-1))
+    potential = EnginePotential(PointCharges(), ion, print)  # type: ignore[arg-type]
+    replicas = potential.replicas(numbers, 2, masses=ion.masses)
+    dipoles = replicas.evaluate_with_dipoles(np.stack([positions, positions + 3.0], axis=-1)).dipoles
     mass_centre = ion.masses @ positions / ion.masses.sum()
     assert np.allclose(dipoles, (charges @ (positions - mass_centre))[:, None])
 
@@ -37,10 +38,11 @@ def test_a_retired_replica_costs_no_labels() -> None:
 
     said: list[str] = []
     engine = Counting()
-    potential = LabelPotential(engine, Structure(np.array([1, 1]), np.zeros((2, 3))), said.append)  # type: ignore[arg-type]
+    hydrogen = Structure(np.array([1, 1]), np.zeros((2, 3)))
+    potential = EnginePotential(engine, hydrogen, said.append).replicas(hydrogen.numbers, 1)  # type: ignore[arg-type]
     still = np.zeros((2, 3, 1))
     for _ in range(3):
-        energies, forces, _ = potential(still)
+        energies, forces = potential.evaluate(still)
         assert np.isnan(energies).all()
         assert np.isnan(forces).all()
     assert engine.count == 1

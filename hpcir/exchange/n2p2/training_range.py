@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.exchange.n2p2_potential import ElementNetwork, N2p2Potential, find_neighbours
+from hpcir.exchange.n2p2.networks import ElementNetwork, find_neighbours
+from hpcir.exchange.n2p2.potential import N2p2Potential
 from hpcir.molecules.structures import symbols
 from hpcir.units import ANGSTROM
 

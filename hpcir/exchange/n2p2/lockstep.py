@@ -6,22 +6,22 @@ one matrix product of each layer serve them all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.descriptors.kernel_cache import prepare_kernel_cache
 from hpcir.errors import InputError
-from hpcir.exchange.n2p2_kernel import FunctionTables, Neighbours, all_features, all_gradients
+from hpcir.exchange.n2p2.kernel import FunctionTables, Neighbours, all_features, all_gradients
+from hpcir.exchange.n2p2.networks import NetworkSet
+from hpcir.models.evaluation import ReplicaEvaluation, origin_weights
 
 prepare_kernel_cache()
 
 from numba import njit  # noqa: E402 - after the cache directory is chosen
-
-if TYPE_CHECKING:
-    from hpcir.exchange.n2p2_potential import N2p2Potential, NetworkSet
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -76,39 +76,48 @@ class FunctionGroup:
 class LockstepPotential:
     """An n2p2 potential as the trajectory runner wants one, for `replicas` replicas of one molecule; atomic units.
 
-    numbers (N,) atomic numbers; charge: total charge in e (default: the potential's); origin and masses as in
-    hpcir.models.evaluator.Evaluator. Raises InputError for an element that the potential does not know.
+    energy, charge: the members' networks, charge empty where there are none; numbers (N,) atomic numbers, all of them
+    known; total_charge in e; origin and masses as in hpcir.models.evaluator.Evaluator.
     """
 
     def __init__(
         self,
-        potential: N2p2Potential,
+        energy: Sequence[NetworkSet],
+        charge: Sequence[NetworkSet],
         numbers: IntArray,
         replicas: int,
-        charge: int | None = None,
+        total_charge: int,
         *,
         origin: str = "charge",
         masses: FloatArray | None = None,
     ) -> None:
-        from hpcir.models.evaluator import origin_weights
-
         numbers = np.asarray(numbers, np.int64)
-        potential.require(numbers)
-        self.potential, self.numbers, self.replicas = potential, numbers, replicas
-        self.total_charge = float(potential.total_charge if charge is None else charge)
+        self.numbers, self.replicas, self.total_charge = numbers, replicas, float(total_charge)
+        self.sizes = len(energy), len(charge)
+        self.cutoff = max(networks.cutoff for networks in (*energy, *charge))
         self.origin = origin_weights(origin, numbers, masses)
         tiled = np.tile(numbers, replicas)
-        self.species = np.searchsorted(potential.elements, tiled).astype(np.int64)
+        self.species = np.searchsorted(sorted(energy[0].elements), tiled).astype(np.int64)
         self.rows = {int(z): np.flatnonzero(tiled == z) for z in np.unique(numbers)}
-        self.groups = _groups(potential)
+        self.groups = _groups(energy, charge)
 
-    def __call__(self, positions: FloatArray) -> tuple[FloatArray, ...]:
+    @property
+    def kernels(self) -> None:
+        """None: the steps are plain."""
+        return None
+
+    @property
+    def chunk_steps(self) -> int:
+        """No limit: its steps are fast."""
+        return sys.maxsize
+
+    def evaluate_with_dipoles(self, positions: FloatArray) -> ReplicaEvaluation:
         """Energies (R,), forces (N, 3, R) and, with charge networks, dipoles (3, R) at positions (N, 3, R)."""
         count = len(self.numbers)
         if positions.shape != (count, 3, self.replicas):
             raise InputError("positions of the wrong shape", value=positions.shape)
         frames = np.ascontiguousarray(positions.transpose(2, 0, 1))
-        neighbours = Neighbours(*replica_neighbours(frames, self.potential.cutoff))
+        neighbours = Neighbours(*replica_neighbours(frames, self.cutoff))
         energies = np.zeros(self.replicas * count)
         charges, forces = np.zeros_like(energies), np.zeros((self.replicas * count, 3))
         for group in self.groups:
@@ -116,18 +125,19 @@ class LockstepPotential:
             self._add_group(group, neighbours, energies, charges, gradient)
             gather_forces(neighbours.start, neighbours.atoms, gradient, forces)
         shape = (self.replicas, count)
-        answer = (energies.reshape(shape).sum(1), np.ascontiguousarray(forces.reshape(*shape, 3).transpose(1, 2, 0)))
-        if not self.potential.charge:
+        summed, turned = energies.reshape(shape).sum(1), forces.reshape(*shape, 3).transpose(1, 2, 0)
+        answer = ReplicaEvaluation(summed, np.ascontiguousarray(turned))
+        if not self.sizes[1]:
             return answer
         shared = charges.reshape(shape)
         shared = shared + (self.total_charge - shared.sum(1, keepdims=True)) / count
         centred = frames - np.einsum("n,rnx->rx", self.origin, frames)[:, None]
-        return (*answer, np.einsum("rn,rnx->xr", shared, centred))
+        return replace(answer, dipoles=np.einsum("rn,rnx->xr", shared, centred))
 
     def evaluate(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Energies (R,) and forces (N, 3, R), as hpcir.models.evaluator.Evaluator gives them."""
-        energies, forces, *_ = self(positions)
-        return energies, forces
+        found = self.evaluate_with_dipoles(positions)
+        return found.energies, found.forces
 
     def _add_group(
         self,
@@ -146,17 +156,17 @@ class LockstepPotential:
             own = features[rows, : len(group.first.elements[z].kind)]
             for networks in group.energy:
                 values, slope = networks.elements[z].evaluate(own)
-                energies[rows] += values / self.potential.members
-                slopes[rows, : own.shape[1]] += slope / self.potential.members
+                energies[rows] += values / self.sizes[0]
+                slopes[rows, : own.shape[1]] += slope / self.sizes[0]
             for networks in group.charge:
-                charges[rows] += networks.elements[z].evaluate(own)[0] / len(self.potential.charge)
+                charges[rows] += networks.elements[z].evaluate(own)[0] / self.sizes[1]
         if group.energy:
             all_gradients(self.species, neighbours, group.tables, slopes, gradient)
 
 
-def _groups(potential: N2p2Potential) -> list[FunctionGroup]:
+def _groups(energy: Sequence[NetworkSet], charge: Sequence[NetworkSet]) -> list[FunctionGroup]:
     groups: list[FunctionGroup] = []
-    for networks, is_charge in [(n, False) for n in potential.energy] + [(n, True) for n in potential.charge]:
+    for networks, is_charge in [(n, False) for n in energy] + [(n, True) for n in charge]:
         group = next((g for g in groups if g.first.same_functions(networks)), None)
         if group is None:
             group = FunctionGroup(networks.tables, networks)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
-from hpcir.exchange.n2p2_files import (
+from hpcir.exchange.n2p2.files import (
     FunctionLine,
     Settings,
     format_function,
@@ -24,7 +24,8 @@ from hpcir.exchange.n2p2_files import (
     read_settings,
     read_weights,
 )
-from hpcir.exchange.n2p2_potential import ElementNetwork, N2p2Potential, NetworkSet
+from hpcir.exchange.n2p2.networks import ElementNetwork, NetworkSet
+from hpcir.exchange.n2p2.potential import N2p2Potential
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
 from hpcir.molecules.structures import symbols

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.descriptors.definition import SymmetryFunctionSet
-from hpcir.exchange.n2p2_potential import ElementNetwork, N2p2Potential, NetworkSet
+from hpcir.exchange.n2p2.networks import ElementNetwork, NetworkSet
+from hpcir.exchange.n2p2.potential import N2p2Potential
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
 

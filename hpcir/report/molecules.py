@@ -1,32 +1,27 @@
-"""What the page of several molecules shows besides the first one: each with its figures and bands, and the families of
-conformers."""
+"""The targets on the page: each molecule with its figures, the bands of all but the first, the conformer families."""
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 from hpcir.report.data import ReportData
-from hpcir.report.tables import band_table, plain_number, short, text
+from hpcir.report.tables import band_table, short, text
+from hpcir.report.verdict import known
+from hpcir.storage import layout
+from hpcir.study.results.records import TargetSummary
 
-COLUMNS = (
-    ("test", "force_rmse_kcal_per_mol_angstrom", "force RMSE / (kcal/mol/Å)"),
-    ("test", "dipole_rmse_debye", "dipole RMSE / D"),
-    ("md", "trajectories", "trajectories"),
-    ("md", "left_out", "left out"),
-)
+TITLES = ("molecule", "atoms", "force RMSE / (kcal/mol/Å)", "dipole RMSE / D", "trajectories", "left out")
 
 
 def molecules(data: ReportData) -> str:
     """A row for each molecule, then the bands of all but the first, folded away; empty for one molecule."""
     if len(data.targets) < 2:
         return ""
-    titles = ["molecule", "atoms", *(title for *_, title in COLUMNS)]
-    head = "".join(f'<th scope="col">{text(title)}</th>' for title in titles)
+    head = "".join(f'<th scope="col">{text(title)}</th>' for title in TITLES)
     rows = "".join(_row(name, target, name in data.pages) for name, target in data.targets.items())
     bands = "".join(
         f"<details><summary>Bands of {text(name)}</summary>"
-        f'<div class="scroll">{band_table(target.get("bands") or [])}</div></details>'
+        f'<div class="scroll">{band_table(target.bands or ())}</div></details>'
         for name, target in list(data.targets.items())[1:]
     )
     return (
@@ -35,11 +30,14 @@ def molecules(data: ReportData) -> str:
     )
 
 
-def _row(name: str, target: dict[str, Any], linked: bool) -> str:
+def _row(name: str, target: TargetSummary, linked: bool) -> str:
     shown = text(name)
     if linked:
-        shown = f'<a href="targets/{quote(name)}/report.html">{shown}</a>'
-    values = [target.get("atoms")] + [(target.get(part) or {}).get(key) for part, key, _ in COLUMNS]
+        shown = f'<a href="{quote(layout.target_folder(name))}/{layout.REPORT}">{shown}</a>'
+    test, md = target.test, target.md
+    values: list[object] = [target.atoms]
+    values += [None, None] if test is None else [test.force_rmse_kcal_per_mol_angstrom, test.dipole_rmse_debye]
+    values += [None, None] if md is None else [md.trajectories, md.left_out]
     cells = "".join(f"<td>{text(short(value))}</td>" for value in values)
     return f'<tr><th scope="row">{shown}</th>{cells}</tr>'
 
@@ -47,15 +45,14 @@ def _row(name: str, target: dict[str, Any], linked: bool) -> str:
 def families(data: ReportData) -> str:
     """The families of conformers of the first molecule: name, population, conformers, trajectories; empty without."""
     rows = []
-    for number, family in enumerate(data.summary.get("families") or [], 1):
-        weight = plain_number(family.get("weight"))
-        lowest = min((family.get("free_energies_kcal_per_mol") or [None]), key=lambda g: (g is None, g))
+    for number, family in enumerate(data.summary.families or (), 1):
+        weight, lowest = known(family.weight), known(min(family.free_energies_kcal_per_mol, default=None))
         cells = [
             "–" if weight is None else f"{100 * weight:.2g} %",
-            "–" if plain_number(lowest) is None else f"{lowest:.2f}",
-            short(family.get("conformers")),
-            short(family.get("trajectories")),
-            str(family.get("name") or ""),
+            "–" if lowest is None else f"{lowest:.2f}",
+            short(family.conformers),
+            short(family.trajectories),
+            family.name,
         ]
         rows.append(f'<tr><th scope="row">{number}</th>' + "".join(f"<td>{text(c)}</td>" for c in cells) + "</tr>")
     if not rows:
