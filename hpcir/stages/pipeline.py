@@ -93,7 +93,10 @@ def _open(
         targets = {f"structures/{item.name}.xyz": item for item in series.targets[1:]}
         seeds = {f"structures/seed-{item.name}.xyz": item for item in series.seeds if deck.sampling.seeds}
         files |= targets | seeds
-    key = digest(deck_digest(deck), *(part for item in files.values() for part in (item.numbers, item.positions)))
+    parts = [part for item in files.values() for part in (item.numbers, item.positions)]
+    # Only where there are isotopes, so that directories of before are still this deck's.
+    parts += [item.nuclear_masses for item in files.values() if item.nuclear_masses is not None]
+    key = digest(deck_digest(deck), *parts)
     text = resolved_text(deck, START, list(targets), list(seeds))
     directory.open(key, text, fresh=fresh, force=force)
     for name, item in files.items():

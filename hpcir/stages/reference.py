@@ -195,8 +195,12 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         modes,
         starts,
         level,
-        f"md-{digest(*what, molecule.numbers, molecule.positions)}",
+        f"md-{digest(*what, molecule.numbers, molecule.positions, *_isotopes(molecule))}",
     )
+
+
+def _isotopes(structure: Structure) -> list[FloatArray]:
+    return [] if structure.nuclear_masses is None else [structure.nuclear_masses]
 
 
 def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:

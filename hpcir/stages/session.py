@@ -16,7 +16,7 @@ from hpcir.provenance import tell
 from hpcir.stages.context import Context
 from hpcir.stopping import StopRequest
 from hpcir.store import RunDirectory
-from hpcir.structures import Structure, check_geometry, check_spin, read_frames
+from hpcir.structures import CHARGE_WORDS, Structure, check_geometry, check_spin, isotopes_of, read_frames, stated
 from hpcir.units import ANGSTROM
 
 
@@ -125,26 +125,18 @@ def read_structures(path: Path, charge: int = 0, multiplicity: int = 1, spin: bo
         where = f"{path}, geometry {number}"
         if np.any(atoms.pbc):
             raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=where)
+        said, unpaired = (stated(atoms.info, words, where) for words in (CHARGE_WORDS, ("multiplicity",)))
         structure = Structure(
             numbers=np.asarray(atoms.numbers, np.int64),
             positions=np.asarray(atoms.positions, float) * ANGSTROM,
-            charge=_whole(atoms.info.get("charge", charge), "charge", where),
-            multiplicity=_whole(atoms.info.get("multiplicity", multiplicity), "multiplicity", where),
+            charge=charge if said is None else said,
+            multiplicity=multiplicity if unpaired is None else unpaired,
             name=f"{path.stem} {number}",
             source=where,
+            nuclear_masses=isotopes_of(atoms),
         )
         check_geometry(structure)
         if spin:
             check_spin(structure)
         structures.append(structure)
     return structures
-
-
-def _whole(value: object, name: str, where: str) -> int:
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = 0.5
-    if number != round(number):
-        raise InputError(f"the {name} is not a whole number", where=where, value=value)
-    return round(number)

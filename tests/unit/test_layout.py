@@ -18,6 +18,7 @@ LEVELS = {
     "provenance": 0,
     "yaml_lines": 0,
     "plain_xyz": 1,
+    "molecules": 1,
     "threads": 1,
     "deck_errors": 1,
     "deck_check": 1,
