@@ -163,10 +163,12 @@ def check_charges(dataset: Dataset) -> list[Finding]:
     if odd:
         findings.append(
             Finding(
-                "note",
+                "note" if dataset.charge_known else "error",
                 "charges",
                 f"an odd number of electrons: {some(odd)}",
-                "radicals? Otherwise declare the total charge",
+                "radicals? Otherwise declare the total charge"
+                if dataset.charge_known
+                else "an ion whose charge is nowhere said? Declare it with --charge, or a radical with --charge 0",
                 tuple(odd),
             )
         )

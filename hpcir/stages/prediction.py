@@ -15,7 +15,7 @@ from hpcir.exchange.n2p2_range import extrapolations
 from hpcir.exchange.potentials import AnyPotential, load_potential, tell_model, training_ranges
 from hpcir.models.model import Evaluation
 from hpcir.mpi import Communicator, deal, on_root
-from hpcir.stages.session import check_new, read_structures
+from hpcir.stages.session import check_new, read_structures, require_charge
 from hpcir.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
@@ -51,8 +51,9 @@ def _read(
     for structure in geometries:
         try:
             model.require(structure.numbers)
+            require_charge(model, path, structure.charge, structure.source)
         except InputError as error:
-            raise InputError(error.what, where=structure.source, hint=error.hint) from None
+            raise InputError(error.what, where=structure.source, value=error.value, hint=error.hint) from None
     return model, geometries
 
 

@@ -27,7 +27,7 @@ from hpcir.sampling.normal_modes import NormalModes
 from hpcir.stages import sets
 from hpcir.stages.analysis import model_harmonics
 from hpcir.stages.context import Context
-from hpcir.stages.session import deck_of, default_deck, session
+from hpcir.stages.session import deck_of, default_deck, require_charge, session
 from hpcir.stages.sets import TrajectorySet
 from hpcir.stages.spectrum import SpectrumResult
 from hpcir.stages.spectrum_files import NAME
@@ -167,6 +167,7 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
     total = charge if charge is not None else deck.system.charge or model.total_charge
     molecule = read_structure(structure, total, deck.system.multiplicity)
     model.require(molecule.numbers)
+    require_charge(model, path, molecule.charge, str(structure))
     level, starts = f"model of {model.level or 'unknown level'}", None
     if potential == "labels":
         engine = create_engine(deck.labels)

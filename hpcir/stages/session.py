@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from hpcir.stopping import StopRequest
 from hpcir.store import RunDirectory
 from hpcir.structures import CHARGE_WORDS, Structure, check_geometry, check_spin, isotopes_of, read_frames, stated
 from hpcir.units import ANGSTROM
+
+if TYPE_CHECKING:
+    from hpcir.exchange.potentials import AnyPotential
 
 
 @contextmanager
@@ -84,6 +88,23 @@ def deck_of(model_dir: Path) -> Deck | None:
     """The resolved deck that lies in a model or run directory; None when there is none."""
     path = model_dir / "deck.resolved.yaml"
     return load_deck(path).deck if path.is_file() else None
+
+
+def require_charge(model: AnyPotential, model_dir: Path, charge: int, where: str) -> None:
+    """Raise InputError when a molecule has a total charge that the model did not learn: charge is no input of its
+    networks. Models of several molecules are those of their deck."""
+    known = model.provenance.get("charges")
+    deck = deck_of(model_dir) if model_dir.is_dir() else None
+    if known is None and deck is not None and deck.is_series:
+        return
+    learnt = known if isinstance(known, list) else [model.total_charge]
+    if charge not in learnt:
+        raise InputError(
+            f"the model learnt molecules of total charge {', '.join(f'{one:+d}' if one else '0' for one in learnt)}",
+            where=where,
+            value=f"charge {charge:+d}",
+            hint="train on data whose charge is declared (train --charge, or --keys charge=NAME), or mend --charge",
+        )
 
 
 def check_new(path: Path, force: bool) -> None:
