@@ -25,7 +25,7 @@ def follow_launcher() -> None:
 def speaks_pmix_alone() -> bool:
     """Whether the launcher, such as `srun --mpi=pmix`, offers PMIx and no older interface."""
     older = ("PMI_RANK", "PMI_FD", "PMI_SIZE", "OMPI_COMM_WORLD_RANK")
-    return ("PMIX_RANK" in os.environ or "PMIX_NAMESPACE" in os.environ) and not any(name in os.environ for name in older)
+    return "PMIX_RANK" in os.environ and not any(name in os.environ for name in older)
 
 
 def require_pmix(library: str) -> None:
@@ -36,8 +36,8 @@ def require_pmix(library: str) -> None:
     if library.startswith("MPICH Version") and "pmix" not in library.lower():
         raise InputError(
             f"the launcher speaks PMIx, which mpi4py's MPI, {' '.join(library.split()[:3])}, does not",
-            hint="start the ranks with mpirun, or with the --mpi of srun that belongs to mpi4py's MPI (`srun --mpi=list`), "
-            "such as --mpi=pmi2",
+            hint="start them with mpirun, or with the --mpi of srun that belongs to mpi4py's MPI (`srun --mpi=list`, such "
+            "as --mpi=pmi2)",
         )
 
 

@@ -143,7 +143,8 @@ def data_digest(path: Path) -> str:
     """The digest of a data set: of its file, or of all files of its folder by name."""
     if path.is_file():
         return file_digest(path)
-    return digest(*(part for file in sorted(path.rglob("*")) if file.is_file() for part in (file.name, file_digest(file))))
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest(*(part for file in files for part in (file.name, file_digest(file))))
 
 
 def require_memory(dataset: Dataset, settings: Deck) -> None:

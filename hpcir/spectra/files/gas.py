@@ -61,8 +61,8 @@ def total_pressure(block: Block, where: str) -> tuple[float, list[str]]:
     """The pressure (Pa) of the mixture that an absorbance per part in a million refers to, and notes.
 
     Such spectra are of traces in air or nitrogen at about the pressure of the laboratory: published ones write its
-    number in kilopascals with 'Pa' behind it. A pressure that is none in the unit stated, and the laboratory's in another
-    unit, is taken in the other one. Raises InputError where neither is so.
+    number in kilopascals with 'Pa' behind it. A pressure that is none in its unit, and the laboratory's in another, is
+    taken in the other. Raises InputError where neither is so.
     """
     text = block.get("PRESSURE")
     amounts = _amounts(text)
