@@ -1,1 +1,1 @@
-"""What is known of molecules beside their geometries: isotopes, pieces, other programs' files, names."""
+"""Molecules: structures and their files, isotopes, bonds, fragments, rotamers, conformers, internal coordinates."""

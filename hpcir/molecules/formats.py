@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
-from hpcir.plain_xyz import text_lines
+from hpcir.molecules.plain_xyz import text_lines
 
 _RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
 _HEAD = 200_000

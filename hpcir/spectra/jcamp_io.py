@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import constants as _c
 
 from hpcir.errors import InputError
-from hpcir.provenance import origin_line
 from hpcir.spectra.bands import curve_bands
 from hpcir.spectra.files.gas import MOST_ABSORPTION, gas_of, temperature_of, total_pressure
 from hpcir.spectra.files.jcamp_text import Block, read_blocks, table
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage.provenance import origin_line
 from hpcir.units import KELVIN
 
 FloatArray = NDArray[np.float64]
