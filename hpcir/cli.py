@@ -404,6 +404,13 @@ def _add_spectrum_commands(commands: Any) -> None:
     )
     spectrum.add_argument("--temperature", metavar="T", type=_kelvin, help="temperature, such as '300 K'")
     spectrum.add_argument("--unit", metavar="UNIT", help="unit of the dipoles: D, e*A or e*bohr")
+    spectrum.add_argument(
+        "--cell",
+        metavar="LENGTH",
+        type=_angstrom,
+        nargs="+",
+        help="edges of the box of a Berry-phase dipole, such as '12.4 A', to undo changes of branch",
+    )
     _output(spectrum, "DIR", "folder to write")
 
     compare = _command(commands, "compare", "band shifts and overlap with another spectrum", _stage_command("compare"))
@@ -481,6 +488,10 @@ def _seconds(text: str) -> float:
 
 def _femtoseconds(text: str) -> float:
     return _quantity(text, "time")
+
+
+def _angstrom(text: str) -> float:
+    return _quantity(text, "length")
 
 
 def _kelvin(text: str) -> float:
