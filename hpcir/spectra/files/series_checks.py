@@ -45,7 +45,8 @@ def check_samples(dipoles: FloatArray, where: str) -> None:
 
 
 def scales(steps: FloatArray) -> FloatArray:
-    """(3,) robust standard deviations of changes (T, 3); of a component that hardly moves a thousandth of the others'."""
+    """(3,) robust standard deviations of changes (T, 3); of a component that hardly moves a thousandth of the
+    others'."""
     found = 1.4826 * np.median(np.abs(steps - np.median(steps, axis=0)), axis=0)
     return np.asarray(np.maximum(found, 1e-3 * found.max(initial=0.0)))
 
@@ -78,8 +79,8 @@ def _check_jumps(series: FloatArray, where: str) -> None:
             f"the dipole jumps at {named(rest)}",
             where=where,
             value=f"by {size / usual:.0f} times its usual change" if usual else "from a constant",
-            hint="another branch of a Berry phase (give --cell, the edges of the box, to undo it), a restart, or samples "
-            "left out: mend the file, or give its pieces as files of their own",
+            hint="another branch of a Berry phase (give --cell, the edges of the box, to undo it), a restart, or "
+            "samples left out: mend the file, or give its pieces as files of their own",
         )
     raise InputError(
         f"the dipole has spikes at {named(spikes)}",
@@ -154,8 +155,8 @@ def _check_order(series: FloatArray, where: str) -> None:
 
 
 def prediction_errors(series: FloatArray) -> FloatArray:
-    """(T - ORDER - 1,) the error of predicting each change of a series (T, 3) from the ORDER changes before it by the one
-    linear rule that fits best, over the 99th percentile of such errors; the largest component's."""
+    """(T - ORDER - 1,) the error of predicting each change of a series (T, 3) from the ORDER changes before it by the
+    one linear rule that fits best, over the 99th percentile of such errors; the largest component's."""
     steps = np.diff(series, axis=0)
     scale = scales(steps)
     errors = np.zeros((1, max(0, len(steps) - ORDER)))
@@ -178,7 +179,8 @@ def _check_gaps(series: FloatArray, where: str) -> None:
             f"the dipole does not go on as its motion would at {named(first)}",
             where=where,
             value=f"{float(errors.max()):.1f} times the largest usual error of a prediction",
-            hint="samples left out or put together from two runs: mend the file, or give its pieces as files of their own",
+            hint="samples left out or put together from two runs: mend the file, or give its pieces as files of "
+            "their own",
         )
 
 
