@@ -14,6 +14,7 @@ from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import ModelSettings
 from hpcir.deck.study import heavy_atoms
 from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
@@ -196,6 +197,8 @@ def _plan(loaded: LoadedDeck, out: Path) -> Table:
         _row(table, "targets", ", ".join(item.name for item in loaded.series.targets))
         _row(table, "seeds", ", ".join(item.name for item in loaded.series.seeds))
         _row(table, "labelled", f"molecules and fragments of up to {sampling.largest_fragment} heavy atoms")
+    if structure.nuclear_masses is not None:
+        _row(table, "isotopes", isotope_words(structure))
     _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
     _row(table, "labels", _engine(loaded))
     _row(table, "pretraining", _pretraining(loaded))
@@ -263,10 +266,3 @@ def _cost(loaded: LoadedDeck, ranks: int, timed: TimedLabel | None, need: int, f
     _row(table, "memory a rank", f"{most / MEBI:.0f} MiB at most (rank 0: {first / MEBI:.0f} MiB){with_engine}")
     _row(table, "disk", f"about {need / MEBI:.0f} MiB of {free / MEBI:.0f} MiB free")
     return table
-
-
-def formula(symbols: list[str]) -> str:
-    """The Hill formula, such as 'CH4O'."""
-    first = [name for name in ("C", "H") if "C" in symbols and name in symbols]
-    names = first + sorted(set(symbols) - set(first))
-    return "".join(f"{name}{symbols.count(name) if symbols.count(name) > 1 else ''}" for name in names)

@@ -7,10 +7,10 @@ import re
 import shlex
 from pathlib import Path
 
-from hpcir.commands.check import formula
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError
 from hpcir.labels import create_engine
+from hpcir.molecules.pieces import formula, structure_notes
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 
 _ENGINES = {
@@ -114,6 +114,8 @@ def write_start(
         _write(file, text)
         print(f"wrote {file}")
     print(f"charge {structure.charge}, multiplicity {structure.multiplicity}{_spin_note(structure)}")
+    for note in structure_notes(structure):
+        print(f"warning: {note}")
     print(f"next: hpcir check {shlex.quote(str(deck))}")
     return list(files)
 

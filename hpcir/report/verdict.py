@@ -14,6 +14,8 @@ FORCE_LIMIT_KCAL_PER_MOL_ANGSTROM = 1.0
 HARMONIC_LIMIT_PER_CM = 10.0
 INTENSITY_LIMIT = 0.1
 LEFT_OUT_LIMIT = 0.02
+# Imaginary wavenumbers below this are noise of the differences.
+IMAGINARY_PER_CM = 10.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,14 @@ def _forces(data: ReportData) -> Finding | None:
 
 def _harmonic(data: ReportData) -> Finding | None:
     error = _number((data.summary.get("test") or {}).get("harmonic_mae_per_cm"))
+    harmonic = data.summary.get("harmonic") or {}
+    for whose in ("engine", "model"):
+        found = [_number(w) for w in harmonic.get(f"{whose}_wavenumbers_per_cm") or []]
+        imaginary = [-w for w in found if w is not None and w < -IMAGINARY_PER_CM]
+        if imaginary:
+            shown = ", ".join(f"{w:.0f}i" for w in imaginary)
+            text = f"The {whose}'s minimum is none: it has imaginary modes at {shown} cm⁻¹."
+            return Finding("Minimum", False, text)
     if error is None:
         return None
     text = f"Harmonic wavenumbers of the model at its minimum are off by {error:.2g} cm⁻¹ on average."
@@ -68,8 +78,9 @@ def _trajectories(data: ReportData) -> Finding | None:
     left_out = next((_number(md[key]) for key in ("left_out", "flagged", "excluded") if key in md), None)
     if total is None or left_out is None or total + left_out == 0:
         return None
-    text = f"{left_out:.0f} of {total:.0f} trajectories were left out."
-    return Finding("Trajectories", left_out / total <= LEFT_OUT_LIMIT, text)
+    bonds = md.get("bonds") or {}
+    said = " ".join([f"{left_out:.0f} of {total:.0f} trajectories were left out.", *(bonds.get("lines") or [])])
+    return Finding("Trajectories", left_out / total <= LEFT_OUT_LIMIT, said)
 
 
 def _surroundings(data: ReportData) -> Finding | None:

@@ -16,6 +16,7 @@ from hpcir.dynamics.runner import Potential
 from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
+from hpcir.molecules.pieces import Connectivity
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.spectra.basins import all_basins
 from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
@@ -86,6 +87,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         else np.inf,
         folder=FOLDER,
         starts=chosen.starts,
+        connectivity=Connectivity(structure),
     )
 
 

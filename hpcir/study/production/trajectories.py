@@ -22,6 +22,7 @@ from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import Potential, ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion, thermal_velocities
 from hpcir.models.evaluator import Evaluator
+from hpcir.molecules.pieces import Connectivity
 from hpcir.spectra.projection import Projection
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import read_intact, write_h5
@@ -30,7 +31,9 @@ from hpcir.study.context import Context
 from hpcir.study.production.trajectory_arrays import (
     CONTROL_AVERAGES,
     SERIES,
+    UNMADE,
     chunk_arrays,
+    first_events,
     wavenumber_arrays,
     weighted,
 )
@@ -64,6 +67,7 @@ class TrajectoryPlan:
     projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
     a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
     begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
+    connectivity: what trajectories are held against, to see them react or come apart.
     """
 
     name: str
@@ -77,6 +81,7 @@ class TrajectoryPlan:
     folder: str
     starts: Starts | None = None
     assign: bool = False
+    connectivity: Connectivity | None = None
 
     @property
     def blocks(self) -> int:
@@ -263,13 +268,16 @@ class TrajectoryStage:
         spread = np.max([chunk["largest_spread"] for chunk in production], axis=0)
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
+        events = first_events(production, self.plan.ids(number), self.plan.equilibration_steps)
+        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], UNMADE), 0])
         arrays = {
             "dipoles": (dipoles, "e bohr", "time,xyz,trajectory"),
             "total_energy": (np.concatenate([c["total_energy"] for c in production]), "hartree", "time,trajectory"),
             "snapshots": (np.array([c["positions"] for c in production]), "bohr", "chunk,atom,xyz,trajectory"),
             "largest_spread": (spread, "hartree/bohr", "trajectory"),
             "trajectory": (self.plan.ids(number), "number", "trajectory"),
-            "sane": (alive & (spread <= self.plan.spread_limit), "bool", "trajectory"),
+            "sane": (alive & (spread <= self.plan.spread_limit) & whole, "bool", "trajectory"),
+            "events": (events, "trajectory, kind, three atoms, step", "event,field"),
             "alive": (alive, "bool", "trajectory"),
             "start_positions": (start.positions, "bohr", "atom,xyz,trajectory"),
             "start_velocities": (start.velocities, "bohr hartree/hbar", "atom,xyz,trajectory"),

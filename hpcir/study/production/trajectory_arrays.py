@@ -20,6 +20,7 @@ from hpcir.spectra.projection import (
 )
 
 if TYPE_CHECKING:
+    from hpcir.molecules.pieces import Connectivity
     from hpcir.study.production.trajectories import TrajectoryPlan
 
 FloatArray = NDArray[np.float64]
@@ -37,6 +38,12 @@ SERIES = {
     "group_dipoles": ("e bohr", "time,group,xyz,trajectory"),
 }
 
+
+# Changes of bonds, as block files number them; frames between two looks (20 fs at the deck's defaults).
+EVENT_KINDS = ("apart", "broken", "formed", "moved")
+EVENTS_EVERY = 10
+# Those after which a trajectory is no longer one of its molecule.
+UNMADE = (EVENT_KINDS.index("apart"), EVENT_KINDS.index("broken"))
 
 # Averages of squared mode velocities take every second frame (4 fs at the deck's defaults, half the time of a
 # projection): they go on for picoseconds, and any average of a control has its exact mean.
@@ -63,9 +70,36 @@ def chunk_arrays(
         "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
     }
     arrays |= projected(chunk, plan)
+    if plan.connectivity is not None:
+        arrays["events"] = bond_events(chunk, plan.connectivity)
     if plan.groups and isinstance(potential, Evaluator):
         arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential)
     return arrays
+
+
+def bond_events(chunk: Chunk, connectivity: Connectivity) -> NDArray[np.int64]:
+    """(K, 6) what happened to the bonds of living replicas: replica, index into EVENT_KINDS, three atoms from 0 (-1:
+    none), the absolute step."""
+    looked_at = np.unique(np.r_[np.arange(0, len(chunk.positions), EVENTS_EVERY), len(chunk.positions) - 1])
+    rows = [
+        [event.replica, EVENT_KINDS.index(event.kind), *(*event.atoms, -1, -1)[:3], chunk.steps[looked_at[event.frame]]]
+        for event in connectivity.events(chunk.positions[looked_at])
+        if chunk.block.alive[event.replica]
+    ]
+    return np.array(rows, np.int64).reshape(-1, 6)
+
+
+def first_events(chunks: list[dict[str, Any]], ids: NDArray[np.int64], before: int) -> NDArray[np.int64]:
+    """(K, 6) the first of each kind and atoms of a block's `bond_events`: trajectory's id, kind, atoms, steps since
+    production began, which was after `before` steps."""
+    rows = [chunk["events"] for chunk in chunks if "events" in chunk]
+    seen: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    for row in np.concatenate(rows) if rows else np.zeros((0, 6), np.int64):
+        seen.setdefault(tuple(row[:5].tolist()), row)
+    found = np.array(list(seen.values()), np.int64).reshape(-1, 6)
+    found[:, 0] = ids[found[:, 0]]
+    found[:, 5] -= before
+    return found
 
 
 def projected(chunk: Chunk, plan: TrajectoryPlan) -> dict[str, Any]:

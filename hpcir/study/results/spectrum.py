@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
+from hpcir.molecules.pieces import Event
+from hpcir.molecules.structures import Structure
 from hpcir.spectra.bands import Band
 from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
@@ -17,7 +19,7 @@ from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.hdf5 import read_h5
 from hpcir.study.context import Context
-from hpcir.study.production.trajectory_arrays import CONTROL_AVERAGES
+from hpcir.study.production.trajectory_arrays import CONTROL_AVERAGES, EVENT_KINDS
 from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
 from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.units import KCAL_PER_MOL, PS
@@ -36,12 +38,24 @@ ALL_LEFT = (
 )
 
 
+APART_ADVICE = (
+    "A cluster evaporates in time: run shorter or colder trajectories (dynamics.duration, dynamics.temperature), "
+    "each of which the spectrum counts as long as it holds together"
+)
+BROKEN_ADVICE = (
+    "A bond breaks where the model has a hole, or the molecule reacts: raise sampling.max_labels, or run colder"
+)
+# Events and trajectories that a line names.
+MOST_NAMED = 6
+
+
 @dataclass(frozen=True)
 class BlockResult:
     """What one block of trajectories gives to the average; arrays over its sane trajectories.
 
     wavenumbers: of the modes in each kind of basin and of the bonds, the same in all blocks. trajectories: their ids;
-    starts: a key of the positions and velocities that production began with.
+    starts: a key of the positions and velocities that production began with; events: of bonds, as block files have
+    them.
     """
 
     spectra: FloatArray
@@ -52,6 +66,7 @@ class BlockResult:
     left_out: int
     trajectories: NDArray[np.int64]
     starts: str
+    events: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -121,13 +136,15 @@ class SpectrumStage:
             left_out=int((~sane).sum()),
             trajectories=arrays["trajectory"][sane],
             starts=str(attributes.get("starts", attributes.get("inputs", ""))),
+            events=arrays.get("events", np.zeros((0, 6), np.int64)),
         )
 
     def _combine(self, results: list[BlockResult], member_spectra: FloatArray | None) -> Spectrum:
         context = self.context
         spectra = np.concatenate([result.spectra for result in results])
         if len(spectra) == 0:
-            raise RunStopped(ALL_LEFT)
+            said = bond_events(results, context.structure, context.deck.dynamics.timestep, self.trajectories)
+            raise RunStopped(" ".join([*said.lines, said.advice]) if said.unmade else ALL_LEFT)
         return combine(
             spectra,
             context.deck.spectrum,
@@ -183,7 +200,11 @@ class SpectrumStage:
         dynamics = self.context.deck.dynamics
         drift = np.concatenate([result.drift for result in results]) / KCAL_PER_MOL
         picoseconds = dynamics.duration / PS
+        said = bond_events(results, self.context.structure, dynamics.timestep, self.trajectories)
+        for line in said.lines:
+            self.context.progress.log(line, warning=True)
         return {
+            "bonds": asdict(said),
             "trajectories": self.trajectories,
             "left_out": sum(result.left_out for result in results),
             "steps": round(dynamics.duration / dynamics.timestep) * self.trajectories,
@@ -199,6 +220,53 @@ class SpectrumStage:
             "total_intensity_km_per_mol": integral,
             "harmonic_total_km_per_mol": float(np.nansum(self.modes.intensities)),
         }
+
+
+@dataclass(frozen=True)
+class BondEvents:
+    """What happened to the bonds of a set of trajectories.
+
+    apart, broken, moved, formed: trajectories in which pieces left each other, a bond broke, a hydrogen moved, a bond
+    formed; unmade: those that the spectrum leaves out for it; lines: all of it in words; advice: what to do.
+    """
+
+    apart: int
+    broken: int
+    moved: int
+    formed: int
+    unmade: int
+    lines: tuple[str, ...]
+    advice: str
+
+
+def bond_events(results: Sequence[BlockResult], structure: Structure, timestep: float, count: int) -> BondEvents:
+    """The events of all blocks, in words with atoms and times; count: trajectories in all."""
+    rows = np.concatenate([result.events for result in results])
+    own = {kind: rows[rows[:, 1] == index] for index, kind in enumerate(EVENT_KINDS)}
+    numbers = {kind: len(set(found[:, 0].tolist())) for kind, found in own.items()}
+    unmade = len(set(np.concatenate([own["apart"][:, 0], own["broken"][:, 0]]).tolist()))
+    lines = []
+    said = {"apart": "came apart", "broken": "broke a bond", "moved": "moved a hydrogen", "formed": "formed a bond"}
+    for kind, words in said.items():
+        found = own[kind][np.argsort(own[kind][:, 5], kind="stable")]
+        if not len(found):
+            continue
+        events = [Event(int(row[0]), kind, tuple(int(a) for a in row[2:5] if a >= 0), int(row[5])) for row in found]
+        shown = dict.fromkeys(event.describe(structure.symbols) for event in events)
+        what = "; ".join(list(shown)[:MOST_NAMED]) + (
+            f"; {len(shown) - MOST_NAMED} more" if len(shown) > MOST_NAMED else ""
+        )
+        first: dict[int, int] = {}
+        for event in events:
+            first.setdefault(event.replica, event.frame)
+        times = [f"{replica} at {step * timestep / PS:.2f} ps" for replica, step in list(first.items())[:MOST_NAMED]]
+        more = ", ..." if len(first) > MOST_NAMED else ""
+        rule = ", and the spectrum leaves them out" if kind in ("apart", "broken") else ""
+        lines.append(
+            f"{numbers[kind]} of {count} trajectories {words}{rule}: {what} (trajectory {', '.join(times)}{more})."
+        )
+    advice = APART_ADVICE if numbers["apart"] else BROKEN_ADVICE if numbers["broken"] else ""
+    return BondEvents(**numbers, unmade=unmade, lines=tuple(lines), advice=advice)
 
 
 def _listed(bands: Sequence[Band]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

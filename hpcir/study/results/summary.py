@@ -96,6 +96,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
         f"trajectories: {md['trajectories']}, {md['left_out']} left out; drift "
         f"{md['drift_kcal_per_mol_per_100_ps']:.3f} kcal/mol in 100 ps; {step}"
     )
+    said += [*md.get("bonds", {}).get("lines", [])]
     said += [band_line(band) for band in summary["bands"] if (band["intensity_km_per_mol"] or 0) > SHOWN_KM_PER_MOL]
     said.append(spectrum["verdict"])
     said += [summary[name]["verdict"] for name in ("trust", "ensemble") if summary.get(name, {}).get("verdict")]
