@@ -53,7 +53,8 @@ def check_finite(dataset: Dataset) -> list[Finding]:
             "error",
             "finite",
             f"NaN or infinity in {name} of {len(frames)} of {len(dataset)} geometries ({some(frames)})",
-            "leave these geometries out, or find out why the calculation failed",
+            "leave these geometries out, find out why the calculation failed, or, where NaN stands for what was not "
+            "computed, give --missing allow",
             tuple(frames),
         )
         for name, frames in bad.items()

@@ -144,6 +144,8 @@ def _dataset(
                 continue
             sizes = ASE_UNITS if ase_results and found[1] and quantity not in units else units
             values[quantity] = _array(quantity, found[0], len(atoms), where) * size_of(quantity, sizes, where)
+        if missing == "allow":
+            values = {name: value for name, value in values.items() if np.all(np.isfinite(value))}
         frames.append(_frame(atoms, values, find, wanted, units, charge, level, dipole_origin, where))
     unread = {name for _, _, held in entries for name in held} - {*wanted.values(), *OWN_WORDS}
     charge_known = charge is not None or "charge" in wanted
