@@ -148,6 +148,8 @@ def _init(options: argparse.Namespace, comm: Communicator) -> None:
 
         write_start(
             options.structure,
+            smiles=options.smiles,
+            name=options.name,
             charge=options.charge,
             multiplicity=options.multiplicity,
             engine=options.engine,
@@ -283,8 +285,12 @@ def _add_run_commands(commands: Any) -> None:
     run.add_argument("--walltime", metavar="TIME", type=_seconds, help="stop in time with all saved, such as '110 min'")
 
     init = _command(commands, "init", "write a commented deck that runs", _init)
-    init.add_argument("structure", metavar="STRUCTURE", type=Path, help="structure file (xyz, extxyz)")
-    init.add_argument("--charge", metavar="Q", type=int, default=0, help="total charge (default: 0)")
+    init.add_argument(
+        "structure", metavar="STRUCTURE", type=Path, nargs="?", help="structure file (xyz, mol, pdb, ... as ASE reads)"
+    )
+    init.add_argument("--smiles", metavar="TEXT", help="SMILES string in place of a file, such as CCO")
+    init.add_argument("--name", metavar="TEXT", help="name in place of a file, such as ethanol")
+    init.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the file's, else 0)")
     init.add_argument("--multiplicity", metavar="M", type=_count, help="2S+1 (default: the ground state's usual one)")
     init.add_argument("--engine", choices=("pyscf", "tblite"), default="pyscf", help="label engine (default: pyscf)")
     _output(init, "DECK", "the deck to write (default: the structure's name with .yaml)", required=False)

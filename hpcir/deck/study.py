@@ -11,6 +11,7 @@ import numpy as np
 
 from hpcir.deck.loader import LoadedDeck
 from hpcir.errors import InputError
+from hpcir.molecules.pieces import isotope_words
 from hpcir.molecules.structures import Structure, check_structure, read_frames, read_structure
 from hpcir.storage.yaml_lines import KeyPath
 
@@ -107,6 +108,11 @@ def series_problems(loaded: LoadedDeck, main: Structure) -> Iterator[InputError]
     yield from _names(loaded, [main, *targets], seeds)
     yield from _sizes(loaded, [main, *targets], seeds)
     yield from _elements(loaded, [main, *targets], seeds)
+    for where, item in ((_target_where(loaded, n), item) for n, item in enumerate([main, *targets])):
+        if item.nuclear_masses is not None:
+            yield InputError(
+                "a structure of isotopes is for a deck with one molecule", where=where, value=isotope_words(item)
+            )
     if deck.system.isotopes:
         yield InputError(
             "isotopologues are for a deck with one molecule",

@@ -75,7 +75,8 @@ def read_arrays(
     """
     if path.suffix.lower() != ".npz" and _is_labels(path):
         return _read_labels(path)
-    if path.suffix.lower() != ".npz" and is_grouped(path):
+    in_paths = any("/" in name for name in (keys or {}).values())
+    if path.suffix.lower() != ".npz" and not in_paths and is_grouped(path):
         options: dict[str, Any] = {"charge": charge, "level": level, "dipole_origin": dipole_origin}
         return read_groups(path, units=units, keys=keys, missing=missing, **options)
     held = _npz(path) if path.suffix.lower() == ".npz" else _hdf5(path)
