@@ -411,6 +411,11 @@ def _add_spectrum_commands(commands: Any) -> None:
     spectrum.add_argument("--temperature", metavar="T", type=_kelvin, help="temperature, such as '300 K'")
     spectrum.add_argument("--unit", metavar="UNIT", help="unit of the dipoles: D, e*A or e*bohr")
     spectrum.add_argument(
+        "--program",
+        choices=("i-pi", "cp2k", "lammps", "gpumd", "orca", "gaussian"),
+        help="program that wrote the series (default: by the file's contents)",
+    )
+    spectrum.add_argument(
         "--cell",
         metavar="LENGTH",
         type=_angstrom,

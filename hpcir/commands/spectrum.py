@@ -42,6 +42,7 @@ class Declared:
     temperature: float | None
     unit: str | None
     cell: FloatArray | None = None
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,21 @@ def spectrum(
     comm: Communicator,
     timestep: float | None = None,
     cell: Sequence[float] | None = None,
+    program: str | None = None,
 ) -> None:
     """The spectrum of dipole series, each trajectory of each file counting the same (rank 0 works).
 
     series: .csv, .npz, .extxyz of others (see `spectra.series`), block files of hpcir's own trajectories. step (fs),
     temperature (K), unit: of the series where the files do not say them; timestep (fs): velocity Verlet's, whose
     frequency error is then undone (default: the deck's or the file's, else none is); cell (angstrom): one or three
-    edges of a box, by which changes of a Berry phase's branch are undone. Writes spectrum.csv and
+    edges of a box, by which changes of a Berry phase's branch are undone; program: that wrote the
+    series, where the file does not show it. Writes spectrum.csv and
     spectrum.h5 and prints the bands. Raises InputError for what is not declared, or declared twice differently.
     """
     settings = deck.deck.spectrum if deck is not None else SpectrumSettings()
     dynamics = deck.deck.dynamics if deck is not None else None
     declared = Declared(
+        program=program,
         time_between=None if step is None else step * FS,
         timestep=dynamics.timestep if dynamics is not None else None,
         temperature=dynamics.temperature if dynamics is not None else None,
@@ -162,7 +166,7 @@ def read_part(path: Path, declared: Declared) -> Part:
         return _own(path, declared)
     if declared.temperature is None:
         raise InputError("the temperature is not declared", where=str(path), hint="give --temperature '300 K'")
-    series = read_series(path, declared.unit, declared.time_between, declared.cell)
+    series = read_series(path, declared.unit, declared.time_between, declared.cell, declared.program)
     for note in series.notes:
         print(note)
     return Part(

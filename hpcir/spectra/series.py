@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.spectra.files.program_series import PROGRAMS, detected, read_program_series
 from hpcir.spectra.files.series_checks import check_samples, unwrapped
 from hpcir.units import FS, UNITS
 
@@ -38,8 +39,10 @@ def read_series(
     dipole_unit: str | None = None,
     time_between: float | None = None,
     cell: FloatArray | None = None,
+    program: str | None = None,
 ) -> DipoleSeries:
-    """Read a dipole series; the format follows the suffix: .csv/.dat/.txt, .npz, .xyz/.extxyz.
+    """Read a dipole series; the format follows the suffix: .csv/.dat/.txt, .npz, .xyz/.extxyz. A file that another
+    program wrote (`program_series.PROGRAMS`) is known by its contents, or by the program's name.
 
     dipole_unit: a unit of `units.UNITS['dipole']`; time_between in atomic time. Either may be declared in the file
     instead:
@@ -56,23 +59,36 @@ def read_series(
     times: FloatArray | float | None
     if not path.is_file():
         raise InputError("no such file", where=str(path))
-    if suffix in (".csv", ".dat", ".txt"):
+    quantum: FloatArray | None = None
+    notes: tuple[str, ...] = ()
+    program = program or (None if suffix in (".npz", ".xyz", ".extxyz") else detected(path))
+    if program is not None:
+        found = read_program_series(path, program)
+        dipoles, unit, times, notes = found.dipoles[:, :, None], found.unit, found.times, found.notes
+        quantum = found.quantum
+    elif suffix in (".csv", ".dat", ".txt"):
         dipoles, unit, times = _read_csv(path)
     elif suffix == ".npz":
         dipoles, unit, times = _read_npz(path)
     elif suffix in (".xyz", ".extxyz"):
         dipoles, unit, times = _read_extxyz(path)
     else:
-        raise InputError("unknown kind of dipole series", where=str(path), value=suffix, hint="known: .csv, .npz, .xyz")
+        raise InputError(
+            "unknown kind of dipole series",
+            where=str(path),
+            value=suffix,
+            hint=f"known: .csv, .npz, .xyz, and --program {', '.join(PROGRAMS)}",
+        )
     if len(dipoles) < 3:
         raise InputError("the series has fewer than three samples", where=str(path), value=len(dipoles))
     if not np.any(np.ptp(dipoles, axis=0)):
         raise InputError("the dipole never changes: there is no spectrum in it", where=str(path))
-    dipoles = dipoles * _unit(unit, dipole_unit, str(path))
-    notes: tuple[str, ...] = ()
-    if cell is not None:
-        dipoles, changes = unwrapped(dipoles, cell)
-        notes = (f"{path}: {changes} changes of the Berry phase's branch undone",)
+    factor = _unit(unit, dipole_unit, str(path))
+    dipoles = dipoles * factor
+    quantum = cell if cell is not None else quantum * factor if quantum is not None else None
+    if quantum is not None:
+        dipoles, changes = unwrapped(dipoles, quantum)
+        notes = (*notes, f"{path}: {changes} changes of the Berry phase's branch undone")
     interval = _interval(times, time_between, str(path))
     check_samples(dipoles, str(path))
     return DipoleSeries(dipoles, interval, str(path), notes)
