@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
+from hpcir.molecules.isotopes import isotope_mass
 from hpcir.molecules.plain_xyz import text_lines
 
 _RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
@@ -41,12 +42,12 @@ def foreign_frames(path: Path) -> list[Any]:
     return _by_ase(path)
 
 
-def _ase_frames(path: Path, form: str | None = None) -> list[Any]:
+def _ase_frames(path: Path, form: str | None = None, **options: Any) -> list[Any]:
     from ase.io import read
 
     try:
         # Not ASE's parallel way: it broadcasts over all ranks, and here rank 0 often reads alone.
-        return list(read(str(path), index=":", format=form, parallel=False))
+        return list(read(str(path), index=":", format=form, parallel=False, **options))
     except Exception as error:  # ASE raises whatever its many readers raise
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",
@@ -59,14 +60,29 @@ def _ase_frames(path: Path, form: str | None = None) -> list[Any]:
 def _by_ase(path: Path) -> list[Any]:
     gaussian = "gaussian-in" if path.suffix.lower() in (".gjf", ".com") else None
     coord = "turbomole" if path.name == "coord" or path.suffix.lower() == ".coord" else None
-    frames = _ase_frames(path, gaussian or coord or _program(path))
+    options = {"attach_calculator": True} if gaussian else {}
+    frames = _ase_frames(path, gaussian or coord or _program(path), **options)
     for atoms in frames:
-        said = dict(getattr(atoms.calc, "parameters", None) or {}) if gaussian else {}
-        for name, word in (("charge", "charge"), ("mult", "multiplicity")):
-            if said.get(name) is not None:
-                atoms.info[word] = int(said[name])
+        if gaussian:
+            _of_gaussian_input(path, atoms)
         atoms.info |= _printed(path)
     return frames
+
+
+def _of_gaussian_input(path: Path, atoms: Any) -> None:
+    """Charge, multiplicity and isotopes of a Gaussian input, which ASE keeps with the calculator's parameters."""
+    said = dict(getattr(atoms.calc, "parameters", None) or {})
+    for name, word in (("charge", "charge"), ("mult", "multiplicity")):
+        if said.get(name) is not None:
+            atoms.info[word] = int(said[name])
+    isotopes = said.get("isolist") or []
+    if any(mass is not None for mass in isotopes):
+        masses = atoms.get_masses()
+        for atom, (symbol, mass) in enumerate(zip(atoms.symbols, isotopes, strict=True)):
+            if mass is not None:
+                whole = float(mass) == round(float(mass))
+                masses[atom] = isotope_mass(symbol, round(float(mass)), str(path)) if whole else float(mass)
+        atoms.set_masses(masses)
 
 
 def _program(path: Path) -> str | None:
