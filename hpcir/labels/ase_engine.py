@@ -118,7 +118,7 @@ class AseEngine:
         except Exception as error:  # a calculator may raise anything
             raise LabelFailed(f"{structure.name}: {self._name()} failed: {type(error).__name__}: {error}") from error
         way = SHIFT * ANGSTROM
-        found = float((other - dipole) @ way / (way @ way))
+        found = round(float((other - dipole) @ way / (way @ way)), 2) + 0.0  # no minus before zero
         if abs(found - structure.charge) > CHARGE_TOLERANCE:
             raise InputError(
                 f"the calculator's dipole moves as that of a molecule with charge {found:+.2f}, and "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,7 @@ def packed(values: np.ndarray, a_line: int, duplicates: bool) -> str:
     lines = []
     for start in range(0, COUNT, a_line):
         part = [int(v) for v in values[start : start + a_line + 1]]
-        words = [difference(b - a) for a, b in zip(part, part[1:], strict=False)]
+        words = [difference(b - a) for a, b in pairwise(part)]
         text, n = "", 0
         while n < len(words):
             times = 1

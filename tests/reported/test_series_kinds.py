@@ -161,13 +161,8 @@ def test_outputs_of_orca_and_gaussian(tmp_path):
     )
     found = read_series(series_file(tmp_path / "md.out", orca), time_between=FS)
     np.testing.assert_allclose(found.dipoles[:, :, 0], motion(), atol=1e-7)
-    gaussian = "Entering Gaussian System\n" + "".join(
-        " Dipole moment (field-independent basis, Debye):\n    X= {:12.6f}    Y= {:12.6f}    Z= {:12.6f}  Tot=
-        1\n".format(
-            *row
-        )
-        for row in motion()
-    )
+    step = " Dipole moment (field-independent basis, Debye):\n    X= {:12.6f}    Y= {:12.6f}    Z= {:12.6f}  Tot= 1\n"
+    gaussian = "Entering Gaussian System\n" + "".join(step.format(*row) for row in motion())
     found = read_series(series_file(tmp_path / "bomd.log", gaussian), time_between=FS)
     np.testing.assert_allclose(found.dipoles[:, :, 0] / DEBYE, motion(), atol=1e-5)
     turning = gaussian.replace("\n", "\n                         Standard orientation:\n", 1)

@@ -107,7 +107,7 @@ def test_coordinates_in_nanometres_overlap(tmp_path):
 
 
 def dimer() -> Structure:
-    return Structure(np.array([8, 1, 1] * 2), np.concatenate([PLACES, PLACES + [0, 0, 2.9]]) * ANGSTROM)
+    return Structure(np.array([8, 1, 1] * 2), np.concatenate([PLACES, PLACES + np.array([0, 0, 2.9])]) * ANGSTROM)
 
 
 def test_pieces_are_told_before_a_run():
@@ -191,7 +191,7 @@ def test_charges_of_other_programs(tmp_path):
 
 def test_one_molecule_out_of_a_crystal(tmp_path):
     """Two molecules of water, one of them over the edge of the cell, come out whole; a salt is refused."""
-    places = np.concatenate([PLACES + [1, 1, 1], PLACES + [4, 0.2, 4]]) / [8, 8, 8]
+    places = np.concatenate([PLACES + 1.0, PLACES + np.array([4, 0.2, 4])]) / [8, 8, 8]
     rows = [
         f"{s}{n} {s} " + " ".join(f"{x % 1:.6f}" for x in p)
         for n, (s, p) in enumerate(zip("OHHOHH", places, strict=True))
