@@ -19,6 +19,8 @@ from hpcir.molecules.plain_xyz import text_lines
 
 _RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
 _HEAD = 200_000
+# Edges of a cell (angstrom) and atoms in it that a molecular crystal may have.
+SMALLEST_EDGE, LARGEST_EDGE, MOST_CRYSTAL_ATOMS = 2.0, 300.0, 20_000
 _FLAT_HINT = "give three-dimensional coordinates with all hydrogens, or start from the molecule's SMILES: init --smiles"
 # Outputs: what the program prints of charge and multiplicity, the last of which counts.
 _PRINTED = (
@@ -64,7 +66,10 @@ def _by_ase(path: Path) -> list[Any]:
     frames = _ase_frames(path, gaussian or coord or _program(path), **options)
     for atoms in frames:
         if gaussian:
-            _of_gaussian_input(path, atoms)
+            try:
+                _of_gaussian_input(path, atoms)
+            except (ValueError, TypeError) as error:
+                raise InputError(f"the Gaussian input cannot be read: {error}", where=str(path)) from None
         atoms.info |= _printed(path)
     return frames
 
@@ -212,7 +217,15 @@ def _cif(path: Path) -> list[Any]:
     """One molecule out of a crystal: its molecules, made whole, must be of one kind."""
     from ase.neighborlist import natural_cutoffs, neighbor_list
 
-    crystal = _ase_frames(path, "cif")[0]
+    crystals = _ase_frames(path, "cif")
+    edges = crystals[0].cell.lengths() if crystals and len(crystals[0]) else np.zeros(3)
+    if not np.all((edges > SMALLEST_EDGE) & (edges < LARGEST_EDGE)) or len(crystals[0]) > MOST_CRYSTAL_ATOMS:
+        raise InputError(
+            "the file holds no crystal of molecules",
+            where=str(path),
+            value=f"cell of {', '.join(f'{edge:g}' for edge in edges)} A",
+        )
+    crystal = crystals[0]
     first, second, shifts = neighbor_list("ijS", crystal, natural_cutoffs(crystal, mult=1.15))
     links: list[list[tuple[int, Any]]] = [[] for _ in range(len(crystal))]
     for i, j, shift in zip(first, second, shifts, strict=True):

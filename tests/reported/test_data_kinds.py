@@ -76,7 +76,7 @@ def test_an_odd_number_of_electrons_without_a_charge_stops(tmp_path):
 
 
 def test_a_model_s_charge_is_held_to(tmp_path):
-    model = random_model(automatic_set((1, 8)), 1)
+    model = random_model(automatic_set((1, 8), 8.0, 3, 1, (1,)), 1)
     require_charge(model, tmp_path, model.total_charge, "here")
     with pytest.raises(InputError, match="learnt molecules of total charge 0"):
         require_charge(model, tmp_path, 1, "here")
