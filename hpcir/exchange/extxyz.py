@@ -297,6 +297,8 @@ def _text(frame: Frame, units: dict[str, str], names: dict[str, str], extra: Map
         if value is None:
             continue
         scaled = np.asarray(value) / size_of(quantity, units, frame.place)
+        if not np.all(np.isfinite(scaled)):
+            raise InputError(f"the {quantity} is not finite and is not written", where=frame.place)
         if quantity in ("forces", *OWN_UNITS):
             columns.append(scaled.reshape(len(frame), -1))
             properties += f":{names[quantity]}:R:{columns[-1].shape[1]}"

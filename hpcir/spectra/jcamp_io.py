@@ -187,13 +187,14 @@ def _uniform(wavenumbers: FloatArray, absorption: FloatArray) -> tuple[FloatArra
 
 
 def write_jcamp(spectrum: Spectrum, path: str | Path, title: str = "infrared spectrum", **records: str) -> None:
-    """Write a spectrum as JCAMP-DX 4.24 with ordinates in km/mol per cm-1 (nine digits; unknown points as 0).
+    """Write a spectrum as JCAMP-DX 4.24 with ordinates in km/mol per cm-1 (nine digits; unknown points as '?').
 
     records: further labelled records, such as molform='C H4 O'.
     """
-    x, y = spectrum.wavenumbers, np.nan_to_num(spectrum.absorption)
+    x, known = spectrum.wavenumbers, np.isfinite(spectrum.absorption)
+    y = np.where(known, spectrum.absorption, 0.0)
     factor = float(np.max(np.abs(y), initial=0.0)) / LARGEST_INTEGER or 1.0
-    integers = np.round(y / factor).astype(np.int64)
+    integers = np.where(known, np.round(y / factor).astype(np.int64).astype(str), "?")
     head = {
         "TITLE": title,
         "JCAMP-DX": "4.24",

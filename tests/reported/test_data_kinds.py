@@ -15,12 +15,16 @@ from ase.calculators.calculator import Calculator, all_changes
 from hpcir.commands.train import data_digest
 from hpcir.deck.sections import LabelSettings
 from hpcir.descriptors.definition import automatic_set
-from hpcir.errors import InputError
+from hpcir.errors import InputError, RunStopped
 from hpcir.exchange.audit import audit
-from hpcir.exchange.datasets import read_dataset
+from hpcir.exchange.datasets import Dataset, Frame, read_dataset
+from hpcir.exchange.extxyz import write_extxyz
+from hpcir.exchange.n2p2_files import read_weights
 from hpcir.labels.ase_engine import AseEngine
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure
+from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
+from hpcir.spectra.spectrum import CSV_COLUMNS, Spectrum
 from hpcir.study.session import require_charge
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
@@ -215,3 +219,37 @@ def test_unknown_groups_are_ten_names_and_a_count(tmp_path):
         read_dataset(tmp_path / "a.h5")
     assert len(str(caught.value)) < 800
     assert json.dumps(str(caught.value)).count("molecule") == 10
+
+
+def test_a_model_with_a_number_that_is_not_finite_is_neither_written_nor_read(tmp_path):
+    model = random_model(automatic_set((1, 8), 8.0, 3, 1, (1,)), 1)
+    model.save(tmp_path / "good")
+    model.energy[8].weights[1].flat[2] = np.nan
+    with pytest.raises(RunStopped, match=r"weights of layer 2 at \[0, 0, 2\] of the energy networks of O"):
+        model.save(tmp_path / "bad")
+    assert not list((tmp_path / "bad").glob("*.h5"))
+
+
+@pytest.mark.parametrize("row", ["nan,1.0,0.1", "700.0,inf,0.1", "100.0,1.0,0.1"])
+def test_a_spectrum_with_a_number_that_cannot_be(tmp_path, row):
+    lines = [",".join(CSV_COLUMNS), "500.0,1.0,nan", "600.0,2.0,0.1", row]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"a\.csv:4: (the wavenumbers do not ascend|expected three numbers)"):
+        Spectrum.from_csv(tmp_path / "a.csv")
+
+
+def test_weights_of_n2p2_that_are_not_finite(tmp_path):
+    (tmp_path / "weights.001.data").write_text("1.0 a\nnan a\n0.5 b\n")
+    with pytest.raises(InputError, match=r"weights\.001\.data:2: a number is not finite"):
+        read_weights(tmp_path / "weights.001.data", [2, 1])
+
+
+def test_what_is_not_finite_is_not_written(tmp_path):
+    frame = Frame(np.array([8, 1, 1]), WATER, energy=float("nan"), place="geometry 7")
+    with pytest.raises(InputError, match="geometry 7: the energy is not finite"):
+        write_extxyz(Dataset((frame,)), tmp_path / "a.xyz")
+    spectrum = Spectrum(np.arange(5.0), np.array([1.0, np.nan, 2.0, 0.5, 0.1]), np.zeros(5))
+    write_jcamp(spectrum, tmp_path / "a.jdx")
+    np.testing.assert_array_equal(
+        np.isnan(read_jcamp(tmp_path / "a.jdx").absorption), [False, True, False, False, False]
+    )
