@@ -24,6 +24,7 @@ BoolArray = NDArray[np.bool_]
 APART = 1.4
 # A bond is broken at this many times the sum of covalent radii, a new one formed at that many.
 BROKEN, FORMED = 1.7, 1.15
+EVENT_KINDS = ("apart", "broken", "formed", "moved")
 # Units that coordinates come in, with their size in the angstrom that they are read as.
 _LIKELY = {"bohr": 0.529177210544, "nm": 10.0, "pm": 0.01, "m": 1e10}
 # Bonds of an atom, in a mean over them, that a molecule has when its coordinates are in the right unit.

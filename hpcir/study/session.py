@@ -22,16 +22,17 @@ from hpcir.molecules.structures import (
     read_frames,
     stated,
 )
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
+from hpcir.storage import layout
 from hpcir.storage.provenance import tell
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
 from hpcir.units import ANGSTROM
 
 if TYPE_CHECKING:
-    from hpcir.exchange.potentials import AnyPotential
+    from hpcir.models.potential import Potential
 
 
 @contextmanager
@@ -52,6 +53,7 @@ def session(
     """
     directory = RunDirectory(folder)
 
+    @collective
     def opened() -> None:
         on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
 
@@ -96,16 +98,16 @@ def default_deck(structure: Path, charge: int = 0, multiplicity: int = 1) -> Dec
 
 def deck_of(model_dir: Path) -> Deck | None:
     """The resolved deck that lies in a model or run directory; None when there is none."""
-    path = model_dir / "deck.resolved.yaml"
+    path = model_dir / layout.DECK
     return load_deck(path).deck if path.is_file() else None
 
 
-def require_charge(model: AnyPotential, model_dir: Path, charge: int, where: str) -> None:
+def require_charge(model: Potential, model_dir: Path, charge: int, where: str) -> None:
     """Raise InputError when a molecule has a total charge that the model did not learn: charge is no input of its
     networks. Models of several molecules are those of their deck."""
-    known = model.provenance.get("charges")
+    known = getattr(model, "provenance", {}).get("charges")
     deck = deck_of(model_dir) if model_dir.is_dir() else None
-    if known is None and deck is not None and deck.is_series:
+    if known is None and deck is not None and (deck.system.targets or not deck.explores_one_minimum):
         return
     learnt = known if isinstance(known, list) else [model.total_charge]
     if charge not in learnt:

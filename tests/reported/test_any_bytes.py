@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from hpcir.deck.checks import check_deck
 from hpcir.deck.loader import load_deck
 from hpcir.errors import HpcirError
-from hpcir.exchange.datasets import read_dataset
+from hpcir.exchange.reading import read_dataset
 from hpcir.molecules.structures import read_frames, read_structure
 from hpcir.spectra.jcamp_io import read_jcamp
 from hpcir.spectra.series import read_series
@@ -48,7 +49,7 @@ CIF = (
 
 def _deck(path: Path) -> object:
     (path.parent / "water.xyz").write_text("3\n\nO 0 0 0.1\nH 0 0.76 -0.47\nH 0 -0.76 -0.47\n")
-    return load_deck(path).structure
+    return check_deck(load_deck(path))
 
 
 READERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {

@@ -17,9 +17,10 @@ from hpcir.deck.sections import LabelSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError, RunStopped
 from hpcir.exchange.audit import audit
-from hpcir.exchange.datasets import Dataset, Frame, read_dataset
+from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.extxyz import write_extxyz
-from hpcir.exchange.n2p2_files import read_weights
+from hpcir.exchange.n2p2.files import read_weights
+from hpcir.exchange.reading import read_dataset
 from hpcir.labels.ase_engine import AseEngine
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure

@@ -13,7 +13,7 @@ from ase.io import write
 
 from hpcir.cli import main
 from hpcir.commands.init import write_start
-from hpcir.deck.checks import deck_warnings
+from hpcir.deck.checks import check_deck, deck_warnings
 from hpcir.deck.loader import load_deck
 from hpcir.errors import InputError
 from hpcir.molecules.structures import read_structure
@@ -43,7 +43,7 @@ def test_a_string_becomes_a_deck_that_checks(tmp_path, monkeypatch, capsys, text
     monkeypatch.chdir(tmp_path)
     charge, multiplicity = STRINGS[text]
     assert main(["init", "--smiles", text, "--engine", "tblite", "-o", "deck.yaml"]) == 0
-    loaded = load_deck("deck.yaml")
+    loaded = check_deck(load_deck("deck.yaml"))
     assert (loaded.structure.charge, loaded.structure.multiplicity) == (charge, multiplicity)
     assert Path("deck.svg").read_text().lstrip().startswith("<?xml")
     assert "understood as" in capsys.readouterr().out
@@ -104,7 +104,7 @@ def test_molecules_of_g2_start_and_check(tmp_path, monkeypatch, name):
     write("molecule.xyz", g2[name])
     assert main(["init", "molecule.xyz", "--engine", "tblite"]) == 0
     assert main(["check", "molecule.yaml", "--quick"]) == 0
-    assert deck_warnings(load_deck("molecule.yaml")) == []
+    assert deck_warnings(check_deck(load_deck("molecule.yaml"))) == []
 
 
 def test_a_charge_in_the_file_is_the_deck_s(tmp_path, monkeypatch):
@@ -112,10 +112,10 @@ def test_a_charge_in_the_file_is_the_deck_s(tmp_path, monkeypatch):
     text = "4\nhydronium total_charge=1\nO 0 0 0.1\nH 0 0.94 -0.2\nH 0.81 -0.47 -0.2\nH -0.81 -0.47 -0.2\n"
     Path("ion.xyz").write_text(text)
     write_start(Path("ion.xyz"), engine="tblite")
-    assert load_deck("ion.yaml").structure.charge == 1
+    assert check_deck(load_deck("ion.yaml")).structure.charge == 1
     Path("ion.yaml").write_text(Path("ion.yaml").read_text().replace("charge: 1", "charge: 0"))
     with pytest.raises(InputError, match=r"states the total charge \+1, and \+0 is declared"):
-        _ = load_deck("ion.yaml").structure
+        _ = check_deck(load_deck("ion.yaml")).structure
 
 
 @pytest.mark.parametrize("name", ["a b.xyz", "@water.xyz", "wasser-ß.xyz", "-w.xyz", "50%.xyz"])
@@ -123,7 +123,7 @@ def test_odd_names_of_files(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path(name).write_text("3\nwater\nO 0 0 0.1\nH 0 0.76 -0.47\nH 0 -0.76 -0.47\n")
     write_start(Path(name), engine="tblite", output=Path("deck.yaml"))
-    assert len(load_deck("deck.yaml").structure) == 3
+    assert len(check_deck(load_deck("deck.yaml")).structure) == 3
     assert len(read_structure(name)) == 3
 
 
