@@ -28,8 +28,8 @@ MOST_NAMED = 6
 
 @dataclass(frozen=True)
 class BondEvents:
-    """Trajectories in which pieces left each other (apart), a bond broke, a hydrogen moved, a bond formed; unmade: those
-    that the spectrum leaves out for it; lines: all of it in words; advice: what to do."""
+    """Trajectories in which pieces left each other (apart), a bond broke, a hydrogen moved, a bond formed; unmade: left
+    out of the spectrum for it; lines: all of it in words; advice: what to do."""
 
     apart: int = 0
     broken: int = 0
