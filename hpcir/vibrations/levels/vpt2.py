@@ -1,13 +1,14 @@
-"""Vibrational perturbation theory of second order with resonances (GVPT2), by a Van Vleck transformation in the basis of
-harmonic oscillator states.
+"""Vibrational perturbation theory of second order with resonances (GVPT2), by a Van Vleck transformation in the basis
+of harmonic oscillator states.
 
-Nielsen, Rev. Mod. Phys. 23, 90, 1951 (second order); Van Vleck, Phys. Rev. 33, 467, 1929; Martin, Lee, Taylor, Francois,
-J. Chem. Phys. 103, 2589, 1995 (test for Fermi resonances); Barone, J. Chem. Phys. 122, 014108, 2005 (GVPT2); Rosnik, Polik,
-Mol. Phys. 112, 261, 2014 (Darling-Dennison couplings); Bloino, Barone, J. Chem. Phys. 136, 124108, 2012 (intensities).
+Nielsen, Rev. Mod. Phys. 23, 90, 1951 (second order); Van Vleck, Phys. Rev. 33, 467, 1929; Martin, Lee, Taylor,
+Francois, J. Chem. Phys. 103, 2589, 1995 (test for Fermi resonances); Barone, J. Chem. Phys. 122, 014108, 2005 (GVPT2);
+Rosnik, Polik, Mol. Phys. 112, 261, 2014 (Darling-Dennison couplings); Bloino, Barone, J. Chem. Phys. 136, 124108, 2012
+(intensities).
 
 Sums over states take the place of the closed formulas of those papers: for nondegenerate modes they are the same, and
-degenerate modes (linear molecules, symmetric tops) need no formulas of their own, since nearly equal states are coupled in
-the effective Hamiltonian.
+degenerate modes (linear molecules, symmetric tops) need no formulas of their own, since nearly equal states are coupled
+in the effective Hamiltonian.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from hpcir.units import PER_CM
-from hpcir.vibrations.force_field import ForceField
-from hpcir.vibrations.oscillator_states import (
+from hpcir.vibrations.levels.force_field import ForceField
+from hpcir.vibrations.levels.oscillator_states import (
     LARGEST,
     Quanta,
     StateTable,
@@ -33,7 +34,7 @@ from hpcir.vibrations.oscillator_states import (
     states_up_to,
     widened,
 )
-from hpcir.vibrations.rovibration import EckartFrame
+from hpcir.vibrations.levels.rovibration import EckartFrame
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -65,8 +66,8 @@ class Resonance:
 class VibrationalStates:
     """Eigenstates of a vibrational Hamiltonian in a basis of products of n modes' states.
 
-    energies (S,) hartree above the minimum, ascending; quanta (B, n): the basis; vectors (B, S): its amplitudes; moments
-    (S, 3): transition dipoles from the ground state, e bohr (nan without a dipole surface; zero where unknown).
+    energies (S,) hartree above the minimum, ascending; quanta (B, n): the basis; vectors (B, S): its amplitudes;
+    moments (S, 3): transition dipoles from the ground state, e bohr (nan without a dipole surface; zero where unknown).
     """
 
     energies: FloatArray
@@ -194,8 +195,8 @@ class _Transformation:
         return total
 
     def second_order(self) -> FloatArray:
-        """W (A, A): V2 and what V1 makes in second order, between the model states; the quartic part only where the states
-        are near, or are needed for intensities."""
+        """W (A, A): V2 and what V1 makes in second order, between the model states; the quartic part only where the
+        states are near, or are needed for intensities."""
         g, v, r = self.generator, self.regular, self.resonant
         crossed = (v @ g.T).toarray()
         mixed = (r @ g.T).toarray()
@@ -226,8 +227,8 @@ class _Transformation:
         return np.asarray(total)
 
     def moments(self) -> FloatArray:
-        """Transition dipoles (A, 3) from the ground state to the model states, in e bohr: to second order for one quantum,
-        first order for two, none for more."""
+        """Transition dipoles (A, 3) from the ground state to the model states, in e bohr: to second order for one
+        quantum, first order for two, none for more."""
         if not np.isfinite(self.field.dipole_first).all():
             return np.full((len(self.model), 3), np.nan)
         return np.column_stack([self._moments(axis) for axis in range(3)])

@@ -14,8 +14,8 @@ from itertools import combinations, permutations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.vibrations.rovibration import EckartFrame
-from hpcir.vibrations.surface import Surface
+from hpcir.vibrations.levels.rovibration import EckartFrame
+from hpcir.vibrations.levels.surface import Surface
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -28,10 +28,11 @@ STEP = 0.25
 class ForceField:
     """Derivatives by the n dimensionless normal coordinates at the minimum, in hartree and e bohr.
 
-    gradient (n,) and hessian (n, n): what is left of the forces, and the harmonic part, which should be diag(frequencies);
-    cubic (n, n, n) and quartic (n, n, n, n), symmetric; dipole (3,), dipole_first (3, n), dipole_second (3, n, n),
-    dipole_third (3, n, n, n) in the Eckart frame about the centre of mass (nan without dipoles). complete: constants with
-    four different indices, and third dipole derivatives with three, are known; they are 0 otherwise.
+    gradient (n,) and hessian (n, n): what is left of the forces, and the harmonic part, which should be
+    diag(frequencies); cubic (n, n, n) and quartic (n, n, n, n), symmetric; dipole (3,), dipole_first (3, n),
+    dipole_second (3, n, n), dipole_third (3, n, n, n) in the Eckart frame about the centre of mass (nan without
+    dipoles). complete: constants with four different indices, and third dipole derivatives with three, are known; they
+    are 0 otherwise.
     """
 
     gradient: FloatArray

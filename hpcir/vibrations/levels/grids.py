@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
 from hpcir.molecules.structures import Structure
-from hpcir.vibrations.surface import Surface
+from hpcir.vibrations.levels.surface import Surface
 
 FloatArray = NDArray[np.float64]
 
@@ -55,8 +55,8 @@ def sinc_derivative(points: FloatArray) -> FloatArray:
 
 
 def modals(points: FloatArray, potential: FloatArray, mass: float, functions: int, quadrature: int) -> Modals:
-    """The lowest `functions` states of a potential (n,) in hartree on a uniform grid (n,), with `quadrature` points at the
-    eigenvalues of x in the lowest `quadrature` states."""
+    """The lowest `functions` states of a potential (n,) in hartree on a uniform grid (n,), with `quadrature` points at
+    the eigenvalues of x in the lowest `quadrature` states."""
     kinetic = sinc_kinetic(points, mass)
     energies, vectors = np.linalg.eigh(kinetic + np.diag(potential))
     vectors = vectors * np.where(vectors.T @ np.exp(np.linspace(0, 1, len(points))) < 0, -1.0, 1.0)
@@ -123,7 +123,8 @@ def diatomic_geometries(bonds: FloatArray, masses: FloatArray) -> FloatArray:
 
 
 def bond_range(surface: Surface, bond: float, wall: float) -> tuple[float, float]:
-    """Bond lengths at which the potential of a diatomic first passes the wall, inwards and outwards (at most 2.5 bonds)."""
+    """Bond lengths at which the potential of a diatomic first passes the wall, inwards and outwards (at most 2.5
+    bonds)."""
     trial = bond * np.concatenate([np.linspace(0.4, 1.0, 25), np.linspace(1.0, 2.5, 61)[1:]])
     energies = surface(diatomic_geometries(trial, np.ones(2))).energies
     energies = energies - energies[24]
@@ -134,4 +135,6 @@ def walls(points: FloatArray, energies: FloatArray, middle: int, wall: float) ->
     """The nearest points on both sides of `middle` where energies pass the wall; the ends where they do not."""
     left = np.flatnonzero(~(energies[: middle + 1] < wall))
     right = np.flatnonzero(~(energies[middle:] < wall))
-    return float(points[left[-1]] if len(left) else points[0]), float(points[middle + right[0]] if len(right) else points[-1])
+    return float(points[left[-1]] if len(left) else points[0]), float(
+        points[middle + right[0]] if len(right) else points[-1]
+    )

@@ -49,7 +49,8 @@ class StateTable:
 
 
 def states_up_to(modes: int, quanta: int) -> Quanta:
-    """Occupations (S, modes) with at most `quanta` quanta in all: the ground state, fundamentals, then pairs and so on."""
+    """Occupations (S, modes) with at most `quanta` quanta in all: the ground state, fundamentals, then pairs and so
+    on."""
     rows = []
     for total in range(quanta + 1):
         for chosen in combinations_with_replacement(range(modes), total):
@@ -58,7 +59,8 @@ def states_up_to(modes: int, quanta: int) -> Quanta:
 
 
 def monomials(tensor: FloatArray, threshold: float = 0.0) -> tuple[IntArray, FloatArray]:
-    """Index lists (M, order) and coefficients (M,) of sum_ij.. tensor_ij.. q_i q_j .. / order!, for a symmetric tensor."""
+    """Index lists (M, order) and coefficients (M,) of sum_ij.. tensor_ij.. q_i q_j .. / order!, for a symmetric
+    tensor."""
     order, modes = tensor.ndim, len(tensor)
     chosen = np.array(list(combinations_with_replacement(range(modes), order)), np.int64)
     values = tensor[tuple(chosen.T)]

@@ -100,3 +100,23 @@ def eckart_frame_of(modes: NormalModes) -> EckartFrame:
         axes=axes,
         linear=is_linear(modes.positions, modes.masses),
     )
+
+
+def ground_state_constants(frame: EckartFrame, cubic: FloatArray) -> FloatArray:
+    """A0, B0, C0 (3,) in hartree: the rotational constants averaged over zero-point motion, by second-order
+    perturbation theory; cubic (n, n, n) force constants by dimensionless normal coordinates, hartree.
+
+    B_0 = B_e - sum_r alpha_r / 2 (Mills, in "Molecular Spectroscopy: Modern Research", 1972, eq. 64); the Coriolis sum
+    is taken pair by pair, where its resonances cancel.
+    """
+    omega, slopes = frame.frequencies, frame.inertia_slopes
+    moments = np.diag(frame.inertia)
+    shift = np.zeros(3)
+    for b in frame.turning:
+        inverse = np.array([1 / moments[x] if x in frame.turning else 0.0 for x in range(3)])
+        shift[b] += 0.75 * float((slopes[:, b] ** 2 @ inverse / omega).sum())
+        gap, total = np.subtract.outer(omega, omega), np.add.outer(omega, omega)
+        pairs = frame.coriolis[b] ** 2 * gap**2 / (np.outer(omega, omega) * total)
+        shift[b] -= 0.5 * float(pairs.sum())
+        shift[b] += 0.5 * float(np.einsum("rrs,s->", cubic, slopes[:, b, b] / omega**1.5))
+    return np.asarray(frame.rotational_constants + frame.rotational_constants**2 * shift)

@@ -6,7 +6,7 @@ Carter, Culik, Bowman, J. Chem. Phys. 107, 10458, 1997 (n-mode representation).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.units import PER_CM
-from hpcir.vibrations.grids import Modals, modals
-from hpcir.vibrations.oscillator_states import Quanta
-from hpcir.vibrations.rovibration import EckartFrame
-from hpcir.vibrations.surface import Surface
+from hpcir.vibrations.levels.grids import Modals, modals
+from hpcir.vibrations.levels.oscillator_states import Quanta
+from hpcir.vibrations.levels.rovibration import EckartFrame
+from hpcir.vibrations.levels.surface import Surface
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Modes = tuple[int, ...]
 
-# A cut along one mode ends where the potential passes this many harmonic quanta of the mode, and this many cm-1 at least,
-# or at this many dimensionless units.
+# A cut along one mode ends where the potential passes this many harmonic quanta of the mode, and this many cm-1 at
+# least, or at this many dimensionless units.
 WALL_QUANTA, WALL_PER_CM, FARTHEST = 14.0, 24000.0, 7.0
 CUT_STEP = 0.125
 FINE_POINTS = 64
@@ -43,8 +43,8 @@ class Cut:
 
 @dataclass(frozen=True)
 class ModeExpansion:
-    """Values of C functions on the points of the modals: terms[(k, l)] (p_k, p_l, C) is what the pair adds to the sum of
-    its parts; constant (C,) the values at the reference."""
+    """Values of C functions on the points of the modals: terms[(k, l)] (p_k, p_l, C) is what the pair adds to the sum
+    of its parts; constant (C,) the values at the reference."""
 
     constant: FloatArray
     terms: dict[Modes, FloatArray]
@@ -62,7 +62,7 @@ def one_mode_cuts(surface: Surface, frame: EckartFrame, functions: int, quadratu
     for mode in range(n):
         omega = float(frame.frequencies[mode])
         wall = max(WALL_QUANTA * omega, WALL_PER_CM * PER_CM)
-        curve = energies[mode] - energies[mode, middle]
+        curve = _softened(energies[mode] - energies[mode, middle], 0.5 * omega * steps**2)
         lower, low_turn = _end(steps, curve, middle, -1, wall)
         upper, high_turn = _end(steps, curve, middle, 1, wall)
         fine = np.linspace(lower, upper, FINE_POINTS)
@@ -70,6 +70,27 @@ def one_mode_cuts(surface: Surface, frame: EckartFrame, functions: int, quadratu
         made = modals(fine / np.sqrt(omega), potential, 1.0, functions, quadrature)
         found.append(Cut(made, lower, upper, low_turn or high_turn))
     return found
+
+
+def cut_uncertainty(surfaces: Sequence[Surface], frame: EckartFrame) -> FloatArray:
+    """(n,) cm-1: standard deviation over surfaces of what their cuts make of each fundamental in first order, <1|V|1> -
+    <0|V|0> with harmonic functions, out to where these vanish."""
+    n = len(frame)
+    steps = np.arange(-4.0, 4.01, 0.25)
+    vectors = np.zeros((n, len(steps), n))
+    vectors[np.arange(n), :, np.arange(n)] = steps / np.sqrt(frame.frequencies)[:, None]
+    geometries = frame.positions(vectors.reshape(-1, n))
+    weights = (2 * steps**2 - 1) * np.exp(-(steps**2)) / np.sqrt(np.pi) * (steps[1] - steps[0])
+    found = [surface(geometries).energies.reshape(n, -1) @ weights for surface in surfaces]
+    return np.asarray(np.std(found, axis=0, ddof=1) / PER_CM)
+
+
+def _softened(curve: FloatArray, harmonic: FloatArray) -> FloatArray:
+    """The potential that the modals are made in: a straight bend stretches bonds and is far stiffer than the bent path
+    that the molecule takes: where both sides of a cut are stiffer than the harmonic one, that is taken. (The
+    Hamiltonian has the cut itself.)"""
+    stiffer = (curve > harmonic) & (curve[::-1] > harmonic)
+    return np.where(stiffer, harmonic, curve)
 
 
 def _end(steps: FloatArray, curve: FloatArray, middle: int, direction: int, wall: float) -> tuple[float, bool]:
@@ -97,8 +118,8 @@ def expand(
     order: int,
     skip: Callable[[Modes], bool] = lambda modes: False,
 ) -> ModeExpansion:
-    """The n-mode expansion up to `order` coordinates at once of a function that maps normal coordinates (S, n) to values
-    (S, C). skip: sets of modes that are left out."""
+    """The n-mode expansion up to `order` coordinates at once of a function that maps normal coordinates (S, n) to
+    values (S, C). skip: sets of modes that are left out."""
     n = len(cuts)
     sets = [modes for size in range(1, order + 1) for modes in combinations(range(n), size) if not skip(modes)]
     places = {modes: _product_points(cuts, modes) for modes in sets}
@@ -133,8 +154,8 @@ def _product_points(cuts: list[Cut], modes: Modes) -> FloatArray:
 
 @dataclass(frozen=True)
 class ProductBasis:
-    """Products of the modes' modals: quanta (B, n), energies (B,) of the sums of one-mode energies in hartree, ascending;
-    sizes (n,): modals in use of each mode."""
+    """Products of the modes' modals: quanta (B, n), energies (B,) of the sums of one-mode energies in hartree,
+    ascending; sizes (n,): modals in use of each mode."""
 
     quanta: Quanta
     energies: FloatArray
@@ -183,7 +204,8 @@ def _products(excitations: list[FloatArray], limit: float) -> tuple[IntArray, Fl
 
 
 def local_matrix(values: FloatArray, cuts: list[Cut], modes: Modes, sizes: tuple[int, ...]) -> FloatArray:
-    """(L, L) with L the product of the modes' sizes: matrix elements of a function on the modes' points (p_k, p_l, ..)."""
+    """(L, L) with L the product of the modes' sizes: matrix elements of a function on the modes' points (p_k, p_l,
+    ..)."""
     result = values
     for mode in modes:
         transform = cuts[mode].modals.transform[: sizes[mode]]
@@ -213,7 +235,8 @@ class Assembler:
             target[states[:, :, None], states[:, None, :]] += local[places[:, :, None], places[:, None, :]]
 
     def _batches(self, modes: Modes) -> list[tuple[IntArray, IntArray]]:
-        """States (G, s) in groups of equal size that differ in these modes alone, and their places in local matrices."""
+        """States (G, s) in groups of equal size that differ in these modes alone, and their places in local
+        matrices."""
         if modes not in self._groups:
             quanta, sizes = self.basis.quanta, self.basis.sizes
             place = np.ravel_multi_index(

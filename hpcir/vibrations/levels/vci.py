@@ -1,5 +1,5 @@
-"""Vibrational configuration interaction: Watson's Hamiltonian in products of one-mode functions, on the n-mode expansion
-of a surface.
+"""Vibrational configuration interaction: Watson's Hamiltonian in products of one-mode functions, on the n-mode
+expansion of a surface.
 
 H = sum_ab pi_a mu_ab pi_b / 2 - sum_a mu_aa / 8 + sum_k P_k^2 / 2 + V (without the second term for linear molecules);
 Watson, Mol. Phys. 15, 479, 1968 and 19, 465, 1970. Bowman, Carter, Huang, Int. Rev. Phys. Chem. 22, 533, 2003 (method).
@@ -14,19 +14,28 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
-from hpcir.vibrations.mode_expansion import Assembler, Cut, ModeExpansion, ProductBasis, expand, local_matrix
-from hpcir.vibrations.mode_expansion import one_mode_cuts, paired, product_basis
-from hpcir.vibrations.rovibration import EckartFrame
-from hpcir.vibrations.surface import Surface
-from hpcir.vibrations.vpt2 import VibrationalStates
+from hpcir.vibrations.levels.mode_expansion import (
+    Assembler,
+    Cut,
+    ModeExpansion,
+    ProductBasis,
+    expand,
+    local_matrix,
+    one_mode_cuts,
+    paired,
+    product_basis,
+)
+from hpcir.vibrations.levels.rovibration import EckartFrame
+from hpcir.vibrations.levels.surface import Surface
+from hpcir.vibrations.levels.vpt2 import VibrationalStates
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class VciSettings:
-    """functions: modals of a mode; quadrature: points of a mode; states: products in the basis; coupling: most modes in a
-    term of the potential; dipole_coupling: of the dipole; eigenstates: levels that are kept."""
+    """functions: modals of a mode; quadrature: points of a mode; states: products in the basis; coupling: most modes in
+    a term of the potential; dipole_coupling: of the dipole; eigenstates: levels that are kept."""
 
     functions: int = 9
     quadrature: int = 11
@@ -47,9 +56,10 @@ def settings_for(modes: int) -> VciSettings:
 
 @dataclass(frozen=True)
 class VciResult:
-    """Eigenstates, and the one-mode cuts that they were made from."""
+    """Eigenstates; energies (S,) of the lowest ones in half of the basis, for convergence; the one-mode cuts."""
 
     states: VibrationalStates
+    halved: FloatArray
     cuts: tuple[Cut, ...]
 
 
@@ -69,10 +79,12 @@ def variational_levels(surface: Surface, frame: EckartFrame, settings: VciSettin
     hamiltonian += _vibrational_rotation(frame, cuts, basis, assembler)
     count = min(settings.eigenstates, len(basis))
     energies, vectors = eigh(hamiltonian, subset_by_index=(0, count - 1), driver="evr")
+    half = max(len(basis) // 2, count)
+    halved = eigh(hamiltonian[:half, :half], subset_by_index=(0, count - 1), eigvals_only=True, driver="evr")
     moments = np.full((count, 3), np.nan)
     if np.isfinite(expansion.constant).all():
         moments = _moments(expansion, settings.dipole_coupling, cuts, basis, assembler, vectors)
-    return VciResult(VibrationalStates(energies, basis.quanta, vectors, moments), tuple(cuts))
+    return VciResult(VibrationalStates(energies, basis.quanta, vectors, moments), halved, tuple(cuts))
 
 
 def _potential_matrix(
@@ -93,9 +105,7 @@ def _potential_matrix(
     return matrix
 
 
-def _vibrational_rotation(
-    frame: EckartFrame, cuts: list[Cut], basis: ProductBasis, assembler: Assembler
-) -> FloatArray:
+def _vibrational_rotation(frame: EckartFrame, cuts: list[Cut], basis: ProductBasis, assembler: Assembler) -> FloatArray:
     """sum_ab pi_a mu_ab pi_b / 2 (B, B), the sum over intermediate states taken in the basis; mu to two modes."""
     angular = {axis: _angular_momentum(frame, axis, cuts, basis, assembler) for axis in frame.turning}
     reciprocal = expand(lambda q: frame.reciprocal_inertia(q).reshape(-1, 9), cuts, 2)

@@ -24,8 +24,8 @@ LANES = 64
 
 @dataclass(frozen=True)
 class SurfaceValues:
-    """Energies (S,) hartree, forces (S, N, 3) hartree/bohr, and dipoles (S, 3) e bohr about the centre of mass (nan where
-    the surface knows none) of S geometries."""
+    """Energies (S,) hartree, forces (S, N, 3) hartree/bohr, and dipoles (S, 3) e bohr about the centre of mass (nan
+    where the surface knows none) of S geometries."""
 
     energies: FloatArray
     forces: FloatArray
