@@ -116,7 +116,7 @@ def _collected(rows: Quanta, amplitudes: FloatArray) -> tuple[Quanta, FloatArray
         return rows, amplitudes
     keys = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel()
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    return rows[first], np.bincount(place.ravel(), weights=amplitudes)
+    return rows[first], np.asarray(np.bincount(place.ravel(), weights=amplitudes), float)
 
 
 def sparse_rows(results: Sequence[tuple[Quanta, FloatArray]], table: StateTable) -> csr_array:
