@@ -46,8 +46,8 @@ def principal_axes(positions: FloatArray, masses: FloatArray) -> tuple[FloatArra
 
 
 def rotor_correlation(moments: FloatArray, temperature: float, times: FloatArray, rotors: int = ROTORS) -> FloatArray:
-    """C_a(t) (3, T) of free classical rotors with moments of inertia (3,) ascending, kT in hartree, at uniform times (T,)
-    from 0 in atomic units. A vanishing first moment is that of a linear molecule, which does not turn about it."""
+    """C_a(t) (3, T) of free classical rotors with moments of inertia (3,) ascending, kT in hartree, at uniform times
+    (T,) from 0 in atomic units. A vanishing first moment is that of a linear molecule, which does not turn about it."""
     from scipy.special import ndtri
     from scipy.stats import qmc
 
@@ -107,7 +107,7 @@ def rigid_rotor_contour(
     fastest = float(np.sqrt(temperature / moments[turning].min())) / PER_CM
     reach = REACH * fastest + 3 * resolution
     half = int(np.ceil(reach / spacing))
-    offsets = spacing * np.arange(-half, half + 1)
+    offsets = np.asarray(spacing * np.arange(-half, half + 1), float)
     # exp(-(pi c resolution t)^2 / (4 ln 2)) is the transform of the instrument's Gaussian.
     decay = (0.5 * resolution * PER_CM) ** 2 / (4 * np.log(2))
     last = np.sqrt(18.0 / decay)

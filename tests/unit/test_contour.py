@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hpcir.spectra.contour import (
+    _turned,
     dipole_directions,
     principal_axes,
     rigid_rotor_contour,
@@ -77,9 +78,20 @@ def test_contour_is_the_spectrum_of_a_rigid_rotor_in_dynamics():
 
 
 def test_asymmetric_rotor_keeps_energy_and_angular_momentum():
-    """Free rotation seen from its own invariants: correlations stay within [-1, 1] and forget their direction in part."""
-    times = np.linspace(0, 8 * PS, 200)
-    correlation = rotor_correlation(0.5 / (np.array([27.0, 14.5, 9.3]) * PER_CM), ROOM, times)
-    assert np.abs(correlation).max() <= 1 + 1e-9
-    # What stays is the mean square of the axis along the angular momentum, and those of three axes add up to 1.
-    np.testing.assert_allclose(correlation[:, -50:].mean(1).sum(), 1.0, atol=0.05)
+    inertia = 0.5 / (np.array([27.0, 14.5, 9.3]) * PER_CM)
+    omega = np.random.default_rng(1).standard_normal((50, 3)) * np.sqrt(ROOM / inertia)
+    moved = omega
+    for _ in range(400):
+        moved = _turned(moved, inertia, 0.05 / np.sqrt(ROOM / inertia.min()))
+    assert np.abs(moved - omega).max() > 0.5 * np.abs(omega).max()
+    np.testing.assert_allclose((inertia * moved**2).sum(1), (inertia * omega**2).sum(1), rtol=1e-4)
+    np.testing.assert_allclose(((inertia * moved) ** 2).sum(1), ((inertia * omega) ** 2).sum(1), rtol=1e-4)
+
+
+def test_what_stays_of_a_symmetric_top_is_the_axis_along_its_angular_momentum():
+    """C_a at long times is the mean square cosine between the axis and the angular momentum."""
+    inertia = np.array([1.0, 5.0, 5.0]) * 0.5 / (10 * PER_CM)
+    momenta = np.random.default_rng(2).standard_normal((100000, 3)) * np.sqrt(inertia * ROOM)
+    expected = (momenta[:, 0] ** 2 / (momenta**2).sum(1)).mean()
+    times = np.linspace(0, 10 * PS, 300)
+    assert rotor_correlation(inertia, ROOM, times)[0, -100:].mean() == pytest.approx(expected, abs=0.02)

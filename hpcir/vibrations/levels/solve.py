@@ -119,9 +119,7 @@ def solve_surface(
     large = _checked(result.states, frame, numbers, minimum.name, large)
     doubts = _doubts(members, frame, numbers)
     tick("levels")
-    final, method, converged = result.states, "perturbation", float("nan")
-    if not doubts:
-        final, method, converged = _best(surface, minimum, masses, frame, result.states)
+    final, method, converged = _best(surface, minimum, masses, frame, result.states, not doubts)
     return SolvedSurface(
         minimum, modes, frame, field, numbers, result.states, final, method, converged, result.resonances, large, doubts
     )
@@ -178,9 +176,18 @@ def _checked(
 
 
 def _best(
-    surface: Surface, minimum: Structure, masses: FloatArray, frame: EckartFrame, perturbed: VibrationalStates
+    surface: Surface,
+    minimum: Structure,
+    masses: FloatArray,
+    frame: EckartFrame,
+    perturbed: VibrationalStates,
+    trusted: bool,
 ) -> tuple[VibrationalStates, Method, float]:
-    """States by the best affordable method, its name, and how far fundamentals are from converged (cm-1, or nan)."""
+    """States by the best affordable method, its name, and how far fundamentals are from converged (cm-1, or nan).
+
+    trusted: the surface is known where wave functions reach."""
+    if not trusted:
+        return perturbed, "perturbation", float("nan")
     if len(masses) == 2:
         return diatomic_states(surface, minimum, masses), "grid", float("nan")
     if len(masses) == 3 and len(frame) == (4 if frame.linear else 3):

@@ -203,15 +203,12 @@ class _Transformation:
         total = self.coriolis + 0.5 * (crossed + crossed.T) + mixed + mixed.T
         total[np.diag_indices(len(total))] += quartic_diagonal(self.field.quartic, self.model)
         few = self.model.sum(1)
-        for a, b in zip(*np.triu_indices(len(total), 1), strict=True):
-            if self._near(a, b) or (few[a] + few[b] <= 2 and few[a] <= 1):
-                element = quartic_element(self.field.quartic, self.model[a], self.model[b])
-                total[a, b] += element
-                total[b, a] += element
+        few_enough = np.add.outer(few, few) <= 2
+        for a, b in np.argwhere(np.triu(self._block() | few_enough, 1)).tolist():
+            element = quartic_element(self.field.quartic, self.model[a], self.model[b])
+            total[a, b] += element
+            total[b, a] += element
         return np.asarray(total)
-
-    def _near(self, a: int, b: int) -> bool:
-        return bool(abs(self.harmonic[a] - self.harmonic[b]) < SECOND_ORDER_WINDOW * PER_CM)
 
     def _block(self) -> NDArray[np.bool_]:
         gaps = np.abs(np.subtract.outer(self.harmonic, self.harmonic))
@@ -234,68 +231,67 @@ class _Transformation:
         return np.column_stack([self._moments(axis) for axis in range(3)])
 
     def _moments(self, axis: int) -> FloatArray:
-        first, second, third = self._dipole_rows(axis)
-        g, count = widened(self.generator, len(self.table)), len(self.model)
-        few = self.model.sum(1)
-        ground, sources = 0, np.flatnonzero(few <= 1)
-        s2 = np.where(self._block(), 0.0, self.coupling)
-        gaps = self.harmonic[None] - self.harmonic[:, None]  # [k, a]: E_a - E_k
-        s2 = np.where(self._block(), 0.0, s2 / np.where(self._block(), 1.0, gaps))
-        squared = -(g @ g.T).toarray()
-        # <k|mu1|a> between model states.
-        mu1 = first[:, :count].toarray()
-        mu2_ground = second[[ground]].toarray().ravel()
+        linear, field = self.field.dipole_first[axis], self.field
+        first, second = self._dipole_rows(linear, field.dipole_second[axis])
+        third = _cubic_moments(field.dipole_third[axis], self.model)
+        generator, count = widened(self.generator, len(self.table)), len(self.model)
+        squared = -(generator @ generator.T).toarray()
+        transformed = self._second_generator()
+        # <k|mu1|a> between model states, <0|mu2|k>, and M and mu1 M of the ground state.
+        between = first[:, :count].toarray()
+        quadratic = second[[0]].toarray().ravel()
+        ground = generator[[0]].toarray().ravel()
+        moved = self._moved(ground, linear)
+        quanta = self.model.sum(1)
         result = np.zeros(count)
-        generator_ground = g[[ground]].toarray().ravel()
-        for a in np.flatnonzero(few == 2):
-            row = g[[a]].toarray().ravel()[:count]
-            result[a] = mu2_ground[a] + generator_ground[:count] @ mu1[:, a] + mu1[ground] @ row
-        for a in sources[sources != ground]:
-            row = g[[a]].toarray().ravel()
-            value = mu1[ground, a] + third[a]
-            value += float(second[[a]].toarray().ravel() @ generator_ground) + float(mu2_ground @ row)
-            value += s2[:, ground] @ mu1[:, a] + mu1[ground] @ s2[:, a]
-            value += 0.5 * (squared[:, ground] @ mu1[:, a] + mu1[ground] @ squared[:, a])
-            value += float(generator_ground @ (self._first_operator(axis) @ row))
-            result[a] = value
+        for a in np.flatnonzero(quanta == 2):
+            own = generator[[a]].toarray().ravel()[:count]
+            result[a] = quadratic[a] + ground[:count] @ between[:, a] + between[0] @ own
+        for a in np.flatnonzero(quanta == 1):
+            own = generator[[a]].toarray().ravel()
+            result[a] = between[0, a] + third[a]
+            result[a] += float(second[[a]].toarray().ravel() @ ground) + float(quadratic @ own)
+            result[a] += transformed[:, 0] @ between[:, a] + between[0] @ transformed[:, a]
+            result[a] += 0.5 * (squared[:, 0] @ between[:, a] + between[0] @ squared[:, a])
+            result[a] += float(moved @ own)
         return result
 
-    def _dipole_rows(self, axis: int) -> tuple[csr_array, csr_array, FloatArray]:
-        """Rows of the linear part on the model states, of the quadratic part on states of at most one quantum (others
-        empty), and <0|cubic part|a> (A,)."""
-        model, field, table = self.model, self.field, self.table
-        modes = np.arange(len(self.frame))[:, None]
-        linear = field.dipole_first[axis]
-        first = sparse_rows([apply_positions(state, modes, linear) for state in model], table)
-        pairs, coefficients = monomials(field.dipole_second[axis])
-        nothing = (np.zeros((0, len(self.frame)), np.int8), np.zeros(0))
-        second = sparse_rows(
-            [apply_positions(s, pairs, coefficients) if s.sum() <= 1 else nothing for s in model], table
-        )
-        third = np.zeros(len(model))
-        cubic = field.dipole_third[axis]
-        for a in np.flatnonzero(model.sum(1) == 1):
-            i = int(model[a].argmax())
-            # <0|q_i^3|1> = 3/(2 sqrt 2), <0|q_i q_k^2|1_i> = 1/(2 sqrt 2).
-            others = sum(float(cubic[i, k, k]) for k in range(len(self.frame)) if k != i)
-            third[a] = (float(cubic[i, i, i]) / 6 * 3 + others / 2) / (2 * np.sqrt(2))
-        self._linear = {**getattr(self, "_linear", {}), axis: linear}
-        return widened(first, len(table)), widened(second, len(table)), third
+    def _second_generator(self) -> FloatArray:
+        """S2 (A, A): W / (E_a - E_k) between model states that are not coupled in the effective Hamiltonian."""
+        block = self._block()
+        gaps = self.harmonic[None] - self.harmonic[:, None]
+        return np.asarray(np.where(block, 0.0, self.coupling / np.where(block, 1.0, gaps)))
 
-    def _first_operator(self, axis: int) -> csr_array:
-        """The linear part of the dipole between all states of the table (built once for each axis)."""
-        kept: dict[int, csr_array] = getattr(self, "_operators", {})
-        if axis not in kept:
-            wanted = np.flatnonzero(np.asarray(np.abs(self.generator[[0]]).sum(0)).ravel())
-            quanta = self.table.quanta
-            modes = np.arange(len(self.frame))[:, None]
-            results = [apply_positions(quanta[k], modes, self._linear[axis]) for k in wanted]
-            scratch = StateTable(len(self.frame))
-            scratch.numbers_of(quanta)
-            rows = sparse_rows(results, scratch)[:, : len(quanta)].tocoo()
-            kept = {**kept, axis: csr_array((rows.data, (wanted[rows.row], rows.col)), shape=(len(quanta),) * 2)}
-            self._operators = kept
-        return kept[axis]
+    def _dipole_rows(self, linear: FloatArray, quadratic: FloatArray) -> tuple[csr_array, csr_array]:
+        """Rows of the dipole's linear part on the model states, and of the quadratic part on those of at most one
+        quantum (others empty)."""
+        modes = np.arange(len(self.frame))[:, None]
+        first = sparse_rows([apply_positions(state, modes, linear) for state in self.model], self.table)
+        pairs, coefficients = monomials(quadratic)
+        nothing = (np.zeros((0, len(self.frame)), np.int8), np.zeros(0))
+        results = [apply_positions(s, pairs, coefficients) if s.sum() <= 1 else nothing for s in self.model]
+        second = sparse_rows(results, self.table)
+        return widened(first, len(self.table)), second
+
+    def _moved(self, amplitudes: FloatArray, linear: FloatArray) -> FloatArray:
+        """What the dipole's linear part makes of a sum of states (S,), as amplitudes of the table's states (S,)."""
+        quanta = self.table.quanta
+        modes = np.arange(len(self.frame))[:, None]
+        sources = np.flatnonzero(amplitudes)
+        scratch = StateTable(len(self.frame))
+        scratch.numbers_of(quanta)
+        rows = sparse_rows([apply_positions(quanta[k], modes, linear) for k in sources], scratch)
+        return np.asarray(amplitudes[sources] @ rows)[: len(quanta)]
+
+
+def _cubic_moments(third: FloatArray, model: Quanta) -> FloatArray:
+    """<0| sum mu_ijk q_i q_j q_k / 6 |a> (A,) for states of one quantum: <0|q^3|1> = 3/(2 sqrt 2), <0|q q'^2|1> = 1/(2
+    sqrt 2)."""
+    result = np.zeros(len(model))
+    for a in np.flatnonzero(model.sum(1) == 1):
+        i = int(model[a].argmax())
+        result[a] = float(np.diagonal(third[i]).sum()) / (4 * np.sqrt(2))
+    return result
 
 
 def wanted_quanta(modes: int) -> int:
