@@ -12,11 +12,12 @@ from hpcir.deck.sections import Deck, LabelSettings
 from hpcir.errors import InputError
 from hpcir.exchange.potentials import load_potential, tell_model
 from hpcir.labels import create_engine
+from hpcir.labels.potential import EnginePotential
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
-from hpcir.study.learning.reference import FILE as MINIMUM
-from hpcir.study.results.levels import FILE, MAIN, Isotopes, LevelSet, Tick, label_levels, model_levels, write_levels
+from hpcir.study.results.levels import FILE, MAIN, Isotopes, LevelSet, model_levels, write_levels
 from hpcir.study.session import check_new, deck_of
 from hpcir.vibrations.levels.result import METHODS, Level, Levels
 
@@ -56,10 +57,9 @@ def _levels(
     out = output or (path if path.is_dir() else path.parent) / FILE
     # A run's own levels.json may be written again; what a user names is not overwritten unasked.
     check_new(out, force or output is None)
-    learnt = load_potential(path)
-    tell_model(path)
-    molecule = _molecule(path, structure_file, deck, learnt.total_charge if charge is None else charge)
-    learnt.require(molecule.numbers)
+    own = None if potential == "labels" else load_potential(path)
+    known = own.total_charge if own else deck.system.charge if deck else 0
+    molecule = _molecule(path, structure_file, deck, known if charge is None else charge)
     isotopes: Isotopes = dict(deck.system.isotopes) if deck else {}
     if masses:
         isotopes = {"isotopologue": _numbers(masses)}
@@ -67,31 +67,33 @@ def _levels(
     def tick(word: str) -> None:
         print(f"levels: {word}", file=sys.stderr, flush=True)
 
-    if potential == "labels":
-        if deck is None:
-            raise InputError("the label engine is named in a deck, and there is none here", where=str(path))
-        found = _from_labels(deck.labels, molecule, isotopes, tick)
+    if own is not None:
+        tell_model(path, own)
+        own.require(molecule.numbers)
+        found = model_levels(own, molecule, isotopes, tick)
+    elif deck is not None:
+        found = model_levels(_engine_potential(deck.labels, molecule), molecule, isotopes, tick)
     else:
-        found = model_levels(learnt, molecule, isotopes, tick)
+        raise InputError("the label engine is named in a deck, and there is none here", where=str(path))
     print_levels(found)
     write_levels(out, found)
     print(f"written: {out}")
 
 
-def _from_labels(settings: LabelSettings, molecule: Structure, isotopes: Isotopes, tick: Tick) -> LevelSet:
+def _engine_potential(settings: LabelSettings, molecule: Structure) -> EnginePotential:
     engine = create_engine(settings, molecule)
     engine.check(molecule)
-    return label_levels(engine.label, engine.level, molecule, isotopes, tick)
+    return EnginePotential(engine, molecule)
 
 
 def _molecule(path: Path, structure_file: Path | None, deck: Deck | None, charge: int) -> Structure:
     multiplicity = deck.system.multiplicity if deck else 1
     if structure_file is not None:
         molecule = read_structure(structure_file, charge, multiplicity)
-    elif (path / MINIMUM).is_file():
-        arrays, _ = read_h5(path / MINIMUM)
+    elif (path / layout.REFERENCE).is_file():
+        arrays, _ = read_h5(path / layout.REFERENCE)
         numbers, positions = arrays["numbers"], arrays["positions"]
-        molecule = Structure(numbers, positions, charge, multiplicity, path.stem, str(path / MINIMUM))
+        molecule = Structure(numbers, positions, charge, multiplicity, path.stem, str(path / layout.REFERENCE))
     else:
         raise InputError(
             "no minimum is known here",

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from hpcir.errors import InputError, RunStopped
 from hpcir.spectra.contour import dipole_directions, principal_axes, rigid_rotor_contour, with_contour
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
-from hpcir.study.production.minima import FILE as MINIMA
-from hpcir.study.production.sets import FOLDER
-from hpcir.study.results.spectrum_files import NAME, StoredSpectrum
+from hpcir.study.results.spectrum_files import StoredSpectrum
 from hpcir.study.session import deck_of
 from hpcir.units import KELVIN, PER_CM
 
@@ -41,8 +40,8 @@ def gas_phase(computed: StoredSpectrum, experiment: StoredSpectrum, path: Path) 
     folder = path if path.is_dir() else path.parent
     try:
         deck = deck_of(folder)
-        arrays, _ = read_h5(folder / f"{NAME}.h5")
-        minima, _ = read_h5(folder / FOLDER / MINIMA)
+        arrays, _ = read_h5(folder / layout.spectrum_h5())
+        minima, _ = read_h5(folder / layout.TRAJECTORIES / layout.MINIMA)
     except (InputError, RunStopped, OSError):
         deck, arrays, minima = None, {}, {}
     if deck is None or not minima:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcir.exchange.potentials import AnyPotential
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
 from hpcir.storage.json_result import write_json
 from hpcir.vibrations.levels.result import METHODS, Levels
 from hpcir.vibrations.levels.solve import vibrational_levels
-from hpcir.vibrations.levels.surface import LabelSurface, PotentialSurface, member_surfaces
+from hpcir.vibrations.levels.surface import member_surfaces, surface_of
 from hpcir.vibrations.normal_modes import isotope_masses
 
 FILE = "levels.json"
@@ -38,29 +38,20 @@ class LevelSet:
 
 
 def model_levels(
-    model: AnyPotential, structure: Structure, isotopes: Isotopes | None = None, tick: Tick = lambda word: None
+    model: Potential, structure: Structure, isotopes: Isotopes | None = None, tick: Tick = lambda word: None
 ) -> LevelSet:
-    """Levels on a model's surface near a structure; isotopes: patterns of masses by name, as a deck has them.
+    """Levels on the surface of a model, or of a label engine, near a structure.
+
+    isotopes: patterns of masses by name, as a deck has them.
 
     Raises InputError at a saddle point and where the expansion diverges.
     """
     found = {}
     for name, masses in _masses(structure, isotopes).items():
-        surface = PotentialSurface(model, structure, masses)
+        surface = surface_of(model, structure, masses)
         members = member_surfaces(model, structure, masses)
         found[name] = vibrational_levels(surface, structure, masses, members, _prefixed(tick, name))
     return LevelSet(model.level, found)
-
-
-def label_levels(
-    label: Any, level: str, structure: Structure, isotopes: Isotopes | None = None, tick: Tick = lambda word: None
-) -> LevelSet:
-    """Levels on the surface of a label function itself (Structure -> Label)."""
-    found = {}
-    for name, masses in _masses(structure, isotopes).items():
-        surface = LabelSurface(label, structure, masses)
-        found[name] = vibrational_levels(surface, structure, masses, (), _prefixed(tick, name))
-    return LevelSet(level, found)
 
 
 def write_levels(path: Path, levels: LevelSet) -> None:

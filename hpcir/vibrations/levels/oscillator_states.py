@@ -121,9 +121,11 @@ def _collected(rows: Quanta, amplitudes: FloatArray) -> tuple[Quanta, FloatArray
 
 def sparse_rows(results: Sequence[tuple[Quanta, FloatArray]], table: StateTable) -> csr_array:
     """Rows (A, states known to the table) of what an operator makes of A states."""
+    if not results:
+        return csr_array((0, len(table)))
     columns = [table.numbers_of(quanta) for quanta, _ in results]
     starts = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
-    values = np.concatenate([amplitudes for _, amplitudes in results]) if results else np.zeros(0)
+    values = np.concatenate([amplitudes for _, amplitudes in results])
     return csr_array((values, np.concatenate(columns), starts), shape=(len(results), len(table)))
 
 

@@ -4,17 +4,16 @@ committee, a label engine, or a function."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.exchange.potentials import AnyPotential, on_replicas
 from hpcir.labels.base import Label
-from hpcir.models.evaluator import Evaluator
-from hpcir.models.model import Model
-from hpcir.molecules.structures import Structure, centre
+from hpcir.labels.potential import EnginePotential
+from hpcir.models.potential import Potential
+from hpcir.molecules.structures import Structure
 
 FloatArray = NDArray[np.float64]
 
@@ -44,8 +43,8 @@ class PotentialSurface:
     masses (N,) in electron masses give the centre that dipoles are about, which matters for ions.
     """
 
-    def __init__(self, potential: AnyPotential, structure: Structure, masses: FloatArray) -> None:
-        self.lanes = on_replicas(potential, structure.numbers, LANES, structure.charge, masses)
+    def __init__(self, potential: Potential, structure: Structure, masses: FloatArray) -> None:
+        self.lanes = potential.replicas(structure.numbers, LANES, structure.charge, masses)
 
     def __call__(self, positions: FloatArray) -> SurfaceValues:
         parts = [self._block(positions[start : start + LANES]) for start in range(0, len(positions), LANES)]
@@ -56,17 +55,9 @@ class PotentialSurface:
         count = len(positions)
         filled = np.repeat(positions[:1], LANES, 0)
         filled[:count] = positions
-        replicas = np.ascontiguousarray(filled.transpose(1, 2, 0))
-        lanes = self.lanes
-        dipoles = np.full((3, LANES), np.nan)
-        if isinstance(lanes, Evaluator):
-            energies, forces = lanes.evaluate(replicas)
-            if lanes.has_charges:
-                dipoles = lanes.dipoles(replicas)[0]
-        else:
-            energies, forces, *rest = lanes(replicas)
-            dipoles = rest[0] if rest else dipoles
-        return energies[:count], forces.transpose(2, 0, 1)[:count], dipoles.T[:count]
+        found = self.lanes.evaluate_with_dipoles(np.ascontiguousarray(filled.transpose(1, 2, 0)))
+        dipoles = np.full((3, LANES), np.nan) if found.dipoles is None else found.dipoles
+        return found.energies[:count], found.forces.transpose(2, 0, 1)[:count], dipoles.T[:count]
 
 
 class LabelSurface:
@@ -87,16 +78,18 @@ class LabelSurface:
         )
 
 
-def member_surfaces(potential: AnyPotential, structure: Structure, masses: FloatArray) -> list[PotentialSurface]:
-    """One surface for each committee member of a model; none for a single member, or for n2p2's own potentials."""
-    if not isinstance(potential, Model) or potential.members < 2:
+def surface_of(potential: Potential, structure: Structure, masses: FloatArray) -> Surface:
+    """The surface of any potential, masses (N,) in electron masses; label engines get one geometry at a time."""
+    if isinstance(potential, EnginePotential):
+        return LabelSurface(potential.engine.label, structure, masses)
+    return PotentialSurface(potential, structure, masses)
+
+
+def member_surfaces(potential: Potential, structure: Structure, masses: FloatArray) -> list[Surface]:
+    """One surface for each member of a potential's committee; none where there is a single one."""
+    if potential.members < 2:
         return []
-    found = []
-    for member in range(potential.members):
-        energy = {z: committee.member(member) for z, committee in potential.energy.items()}
-        charge = {z: committee.member(member) for z, committee in potential.charge.items()}
-        found.append(PotentialSurface(replace(potential, energy=energy, charge=charge), structure, masses))
-    return found
+    return [PotentialSurface(potential.member(m), structure, masses) for m in range(potential.members)]
 
 
 def as_label(surface: Surface) -> Callable[[Structure], Label]:
@@ -108,8 +101,3 @@ def as_label(surface: Surface) -> Callable[[Structure], Label]:
         return Label(float(values.energies[0]), values.forces[0], values.dipoles[0])
 
     return label
-
-
-def about_mass(positions: FloatArray, masses: FloatArray) -> FloatArray:
-    """Positions (N, 3) about their centre of mass."""
-    return positions - centre(positions, masses)

@@ -35,7 +35,7 @@ class TriatomicGrid:
     radial: int = 12
     wall: float = 0.14
     keep: float = 0.16
-    most: int = 2200
+    most: int = 1200
     cap: float = 0.3
     turning: float = 0.15
 
