@@ -31,6 +31,7 @@ class LargeAmplitude:
     wavenumber: float
     reason: str
     frozen: bool = False
+    rotor: bool = False
 
 
 def large_amplitudes(modes: NormalModes, structure: Structure) -> tuple[LargeAmplitude, ...]:
@@ -43,7 +44,8 @@ def large_amplitudes(modes: NormalModes, structure: Structure) -> tuple[LargeAmp
             reason = "soft and wide (left harmonic, and held at rest for the others)"
             found.append(LargeAmplitude(mode, float(wavenumber), reason, frozen=True))
         elif wavenumber < ROTOR and "torsion" in word and width > WIDE:
-            found.append(LargeAmplitude(mode, float(wavenumber), "hindered rotor: no expansion describes its levels"))
+            reason = "a hindered rotor, whose levels no expansion describes"
+            found.append(LargeAmplitude(mode, float(wavenumber), reason, rotor=True))
     return tuple(found)
 
 

@@ -260,7 +260,7 @@ class _Table:
 
     def levels(self) -> Levels:
         solved = self.solved
-        rows = [self._row(state, product) for state, product in assigned(self.states, 2)]
+        rows = [self._row(state, product) for state, product in assigned(self.states, 2) if self._described(product)]
         rows += [self._frozen(one) for one in solved.large if one.frozen]
         turning = solved.frame.turning
         constants = solved.frame.rotational_constants, ground_state_constants(solved.frame, solved.field.cubic)
@@ -277,6 +277,14 @@ class _Table:
             levels=tuple(sorted(rows, key=lambda row: row.wavenumber_per_cm)),
             positions=solved.minimum.positions,
             remarks=self._remarks(),
+        )
+
+    def _described(self, product: int) -> bool:
+        """Overtones and combinations of a hindered rotor are left out: nothing of them would be right."""
+        rotors = {one.mode for one in self.solved.large if one.rotor}
+        quanta = self.states.quanta[product]
+        return kind_of(quanta) == "fundamental" or not any(
+            self.solved.numbers[mode] - 1 in rotors for mode in np.flatnonzero(quanta)
         )
 
     def _constants(self, values: FloatArray, turning: tuple[int, ...]) -> tuple[float, ...]:
