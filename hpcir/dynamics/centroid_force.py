@@ -6,10 +6,10 @@ The force that the centroid feels, averaged over the beads about it, is minus th
 What is linear in the displacements of the beads averages to nothing at every instant, so the noise is that of the
 anharmonicity alone.
 
-Rings may be kept from turning against their centroid: displacements then obey Eckart's condition, sum_i m_i (x_ip - q_i)
-x q_i = 0 (Eckart, Phys. Rev. 47, 552, 1935). The orientation of a cold molecule is spread over an arc, and a centroid
-within the arc feels a shorter bond than the beads have (the curvature problem: Witt, Ivanov, Shiga, Forbert, Marx, J. Chem.
-Phys. 130, 194510, 2009).
+Rings may be kept from turning against their centroid: displacements then obey Eckart's condition (Eckart, Phys. Rev. 47,
+552, 1935), sum_i m_i (x_ip - q_i) x q_i = 0. The orientation of a cold molecule is spread over an arc, and a centroid
+within the arc feels a shorter bond than the beads have (the curvature problem: Witt, Ivanov, Shiga, Forbert, Marx,
+J. Chem. Phys. 130, 194510, 2009).
 """
 
 from __future__ import annotations
