@@ -29,7 +29,7 @@ from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
-from hpcir.structures import standard_masses
+from hpcir.molecules.structures import standard_masses
 from hpcir.units import ANGSTROM, FS, KELVIN, PER_CM
 
 NUMBERS = np.array([8, 1, 1])
