@@ -171,6 +171,13 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
     model.require(molecule.numbers)
     level, starts = f"model of {model.level or 'unknown level'}", None
     if potential == "labels":
+        if deck.dynamics.nuclei != "classical":
+            raise InputError(
+                "trajectories of the label engine are those of classical nuclei",
+                where="dynamics.nuclei",
+                value=deck.dynamics.nuclei,
+                hint="give a deck with nuclei: classical",
+            )
         engine = create_engine(deck.labels)
         engine.check(molecule)
         level = engine.level

@@ -6,10 +6,10 @@ The force that the centroid feels, averaged over the beads about it, is minus th
 What is linear in the displacements of the beads averages to nothing at every instant, so the noise is that of the
 anharmonicity alone.
 
-Rings may be kept from turning against their centroid: displacements then obey Eckart's condition (Eckart, Phys. Rev. 47,
-552, 1935), sum_i m_i (x_ip - q_i) x q_i = 0. The orientation of a cold molecule is spread over an arc, and a centroid
-within the arc feels a shorter bond than the beads have (the curvature problem: Witt, Ivanov, Shiga, Forbert, Marx,
-J. Chem. Phys. 130, 194510, 2009).
+Rings may be kept from turning against their centroid. Displacements then obey Eckart's condition, sum_i m_i
+(x_ip - q_i) x q_i = 0 (Eckart, Phys. Rev. 47, 552, 1935): the orientation of a cold molecule is spread over an arc, and
+a centroid within the arc feels a shorter bond than the beads have (the curvature problem: Witt, Ivanov, Shiga, Forbert,
+Marx, J. Chem. Phys. 130, 194510, 2009).
 """
 
 from __future__ import annotations
@@ -49,13 +49,15 @@ class HeldPlan:
 @dataclass(frozen=True)
 class CentroidMeans:
     """Of G centroids: mean forces (N, 3, G) hartree/bohr and dipoles (3, G) e bohr, and these at the centroid itself;
-    force_error (G,): standard error of a force component, root mean square, from two halves of the time."""
+    force_error (G,): standard error of a force component, root mean square, from two halves of the time. beads
+    (N, 3, G): one bead of each ring at the end."""
 
     forces: FloatArray
     dipoles: FloatArray
     bare_forces: FloatArray
     bare_dipoles: FloatArray
     force_error: FloatArray
+    beads: FloatArray
 
 
 def rotations_at(positions: FloatArray, masses: FloatArray) -> FloatArray:
@@ -104,11 +106,12 @@ def centroid_means(
             count += 1
         halves.append(total / count)
         frames += count
+    beads = ring.split(run.x)[:, :, 0].copy()
     bare = np.tile(centroids, (1, 1, ring.beads))
     bare_forces = ring.split(evaluator.evaluate(bare)[1])[:, :, 0]
     bare_dipoles = ring.split(evaluator.dipoles(bare)[0])[:, 0]
     error = np.sqrt(((halves[0] - halves[1]) ** 2).mean((0, 1))) / 2
-    return CentroidMeans((halves[0] + halves[1]) / 2, dipoles / frames, bare_forces, bare_dipoles, error)
+    return CentroidMeans((halves[0] + halves[1]) / 2, dipoles / frames, bare_forces, bare_dipoles, error, beads)
 
 
 class _Held:

@@ -1,7 +1,7 @@
 """The sum of two models as one model: energies, forces, charges and dipoles add up, member by member.
 
-Hidden layers of the two networks of an element stand side by side (block-diagonal between the second and the first), and
-the linear outputs are added. So a sum is an ordinary Model for everything that takes one, the compiled kernels too.
+Hidden layers of the two networks of an element stand side by side (block-diagonal from the first layer on), and the
+linear outputs are added. So a sum is an ordinary Model for everything that takes one, the compiled kernels too.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Pipeline:
         spectra = self._timed("spectrum", lambda: self._spectra(main, members, isotopes))
         if context.root:
             farm.export(context, self.store)
-            content = summary.content(context, self.store, label_farm.level, model, reference, main.modes, sampling)
+            content = summary.content(context, self.store, label_farm.level, model, reference, modes, sampling)
             content |= self._met(model, reference, main, label_farm.level)
             for line in summary.lines(summary.write(context, content, test, spectra)):
                 context.progress.log(line)

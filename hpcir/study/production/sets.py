@@ -24,6 +24,7 @@ from hpcir.study.context import Context
 from hpcir.study.learning.committee import member_of
 from hpcir.study.learning.loop import spread_threshold
 from hpcir.study.production.minima import find_minima, same_minima
+from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.trajectories import Starts, TrajectoryPlan, TrajectoryStage, run_stages
 from hpcir.study.results.spectrum import SpectrumResult, SpectrumStage
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
@@ -41,7 +42,8 @@ MEMBER_TRAJECTORIES = 32
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
-    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes)."""
+    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes); surface: the
+    model and its minima without the correction for quantum nuclei, where `model` has one (PIGS)."""
 
     name: str
     model: AnyPotential
@@ -50,6 +52,7 @@ class TrajectorySet:
     trajectories: int
     blocks: tuple[str, ...] = ()
     starts: Starts | None = None
+    surface: tuple[AnyPotential, tuple[NormalModes, ...]] | None = None
 
     @property
     def assign(self) -> bool:
@@ -77,7 +80,10 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         modes=chosen.modes,
         projection=Projection.of(all_basins(chosen.minima, context.structure), structure, chosen.masses),
         pairs=bonds(structure),
-        groups=[group.atoms for group in functional_groups(structure)] if chosen.assign else [],
+        # The groups' dipoles are those of one geometry, and ring polymers have one of each bead.
+        groups=[group.atoms for group in functional_groups(structure)]
+        if chosen.assign and deck.dynamics.nuclei != "trpmd"
+        else [],
         assign=chosen.assign,
         masses=chosen.masses,
         # A potential from n2p2 has no calibrated spread, and its trajectories are not judged by it.
@@ -117,7 +123,18 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
 def main_set(context: Context, model: AnyPotential, modes: NormalModes) -> TrajectorySet:
     """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
     minima = find_minima(context, model, modes, FOLDER)
-    return TrajectorySet("main", model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories)
+    count = context.deck.dynamics.trajectories
+    return _with_nuclei(context, TrajectorySet("main", model, context.structure.masses, tuple(minima), count))
+
+
+def _with_nuclei(context: Context, chosen: TrajectorySet) -> TrajectorySet:
+    """The set on the potential on which its nuclei move: PIGS has its own for each set of masses (collective)."""
+    if context.deck.dynamics.nuclei != "pigs":
+        return chosen
+    structure = context.structure.moved(chosen.modes.positions)
+    model = with_quantum_nuclei(context, chosen.model, structure, chosen.minima, chosen.name)
+    minima = tuple(same_minima(model, chosen.minima, chosen.masses, structure))
+    return replace(chosen, model=model, minima=minima, surface=(chosen.model, chosen.minima))
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
@@ -134,12 +151,13 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
 
 
 def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
-    """A set for each isotopologue of the deck, with its own masses and normal modes."""
+    """A set for each isotopologue of the deck, with its own masses and normal modes (collective)."""
     sets = []
+    model, minima = main.surface or (main.model, main.minima)
     for name, pattern in context.deck.system.isotopes.items():
         masses = isotope_masses(context.structure, pattern)
-        minima = same_minima(main.model, main.minima, masses, context.structure)
-        sets.append(TrajectorySet(name, main.model, masses, tuple(minima), main.trajectories))
+        own = tuple(same_minima(model, minima, masses, context.structure))
+        sets.append(_with_nuclei(context, TrajectorySet(name, model, masses, own, main.trajectories)))
     return sets
 
 

@@ -22,6 +22,7 @@ from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.reference import Reference
 from hpcir.study.production import sets
 from hpcir.study.production.families import FAMILY_TRAJECTORIES, Ensemble, ensemble_starts, worth_a_spectrum
+from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.rotamer_starts import sampled_starts
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.results import analysis
@@ -145,6 +146,9 @@ def family_trajectories(context: Context, model: Model, ensemble: Ensemble) -> T
     masses = context.structure.masses
     starts, started = ensemble_starts(context, ensemble, count)
     main = TrajectorySet("main", model, masses, (ensemble.modes[0][0],), count, starts=starts)
+    if context.deck.dynamics.nuclei == "pigs":
+        model = with_quantum_nuclei(context, model, context.structure, [modes[0] for modes in ensemble.modes], "main")
+        main = replace(main, model=model)
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
         few = min(FAMILY_TRAJECTORIES, count)

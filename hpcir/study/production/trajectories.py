@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import DynamicsSettings
-from hpcir.dynamics.integrators import Thermostat
-from hpcir.dynamics.runner import Potential, ReplicaBlock, run_chunk
-from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion, thermal_velocities
+from hpcir.dynamics.runner import Potential, ReplicaBlock
+from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.models.evaluator import Evaluator
 from hpcir.spectra.projection import Projection
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import read_intact, write_h5
 from hpcir.storage.journal import Journal, Place
 from hpcir.study.context import Context
+from hpcir.study.production.motion import Motion, motion_of
 from hpcir.study.production.trajectory_arrays import (
     CONTROL_AVERAGES,
     SERIES,
@@ -39,10 +39,8 @@ from hpcir.vibrations.normal_modes import sample as sample_modes
 
 FloatArray = NDArray[np.float64]
 
-# Steps of a chunk, between two states on the disk: a second or so of one core.
-CHUNK_STEPS = 2000
-# Steps between two looks at the committee's spread.
-SPREAD_STEPS = 200
+# Steps of a chunk, between two states on the disk: a second or so of one core; of ring polymers at least the second.
+CHUNK_STEPS, RING_CHUNK_STEPS = 2000, 400
 PotentialOf = Callable[[int], "Evaluator | Potential"]
 
 
@@ -94,12 +92,6 @@ class TrajectoryPlan:
     def linear(self) -> bool:
         return is_linear(self.modes.positions, self.masses)
 
-    def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
-        """The block without the motion of the whole molecule."""
-        return replace(
-            block, velocities=remove_motion(block.positions, block.velocities, self.masses, True, self.linear)
-        )
-
     @property
     def equilibration_steps(self) -> int:
         return self._whole(self.dynamics.equilibration)
@@ -127,6 +119,7 @@ class TrajectoryStage:
 
     def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
         self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
+        self.motion: Motion = motion_of(plan.dynamics, plan.modes, plan.masses, context.deck.seed)
         self.folder = context.directory / plan.folder
         if context.root:
             self.folder.mkdir(exist_ok=True)
@@ -186,7 +179,8 @@ class TrajectoryStage:
 
     def run_block(self, number: int, journal: Journal, places: list[list[Place]]) -> None:
         """Run a block to its end, from where its journalled chunks leave off."""
-        potential, chunks = self.potential_of(len(self.plan.ids(number))), self._chunks(places)
+        lanes = self.motion.beads * len(self.plan.ids(number))
+        potential, chunks = self.potential_of(lanes), self._chunks(places)
         block = restored(chunks[-1], self.plan.ids(number)) if chunks else self._start(number)
         total = self.plan.equilibration_steps + self.plan.production_steps
         while block.step < total:
@@ -203,7 +197,7 @@ class TrajectoryStage:
         ids = plan.ids(number)
         if plan.starts is not None:
             positions, velocities = plan.starts.positions[:, :, ids], plan.starts.velocities[:, :, ids]
-            return ReplicaBlock(positions.copy(), velocities.copy(), 0, ids, plan.starts.alive[ids])
+            return replace(self.motion.begin(positions, velocities, ids), alive=plan.starts.alive[ids])
         temperature = plan.dynamics.temperature
         starts = np.concatenate(
             [sample_modes(plan.modes, temperature, 1, self.context.random("start positions", int(i))) for i in ids]
@@ -213,7 +207,7 @@ class TrajectoryStage:
         velocities = thermal_velocities(
             positions, plan.masses, temperature, seed, ids, rotation=rotation, linear=linear
         )
-        return ReplicaBlock.start(positions, velocities, ids)
+        return self.motion.begin(positions, velocities, ids)
 
     def _advance(
         self, block: ReplicaBlock, potential: Evaluator | Potential, number: int
@@ -223,37 +217,25 @@ class TrajectoryStage:
         equilibrating = block.step < plan.equilibration_steps
         end = plan.equilibration_steps if equilibrating else plan.equilibration_steps + plan.production_steps
         if block.step == plan.equilibration_steps and dynamics.rotation == "remove":
-            block = plan.at_rest(block)
-        thermostat = self._thermostat(equilibrating or dynamics.ensemble == "nvt")
+            block = self.motion.at_rest(block)
         every = dynamics.dipole_every
         # A slow potential says itself after how many steps it wants its state on the disk.
-        wanted = min(CHUNK_STEPS, getattr(potential, "chunk_steps", CHUNK_STEPS))
+        usual = CHUNK_STEPS if self.motion.beads == 1 else max(RING_CHUNK_STEPS, CHUNK_STEPS // self.motion.beads)
+        wanted = min(usual, getattr(potential, "chunk_steps", CHUNK_STEPS))
         steps = min(max(1, wanted // every) * every, end - block.step)
-        chunk = run_chunk(
+        chunk = self.motion.run(
             potential,
             block,
-            plan.masses,
             steps,
-            dynamics.timestep,
-            dipole_every=CHUNK_STEPS if equilibrating else every,
-            thermostat=thermostat,
-            record=() if equilibrating else ("dipoles", "positions", "velocities"),
-            spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
+            thermostat=equilibrating,
+            every=CHUNK_STEPS if equilibrating else every,
+            record=not equilibrating,
         )
         for retired in chunk.retired:
             self.context.progress.log(
                 f"trajectory {retired.trajectory} left physics at step {retired.step}: {retired.reason}", warning=True
             )
         return chunk.block, chunk_arrays(chunk, equilibrating, plan, potential)
-
-    def _thermostat(self, wanted: bool) -> Thermostat | None:
-        plan, dynamics = self.plan, self.plan.dynamics
-        if not wanted:
-            return None
-        degrees = degrees_of_freedom(plan.modes.positions, plan.masses, dynamics.rotation)
-        return Thermostat(
-            dynamics.thermostat, dynamics.temperature, dynamics.time_constant, self.context.deck.seed, degrees
-        )
 
     def _finish_block(self, number: int, chunks: list[dict[str, Any]]) -> None:
         """Join the production chunks of a block into its HDF5 file."""
@@ -266,13 +248,13 @@ class TrajectoryStage:
         arrays = {
             "dipoles": (dipoles, "e bohr", "time,xyz,trajectory"),
             "total_energy": (np.concatenate([c["total_energy"] for c in production]), "hartree", "time,trajectory"),
-            "snapshots": (np.array([c["positions"] for c in production]), "bohr", "chunk,atom,xyz,trajectory"),
+            "snapshots": (self._snapshots(production), "bohr", "chunk,atom,xyz,trajectory"),
             "largest_spread": (spread, "hartree/bohr", "trajectory"),
             "trajectory": (self.plan.ids(number), "number", "trajectory"),
             "sane": (alive & (spread <= self.plan.spread_limit), "bool", "trajectory"),
             "alive": (alive, "bool", "trajectory"),
-            "start_positions": (start.positions, "bohr", "atom,xyz,trajectory"),
-            "start_velocities": (start.velocities, "bohr hartree/hbar", "atom,xyz,trajectory"),
+            "start_positions": (self.motion.centres(start.positions), "bohr", "atom,xyz,trajectory"),
+            "start_velocities": (self.motion.centres(start.velocities), "bohr hartree/hbar", "atom,xyz,trajectory"),
             "start_alive": (start.alive, "bool", "trajectory"),
             **wavenumber_arrays(self.plan),
         }
@@ -293,13 +275,17 @@ class TrajectoryStage:
         }
         write_h5(self.context.directory / self.plan.file(number), arrays, attributes)
 
+    def _snapshots(self, production: list[dict[str, Any]]) -> FloatArray:
+        """Geometries (chunks, N, 3, R) that the nuclei take: of beads, for ring polymers."""
+        return np.array([self.motion.geometries(chunk["positions"]) for chunk in production])
+
     def _production_start(self, number: int, chunks: list[dict[str, Any]]) -> ReplicaBlock:
         """The replicas at the beginning of production: after the last chunk of equilibration."""
         before = [chunk for chunk in chunks if "dipoles" not in chunk]
         block = restored(before[-1], self.plan.ids(number)) if before else self._start(number)
         if self.plan.dynamics.rotation != "remove":
             return block
-        return self.plan.at_rest(block)
+        return self.motion.at_rest(block)
 
 
 def run_stages(stages: Sequence[TrajectoryStage]) -> None:

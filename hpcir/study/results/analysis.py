@@ -25,6 +25,8 @@ from hpcir.vibrations.optimise import optimise
 
 FloatArray = NDArray[np.float64]
 TEST_FILE = "test.h5"
+# The held centroids of the main trajectories, where their nuclei move by PIGS (see production/pigs.py).
+CENTROIDS = "pigs/main-centroids.h5"
 
 
 def as_label_function(model: AnyPotential) -> Callable[[Structure], Label]:
@@ -67,7 +69,7 @@ def independent_test(
     sampling: its rounds' models are put to the same test, for the learning curve.
     """
     count = context.deck.test.count
-    geometries = _snapshots(context, reference.structure, blocks, count) if context.root else None
+    geometries = _met(context, reference.structure, blocks, count) if context.root else None
     if not context.comm.bcast(len(geometries) if geometries is not None else None):
         return {"n": 0}  # every trajectory went astray: the spectrum stage says so
     labels = farm.label(geometries, "test")
@@ -108,6 +110,16 @@ def judge_rounds(context: Context, sampling: Sampling, pairs: Sequence[tuple[Str
             arrays = {name: item[0] for name, item in test_arrays(model, pairs).items()}
             entry |= {f"test_{name}": value for name, value in test_figures(arrays).items() if "rmse" in name}
     sampling.save(folder)
+
+
+def _met(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
+    """`count` geometries that the trajectories met; the trajectories of PIGS being those of centroids, every other one
+    is a bead of the rings that were averaged."""
+    if context.deck.dynamics.nuclei != "pigs":
+        return _snapshots(context, structure, blocks, count)
+    beads = read_h5(context.directory / CENTROIDS)[0]["beads"]
+    picked = np.unique(np.linspace(0, len(beads) - 1, count // 2).round().astype(int))
+    return _snapshots(context, structure, blocks, count - len(picked)) + [structure.moved(beads[n]) for n in picked]
 
 
 def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
