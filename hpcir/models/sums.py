@@ -40,22 +40,25 @@ def sum_of(model: Model, correction: Model) -> Model:
 
 
 def _side_by_side(first: NetworkCommittee, second: NetworkCommittee) -> NetworkCommittee:
-    """One committee whose outputs are the sums of two."""
-    same = np.array_equal(first.active, second.active) and len(first.weights) == len(second.weights)
-    if not (same and np.array_equal(first.shift, second.shift) and np.array_equal(first.scale, second.scale)):
+    """One committee, on the inputs of the first, whose outputs are the sums of two."""
+    if not np.array_equal(first.active, second.active) or len(first.weights) != len(second.weights):
         raise InputError("networks on different inputs, or of different depth, cannot be added")
     if first.n_outputs != second.n_outputs:
         raise InputError("networks of different outputs cannot be added", value=(first.n_outputs, second.n_outputs))
     rows = np.arange(first.members) % second.members
+    # What the second scales as (G - shift) * scale, in terms of what the first makes of G.
+    rescaled = second.weights[0] * (second.scale / first.scale)
+    shifted = second.biases[0] + second.weights[0] @ (second.scale * (first.shift - second.shift))
+    others = [rescaled, *second.weights[1:]], [shifted, *second.biases[1:]]
     weights, biases = [], []
-    for depth, (one, other) in enumerate(zip(first.weights, second.weights, strict=True)):
-        other, bias = other[rows], second.biases[depth][rows]
-        if depth == len(first.weights) - 1:
-            weights.append(np.concatenate([one, other], axis=2))
-            biases.append(first.biases[depth] + bias)
-            continue
-        weights.append(np.concatenate([one, other], axis=1) if depth == 0 else _diagonal(one, other))
-        biases.append(np.concatenate([first.biases[depth], bias], axis=1))
+    for depth, (one, other) in enumerate(zip(first.weights, others[0], strict=True)):
+        last = depth == len(first.weights) - 1
+        bias, added = first.biases[depth], others[1][depth][rows]
+        biases.append(bias + added if last else np.concatenate([bias, added], axis=1))
+        if depth > 0 and not last:
+            weights.append(_diagonal(one, other[rows]))
+        else:
+            weights.append(np.concatenate([one, other[rows]], axis=2 if last else 1))
     return NetworkCommittee(first.active, first.shift, first.scale, tuple(weights), tuple(biases))
 
 

@@ -1,5 +1,5 @@
-"""Exploration by ring polymers: their beads go where quantum nuclei do, and the bead of which the committee is least sure
-is what is labelled."""
+"""Exploration by ring polymers: their beads go where quantum nuclei do, and of these the one of which the committee is
+least sure is labelled."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def explore_rings(
     """Run ring polymers about starts (R, N, 3) until a bead of each is taken or its time is over.
 
     evaluator: of P R replicas. Beads begin at the starts and spread by their thermostat. A ring ends at its first bead
-    whose expected error passes what is tolerated, or that leaves physics (see exploration.py); of the beads of that
-    moment, or of the one before where it was too far, the sane one with the largest error is taken. The time explored is
-    that of all beads.
+    whose expected error passes what is tolerated, or that leaves physics (see exploration.py). Of the beads of that
+    moment that are worth a label the one with the largest error is taken, or where there is none, of those of the look
+    before. The time explored is that of all beads.
     """
     search = _Search(evaluator, reference, ring, starts, ids, seed, plan)
     while search.running:
@@ -102,14 +102,12 @@ class _Search:
         self.block = replace(self.block, alive=self.block.alive & running)
 
     def _take(self, r: int, beads: FloatArray, excess: FloatArray, good: BoolArray) -> None:
-        """One bead of ring r: of now where all are sane, else of the look before."""
-        if good[:, r].all():
-            worst = int(excess[:, r].argmax())
-            self.taken.append((beads[worst, r], float(excess[worst, r])))
-            return
-        self.insane += 1
-        worst = int(self.excess_before[:, r].argmax())
-        self.taken.append((self.before[worst, r], float(self.excess_before[worst, r])))
+        """One bead of ring r, of now or of the look before."""
+        self.insane += int(not good[:, r].all())
+        if not good[:, r].any():
+            beads, excess, good = self.before, self.excess_before, np.ones_like(good)
+        worst = int(np.where(good[:, r], excess[:, r], -1.0).argmax())
+        self.taken.append((beads[worst, r], float(excess[worst, r])))
 
     def findings(self) -> Findings:
         geometries = np.array([geometry for geometry, _ in self.taken]).reshape(-1, len(self.masses), 3)

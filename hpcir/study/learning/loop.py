@@ -17,6 +17,7 @@ from hpcir.labels import Label
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
+from hpcir.sampling.bead_exploration import explore_rings
 from hpcir.sampling.exploration import ExplorationPlan, Findings, explore_block
 from hpcir.sampling.selection import farthest_points
 from hpcir.storage.checksums import digest
@@ -27,6 +28,7 @@ from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.committee import CommitteeTrainer
 from hpcir.study.learning.reference import PURPOSE, Reference
+from hpcir.study.nuclei import ring_of
 from hpcir.training.dataset import TrainingData
 from hpcir.training.evaluation import added, error_figures, error_sums
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM, PS
@@ -41,6 +43,8 @@ NEIGHBOURHOOD = ("optimisation", PURPOSE)
 # Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
 # blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
 BLOCK, LARGE_BLOCK, LARGE_MOLECULE = 8, 4, 30
+# Ring polymers that explore together, the part of the trajectories' time that they do, and steps between looks at them.
+RINGS, RING_SHARE, BEAD_CHECK = 4, 4, 10
 FloatArray = NDArray[np.float64]
 
 
@@ -106,6 +110,8 @@ class Sampler:
         self.trainer, self.pretrained, self.pool = trainer, pretrained, pool
         self.folder = context.directory / FOLDER
         self.block = LARGE_BLOCK if len(context.structure) >= LARGE_MOLECULE else BLOCK
+        dynamics = context.deck.dynamics
+        self.ring = ring_of(dynamics, reference.modes) if dynamics.nuclei != "classical" else None
 
     def run(self) -> tuple[Model, Sampling]:
         """All rounds (collective); the final model and how it came about."""
@@ -153,7 +159,8 @@ class Sampler:
         geometries: list[Structure] = []
         for index, (temperature, part) in enumerate(zip(settings.temperatures, share, strict=True)):
             random = self.context.random("initial geometries", index)
-            sampled = sample_modes(self.reference.modes, temperature, len(part), random)
+            quantum = self.ring is not None
+            sampled = sample_modes(self.reference.modes, temperature, len(part), random, quantum)
             geometries += [self.reference.structure.moved(positions) for positions in sampled]
         return geometries
 
@@ -278,7 +285,8 @@ class Sampler:
     def _findings(self, number: int, model: Model) -> list[Findings] | None:
         """What each block of a round finds, in order on rank 0 (None elsewhere); known ones from their journals."""
         context = self.context
-        blocks = -(-context.deck.sampling.trajectories // self.block)
+        # Quantum nuclei: as many blocks of ring polymers again.
+        blocks = -(-context.deck.sampling.trajectories // self.block) * (1 if self.ring is None else 2)
         inputs = context.comm.bcast(self._exploration_key(number, model) if context.root else None)
         evaluator = Evaluator(model, self.reference.structure.numbers, self.block, charge=context.structure.charge)
         records = context.deal_once(
@@ -298,20 +306,27 @@ class Sampler:
 
     def _explore_block(self, evaluator: Evaluator, model: Model, number: int, index: int) -> Findings:
         context, settings = self.context, self.context.deck.sampling
-        temperature = settings.temperatures[index % len(settings.temperatures)]
+        classical = -(-settings.trajectories // self.block)
         purpose = f"explore {number}"
-        starts = sample_modes(self.reference.modes, temperature, self.block, context.random(purpose, index))
+        ring = self.ring if index >= classical else None
+        replicas = self.block if ring is None else RINGS
+        temperature = settings.temperatures[index % len(settings.temperatures)] if ring is None else ring.temperature
+        starts = sample_modes(self.reference.modes, temperature, replicas, context.random(purpose, index))
         plan = ExplorationPlan(
             temperature=temperature,
             force_spread=spread_threshold(model, settings.force_error),
             dipole_spread=spread_threshold(model, settings.dipole_error, "dipole"),
-            duration=settings.duration,
+            duration=settings.duration if ring is None else settings.duration / RING_SHARE,
             timestep=context.deck.dynamics.timestep,
             time_constant=context.deck.dynamics.time_constant,
         )
-        ids = np.arange(index * self.block, (index + 1) * self.block)
+        ids = np.arange(index * self.block, index * self.block + replicas)
         seed = int(digest(context.deck.seed, purpose)[:12], 16)
-        return explore_block(evaluator, self.reference.structure, starts, ids, seed, plan, context.stop.check)
+        structure, check = self.reference.structure, context.stop.check
+        if ring is None:
+            return explore_block(evaluator, structure, starts, ids, seed, plan, check)
+        beads = Evaluator(model, structure.numbers, replicas * ring.beads, charge=context.structure.charge)
+        return explore_rings(beads, structure, ring, starts, ids, seed, replace(plan, check_every=BEAD_CHECK), check)
 
     # -- stopping -----------------------------------------------------------------------------------------------
 

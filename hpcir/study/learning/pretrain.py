@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,10 +123,13 @@ def _pool(
 ) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
     count = -(-labels // KEPT)
-    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
+    quantum = context.deck.dynamics.nuclei != "classical"
+    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
     engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
 
     def trajectory(number: int) -> Kept:
+        if quantum and number % 2:
+            return _zero_point(context, engine, reference, number), {"trajectory": number}
         return _trajectory(context, engine, reference, number), {"trajectory": number}
 
     records = context.deal_once(
@@ -172,7 +176,24 @@ def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, 
         if not block.alive.all() or not sane(frame):
             break
         kept.append((frame, latest["label"]))
-    shape = (len(kept), len(masses), 3)
+    return _arrays(kept, len(masses))
+
+
+def _zero_point(context: Context, engine: IsolatedEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+    """KEPT geometries of the quantum harmonic distribution, with their labels: where the beads of quantum nuclei go."""
+    temperature = context.deck.sampling.temperatures[index % len(context.deck.sampling.temperatures)]
+    random = context.random("pretrain", index)
+    kept: list[tuple[np.ndarray, Label]] = []
+    for geometry in sample_modes(reference.modes, temperature, KEPT, random, quantum=True):
+        context.stop.check()
+        with suppress(LabelFailed):
+            kept.append((geometry, engine.label(reference.structure.moved(geometry))))
+    return _arrays(kept, len(reference.structure))
+
+
+def _arrays(kept: list[tuple[np.ndarray, Label]], atoms: int) -> dict[str, np.ndarray]:
+    """What the journal keeps of labelled geometries."""
+    shape = (len(kept), atoms, 3)
     return {
         "positions": np.array([frame for frame, _ in kept]).reshape(shape),
         "energy": np.array([label.energy for _, label in kept]),

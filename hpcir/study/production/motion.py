@@ -16,13 +16,12 @@ from hpcir.dynamics.ring_polymer import (
     Pile,
     RingPolymer,
     bead_velocities,
-    chosen_beads,
 )
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import Chunk, Potential, ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion
 from hpcir.models.evaluator import Evaluator
-from hpcir.units import PER_CM
+from hpcir.study.nuclei import ring_of
 from hpcir.vibrations.normal_modes import NormalModes
 
 FloatArray = NDArray[np.float64]
@@ -195,16 +194,6 @@ class Rings:
             spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
             degrees=degrees_of_freedom(self.modes.positions, self.masses, dynamics.rotation),
         )
-
-
-def ring_of(dynamics: DynamicsSettings, modes: NormalModes) -> RingPolymer:
-    """The deck's ring polymer for a molecule with these modes: of TRPMD, or of PIGS at its own temperature.
-
-    Raises InputError for too few beads.
-    """
-    temperature = dynamics.pigs_temperature if dynamics.nuclei == "pigs" else dynamics.temperature
-    stiffest = float(modes.wavenumbers.max()) * PER_CM
-    return RingPolymer(chosen_beads(dynamics.beads, stiffest, temperature), temperature)
 
 
 def motion_of(dynamics: DynamicsSettings, modes: NormalModes, masses: FloatArray, seed: int) -> Motion:

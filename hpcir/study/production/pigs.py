@@ -31,7 +31,7 @@ from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.context import Context, Kept
 from hpcir.study.learning.committee import CommitteeTrainer
-from hpcir.study.production.motion import ring_of
+from hpcir.study.nuclei import ring_of
 from hpcir.training.dataset import LabelledGroup
 from hpcir.training.reduction import reduction_of
 from hpcir.units import FS, KCAL_PER_MOL_ANGSTROM, KELVIN
