@@ -6,10 +6,10 @@ The force that the centroid feels, averaged over the beads about it, is minus th
 What is linear in the displacements of the beads averages to nothing at every instant, so the noise is that of the
 anharmonicity alone.
 
-Rings may be kept from turning against their centroid. Displacements then obey Eckart's condition, sum_i m_i
-(x_ip - q_i) x q_i = 0 (Eckart, Phys. Rev. 47, 552, 1935): the orientation of a cold molecule is spread over an arc, and
-a centroid within the arc feels a shorter bond than the beads have (the curvature problem: Witt, Ivanov, Shiga, Forbert,
-Marx, J. Chem. Phys. 130, 194510, 2009).
+The orientation of a cold molecule is spread over an arc, and a centroid within the arc feels a shorter bond than the
+beads have: bands of stretches are too low, the lower the temperature (the curvature problem: Witt, Ivanov, Shiga, Forbert,
+Marx, J. Chem. Phys. 130, 194510, 2009). On the other hand a static mean force has but some four fifths of a stretch's
+anharmonic shift, the less the higher the temperature.
 """
 
 from __future__ import annotations
@@ -28,14 +28,10 @@ from hpcir.models.evaluator import Evaluator
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Smallest singular value, over the largest, of a rotation that counts: linear molecules have two.
-LEAST_ROTATION = 1e-2
-
 
 @dataclass(frozen=True)
 class HeldPlan:
-    """How rings are averaged; atomic units. equilibration, duration: times; every: steps between averaged frames;
-    rotating: whether rings may turn against their centroid."""
+    """How rings are averaged; atomic units. equilibration, duration: times; every: steps between averaged frames."""
 
     ring: RingPolymer
     timestep: float
@@ -43,7 +39,6 @@ class HeldPlan:
     duration: float
     every: int
     seed: int
-    rotating: bool
 
 
 @dataclass(frozen=True)
@@ -58,23 +53,6 @@ class CentroidMeans:
     bare_dipoles: FloatArray
     force_error: FloatArray
     beads: FloatArray
-
-
-def rotations_at(positions: FloatArray, masses: FloatArray) -> FloatArray:
-    """Orthonormal rotations (3, N, 3, G) in mass-weighted space at geometries (N, 3, G); 0 for one that is missing."""
-    roots = np.sqrt(masses)[:, None, None]
-    relative = positions - np.einsum("i,icg->cg", masses, positions) / masses.sum()
-    turned = [roots * np.cross(axis[None, :, None], relative, axis=1) for axis in np.eye(3)]
-    rows = np.stack(turned).reshape(3, -1, positions.shape[2]).transpose(2, 0, 1)
-    _, sizes, vectors = np.linalg.svd(rows, full_matrices=False)
-    kept = np.where((sizes > LEAST_ROTATION * sizes[:, :1])[:, :, None], vectors, 0.0)
-    return np.asarray(kept.transpose(1, 2, 0).reshape(3, *positions.shape))
-
-
-def without(directions: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Mass-weighted vectors (N, 3, P, G) without their parts along directions (D, N, 3, G), orthonormal."""
-    parts = np.einsum("dicg,icpg->dpg", directions, vectors)
-    return np.asarray(vectors - np.einsum("dicg,dpg->icpg", directions, parts))
 
 
 def centroid_means(
@@ -123,33 +101,22 @@ class _Held:
         self.evaluator, self.masses, self.plan, self.ids = evaluator, masses, plan, ids
         self.pile = Pile(1.0, None, plan.seed)
         self.step = 0
-        self.directions = None if plan.rotating else rotations_at(centroids, masses)
-        self.roots = np.sqrt(masses)[:, None, None, None]
         self.x = np.tile(centroids, (1, 1, plan.ring.beads))
-        drawn = bead_velocities(plan.ring, np.zeros_like(centroids), masses, plan.seed, ids)
-        self.v = self._free(drawn * self.roots[..., 0]) / self.roots[..., 0]
+        self.v = bead_velocities(plan.ring, np.zeros_like(centroids), masses, plan.seed, ids)
         self.forces = evaluator.evaluate(self.x)[1]
         self.noise = np.zeros(0)
-
-    def _free(self, vectors: FloatArray) -> FloatArray:
-        """Mass-weighted lanes (N, 3, P G) without rotations."""
-        if self.directions is None:
-            return vectors
-        return without(self.directions, self.plan.ring.split(vectors)).reshape(vectors.shape)
 
     def _kick(self) -> None:
         """v += h f / 2m of what beads do against their centroid."""
         ring = self.plan.ring
         away = (ring.split(self.forces) - ring.centroid(self.forces)[:, :, None]).reshape(self.forces.shape)
-        roots = self.roots[..., 0]
-        self.v = self.v + 0.5 * self.plan.timestep / roots * self._free(away / roots)
+        self.v = self.v + 0.5 * self.plan.timestep / self.masses[:, None, None] * away
 
     def _next_noise(self) -> FloatArray:
         block, within = divmod(self.step, RING_BLOCK_STEPS)
         if within == 0 or not self.noise.size:
             self.noise = self.pile.noise(self.ids, block, len(self.masses), self.plan.ring.beads)
-        xi = self.noise[within]
-        return xi if self.directions is None else without(self.directions, xi)
+        return self.noise[within]
 
     def advance(self, steps: int, check: Callable[[], None]) -> None:
         ring, plan = self.plan.ring, self.plan

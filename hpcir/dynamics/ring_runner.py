@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+# Positions and velocities (N, 3, R) of centroids -> their velocities without the motion of the whole molecule.
+Rest = Callable[[FloatArray, FloatArray], FloatArray]
+# Steps after which that motion is taken out again: what beads do against their centroid turns it, unlike a molecule of
+# classical nuclei, which goes on as it began.
+REST_EVERY = 4
+
 
 @dataclass(frozen=True)
 class RingRequest:
@@ -42,6 +49,7 @@ class RingRequest:
     dipoles: bool
     spread_every: int
     degrees: int
+    rest: Rest | None
 
     @property
     def last(self) -> int:
@@ -65,7 +73,17 @@ class RingRequest:
             stop = min(stop, (step // self.spread_every + 1) * self.spread_every)
         if self.pile is not None:
             stop = min(stop, (step // RING_BLOCK_STEPS + 1) * RING_BLOCK_STEPS)
+        if self.rest is not None:
+            stop = min(stop, (step // REST_EVERY + 1) * REST_EVERY)
         return stop
+
+    def rested(self, step: int, positions: FloatArray, velocities: FloatArray) -> FloatArray:
+        """The beads' velocities (N, 3, P R) after `step`, where it is time without the motion of the whole molecule."""
+        if self.rest is None or step % REST_EVERY:
+            return velocities
+        ring = self.ring
+        still = self.rest(ring.centroid(positions), ring.centroid(velocities))
+        return ring.moved(velocities, np.where(self.block.alive, still, 0.0))
 
     def noise(self, step: int) -> FloatArray | None:
         """Random numbers (RING_BLOCK_STEPS, N, 3, P, R) of the block of steps that `step` is in."""
@@ -102,12 +120,14 @@ def run_rings(
     dipoles: bool = True,
     spread_every: int = 0,
     degrees: int = 0,
+    rest: Rest | None = None,
 ) -> Chunk:
     """Move a block of R rings of P beads by `steps` steps of `timestep` (atomic time); see ring_polymer.py.
 
     block: positions and velocities (N, 3, P R) of the beads, trajectories and alive (R,). potential: an Evaluator of
     P R replicas (compiled), or any function of positions (plain numpy steps). pile: PILE, or None for RPMD. degrees: of
-    freedom of the centroid (0: 3 N - 3).
+    freedom of the centroid (0: 3 N - 3). rest: takes the motion of the whole molecule out of the centroids' velocities,
+    after every REST_EVERY steps.
 
     A record is made after each step whose absolute number is a multiple of dipole_every: positions and velocities
     (T, N, 3, R) are the centroid's, dipoles (T, 3, R), potential and kinetic (T, R) means over the beads, kinetic the
@@ -125,7 +145,7 @@ def run_rings(
         )
     request = RingRequest(
         block, ring, np.asarray(masses, float), steps, timestep, dipole_every, pile, dipoles, spread_every,
-        degrees or max(1, 3 * len(masses) - 3),
+        degrees or max(1, 3 * len(masses) - 3), rest,
     )  # fmt: skip
     if hasattr(potential, "layout"):
         from hpcir.dynamics.ring_compiled import run_rings_compiled
@@ -217,6 +237,7 @@ class _PlainRings:
             self._step(step, None if noise is None else noise[within])
             if step % request.every == 0:
                 self._record()
+            self.v = request.rested(step, self.x, self.v)
         rings, atoms = len(self.alive), len(request.masses)
         shapes: dict[str, tuple[int, ...]] = {"kinetic": (rings,), "potential": (rings,), "dipoles": (3, rings)}
         records = {

@@ -1,4 +1,4 @@
-"""Mean forces of held centroids: exact integrals, wells, Eckart's condition; sums of models; km/mol of TRPMD."""
+"""Mean forces of held centroids: exact integrals and wells; sums of models; km/mol of TRPMD."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.descriptors.definition import automatic_set
-from hpcir.dynamics.centroid_force import HeldPlan, _Held, centroid_means, rotations_at, without
+from hpcir.dynamics.centroid_force import HeldPlan, _Held, centroid_means
 from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import ReplicaBlock
@@ -50,8 +50,8 @@ class Wells:
         return positions[0] ** 2, np.zeros((1, self.replicas))
 
 
-def plan(ring, rotating=True, duration=2 * PS):
-    return HeldPlan(ring, 0.5 * FS, 50 * FS, duration, 2, 7, rotating)
+def plan(ring, duration=2 * PS):
+    return HeldPlan(ring, 0.5 * FS, 50 * FS, duration, 2, 7)
 
 
 def test_a_harmonic_centroid_feels_the_bare_force_at_every_instant():
@@ -86,30 +86,13 @@ def test_the_mean_force_is_the_integral_over_the_ring():
         assert means.forces[0, 0].mean() - bare == pytest.approx(exact - bare, rel=0.05)
 
 
-def test_rings_that_may_not_turn_obey_eckart():
-    stream = np.random.default_rng(2)
-    positions = WATER[:, :, None] + stream.normal(0, 0.1, (3, 3, 4))
-    directions = rotations_at(positions, MASSES)
-    gram = np.einsum("dicg,eicg->gde", directions, directions)
-    assert np.allclose(gram, np.eye(3), atol=1e-12)
-    away = without(directions, stream.standard_normal((3, 3, 6, 4))) / np.sqrt(MASSES)[:, None, None, None]
-    relative = positions - np.einsum("i,icg->cg", MASSES, positions) / MASSES.sum()
-    turning = np.cross(np.repeat(relative[:, :, None], 6, 2), away, axis=1)
-    assert np.abs(np.einsum("i,icpg->cpg", MASSES, turning)).max() < 1e-11
-    linear = np.array([[0.0, 0, 0], [2.0, 0, 0], [-2.0, 0, 0]])[:, :, None]
-    assert (np.abs(rotations_at(linear, MASSES)).sum((1, 2)) > 1e-8).sum() == 2
-
-
-def test_held_rings_keep_their_centroid_and_do_not_turn():
+def test_held_rings_keep_their_centroid():
     model, ring = random_model(FUNCTIONS, 4, members=1, scale=0.01), RingPolymer(6, KT)
     positions = np.repeat(WATER[:, :, None], 2, axis=2)
-    run = _Held(Evaluator(model, NUMBERS, 12), positions, MASSES, plan(ring, rotating=False), np.arange(2))
+    run = _Held(Evaluator(model, NUMBERS, 12), positions, MASSES, plan(ring), np.arange(2))
     run.advance(40, lambda: None)
     assert np.allclose(ring.centroid(run.x), positions, atol=1e-10)
-    away = ring.split(run.x) - positions[:, :, None]
-    assert np.abs(away).max() > 0.05
-    weighted = away * np.sqrt(MASSES)[:, None, None, None]
-    assert np.abs(np.einsum("dicg,icpg->dpg", rotations_at(positions, MASSES), weighted)).max() < 1e-8
+    assert np.abs(ring.split(run.x) - positions[:, :, None]).max() > 0.05
 
 
 def test_a_sum_of_models_adds_up_member_by_member(tmp_path):

@@ -26,6 +26,7 @@ from hpcir.dynamics.ring_polymer import (
 )
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import remove_motion
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
@@ -202,7 +203,7 @@ def test_rpmd_conserves_the_rings_energy_to_second_order():
 def test_compiled_rings_equal_the_plain_ones(pile, all_pairs):
     model, ring = soft_model(), RingPolymer(6, KT)
     block = start(ring, 3)
-    options = {"pile": pile, "dipole_every": 3}
+    options = {"pile": pile, "dipole_every": 3, "rest": lambda x, v: remove_motion(x, v, MASSES)}
     fast = run_rings(Evaluator(model, NUMBERS, 18, all_pairs=all_pairs), block, ring, MASSES, 60, 0.5 * FS, **options)
     plain = run_rings(as_function(model, 18, all_pairs=all_pairs), block, ring, MASSES, 60, 0.5 * FS, **options)
     for name in ("kinetic", "potential", "dipoles", "positions", "velocities"):
@@ -210,6 +211,9 @@ def test_compiled_rings_equal_the_plain_ones(pile, all_pairs):
         assert mine.shape == other.shape
         assert np.abs(mine - other).max() < 1e-9 * np.abs(other).max()
     assert np.allclose(fast.block.positions, plain.block.positions, atol=1e-9)
+    moving = ring.centroid(fast.block.velocities)
+    still = remove_motion(ring.centroid(fast.block.positions), moving, MASSES)
+    assert np.allclose(moving, still, atol=1e-12)
 
 
 def test_chunks_and_blocks_do_not_change_a_ring():

@@ -151,9 +151,7 @@ class Rings:
 
     def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
         """See Motion: the centroids' motion is taken out."""
-        linear = is_linear(self.modes.positions, self.masses)
-        centroids, speeds = self.centres(block.positions), self.centres(block.velocities)
-        still = remove_motion(centroids, speeds, self.masses, True, linear)
+        still = self._still(self.centres(block.positions), self.centres(block.velocities))
         return replace(block, velocities=self.ring.moved(block.velocities, still))
 
     def geometries(self, lanes: FloatArray) -> FloatArray:
@@ -193,7 +191,13 @@ class Rings:
             dipoles=record,
             spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
             degrees=degrees_of_freedom(self.modes.positions, self.masses, dynamics.rotation),
+            rest=self._still if dynamics.rotation == "remove" and not thermostat else None,
         )
+
+    def _still(self, centroids: FloatArray, speeds: FloatArray) -> FloatArray:
+        """Velocities of centroids without the motion of the whole molecule."""
+        linear = is_linear(self.modes.positions, self.masses)
+        return remove_motion(centroids, speeds, self.masses, True, linear)
 
 
 def motion_of(dynamics: DynamicsSettings, modes: NormalModes, masses: FloatArray, seed: int) -> Motion:
