@@ -16,6 +16,7 @@ from hpcir.deck.study import heavy_atoms
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
+from hpcir.study.nuclei import refuse_too_few_beads
 from hpcir.units import FS, KELVIN, PS
 from hpcir.vibrations.optimise import USUAL_LABELS
 
@@ -42,6 +43,10 @@ def check_engine(loaded: LoadedDeck) -> None:
     from hpcir.labels.isolation import ask_engine
 
     labels = loaded.deck.labels
+    try:
+        refuse_too_few_beads(loaded.deck.dynamics, loaded.structure)
+    except InputError as error:
+        raise loaded.located(error) from None
     if loaded.deck.is_series:
         from hpcir.commands.check_fragments import check_series
 

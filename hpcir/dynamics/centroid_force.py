@@ -7,7 +7,7 @@ What is linear in the displacements of the beads averages to nothing at every in
 anharmonicity alone.
 
 The orientation of a cold molecule is spread over an arc, and a centroid within the arc feels a shorter bond than the
-beads have: bands of stretches are too low, the lower the temperature (the curvature problem: Witt, Ivanov, Shiga, Forbert,
+beads have: stretches come out too low, the lower the temperature (the curvature problem: Witt, Ivanov, Shiga, Forbert,
 Marx, J. Chem. Phys. 130, 194510, 2009). On the other hand a static mean force has but some four fifths of a stretch's
 anharmonic shift, the less the higher the temperature.
 """

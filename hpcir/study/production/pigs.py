@@ -144,7 +144,7 @@ def _points(
         ids = np.arange(index * BLOCK, (index + 1) * BLOCK)
         modes = minima[index % len(minima)]
         centroids = _geometries(context, single, structure, modes, ids)
-        plan = HeldPlan(ring, context.deck.dynamics.timestep, SETTLING, AVERAGED, EVERY, _seed(context, "held"), False)
+        plan = HeldPlan(ring, context.deck.dynamics.timestep, SETTLING, AVERAGED, EVERY, _seed(context, "held"))
         means = centroid_means(beads, centroids, modes.masses, plan, ids, context.stop.check)
         return {
             "centroids": centroids.transpose(2, 0, 1),
