@@ -15,7 +15,7 @@ from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.models.random_model import random_model
-from hpcir.models.sums import sum_of
+from hpcir.models.merged import sum_of
 from hpcir.molecules.structures import standard_masses
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
 from hpcir.units import ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_ME, PER_CM, PS

@@ -4,7 +4,7 @@ The potential of mean force of a ring polymer's centroid, at an elevated tempera
 small, moved on classically (Musil, Zaporozhets, Noe, Clementi, Kapil, J. Chem. Phys. 157, 181102, 2022). Here the
 centroid is held at each of a few hundred geometries while its beads are averaged, so that mean forces and dipoles are
 nearly free of noise (dynamics/centroid_force.py), and a committee of small networks on the model's own symmetry
-functions learns what they differ by from the model's. The sum of the two is one model (models/sums.py).
+functions learns what they differ by from the model's. The sum of the two is one model (models/merged.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hpcir.errors import InputError, RunStopped
 from hpcir.exchange.potentials import AnyPotential, first_weights
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
-from hpcir.models.sums import sum_of
+from hpcir.models.merged import sum_of
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import Sanity
 from hpcir.storage.checksums import digest
