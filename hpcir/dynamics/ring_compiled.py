@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.chunks import LARGEST_FORCE, REASONS, Chunk, Retired
 from hpcir.dynamics.ring_kernel import RingRecords, RingTables, advance_rings
-from hpcir.dynamics.ring_runner import REST_EVERY, RingRequest
-from hpcir.dynamics.runner import LARGEST_FORCE, REASONS, Chunk, Retired
+from hpcir.dynamics.ring_plain import RingRequest
 from hpcir.dynamics.step_kernel import Results, Settings, State, check_forces
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.errors import InputError
@@ -103,22 +103,11 @@ class _RingRun:
             drifted = step < stop
             if drifted:
                 evaluator.refresh()
-                continue
-            self._rest(step)
-            if request.spread_every > 0 and step % request.spread_every == 0:
+            elif request.spread_every > 0 and step % request.spread_every == 0:
                 index = step // request.spread_every - request.block.step // request.spread_every - 1
                 force, dipole = evaluator.spread_here()
                 self.spread[index] = self.ring.split(force).max(0)
                 self.dipole_spread[index] = self.ring.split(dipole).max(0)
-
-    def _rest(self, step: int) -> None:
-        """The centroids without the motion of the whole molecule, where it is time."""
-        if self.request.rest is None or step % REST_EVERY:
-            return
-        lanes = self.evaluator.replicas
-        x, v = (self.evaluator.as_replicas(flat)[:, :, :lanes] for flat in (self.state.x, self.state.v))
-        still = self.request.rested(step, np.ascontiguousarray(x), np.ascontiguousarray(v))
-        v[...] = np.where(self.state.alive[:lanes] > 0, still, 0.0)
 
     def chunk(self) -> Chunk:
         block, evaluator, atoms = self.request.block, self.evaluator, self.evaluator.atoms

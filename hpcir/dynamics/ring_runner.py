@@ -2,113 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
-
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.ring_polymer import Pile, RingPolymer, centroid_virial_kinetic, free_step
-from hpcir.dynamics.runner import (
-    LARGEST_FORCE,
-    LARGEST_STEP,
-    REASONS,
-    Chunk,
-    Potential,
-    ReplicaBlock,
-    Retired,
-)
-from hpcir.dynamics.streams import RING_BLOCK_STEPS
+from hpcir.dynamics.chunks import Chunk, ReplicaBlock
+from hpcir.dynamics.ring_compiled import run_rings_compiled
+from hpcir.dynamics.ring_plain import PlainRings, RingRequest
+from hpcir.dynamics.ring_polymer import Pile, RingPolymer
 from hpcir.errors import InputError
-
-if TYPE_CHECKING:
-    from hpcir.models.evaluator import Evaluator
+from hpcir.models.potential import ReplicaPotential
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-# Positions and velocities (N, 3, R) of centroids -> their velocities without the motion of the whole molecule.
-Rest = Callable[[FloatArray, FloatArray], FloatArray]
-# Steps after which that motion is taken out again: what beads do against their centroid turns it, unlike a molecule of
-# classical nuclei, which goes on as it began.
-REST_EVERY = 4
-
-
-@dataclass(frozen=True)
-class RingRequest:
-    """The arguments of run_rings, for the compiled and the plain way."""
-
-    block: ReplicaBlock
-    ring: RingPolymer
-    masses: FloatArray
-    steps: int
-    timestep: float
-    every: int
-    pile: Pile | None
-    dipoles: bool
-    spread_every: int
-    degrees: int
-    rest: Rest | None
-
-    @property
-    def last(self) -> int:
-        return self.block.step + self.steps
-
-    @property
-    def largest_step(self) -> float:
-        """Beads move at P times the temperature."""
-        return float(LARGEST_STEP * np.sqrt(self.ring.beads))
-
-    def recorded_steps(self, every: int) -> IntArray:
-        """Absolute numbers of the steps of this chunk that are multiples of `every` (0: none)."""
-        if every < 1:
-            return np.zeros(0, np.int64)
-        return np.arange((self.block.step // every + 1) * every, self.last + 1, every, dtype=np.int64)
-
-    def next_stop(self, step: int) -> int:
-        """The step at which the compiled loop must come back: the end, a spread, or the end of the random numbers."""
-        stop = self.last
-        if self.spread_every > 0:
-            stop = min(stop, (step // self.spread_every + 1) * self.spread_every)
-        if self.pile is not None:
-            stop = min(stop, (step // RING_BLOCK_STEPS + 1) * RING_BLOCK_STEPS)
-        if self.rest is not None:
-            stop = min(stop, (step // REST_EVERY + 1) * REST_EVERY)
-        return stop
-
-    def rested(self, step: int, positions: FloatArray, velocities: FloatArray) -> FloatArray:
-        """The beads' velocities (N, 3, P R) after `step`, where it is time without the motion of the whole molecule."""
-        if self.rest is None or step % REST_EVERY:
-            return velocities
-        ring = self.ring
-        still = self.rest(ring.centroid(positions), ring.centroid(velocities))
-        return ring.moved(velocities, np.where(self.block.alive, still, 0.0))
-
-    def noise(self, step: int) -> FloatArray | None:
-        """Random numbers (RING_BLOCK_STEPS, N, 3, P, R) of the block of steps that `step` is in."""
-        if self.pile is None:
-            return None
-        return self.pile.noise(self.block.trajectories, step // RING_BLOCK_STEPS, len(self.masses), self.ring.beads)
-
-    def finish(
-        self, records: dict[str, FloatArray], positions: FloatArray, velocities: FloatArray, retired: list[Retired]
-    ) -> Chunk:
-        """The Chunk of finished records; positions and velocities (N, 3, P R) of the beads."""
-        alive = self.block.alive.copy()
-        for item in retired:
-            alive[item.replica] = False
-        return Chunk(
-            block=replace(self.block, positions=positions, velocities=velocities, step=self.last, alive=alive),
-            steps=self.recorded_steps(self.every),
-            spread_steps=self.recorded_steps(self.spread_every),
-            retired=sorted(retired, key=lambda item: (item.step, item.replica)),
-            **records,
-        )
 
 
 def run_rings(
-    potential: Evaluator | Potential,
+    potential: ReplicaPotential,
     block: ReplicaBlock,
     ring: RingPolymer,
     masses: FloatArray,
@@ -120,14 +28,12 @@ def run_rings(
     dipoles: bool = True,
     spread_every: int = 0,
     degrees: int = 0,
-    rest: Rest | None = None,
 ) -> Chunk:
     """Move a block of R rings of P beads by `steps` steps of `timestep` (atomic time); see ring_polymer.py.
 
-    block: positions and velocities (N, 3, P R) of the beads, trajectories and alive (R,). potential: an Evaluator of
-    P R replicas (compiled), or any function of positions (plain numpy steps). pile: PILE, or None for RPMD. degrees: of
-    freedom of the centroid (0: 3 N - 3). rest: takes the motion of the whole molecule out of the centroids' velocities,
-    after every REST_EVERY steps.
+    block: positions and velocities (N, 3, P R) of the beads, trajectories and alive (R,). potential: of P R
+    replicas; one with compiled kernels is stepped by them, others in plain numpy. pile: PILE, or None for
+    RPMD. degrees: of freedom of the centroid (0: 3 N - 3).
 
     A record is made after each step whose absolute number is a multiple of dipole_every: positions and velocities
     (T, N, 3, R) are the centroid's, dipoles (T, 3, R), potential and kinetic (T, R) means over the beads, kinetic the
@@ -145,103 +51,10 @@ def run_rings(
         )
     request = RingRequest(
         block, ring, np.asarray(masses, float), steps, timestep, dipole_every, pile, dipoles, spread_every,
-        degrees or max(1, 3 * len(masses) - 3), rest,
+        degrees or max(1, 3 * len(masses) - 3),
     )  # fmt: skip
-    if hasattr(potential, "layout"):
-        from hpcir.dynamics.ring_compiled import run_rings_compiled
-
-        return run_rings_compiled(cast("Evaluator", potential), request)
+    if potential.kernels is not None:
+        return run_rings_compiled(potential.kernels, request)
     if spread_every > 0:
-        raise InputError("only a model has a committee: spread_every needs an Evaluator")
-    return _PlainRings(potential, request).run()
-
-
-class _PlainRings:
-    """One chunk in plain numpy: the kernels' twin."""
-
-    def __init__(self, potential: Potential, request: RingRequest) -> None:
-        self.potential, self.request, self.ring = potential, request, request.ring
-        block = request.block
-        self.x = block.positions.copy()
-        self.v = np.where(self._lanes(block.alive), block.velocities, 0.0)
-        self.before = self.x.copy()
-        self.alive = block.alive.copy()
-        self.retired: list[Retired] = []
-        self.rows: dict[str, list[FloatArray]] = {
-            name: [] for name in ("kinetic", "potential", "dipoles", "positions", "velocities")
-        }
-        self.forces = np.zeros_like(self.x)
-        self.energies = np.zeros(self.x.shape[2])
-        self.moments: FloatArray | None = None
-
-    def _lanes(self, rings: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return np.tile(rings, self.ring.beads)
-
-    def _retire(self, lanes: NDArray[np.bool_], reason: int, step: int) -> None:
-        bad = self.ring.split(lanes).any(0) & self.alive
-        for r in np.flatnonzero(bad).tolist():
-            self.retired.append(Retired(r, int(self.request.block.trajectories[r]), step, REASONS[reason]))
-        rings = self._lanes(bad)
-        self.x[:, :, rings] = self.before[:, :, rings]
-        self.v[:, :, rings] = 0.0
-        self.alive &= ~bad
-
-    def _evaluate(self, step: int) -> None:
-        answer = self.potential(self.x)
-        self.energies, forces = np.asarray(answer[0], float), np.asarray(answer[1], float)
-        self.moments = np.asarray(answer[2], float) if len(answer) > 2 else None
-        finite = np.isfinite(self.energies + (forces**2).sum((0, 1)))
-        self._retire(~finite, 2, step)
-        worst = np.where(finite, np.sqrt((forces**2).sum(1)).max(0), 0.0)
-        self._retire(worst > LARGEST_FORCE, 3, step)
-        self.forces = np.where(self._lanes(self.alive), forces, 0.0)
-
-    def _kick(self) -> None:
-        self.v = self.v + 0.5 * self.request.timestep / self.request.masses[:, None, None] * self.forces
-
-    def _step(self, step: int, noise: FloatArray | None) -> None:
-        request = self.request
-        self._kick()
-        self.before = self.x
-        x, v = free_step(self.ring, self.x, self.v, request.masses, request.timestep, request.pile, noise)
-        alive = self._lanes(self.alive)
-        self.x, self.v = np.where(alive, x, self.x), np.where(alive, v, 0.0)
-        moved = np.sqrt(((self.x - self.before) ** 2).sum(1).max(0))
-        self._retire(~(moved <= request.largest_step), 1, step)
-        self._evaluate(step)
-        self._kick()
-        self.v = np.where(self._lanes(self.alive), self.v, 0.0)
-
-    def _record(self) -> None:
-        if self.request.dipoles:
-            if self.moments is None:
-                raise InputError("this potential gives no dipoles to record")
-            self.rows["dipoles"].append(self.ring.centroid(self.moments))
-        values = {
-            "kinetic": centroid_virial_kinetic(self.ring, self.x, self.forces, self.request.degrees),
-            "potential": self.ring.centroid(self.energies),
-            "positions": self.ring.centroid(self.x),
-            "velocities": self.ring.centroid(self.v),
-        }
-        for name, value in values.items():
-            self.rows[name].append(value)
-
-    def run(self) -> Chunk:
-        request, first = self.request, self.request.block.step
-        self._evaluate(first)
-        noise = request.noise(first)
-        for step in range(first + 1, request.last + 1):
-            within = (step - 1) % RING_BLOCK_STEPS
-            if within == 0:
-                noise = request.noise(step - 1)
-            self._step(step, None if noise is None else noise[within])
-            if step % request.every == 0:
-                self._record()
-            self.v = request.rested(step, self.x, self.v)
-        rings, atoms = len(self.alive), len(request.masses)
-        shapes: dict[str, tuple[int, ...]] = {"kinetic": (rings,), "potential": (rings,), "dipoles": (3, rings)}
-        records = {
-            name: np.array(rows).reshape(-1, *shapes.get(name, (atoms, 3, rings))) for name, rows in self.rows.items()
-        }
-        records["spread"] = records["dipole_spread"] = np.zeros((0, rings))
-        return request.finish(records, self.x, self.v, self.retired)
+        raise InputError("only a model has a committee: spread_every needs compiled kernels")
+    return PlainRings(potential, request).run()

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.chunks import ReplicaBlock
 from hpcir.dynamics.ring_polymer import SAMPLING_FRICTION, Pile, RingPolymer, bead_velocities
 from hpcir.dynamics.ring_runner import run_rings
-from hpcir.dynamics.runner import ReplicaBlock
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
 from hpcir.molecules.structures import Structure

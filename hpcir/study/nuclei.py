@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.ring_polymer import LARGEST_MISSING, RingPolymer, beads_needed, chosen_beads
 from hpcir.errors import InputError
@@ -13,11 +15,11 @@ from hpcir.vibrations.normal_modes import NormalModes
 STIFFEST = {True: (2000.0, 3700.0), False: (400.0, 1700.0)}
 
 
-def refuse_too_few_beads(dynamics: DynamicsSettings, structure: Structure) -> None:
+def refuse_too_few_beads(dynamics: DynamicsSettings, structures: Sequence[Structure]) -> None:
     """Raise InputError for fewer beads than any molecule with these elements needs, before its modes are known."""
     if dynamics.nuclei == "classical" or dynamics.beads == 0:
         return
-    least, usual = STIFFEST[bool((structure.numbers == 1).any())]
+    least, usual = STIFFEST[any((structure.numbers == 1).any() for structure in structures)]
     temperature = _temperature(dynamics)
     if dynamics.beads < beads_needed(least * PER_CM, temperature, LARGEST_MISSING):
         raise InputError(

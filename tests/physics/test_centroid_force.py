@@ -12,10 +12,12 @@ from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import ReplicaBlock
 from hpcir.errors import InputError
+from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.models.evaluator import Evaluator
-from hpcir.models.model import Model
-from hpcir.models.random_model import random_model
 from hpcir.models.merged import sum_of
+from hpcir.models.model import Model
+from hpcir.models.potential import ReplicaFunction
+from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import standard_masses
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
 from hpcir.units import ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_ME, PER_CM, PS
@@ -116,11 +118,11 @@ def test_a_harmonic_mode_of_trpmd_has_its_exact_intensity(beads):
     """974.9 km/mol for each e^2/amu, with no quantum correction beyond Kubo's correlation."""
     ring, rings, frequency, charge, timestep = RingPolymer(beads, KT), 160, 1500 * PER_CM, 0.4, 1.0 * FS
 
-    def potential(x):
+    def answer(x):
         constant = PROTON[0] * frequency**2
-        return 0.5 * constant * (x * x).sum((0, 1)), -constant * x, charge * x[0]
+        return ReplicaEvaluation(0.5 * constant * (x * x).sum((0, 1)), -constant * x, charge * x[0])
 
-    ids = np.arange(rings)
+    potential, ids = ReplicaFunction(answer), np.arange(rings)
     stream = np.random.default_rng(5)
     start = np.sqrt(KT / PROTON[0]) / frequency * stream.standard_normal((1, 3, rings))
     speeds = np.sqrt(KT / PROTON[0]) * stream.standard_normal((1, 3, rings))

@@ -21,20 +21,24 @@ from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels import Label, create_engine
-from hpcir.labels.isolation import IsolatedEngine
+from hpcir.labels.base import LabelEngine
+from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.models.model import Model
+from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
 from hpcir.study.label_farm import LabelFarm, LabelStore
-from hpcir.study.learning.committee import CommitteeTrainer
+from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
 from hpcir.units import FS
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
-FOLDER = "pretrain"
-MODEL = "models/pretrained.h5"
+FOLDER = layout.CHEAP_JOURNALS
+MODEL = layout.PRETRAINED_MODEL
 TIMESTEP = 1.0 * FS
 # Steps between two labels that are kept (12 fs: the fast vibrations have moved on), and labels kept of a trajectory
 # (0.6 ps: hindered rotors turn).
@@ -47,7 +51,7 @@ FRICTION_TIME = 50.0 * FS
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What the cheap level gave: its settings and level, its labels (rank 0), its minimum with the normal modes."""
+    """Results of the cheap level: its settings and level, its labels (rank 0), its minimum with the normal modes."""
 
     settings: LabelSettings
     level: str
@@ -82,6 +86,7 @@ def cheap_settings(context: Context) -> LabelSettings | None:
     return settings
 
 
+@collective
 def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -> Pretrained:
     """Minimum, modes and pool of the cheap level (collective)."""
     farm = LabelFarm(context, settings, None, store)
@@ -93,22 +98,28 @@ def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -
     return Pretrained(settings, level, pool, reference)
 
 
-def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer, inputs: str) -> Model:
-    """The committee trained on the cheap labels; from its file when it is there."""
+@collective
+def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer) -> Model:
+    """The committee trained on the cheap labels; from its file when it is there (collective)."""
     directory = context.directory
-    entry = context.comm.bcast(directory.finished("pretrain", inputs) if context.root else None)
-    if entry is not None:
-        loaded: Model = context.comm.bcast(Model.load(directory / MODEL) if context.root else None)
-        return loaded
-    return trainer.train(
-        pretrained.labelled,
+    content = context.deck.model_dump(mode="json", include={"model", "training", "seed"})
+    inputs = context.on_root(lambda: digest(content, *(s.positions for s, _ in pretrained.labelled)))
+    if context.on_root(lambda: directory.finished("pretrain", inputs)) is not None:
+        return context.on_root(lambda: Model.load(directory / MODEL))
+    model = trainer.train(
+        [LearntLabel(*pair) for pair in pretrained.labelled],
         level=pretrained.level,
         start=None,
         steps=context.deck.training.pretrain_steps,
         purpose=f"on {pretrained.level}",
     )
+    if context.root:
+        model.save(directory / MODEL)
+        directory.finish("pretrain", inputs, [MODEL], 0.0, model.error)
+    return model
 
 
+@collective
 def own_pool(context: Context, reference: Reference) -> list[Structure]:
     """Thermal geometries of the main engine itself, where its labels cost next to nothing (rank 0; else none)."""
     settings = context.deck.labels
@@ -118,6 +129,7 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     return [structure for structure, _ in _pool(context, settings, reference, count)]
 
 
+@collective
 def _pool(
     context: Context, settings: LabelSettings, reference: Reference, labels: int
 ) -> list[tuple[Structure, Label]]:
@@ -125,14 +137,13 @@ def _pool(
     count = -(-labels // KEPT)
     quantum = context.deck.dynamics.nuclei != "classical"
     key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
-    engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
+    engine = context.engine(settings, reference.structure)
 
     def trajectory(number: int) -> Kept:
-        if quantum and number % 2:
-            return _zero_point(context, engine, reference, number), {"trajectory": number}
-        return _trajectory(context, engine, reference, number), {"trajectory": number}
+        labelled = _zero_point if quantum and number % 2 else _trajectory
+        return labelled(context, engine, reference, number), {"trajectory": number}
 
-    records = context.deal_once(
+    records = context.map_journalled(
         "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
     )
     engine.close()
@@ -146,7 +157,7 @@ def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[St
     return [(structure.moved(r), Label(float(e), f, d)) for r, e, f, d in zip(*columns, strict=True)]
 
 
-def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+def _trajectory(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
     """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]
@@ -160,11 +171,12 @@ def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, 
     thermostat = Thermostat("langevin", temperature, FRICTION_TIME, seed)
     latest: dict[str, Label] = {}
 
-    def potential(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def answer(points: np.ndarray) -> ReplicaEvaluation:
         label = engine.label(reference.structure.moved(points[:, :, 0]))
         latest["label"] = label
-        return np.array([label.energy]), label.forces[:, :, None]
+        return ReplicaEvaluation(np.array([label.energy]), label.forces[:, :, None])
 
+    potential = ReplicaFunction(answer)
     kept: list[tuple[np.ndarray, Label]] = []
     for _ in range(KEPT):
         try:
@@ -179,9 +191,10 @@ def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, 
     return _arrays(kept, len(masses))
 
 
-def _zero_point(context: Context, engine: IsolatedEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+def _zero_point(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
     """KEPT geometries of the quantum harmonic distribution, with their labels: where the beads of quantum nuclei go."""
-    temperature = context.deck.sampling.temperatures[index % len(context.deck.sampling.temperatures)]
+    temperatures = context.deck.sampling.temperatures
+    temperature = temperatures[index % len(temperatures)]
     random = context.random("pretrain", index)
     kept: list[tuple[np.ndarray, Label]] = []
     for geometry in sample_modes(reference.modes, temperature, KEPT, random, quantum=True):
@@ -192,7 +205,7 @@ def _zero_point(context: Context, engine: IsolatedEngine, reference: Reference, 
 
 
 def _arrays(kept: list[tuple[np.ndarray, Label]], atoms: int) -> dict[str, np.ndarray]:
-    """What the journal keeps of labelled geometries."""
+    """The arrays that the journal keeps of labelled geometries."""
     shape = (len(kept), atoms, 3)
     return {
         "positions": np.array([frame for frame, _ in kept]).reshape(shape),

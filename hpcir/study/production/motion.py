@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import DynamicsSettings
+from hpcir.dynamics.chunks import Chunk, ReplicaBlock
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.ring_polymer import (
     SAMPLING_FRICTION,
@@ -18,9 +19,9 @@ from hpcir.dynamics.ring_polymer import (
     bead_velocities,
 )
 from hpcir.dynamics.ring_runner import run_rings
-from hpcir.dynamics.runner import Chunk, Potential, ReplicaBlock, run_chunk
+from hpcir.dynamics.runner import run_chunk
 from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion
-from hpcir.models.evaluator import Evaluator
+from hpcir.models.potential import ReplicaPotential
 from hpcir.study.nuclei import ring_of
 from hpcir.vibrations.normal_modes import NormalModes
 
@@ -60,7 +61,7 @@ class Motion(Protocol):
 
     def run(
         self,
-        potential: Evaluator | Potential,
+        potential: ReplicaPotential,
         block: ReplicaBlock,
         steps: int,
         *,
@@ -102,7 +103,7 @@ class Classical:
 
     def run(
         self,
-        potential: Evaluator | Potential,
+        potential: ReplicaPotential,
         block: ReplicaBlock,
         steps: int,
         *,
@@ -120,7 +121,7 @@ class Classical:
             dipole_every=every,
             thermostat=self._thermostat() if thermostat or self.dynamics.ensemble == "nvt" else None,
             record=("dipoles", "positions", "velocities") if record else (),
-            spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
+            spread_every=SPREAD_STEPS if potential.kernels is not None else 0,
         )
 
     def _thermostat(self) -> Thermostat:
@@ -164,7 +165,7 @@ class Rings:
 
     def run(
         self,
-        potential: Evaluator | Potential,
+        potential: ReplicaPotential,
         block: ReplicaBlock,
         steps: int,
         *,
@@ -189,9 +190,8 @@ class Rings:
             pile=pile,
             dipole_every=every if record else NO_RECORD,
             dipoles=record,
-            spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
+            spread_every=SPREAD_STEPS if potential.kernels is not None else 0,
             degrees=degrees_of_freedom(self.modes.positions, self.masses, dynamics.rotation),
-            rest=self._still if dynamics.rotation == "remove" and not thermostat else None,
         )
 
     def _still(self, centroids: FloatArray, speeds: FloatArray) -> FloatArray:

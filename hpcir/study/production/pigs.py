@@ -16,17 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.centroid_force import HeldPlan, centroid_means
+from hpcir.dynamics.chunks import ReplicaBlock
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.ring_polymer import RingPolymer
-from hpcir.dynamics.runner import ReplicaBlock, run_chunk
+from hpcir.dynamics.runner import run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import InputError, RunStopped
-from hpcir.exchange.potentials import AnyPotential, first_weights
 from hpcir.models.evaluator import Evaluator
-from hpcir.models.model import Model
 from hpcir.models.merged import sum_of
+from hpcir.models.model import Model
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.context import Context, Kept
@@ -41,7 +44,7 @@ from hpcir.vibrations.normal_modes import sample as sample_modes
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-FOLDER = "pigs"
+FOLDER = layout.PIGS
 # Geometries at which centroids are held, and how many are held together: a piece of work.
 GEOMETRIES, BLOCK = 192, 16
 # They come from dynamics this much hotter than production, after this time from thermal starts.
@@ -84,8 +87,9 @@ class Points:
         }
 
 
+@collective
 def with_quantum_nuclei(
-    context: Context, potential: AnyPotential, structure: Structure, minima: Sequence[NormalModes], name: str
+    context: Context, potential: Potential, structure: Structure, minima: Sequence[NormalModes], name: str
 ) -> Model:
     """The model with its correction for the masses of `minima`, which are the model's own (collective).
 
@@ -95,27 +99,19 @@ def with_quantum_nuclei(
     if not isinstance(potential, Model):
         raise InputError("this potential cannot be corrected: PIGS needs a model of hpcir", where="dynamics.nuclei")
     ring = ring_of(context.deck.dynamics, minima[0])
-    key = context.comm.bcast(_key(context, potential, minima, ring))
-    path = f"{FOLDER}/{name}.h5"
-    stage = f"pigs {name}"
-    entry = context.comm.bcast(context.directory.finished(stage, key) if context.root else None)
-    if entry is None:
-        if context.root:
-            (context.directory / FOLDER).mkdir(exist_ok=True)
+    key = context.on_root(lambda: _key(context, potential, minima, ring))
+    path, stage = layout.correction_file(name), f"pigs {name}"
+    if context.on_root(lambda: context.directory.finished(stage, key)) is None:
+        context.at_root(lambda: (context.directory / FOLDER).mkdir(exist_ok=True))
         points = _points(context, potential, structure, minima, ring, key)
         correction = _learnt(context, potential, structure, points)
         if context.root and points is not None:
             correction.save(context.directory / path)
-            write_h5(context.directory / points_file(name), points.datasets(), {"format": "hpcir centroids"})
-            files = [path, points_file(name)]
+            centroids = layout.centroids_file(name)
+            write_h5(context.directory / centroids, points.datasets(), {"format": "hpcir centroids"})
+            files = [path, centroids]
             context.directory.finish(stage, key, files, 0.0, points.facts() | correction.error)
-    loaded: Model = context.comm.bcast(Model.load(context.directory / path) if context.root else None)
-    return sum_of(potential, loaded)
-
-
-def points_file(name: str) -> str:
-    """Where the held centroids of a set are, in the run directory."""
-    return f"{FOLDER}/{name}-centroids.h5"
+    return sum_of(potential, context.on_root(lambda: Model.load(context.directory / path)))
 
 
 def _key(context: Context, model: Model, minima: Sequence[NormalModes], ring: RingPolymer) -> str:
@@ -123,9 +119,10 @@ def _key(context: Context, model: Model, minima: Sequence[NormalModes], ring: Ri
     dynamics = context.deck.dynamics
     places = [modes.positions for modes in minima]
     settings = [GEOMETRIES, HIDDEN, STEPS, ring.beads, ring.temperature, dynamics.temperature, dynamics.timestep]
-    return digest("pigs", settings, context.deck.seed, minima[0].masses, *places, *first_weights(model))
+    return digest("pigs", settings, context.deck.seed, minima[0].masses, *places, model.digest)
 
 
+@collective
 def _points(
     context: Context,
     model: Model,
@@ -154,7 +151,7 @@ def _points(
             "beads": means.beads.transpose(2, 0, 1),
         }, {}
 
-    records = context.deal_once(
+    records = context.map_journalled(
         "mean forces of centroids", FOLDER, [digest(key, n) for n in range(blocks)], block, "blocks"
     )
     if records is None:
@@ -190,9 +187,10 @@ def _geometries(
     return chunk.block.positions
 
 
+@collective
 def _learnt(context: Context, model: Model, structure: Structure, points: Points | None) -> Model:
     """A committee of corrections, trained over all ranks on rank 0's points (collective)."""
-    if context.comm.bcast(points is not None and len(points.centroids) < GEOMETRIES // 2 if context.root else None):
+    if context.on_root(lambda: points is not None and len(points.centroids) < GEOMETRIES // 2):
         raise RunStopped(
             "most centroids left the molecule while their beads were averaged: the model does not reach as far as "
             f"quantum nuclei do at {context.deck.dynamics.pigs_temperature / KELVIN:.0f} K"
