@@ -12,6 +12,8 @@ from hpcir.dynamics.step_kernel import Results, Settings, State, check_forces
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
+from hpcir.models.lane_layout import STEP, round_up
+from hpcir.models.packing import padded, product_matrix
 
 FloatArray = NDArray[np.float64]
 
@@ -64,12 +66,14 @@ class _RingRun:
         decays = np.ones(ring.beads) if request.pile is None else request.pile.decays(ring, request.timestep)
         widths = np.sqrt((1 - decays**2) * ring.bead_temperature)
         modes = np.column_stack([ring.half_step(request.timestep), decays, widths])
-        rings, thermostat = request.block.replicas, int(request.pile is not None)
-        room = [np.zeros(ring.beads * rings) for _ in range(2)]
+        rings, rows = request.block.replicas, padded(ring.beads)
+        columns = round_up(6 * self.evaluator.atoms * rings, STEP)
+        matrices = [product_matrix(matrix) for matrix in (ring.matrix, ring.matrix.T)]
+        room = [np.zeros(rows * columns) for _ in range(2)]
+        thermostat, temperature = int(request.pile is not None), float(ring.temperature)
         return RingTables(
-            rings, ring.beads, thermostat, float(ring.temperature), request.degrees, ring.matrix.ravel(),
-            modes.ravel(), *room,
-        )  # fmt: skip
+            rings, ring.beads, rows, columns, thermostat, temperature, request.degrees, modes.ravel(), *matrices, *room
+        )
 
     def _records(self) -> RingRecords:
         rows, rings = len(self.request.recorded_steps(self.request.every)), self.request.block.replicas

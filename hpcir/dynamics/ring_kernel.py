@@ -1,7 +1,7 @@
 """Compiled ring polymers in lockstep: the loop over steps of ring_polymer.py, with forces, records and retirement.
 
-Bead p of ring r is lane p R + r of the evaluator's layout, so that the transformation to normal modes is one small
-matrix product for each Cartesian component, its innermost loop over rings. The plain twin is in ring_runner.py.
+Bead p of ring r is lane p R + r of the evaluator's layout. Beads of all components are laid side by side, so that the
+transformation to normal modes is one product, by the networks' kernel. The plain twin is in ring_plain.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.descriptors.lanes import INNER, KERNEL, njit
+from hpcir.descriptors.lanes import INNER, KERNEL, address, njit
 from hpcir.dynamics.step_kernel import (
     EVERY,
     HALF_SKIN,
@@ -25,6 +25,7 @@ from hpcir.dynamics.step_kernel import (
     retire,
 )
 from hpcir.models.neighbour_kernel import moved_beyond
+from hpcir.models.network_kernel import product
 from hpcir.models.potential_kernel import CONTIGUOUS, evaluate_lanes, sum_atoms, total_dipoles
 
 FloatArray = NDArray[np.float64]
@@ -35,18 +36,23 @@ MODE_COLUMNS = 5
 
 
 class RingTables(NamedTuple):
-    """rings R; beads P; thermostat 1 or 0; temperature of the molecule; degrees of freedom of a centroid; matrix (P, P)
-    flat; modes (P, 5) flat, see above, the width for unit mass; room for two times P R numbers."""
+    """rings R; beads P; rows: P padded for products; columns of the products, 6 N R padded; thermostat 1 or 0;
+    temperature of the molecule; degrees of freedom of a centroid; modes (P, 5) flat, see above, the width for unit
+    mass; to_modes, to_beads: the transformation and its inverse as `product` reads them; work_beads, work_modes (rows,
+    columns) flat: positions, then velocities, component after component, rings innermost."""
 
     rings: int
     beads: int
+    rows: int
+    columns: int
     thermostat: int
     temperature: float
     degrees: int
-    matrix: FloatArray
     modes: FloatArray
-    positions: FloatArray
-    velocities: FloatArray
+    to_modes: FloatArray
+    to_beads: FloatArray
+    work_beads: FloatArray
+    work_modes: FloatArray
 
 
 class RingRecords(NamedTuple):
@@ -60,62 +66,70 @@ class RingRecords(NamedTuple):
 
 
 @njit(**INNER)
-def to_modes(ring, source, first, target):  # type: ignore[no-untyped-def]
-    """target (P R) = normal modes of the beads of source from `first` on."""
-    rings, beads = ring.rings, ring.beads
-    for k in range(beads):
-        for r in range(rings):
-            target[k * rings + r] = 0.0
-        for p in range(beads):
-            factor = ring.matrix[k * beads + p]
-            for r in range(rings):
-                target[k * rings + r] += factor * source[first + p * rings + r]
+def collect(state, ring, components):  # type: ignore[no-untyped-def]
+    """Positions and velocities of all beads side by side; positions are kept as those before the drift."""
+    stride = state.alive.size
+    for component in range(components):
+        first = component * stride
+        for place in range(first, first + stride):
+            state.before[place] = state.x[place]
+        for p in range(ring.beads):
+            source, target = first + p * ring.rings, p * ring.columns + component * ring.rings
+            for r in range(ring.rings):
+                ring.work_beads[target + r] = state.x[source + r]
+                ring.work_beads[target + components * ring.rings + r] = state.v[source + r]
 
 
 @njit(**INNER)
-def to_beads(ring, source, alive, target, first):  # type: ignore[no-untyped-def]
-    """The inverse, into target from `first` on; rings that are retired stay as they are."""
-    rings, beads = ring.rings, ring.beads
-    for p in range(beads):
-        for r in range(rings):
-            target[first + p * rings + r] *= 1.0 - alive[p * rings + r]
-        for k in range(beads):
-            factor = ring.matrix[k * beads + p]
-            for r in range(rings):
-                target[first + p * rings + r] += alive[p * rings + r] * factor * source[k * rings + r]
+def distribute(state, ring, components):  # type: ignore[no-untyped-def]
+    """The inverse; rings that are retired stay where they are."""
+    stride = state.alive.size
+    for component in range(components):
+        for p in range(ring.beads):
+            lane, source = p * ring.rings, p * ring.columns + component * ring.rings
+            target = component * stride + lane
+            for r in range(ring.rings):
+                if state.alive[lane + r] > 0.0:
+                    state.x[target + r] = ring.work_beads[source + r]
+                    state.v[target + r] = ring.work_beads[source + components * ring.rings + r]
 
 
 @njit(**INNER)
-def move_modes(ring, mass, noise, first):  # type: ignore[no-untyped-def]
-    """Half a free step, O, half a free step of the modes of one component in ring.positions and ring.velocities."""
+def move_modes(ring, masses, noise):  # type: ignore[no-untyped-def]
+    """Half a free step, O, half a free step of all modes; noise: a flat row (N, 3, P, R)."""
+    components, rings = 3 * masses.size, ring.rings
     for k in range(ring.beads):
         row = k * MODE_COLUMNS
         cosine, over, times = ring.modes[row + COSINE], ring.modes[row + OVER], ring.modes[row + TIMES]
-        decay, width = ring.modes[row + DECAY], ring.modes[row + WIDTH] / math.sqrt(mass)
-        for r in range(ring.rings):
-            place = k * ring.rings + r
-            x, v = ring.positions[place], ring.velocities[place]
-            x, v = cosine * x + over * v, cosine * v - times * x
-            if ring.thermostat:
-                v = decay * v + width * noise[first + place]
-            ring.positions[place] = cosine * x + over * v
-            ring.velocities[place] = cosine * v - times * x
+        decay = ring.modes[row + DECAY]
+        for component in range(components):
+            width = ring.modes[row + WIDTH] / math.sqrt(masses[component // 3])
+            first = k * ring.columns + component * rings
+            number = (component * ring.beads + k) * rings
+            for r in range(rings):
+                x, v = ring.work_modes[first + r], ring.work_modes[first + components * rings + r]
+                x, v = cosine * x + over * v, cosine * v - times * x
+                if ring.thermostat:
+                    v = decay * v + width * noise[number + r]
+                ring.work_modes[first + r] = cosine * x + over * v
+                ring.work_modes[first + components * rings + r] = cosine * v - times * x
 
 
 @njit(**KERNEL)
 def move_rings(state, settings, ring, noise):  # type: ignore[no-untyped-def]
-    """The middle of a step, for every component of every atom; noise: a flat row (N, 3, P, R)."""
-    stride = state.alive.size
-    lanes = ring.beads * ring.rings
-    for component in range(3 * settings.masses.size):
-        first = component * stride
-        to_modes(ring, state.x, first, ring.positions)
-        to_modes(ring, state.v, first, ring.velocities)
-        move_modes(ring, settings.masses[component // 3], noise, component * lanes)
-        for place in range(first, first + stride):
-            state.before[place] = state.x[place]
-        to_beads(ring, ring.positions, state.alive, state.x, first)
-        to_beads(ring, ring.velocities, state.alive, state.v, first)
+    """The middle of a step, for every component of every atom."""
+    components = 3 * settings.masses.size
+    beads, modes = address(ring.work_beads), address(ring.work_modes)
+    start = 0 * ring.columns  # not the literal 0, for which numba would compile the product once more
+    collect(state, ring, components)
+    product(
+        address(ring.to_modes), start, ring.rows, ring.beads, beads, start, modes, start, ring.columns, ring.columns
+    )
+    move_modes(ring, settings.masses, noise)
+    product(
+        address(ring.to_beads), start, ring.rows, ring.beads, modes, start, beads, start, ring.columns, ring.columns
+    )
+    distribute(state, ring, components)
 
 
 @njit(**KERNEL)
