@@ -39,8 +39,10 @@ def check_engine(study: Study) -> None:
     Raises InputError that names the deck's line. Computes nothing.
     """
     from hpcir.commands.check_molecules import check_molecules
+    from hpcir.study.nuclei import refuse_too_few_beads
 
     try:
+        refuse_too_few_beads(study.deck.dynamics, study.targets)
         check_molecules(study)
     except InputError as error:
         raise study.loaded.located(error) from None
