@@ -14,6 +14,8 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
+from hpcir.descriptors.contractions import Contraction
+
 CUTOFF_FUNCTIONS = ("polynomial", "cosine", "tanh3")
 
 
@@ -35,6 +37,8 @@ class SymmetryFunctionSet:
     shells: tuple[tuple[float, float], ...]
     angles: tuple[tuple[int, int], ...]
     cutoff_function: str = "polynomial"
+    channels: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    contractions: tuple[Contraction, ...] = ()
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -46,12 +50,27 @@ class SymmetryFunctionSet:
         return len(self.elements) * len(self.radial)
 
     @property
-    def n_features(self) -> int:
+    def n_behler(self) -> int:
+        """Functions of Behler's two kinds."""
         return self.n_radial + len(self.pairs) * len(self.shells) * len(self.angles)
+
+    @property
+    def n_features(self) -> int:
+        return self.n_behler + len(self.contractions)
 
     @property
     def zeta_max(self) -> int:
         return max((zeta for zeta, _ in self.angles), default=0)
+
+    @property
+    def most_rank(self) -> int:
+        """Largest rank of a moment in a contraction, 0 without any."""
+        return max((max(contraction.ranks) for contraction in self.contractions), default=0)
+
+    @property
+    def angular(self) -> bool:
+        """Whether any function reads the angular shells."""
+        return bool(self.angles or self.contractions)
 
     def describe(self, feature: int) -> str:
         """A feature in words, with lengths in angstrom, such as 'G2 to O, eta 4.00 A^-2, shift 1.20 A'."""

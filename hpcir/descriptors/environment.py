@@ -17,13 +17,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.descriptors.contractions import MOST_TENSORS, contraction_tables
 from hpcir.descriptors.definition import CUTOFF_FUNCTIONS, SymmetryFunctionSet
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 # Entries of FunctionTables.sizes.
-RADIAL, SHELLS, POWERS, CUTOFF_KIND, RADIAL_EVEN, SHELLS_EVEN, MONOMIALS, USE_MOMENTS = range(8)
+RADIAL, SHELLS, POWERS, CUTOFF_KIND, RADIAL_EVEN, SHELLS_EVEN, MONOMIALS, USE_MOMENTS, ANGULAR_MONOMIALS = range(9)
 # Heads of a grid table: eta, first shift, logarithm of the ratio per length; then constants, shifts, etas of each.
 GRID_HEAD = 3
 # Beyond this exponent a recurrence of Gaussians could underflow or overflow on its way.
@@ -38,6 +39,7 @@ class FunctionTables(NamedTuple):
 
     sizes: see the constants above. cutoff: [radius, 1 / radius]. radial, shells: grid tables (see `grid_table`).
     parents, axes (monomials,): u^alpha[n] = u^alpha[parents[n]] * u[axes[n]]; degrees; multinomials (floats).
+    terms (T, MOST_TENSORS), flat, and coefficients (T,) of the contractions.
     """
 
     sizes: IntArray
@@ -48,6 +50,8 @@ class FunctionTables(NamedTuple):
     axes: IntArray
     degrees: IntArray
     multinomials: FloatArray
+    terms: IntArray
+    coefficients: FloatArray
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class CentrePlan:
 
     element: atomic number; groups: indices into `functions.elements` of the neighbour elements it can have; pairs:
     (group, group, first row of the angular raw sums); rows: number of raw sums; combination (n_features, rows):
-    features = combination @ raw sums.
+    features = combination @ raw sums. contractions (F', ROW_COLUMNS) and mixtures: tables of `contraction_kernel`, for
+    the contractions that are not zero in every geometry; weights of the mixtures; first_contraction: the row of the first;
+    channels: places of the mixed channels, first and end, in vectors.
     """
 
     element: int
@@ -64,6 +70,11 @@ class CentrePlan:
     pairs: tuple[tuple[int, int, int], ...]
     rows: int
     combination: FloatArray
+    contractions: IntArray
+    mixtures: IntArray
+    weights: FloatArray
+    first_contraction: int
+    channels: tuple[int, int]
 
 
 def grid_table(gaussians: tuple[tuple[float, float], ...], cutoff: float) -> tuple[FloatArray, bool]:
@@ -119,25 +130,36 @@ def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bo
     """
     radial, radial_even = grid_table(functions.radial, functions.cutoff)
     shells, shells_even = grid_table(functions.shells, functions.cutoff)
-    parents, axes, degrees, multinomials = monomials(functions.zeta_max)
+    parents, axes, degrees, multinomials = monomials(max(functions.zeta_max, functions.most_rank))
+    contractions = contraction_tables(
+        functions.channels, functions.contractions, (len(functions.elements), len(functions.shells))
+    )
+    if functions.contractions:
+        moments = True
     if moments is None:
         # The work of both ways a neighbour: partners * (12 + 4 powers) against 5 operations a monomial.
         moments = min(neighbours, TYPICAL_NEIGHBOURS) > MOMENT_NEIGHBOURS and functions.zeta_max <= 4
     sizes = np.array(
         [
             len(functions.radial),
-            len(functions.shells) if functions.angles else 0,
+            len(functions.shells) if functions.angular else 0,
             functions.zeta_max + 1,
             CUTOFF_FUNCTIONS.index(functions.cutoff_function),
             radial_even,
             shells_even,
             len(parents),
             moments,
+            int((degrees <= functions.zeta_max).sum()),
         ],
         np.int64,
     )
     cutoff = np.array([functions.cutoff, 1 / functions.cutoff])
-    return FunctionTables(sizes, cutoff, radial, shells, parents, axes, degrees, multinomials)
+    terms, coefficients = contractions.moments.ravel(), contractions.coefficients
+    if not len(coefficients):
+        terms, coefficients = np.zeros(MOST_TENSORS, np.int64), np.zeros(1)
+    return FunctionTables(
+        sizes, cutoff, radial, shells, parents, axes, degrees, multinomials, terms, coefficients
+    )
 
 
 def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int) -> CentrePlan:
@@ -153,9 +175,49 @@ def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int)
             continue
         pairs.append((groups.index(a), groups.index(b), row))
         row += shells * powers
-    plan = CentrePlan(element, groups, tuple(pairs), row, np.zeros((functions.n_features, row)))
+    kept, table, mixtures, weights, channels = _contraction_plan(functions, groups)
+    combination = np.zeros((functions.n_features, row + len(kept)))
+    combination[functions.n_behler + kept, row + np.arange(len(kept))] = 1.0
+    plan = CentrePlan(
+        element, groups, tuple(pairs), row + len(kept), combination, table, mixtures, weights, row, channels
+    )
     _fill_combination(functions, plan)
     return plan
+
+
+def _contraction_plan(
+    functions: SymmetryFunctionSet, groups: tuple[int, ...]
+) -> tuple[IntArray, IntArray, IntArray, FloatArray, tuple[int, int]]:
+    """The contractions that the neighbour groups can make: their numbers, table, mixtures with weights, and the places of
+    the mixed channels (see `CentrePlan`)."""
+    shells = len(functions.shells)
+    tables = contraction_tables(functions.channels, functions.contractions, (len(functions.elements), shells))
+    count = len(monomials(max(functions.zeta_max, functions.most_rank))[0])
+    weights = tables.mixing[:, list(groups)].reshape(len(tables.mixing), -1)
+    block = 2 * count + 2
+    first = place = weights.shape[1] * block + 2 * count
+    present, places = [], np.full(len(weights), -1)
+    mixtures: list[tuple[int, int]] = []
+    values: list[float] = []
+    for channel, own in enumerate(weights):
+        sources = np.flatnonzero(own)
+        if len(sources) == 1 and own[sources[0]] == 1.0:
+            places[channel] = sources[0] * block
+        elif len(sources):
+            places[channel] = place
+            mixtures += [(place, int(source) * block) for source in sources]
+            values += own[sources].tolist()
+            place += 2 * count
+        present.append(len(sources) > 0)
+    kept = [n for n, c in enumerate(functions.contractions) if all(present[channel] for channel in c.channels)]
+    table = np.zeros((len(kept), 7), np.int64)
+    for row, n in zip(table, kept, strict=True):
+        channels = list(functions.contractions[n].channels)
+        row[:3] = *tables.rows[n, :2], len(channels)
+        row[3 : 3 + len(channels)] = places[channels]
+    return (
+        np.array(kept, np.int64), table, np.array(mixtures, np.int64).reshape(-1, 2), np.array(values), (first, place),
+    )  # fmt: skip
 
 
 def _fill_combination(functions: SymmetryFunctionSet, plan: CentrePlan) -> None:

@@ -8,6 +8,8 @@ alone, never on the number of replicas: a trajectory is the same in any block.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,6 +37,12 @@ FAR = 1e6
 
 def round_up(count: int, step: int) -> int:
     return -(-count // step) * step
+
+
+def _joined(parts: list[NDArray[Any]], kind: type) -> NDArray[Any]:
+    """All parts in one array, of one zero where they are empty: pointers need something to point at."""
+    joined = np.concatenate(parts).astype(kind)
+    return joined if joined.size else np.zeros(1, kind)
 
 
 class LaneLayout:
@@ -80,7 +88,7 @@ class LaneLayout:
         """Elements, pairs and the centre of every lane."""
         self._lane_centres: list[IntArray] = []
         self._lane_replicas: list[IntArray] = []
-        rows, first = [], 0
+        rows, first, contractions, mixtures = [], 0, 0, 0
         for plan in self.plans:
             centres = np.flatnonzero(self.numbers == plan.element)
             if self.all_pairs:
@@ -97,9 +105,19 @@ class LaneLayout:
             self._lane_centres.append(np.concatenate([centre, np.full(empty, -1)]).astype(np.int64))
             self._lane_replicas.append(np.concatenate([replica, np.full(empty, -1)]).astype(np.int64))
             vectors = (len(centre) + empty) // WIDTH
-            rows.append([len(plan.groups), len(plan.pairs), first, vectors, plan.rows])
+            rows.append(
+                [
+                    len(plan.groups), len(plan.pairs), first, vectors, plan.rows,
+                    len(plan.contractions), contractions, plan.first_contraction, len(plan.mixtures), mixtures, *plan.channels,
+                ]
+            )  # fmt: skip
+            contractions += len(plan.contractions)
+            mixtures += len(plan.mixtures)
             first += vectors
         self._elements = np.array(rows, np.int64)
+        self._contractions = _joined([plan.contractions.ravel() for plan in self.plans], np.int64)
+        self._mixtures = _joined([plan.mixtures.ravel() for plan in self.plans], np.int64)
+        self._weights = _joined([plan.weights for plan in self.plans], np.float64)
         self._pairs = np.zeros((len(rows), max(1, *(len(p.pairs) for p in self.plans)), 3), np.int64)
         self._group_elements = np.zeros((len(rows), self.group_columns), np.int64)
         for n, plan in enumerate(self.plans):
@@ -112,7 +130,7 @@ class LaneLayout:
     def _tables(self, most: int, slots: IntArray, starts: IntArray) -> LaneTables:
         settings = [
             int(self.all_pairs), self.stride, most, self.group_columns, TILE_LANES,
-            len(self.plans), self._pairs.shape[1],
+            len(self.plans), self._pairs.shape[1], self._moment_vectors(),
         ]  # fmt: skip
         return LaneTables(
             np.array(settings, np.int64),
@@ -124,7 +142,16 @@ class LaneLayout:
             slots,
             starts,
             self.reference,
+            self._contractions,
+            self._mixtures,
+            self._weights,
         )
+
+    def _moment_vectors(self) -> int:
+        """Vectors of moments that one vector of lanes needs."""
+        shells, count = int(self.tables.sizes[SHELLS_ENTRY]), int(self.tables.sizes[MONOMIALS_ENTRY])
+        blocks = (self.group_columns - 1) * shells * (2 * count + 2) + 2 * count
+        return max(blocks, *(plan.channels[1] for plan in self.plans))
 
     def _fill_all_pairs(self) -> None:
         """One slot for every other atom."""
@@ -190,7 +217,6 @@ class LaneLayout:
     def scratch_sizes(self) -> tuple[int, int]:
         """Doubles of neighbour records and of moments that one tile needs."""
         vectors = TILE_LANES // WIDTH
-        shells, count = self.tables.sizes[SHELLS_ENTRY], self.tables.sizes[MONOMIALS_ENTRY]
+        shells = self.tables.sizes[SHELLS_ENTRY]
         records = vectors * int(self.lanes.settings[2]) * (12 + 3 * int(shells)) * WIDTH
-        moments = (self.group_columns - 1) * shells * (2 * count + 2) + 2 * count
-        return max(1, records), vectors * int(moments) * WIDTH
+        return max(1, records), vectors * self._moment_vectors() * WIDTH
