@@ -83,6 +83,8 @@ class SymmetryFunctionSet:
             element, k = divmod(feature, len(self.radial))
             eta, shift = self.radial[k]
             return f"G2 to {names[element]}, eta {eta * ANGSTROM**2:.2f} A^-2, shift {shift / ANGSTROM:.2f} A"
+        if feature >= self.n_behler:
+            return self._describe_contraction(self.contractions[feature - self.n_behler])
         pair, rest = divmod(feature - self.n_radial, len(self.shells) * len(self.angles))
         shell, angle = divmod(rest, len(self.angles))
         a, b = self.pairs[pair]
@@ -91,6 +93,18 @@ class SymmetryFunctionSet:
             f"G9 to {names[a]} and {names[b]}, eta {eta * ANGSTROM**2:.2f} A^-2, shift {shift / ANGSTROM:.2f} A, "
             f"zeta {zeta}, lambda {lam:+d}"
         )
+
+    def _describe_contraction(self, contraction: Contraction) -> str:
+        """Such as 'contraction of channels C 0, C 1 with ranks 2, 2'; a channel of one element and shell has its name,
+        others their number."""
+        from ase.data import chemical_symbols
+
+        names = []
+        for number in contraction.channels:
+            found = [(e, s, w) for e, row in enumerate(self.channels[number]) for s, w in enumerate(row) if w]
+            alone = len(found) == 1 and found[0][2] == 1.0
+            names.append(f"{chemical_symbols[self.elements[found[0][0]]]} {found[0][1]}" if alone else str(number))
+        return f"contraction of channels {', '.join(names)} with ranks {', '.join(map(str, contraction.ranks))}"
 
 
 def shifted_gaussians(count: int, first: float, cutoff: float, overlap: float = 1.0) -> tuple[tuple[float, float], ...]:

@@ -193,7 +193,7 @@ def _contraction_plan(
     shells = len(functions.shells)
     tables = contraction_tables(functions.channels, functions.contractions, (len(functions.elements), shells))
     count = len(monomials(max(functions.zeta_max, functions.most_rank))[0])
-    weights = tables.mixing[:, list(groups)].reshape(len(tables.mixing), -1)
+    weights = tables.mixing[:, list(groups)].reshape(len(tables.mixing), len(groups) * shells)
     block = 2 * count + 2
     first = place = weights.shape[1] * block + 2 * count
     present, places = [], np.full(len(weights), -1)
