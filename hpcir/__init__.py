@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from hpcir.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hpcir.exchange.potentials import AnyPotential
     from hpcir.report.run import Run
-
-try:
-    __version__ = version("hpcir")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0.0.0"
 
 
 def load(model_dir: str | Path) -> AnyPotential:

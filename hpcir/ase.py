@@ -61,7 +61,7 @@ class Calculator(_AseCalculator):
         self.charge = charge
 
     def __repr__(self) -> str:
-        from hpcir.structures import symbols
+        from hpcir.molecules.structures import symbols
 
         elements = ", ".join(symbols(np.array(self.model.elements)))
         charge = "" if self.charge is None else f", charge {self.charge:+d}"

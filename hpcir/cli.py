@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcir.errors import EXIT_DONE, EXIT_INPUT, EXIT_INTERRUPTED, HpcirError
-from hpcir.launcher import local_rank
-from hpcir.mpi import Communicator, abort_on_exception, on_root, world
+from hpcir.runtime.launcher import local_rank
+from hpcir.runtime.mpi import Communicator, abort_on_exception, on_root, world
 
 if TYPE_CHECKING:
-    from hpcir.deck import LoadedDeck
+    from hpcir.deck.loader import LoadedDeck
 
 Answer = Callable[[argparse.Namespace, Communicator], None]
 DESCRIPTION = "Infrared spectra of molecules from machine-learned molecular dynamics."
@@ -41,11 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(options, "answer"):
         parser().print_help()
         return EXIT_INPUT
-    from hpcir.threads import set_threads
+    from hpcir.runtime.threads import set_threads
 
     options.threads = set_threads(getattr(options, "deck", None))
     if options.command == "run":
-        from hpcir.stopping import stop_at_once
+        from hpcir.runtime.stopping import stop_at_once
 
         stop_at_once()  # a batch system may end a job while it still starts
     try:
@@ -60,7 +60,7 @@ def _answer(options: argparse.Namespace) -> int:
     try:
         comm = world()
         rank = comm.rank
-        from hpcir.provenance import tell
+        from hpcir.storage.provenance import tell
 
         tell(hosts=comm.nodes)
         with abort_on_exception(comm):
@@ -77,7 +77,7 @@ def _answer(options: argparse.Namespace) -> int:
 
 
 def _warn_when_crowded(options: argparse.Namespace, comm: Communicator) -> None:
-    from hpcir.threads import crowded, own_cores
+    from hpcir.runtime.threads import crowded, own_cores
 
     places = comm.gather(own_cores())
     warning = crowded(places, options.threads) if places is not None else ""
@@ -92,11 +92,11 @@ def _load(options: argparse.Namespace, comm: Communicator) -> LoadedDeck:
     """The deck, its structure and what the label engine says of them, checked by rank 0 and told to all."""
 
     def read() -> LoadedDeck:
-        from hpcir.deck import load_deck
+        from hpcir.deck.loader import load_deck
 
         loaded = load_deck(options.deck).with_threads(options.threads)
         _ = loaded.structure
-        from hpcir.stages.check import check_engine
+        from hpcir.commands.check import check_engine
 
         check_engine(loaded)
         return loaded
@@ -107,13 +107,13 @@ def _load(options: argparse.Namespace, comm: Communicator) -> LoadedDeck:
 def _run(options: argparse.Namespace, comm: Communicator) -> None:
     loaded = _load(options, comm)
     out = options.out or Path(f"{loaded.path.stem}.run")
-    from hpcir.stages import pipeline
-    from hpcir.stages.check import check_output
+    from hpcir.commands.check import check_output
+    from hpcir.study.road import run
 
     on_root(comm, lambda: check_output(out))
     _warn_when_crowded(options, comm)
 
-    pipeline.run(
+    run(
         loaded,
         out,
         comm,
@@ -135,7 +135,7 @@ def _check(options: argparse.Namespace, comm: Communicator) -> None:
     loaded = _load(options, comm)
 
     def check() -> None:
-        from hpcir.stages.check import check_run
+        from hpcir.commands.check import check_run
 
         check_run(loaded, options.out or Path(f"{loaded.path.stem}.run"), ranks=comm.size, time_label=not options.quick)
 
@@ -144,7 +144,7 @@ def _check(options: argparse.Namespace, comm: Communicator) -> None:
 
 def _init(options: argparse.Namespace, comm: Communicator) -> None:
     def start() -> None:
-        from hpcir.stages.start import write_start
+        from hpcir.commands.init import write_start
 
         write_start(
             options.structure,
@@ -163,7 +163,7 @@ def _settings(options: argparse.Namespace, comm: Communicator) -> LoadedDeck:
     """The deck alone, for commands that bring their own molecule: its structure and label engine are not looked at."""
 
     def read() -> LoadedDeck:
-        from hpcir.deck import load_deck
+        from hpcir.deck.loader import load_deck
 
         return load_deck(options.deck).with_threads(options.threads)
 
@@ -171,7 +171,7 @@ def _settings(options: argparse.Namespace, comm: Communicator) -> LoadedDeck:
 
 
 def _stage_command(name: str) -> Answer:
-    """A command whose keywords are its options: hpcir.stages.commands.NAME(..., comm=comm)."""
+    """A command whose keywords are its options: hpcir.commands.dispatch.NAME(..., comm=comm)."""
 
     def answer(options: argparse.Namespace, comm: Communicator) -> None:
         keywords = {key: value for key, value in vars(options).items() if key not in ("answer", "command", "threads")}
@@ -180,7 +180,7 @@ def _stage_command(name: str) -> Answer:
         _warn_when_crowded(options, comm)
         from importlib import import_module
 
-        getattr(import_module("hpcir.stages.commands"), name)(**keywords, comm=comm)
+        getattr(import_module("hpcir.commands.dispatch"), name)(**keywords, comm=comm)
 
     return answer
 
@@ -197,7 +197,7 @@ def _report(options: argparse.Namespace, comm: Communicator) -> None:
 
 def _status(options: argparse.Namespace, comm: Communicator) -> None:
     def status() -> None:
-        from hpcir.report.status import print_status
+        from hpcir.commands.status import print_status
 
         print_status(options.directory, as_json=options.json)
 
@@ -208,7 +208,7 @@ def _schema(options: argparse.Namespace, comm: Communicator) -> None:
     import json
 
     def schema() -> None:
-        from hpcir.deck import json_schema
+        from hpcir.deck.resolved import json_schema
 
         print(json.dumps(json_schema(), indent=2))
 
@@ -217,7 +217,7 @@ def _schema(options: argparse.Namespace, comm: Communicator) -> None:
 
 def _completion(options: argparse.Namespace, comm: Communicator) -> None:
     def completion() -> None:
-        from hpcir.completion import completion_script
+        from hpcir.commands.completion import completion_script
 
         print(completion_script(parser(), options.shell))
 
@@ -259,7 +259,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from hpcir import __version__
+        from hpcir.version import __version__
 
         parser._print_message(f"hpcir {__version__}\n", sys.stdout)
         parser.exit(EXIT_DONE)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.streams import trajectory_stream
-from hpcir.structures import centre
+from hpcir.molecules.structures import centre
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -265,7 +265,7 @@ def _present(group: Mapping[str, Any], name: str, s: int) -> Any:
 
 def _read_labels(path: Path) -> Dataset:
     """The labels.h5 of a run: every label, in atomic units, with its level of theory and charge."""
-    from hpcir.store import read_h5
+    from hpcir.storage.hdf5 import read_h5
 
     arrays, attributes = read_h5(path)
     frames = []

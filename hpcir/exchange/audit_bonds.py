@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.findings import Finding
-from hpcir.structures import Structure, bonds
+from hpcir.molecules.structures import Structure, bonds
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM, KCAL_PER_MOL, KJ_PER_MOL
 
 FloatArray = NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.findings import Finding, some
-from hpcir.structures import centre
+from hpcir.molecules.structures import centre
 
 # What sums may be off by, in e and in e bohr: grids and fields leave less; the wrong order of indices leaves more.
 SUM_TOLERANCE = 0.05

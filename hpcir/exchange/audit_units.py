@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hpcir.exchange.datasets import Dataset, Frame, formula
 from hpcir.exchange.findings import Finding, fingerprint, nuclear_centre, some, values
-from hpcir.structures import OVERLAP_FRACTION, Structure, bonds, superimpose
+from hpcir.molecules.structures import OVERLAP_FRACTION, Structure, bonds, superimpose
 from hpcir.units import ANGSTROM, DEBYE, EV, EV_PER_ANGSTROM, KCAL_PER_MOL, KJ_PER_MOL
 
 FloatArray = NDArray[np.float64]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpcir.errors import InputError
 from hpcir.labels.base import stacked_polar_tensors
-from hpcir.structures import centre, standard_masses
+from hpcir.molecules.structures import centre, standard_masses
 from hpcir.units import UNITS
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def formula(numbers: Iterable[int]) -> str:
     """The empirical formula of atomic numbers, in Hill's order, such as 'CH4O'."""
     from ase.formula import Formula
 
-    from hpcir.structures import symbols
+    from hpcir.molecules.structures import symbols
 
     return str(Formula.from_list(symbols(np.array(list(numbers), np.int64))).format("hill"))
 

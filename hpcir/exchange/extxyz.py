@@ -22,8 +22,8 @@ from hpcir.exchange.datasets import (
     size_of,
     unit_size,
 )
-from hpcir.provenance import origin_line
-from hpcir.structures import read_frames, symbols
+from hpcir.molecules.structures import read_frames, symbols
+from hpcir.storage.provenance import origin_line
 
 # Returns the value of a name in one frame and whether it is in a place whose units ASE defines; None: not there.
 Lookup = Callable[[str], tuple[Any, bool] | None]

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir import __version__
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2_files import (
     FunctionLine,
@@ -28,9 +27,10 @@ from hpcir.exchange.n2p2_files import (
 from hpcir.exchange.n2p2_potential import ElementNetwork, N2p2Potential, NetworkSet
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
-from hpcir.provenance import origin_line
-from hpcir.structures import symbols
+from hpcir.molecules.structures import symbols
+from hpcir.storage.provenance import origin_line
 from hpcir.units import ANGSTROM, UNITS
+from hpcir.version import __version__
 
 FloatArray = NDArray[np.float64]
 

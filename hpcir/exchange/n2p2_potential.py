@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir import __version__
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2_kernel import FunctionTables, Neighbours, all_features, all_gradients
 from hpcir.models.model import Evaluation, html_table
-from hpcir.structures import centre, symbols
+from hpcir.molecules.structures import centre, symbols
+from hpcir.version import __version__
 
 if TYPE_CHECKING:
     from hpcir.exchange.n2p2_lockstep import LockstepPotential

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.exchange.n2p2_potential import ElementNetwork, N2p2Potential, find_neighbours
-from hpcir.structures import symbols
+from hpcir.molecules.structures import symbols
 from hpcir.units import ANGSTROM
 
 FloatArray = NDArray[np.float64]

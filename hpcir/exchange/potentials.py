@@ -12,8 +12,9 @@ from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import import_n2p2
 from hpcir.exchange.n2p2_potential import N2P2_FILE, N2p2Potential
 from hpcir.models.model import MODEL_FILE, Model, find_model_file
-from hpcir.provenance import tell
-from hpcir.store import file_digest, origin_of
+from hpcir.storage.checksums import file_digest
+from hpcir.storage.hdf5 import origin_of
+from hpcir.storage.provenance import tell
 
 if TYPE_CHECKING:
     from hpcir.exchange.n2p2_lockstep import LockstepPotential

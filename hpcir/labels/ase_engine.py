@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label
 from hpcir.labels.checks import finished_label, nearest_names, nuclear_charge_centre
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
 _WHERE = "labels.calculator"

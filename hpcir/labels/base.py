@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 
 FloatArray = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label
-from hpcir.structures import Structure, centre
+from hpcir.molecules.structures import Structure, centre
 
 FloatArray = NDArray[np.float64]
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.labels.base import Label, create_engine
 from hpcir.labels.frames import FrameReader, pack
 from hpcir.labels.worker import pack_structure, unpack_label
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 
 FloatArray = NDArray[np.float64]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from importlib.util import find_spec
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError
 from hpcir.labels.checks import nearest_names, require_package
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 
 _COMMON_FUNCTIONALS = ("bp86", "pbe", "blyp", "b3lyp", "pbe0", "tpss", "r2scan", "wb97x-v", "hf")
 _COMMON_BASES = (

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
 from hpcir.labels.base import Label
 from hpcir.labels.checks import finished_label, nuclear_charge_centre
-from hpcir.structures import Structure, superimpose
+from hpcir.molecules.structures import Structure, superimpose
 
 FloatArray = NDArray[np.float64]
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pyscf import df, dft, gto, lib, scf
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
 from hpcir.labels.pyscf_grid import CachedIntegrator
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 
 FloatArray = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label
 from hpcir.labels.checks import (
@@ -22,7 +22,7 @@ from hpcir.labels.checks import (
     polar_tensors_by_fields,
     require_package,
 )
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 
 FloatArray = NDArray[np.float64]
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label, LabelEngine, create_engine
 from hpcir.labels.checks import finished_label
 from hpcir.labels.frames import FrameReader, pack
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 
 _PR_SET_PDEATHSIG = 1
 

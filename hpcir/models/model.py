@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir import __version__
 from hpcir.descriptors.contractions import Contraction
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
 from hpcir.models.networks import NetworkCommittee
-from hpcir.store import H5_DAMAGE, sealed, write_sealed
+from hpcir.storage.hdf5 import H5_DAMAGE, sealed, write_sealed
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+from hpcir.version import __version__
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -103,7 +103,7 @@ class Model:
 
     def facts(self) -> list[tuple[str, str]]:
         """What this model is, as pairs of a name and a text, for printing."""
-        from hpcir.structures import symbols
+        from hpcir.molecules.structures import symbols
 
         names = symbols(np.array(self.elements))
         layers = "; ".join(

@@ -237,7 +237,7 @@ def _spectrum(path: Path, name: str, missing: list[str]) -> Curve | None:
 
 
 def _arrays(path: Path, what: str, missing: list[str]) -> dict[str, Any]:
-    from hpcir.store import read_h5
+    from hpcir.storage.hdf5 import read_h5
 
     if not path.is_file():
         missing.append(f"{what} ({path.name}: not written yet)")

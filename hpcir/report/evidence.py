@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError
-from hpcir.store import read_h5
-from hpcir.structures import Structure, bonds, read_structure, symbols
+from hpcir.molecules.structures import Structure, bonds, read_structure, symbols
+from hpcir.storage.hdf5 import read_h5
 from hpcir.units import ANGSTROM, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]

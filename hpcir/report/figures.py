@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcir.errors import RunStopped
-from hpcir.provenance import png_texts
 from hpcir.report.data import Parity, ReportData
+from hpcir.storage.provenance import png_texts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

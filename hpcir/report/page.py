@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from hpcir import __version__
 from hpcir.report import series, tables
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import harmonic_rows
 from hpcir.report.parts import summed
 from hpcir.report.tables import plain_number, text
 from hpcir.report.verdict import ensemble_verdict, findings, sentence
-from hpcir.store import write_atomic
+from hpcir.storage.files import write_atomic
+from hpcir.version import __version__
 
 # More points than this in a scatter plot make the page slow and show nothing new.
 MOST_POINTS = 4000

@@ -35,7 +35,7 @@ class Parts:
 
 def contributions(folder: Path) -> Parts | None:
     """The parts of a run directory's spectrum; None where there are none, or the file cannot be read."""
-    from hpcir.store import read_h5
+    from hpcir.storage.hdf5 import read_h5
 
     path = folder / SPECTRUM
     if not path.is_file():

@@ -39,7 +39,7 @@ class Run:
     @cached_property
     def spectrum(self) -> Spectrum:
         """The spectrum with bands, errors and the trajectories' terms."""
-        from hpcir.stages.spectrum_files import read_spectrum
+        from hpcir.study.results.spectrum_files import read_spectrum
 
         return read_spectrum(self.directory).spectrum
 

@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from hpcir.progress import duration_text, figure_parts, number_text
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import HarmonicRow, TrustRow
 from hpcir.report.verdict import Finding
+from hpcir.runtime.progress import duration_text, figure_parts, number_text
 
 BAND_COLUMNS = (
     ("position_per_cm", "position / cm⁻¹", "stderr_per_cm", 1),

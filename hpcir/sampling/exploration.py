@@ -17,8 +17,8 @@ from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
-from hpcir.sampling.bonding import PROTON_CARRIERS, mobile_hydrogens
-from hpcir.structures import Structure, bonds
+from hpcir.molecules.bonding import PROTON_CARRIERS, mobile_hydrogens
+from hpcir.molecules.structures import Structure, bonds
 
 FloatArray = NDArray[np.float64]
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
-from hpcir.sampling.bonding import BondGraph
+from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.fragments import Fragment, fragments_for
+from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import Findings
-from hpcir.sampling.fragments import Fragment, fragments_for
-from hpcir.structures import Structure
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -143,7 +143,7 @@ def unlike_pieces(pieces: Sequence[Piece], inputs: Sequence[FloatArray], nearest
 
     inputs: (N, K) descriptors of each piece's atoms on a common scale; nearest: see `fragments.distinct`.
     """
-    from hpcir.sampling.fragments import distinct
+    from hpcir.molecules.fragments import distinct
 
     fragments, features = [], []
     for piece, values in zip(pieces, inputs, strict=True):

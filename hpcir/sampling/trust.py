@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
-from hpcir.structures import symbols
+from hpcir.molecules.structures import symbols
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -14,10 +14,10 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.sampling.eckart import eckart_frame
-from hpcir.sampling.normal_modes import NormalModes, normal_modes
-from hpcir.structures import Structure, bonds
+from hpcir.molecules.eckart import eckart_frame
+from hpcir.molecules.structures import Structure, bonds
 from hpcir.units import PER_CM
+from hpcir.vibrations.normal_modes import NormalModes, normal_modes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

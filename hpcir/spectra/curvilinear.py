@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.sampling.internal_coordinates import internal_coordinates
+from hpcir.molecules.internal_coordinates import internal_coordinates
+from hpcir.molecules.structures import Structure
 from hpcir.spectra.basins import Basin
-from hpcir.structures import Structure
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

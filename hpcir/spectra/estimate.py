@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck import SpectrumSettings
+from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band, band_limits, find_bands, systematic_errors
 from hpcir.spectra.controls import Controls

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import constants as _c
 
 from hpcir.errors import InputError
-from hpcir.provenance import origin_line
 from hpcir.spectra.bands import curve_bands
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage.provenance import origin_line
 from hpcir.units import KELVIN
 
 FloatArray = NDArray[np.float64]

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import InputError
+from hpcir.molecules.structures import Structure
 from hpcir.spectra.basins import Basin, nearest_basin, nearest_basin_index
 from hpcir.spectra.curvilinear import CurvilinearModes
-from hpcir.structures import Structure
 from hpcir.units import PER_CM
 
 FloatArray = NDArray[np.float64]

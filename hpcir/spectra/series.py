@@ -189,7 +189,7 @@ def _read_npz(path: Path) -> tuple[FloatArray, str | None, float | None]:
 
 
 def _read_extxyz(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]:
-    from hpcir.structures import read_frames
+    from hpcir.molecules.structures import read_frames
 
     dipoles, times, units = [], [], set()
     for number, atoms in enumerate(read_frames(path), 1):

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
-from hpcir.provenance import origin_text
 from hpcir.spectra.bands import Band
-from hpcir.store import write_atomic
+from hpcir.storage.files import write_atomic
+from hpcir.storage.provenance import origin_text
 from hpcir.units import KELVIN
 
 FloatArray = NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcir.deck import ModelSettings
+from hpcir.deck.sections import ModelSettings
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import atomic_dipole_slopes, element_indices
 from hpcir.models.model import Model

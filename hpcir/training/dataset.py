@@ -19,7 +19,7 @@ from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import atomic_dipole_vectors, features_and_derivatives
 from hpcir.errors import InputError
 from hpcir.models.networks import NetworkCommittee
-from hpcir.mpi import Communicator
+from hpcir.runtime.mpi import Communicator
 from hpcir.training.reduction import MAX_INPUTS, ONE_RANK, Reduction, fit_reductions, reduction_of
 
 FloatArray = NDArray[np.float64]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import features_and_derivatives
 from hpcir.models.networks import NetworkCommittee
-from hpcir.mpi import Communicator, SerialCommunicator
+from hpcir.runtime.mpi import Communicator, SerialCommunicator
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

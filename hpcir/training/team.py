@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck import TrainingSettings
-from hpcir.mpi import Communicator, SerialCommunicator
+from hpcir.deck.sections import TrainingSettings
+from hpcir.runtime.mpi import Communicator, SerialCommunicator
 from hpcir.training.dataset import LabelledGroup
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcir.deck import ModelSettings, TrainingSettings
+from hpcir.deck.sections import ModelSettings, TrainingSettings
 from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.training.batches import BatchCounts, DeviceData

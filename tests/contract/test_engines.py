@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import ENGINES, LabelEngine, create_engine
 from hpcir.labels.checks import nuclear_charge_centre
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM, DEBYE
 
 WATER = Structure(

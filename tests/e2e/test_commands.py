@@ -14,7 +14,9 @@ import pytest
 
 import hpcir
 from hpcir.cli import main
-from hpcir.deck import LabelSettings
+from hpcir.commands import md as reference
+from hpcir.commands.md import LabelPotential
+from hpcir.deck.sections import LabelSettings
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import Interrupted, LabelFailed
@@ -24,12 +26,10 @@ from hpcir.exchange.potentials import on_replicas
 from hpcir.labels import Label, create_engine
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.models.model import Model
+from hpcir.molecules.structures import Structure, read_frames, read_structure
 from hpcir.spectra.jcamp_io import write_jcamp
 from hpcir.spectra.spectrum import Spectrum
-from hpcir.stages import reference
-from hpcir.stages.reference import LabelPotential
-from hpcir.stages.spectrum_files import read_spectrum
-from hpcir.structures import Structure, read_frames, read_structure
+from hpcir.study.results.spectrum_files import read_spectrum
 from hpcir.units import ANGSTROM, EV, FS, KCAL_PER_MOL, KELVIN, KM_PER_MOL_PER_E2_ME, PER_CM
 
 INPUTS = Path(__file__).parents[2] / "inputs"
@@ -235,7 +235,7 @@ def test_warnings_of_the_audit_and_names_not_read_are_told_at_the_end(
 def test_data_that_no_memory_can_hold_is_refused(
     place: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hpcir.stages import outside_training
+    from hpcir.commands import train as outside_training
 
     monkeypatch.setattr(outside_training, "physical_memory", lambda: 2**20)
     arguments = ["--data", place / "labels.xyz", "--deck", place / "deck.yaml", "-o", tmp_path / "model"]
@@ -565,7 +565,7 @@ def test_compare_finds_the_shift(tmp_path: Path, command: Command) -> None:
 
 
 def test_terms_of_trajectories_survive_the_file(tmp_path: Path) -> None:
-    from hpcir.stages.spectrum_files import paired, write_spectrum
+    from hpcir.study.results.spectrum_files import paired, write_spectrum
 
     one = gaussians((1000, 1.0))
     terms = np.outer([0.5, 1.0, 1.5], one.absorption)

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from hpcir.errors import InputError, RunStopped
-from hpcir.journal import read_journal, read_record
-from hpcir.lock import lock_identity
 from hpcir.models.model import Model
-from hpcir.store import read_h5
+from hpcir.storage.hdf5 import read_h5
+from hpcir.storage.journal import read_journal, read_record
+from hpcir.storage.lock import lock_identity
 from tests.conftest import mpirun_command
 from tests.e2e.conftest import DECK, ROOT, differences, results
 
@@ -212,7 +212,7 @@ def test_killed_before_the_manifest_a_directory_is_still_a_runs(deck, tmp_path):
 
 def test_the_lock_of_a_dead_run_goes_to_one_of_many(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from hpcir.store import RunDirectory\n"
+        "import sys, time; from pathlib import Path; from hpcir.storage.run_directory import RunDirectory\n"
         "from hpcir.errors import InputError\n"
         "while time.time() < float(sys.argv[2]): pass\n"
         "try: RunDirectory(Path(sys.argv[1])).open('deck', '')\n"

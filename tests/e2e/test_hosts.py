@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcir.store import read_h5
+from hpcir.storage.hdf5 import read_h5
 from tests.conftest import mpirun_command
 from tests.e2e.conftest import ROOT, differences, results
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hpcir.cli import main
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.exchange.datasets import read_dataset
 from hpcir.labels import create_engine
-from hpcir.structures import Structure, read_structure
+from hpcir.molecules.structures import Structure, read_structure
 from tests.e2e.conftest import differences, results
 from tests.e2e.test_commands import INPUTS, write_xyz
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.store import read_h5, write_h5
+from hpcir.storage.hdf5 import read_h5, write_h5
 from tests.e2e.conftest import ROOT, differences, results
 from tests.e2e.test_run import start, wait_for_stage
 

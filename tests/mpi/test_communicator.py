@@ -9,7 +9,7 @@ pytestmark = pytest.mark.mpi
 
 COUNTER = """
 import json, time
-from hpcir.mpi import world
+from hpcir.runtime.mpi import world
 comm = world()
 mine = []
 for item in comm.counter(23):
@@ -36,7 +36,7 @@ def test_counter_hands_out_every_item_once(mpirun, ranks):
 
 DEALT = """
 import json
-from hpcir.mpi import deal, world
+from hpcir.runtime.mpi import deal, world
 comm = world()
 handed = []
 found = deal(comm, [7, 3, 11, 5], lambda index: (index ** 2, comm.rank), handed.append)
@@ -60,7 +60,7 @@ def test_dealt_work_comes_back_to_rank_0(mpirun, ranks):
 
 STOPPED = """
 import json, time
-from hpcir.mpi import world
+from hpcir.runtime.mpi import world
 comm = world()
 items = comm.counter(1000)
 if comm.rank == 0:
@@ -89,7 +89,7 @@ def test_rank_0_stops_handing_out(mpirun, ranks):
 
 FAILS = """
 from hpcir.errors import RunStopped
-from hpcir.mpi import abort_on_exception, world
+from hpcir.runtime.mpi import abort_on_exception, world
 with abort_on_exception(world()) as comm:
     if comm.rank == comm.size - 1:
         raise RunStopped("the disk is full")
@@ -111,7 +111,7 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_word(mpirun, ranks):
 
 
 FAILS_IN_MPI = """
-from hpcir.mpi import abort_on_exception, world
+from hpcir.runtime.mpi import abort_on_exception, world
 with abort_on_exception(world()) as comm:
     if comm.rank == 1:
         comm._comm.send(None, dest=99)
@@ -128,7 +128,7 @@ def test_an_error_of_the_library_is_told_in_one_line(mpirun):
 
 LEAVES = """
 from hpcir.errors import Interrupted
-from hpcir.mpi import abort_on_exception, world
+from hpcir.runtime.mpi import abort_on_exception, world
 with abort_on_exception(world()):
     raise Interrupted("stopped at once")
 """
@@ -143,8 +143,8 @@ def test_who_leaves_at_once_is_not_taken_for_dead(mpirun):
 INTERRUPTED = """
 import os, signal, sys, time
 from hpcir.errors import Interrupted
-from hpcir.mpi import abort_on_exception, world
-from hpcir.stopping import StopRequest
+from hpcir.runtime.mpi import abort_on_exception, world
+from hpcir.runtime.stopping import StopRequest
 stop = StopRequest().install()
 try:
     with abort_on_exception(world()) as comm:
@@ -168,8 +168,8 @@ def test_a_signal_on_one_rank_ends_the_job_with_status_75(mpirun, ranks):
 
 AT_NO_SAFE_POINT = """
 import os, signal, threading, time
-from hpcir.mpi import abort_on_exception, world
-from hpcir.stopping import StopRequest
+from hpcir.runtime.mpi import abort_on_exception, world
+from hpcir.runtime.stopping import StopRequest
 with abort_on_exception(world()) as comm:
     stop = StopRequest(overdue=lambda message: comm.abort(75, message)).install()
     if comm.rank == comm.size - 1:
@@ -194,9 +194,9 @@ def test_a_rank_that_waits_for_another_or_only_works_is_stopped_too(mpirun, rank
 MESSAGES = """
 import json
 import numpy as np
-import hpcir.mpi
-hpcir.mpi.MESSAGE_BYTES = 1000
-comm = hpcir.mpi.world()
+import hpcir.runtime.mpi
+hpcir.runtime.mpi.MESSAGE_BYTES = 1000
+comm = hpcir.runtime.mpi.world()
 own = {"rank": comm.rank, "array": np.arange(700 * comm.rank)}
 gathered = comm.gather(own, root=comm.size - 1)
 everywhere = comm.allgather(own)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from hpcir.journal import read_journal
+from hpcir.storage.journal import read_journal
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.mpi
@@ -14,11 +14,11 @@ BESIDE = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from hpcir.deck import LabelSettings
-from hpcir.mpi import world
-from hpcir.stages.farm import LabelFarm, LabelStore
-from hpcir.stages.session import default_deck, session
-from hpcir.structures import read_structure
+from hpcir.deck.sections import LabelSettings
+from hpcir.runtime.mpi import world
+from hpcir.study.label_farm import LabelFarm, LabelStore
+from hpcir.study.session import default_deck, session
+from hpcir.molecules.structures import read_structure
 comm, methanol = world(), read_structure(Path(sys.argv[2]))
 settings = LabelSettings(engine="ase", calculator="sleeping_calculator:Sleeping")
 deck = default_deck(Path(sys.argv[2])).model_copy(update={"labels": settings})

@@ -7,9 +7,9 @@ pytestmark = pytest.mark.mpi
 TRAIN = """
 import hashlib, json, sys
 import numpy as np
-from hpcir.deck import ModelSettings, TrainingSettings
+from hpcir.deck.sections import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import automatic_set
-from hpcir.mpi import world
+from hpcir.runtime.mpi import world
 from hpcir.training import dataset, team
 from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.train import train_members

@@ -12,7 +12,7 @@ from hpcir.dynamics.thermal import degrees_of_freedom, kinetic_energy, remove_mo
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
-from hpcir.structures import standard_masses
+from hpcir.molecules.structures import standard_masses
 from hpcir.units import ANGSTROM, FS, KELVIN
 
 NUMBERS = np.array([6, 8, 1, 1, 1, 1])

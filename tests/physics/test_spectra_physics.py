@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hpcir.deck import SpectrumSettings
-from hpcir.sampling.internal_coordinates import model_hessian
-from hpcir.sampling.normal_modes import normal_modes
+from hpcir.deck.sections import SpectrumSettings
+from hpcir.molecules.internal_coordinates import model_hessian
+from hpcir.molecules.structures import Structure
 from hpcir.spectra.assignment import Contributions, assign, mode_parts, mode_positions, mode_spectra, part_spectra
 from hpcir.spectra.bands import Band
 from hpcir.spectra.basins import Basin
@@ -24,8 +24,8 @@ from hpcir.spectra.projection import (
     rotation_velocities,
     rotation_wavenumbers,
 )
-from hpcir.structures import Structure
 from hpcir.units import AMU, ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_AMU, KM_PER_MOL_PER_E2_ME, PER_CM, PS
+from hpcir.vibrations.normal_modes import normal_modes
 
 KT = 300 * KELVIN
 BETWEEN = 2 * FS

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.exchange.audit import audit
 from hpcir.exchange.datasets import Dataset, Frame, read_dataset, to_groups
 from hpcir.exchange.extxyz import write_extxyz
 from hpcir.labels import create_engine
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 
 
 def polar_set(**changes: object) -> Dataset:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from hpcir import cli
-from hpcir.deck import load_deck
-from hpcir.progress import Progress
-from hpcir.report.status import run_status, status_lines
-from hpcir.stages.check import check_engine, formula
-from hpcir.threads import VARIABLES, crowded, set_threads
+from hpcir.commands.check import check_engine, formula
+from hpcir.commands.status import run_status, status_lines
+from hpcir.deck.loader import load_deck
+from hpcir.runtime.progress import Progress
+from hpcir.runtime.threads import VARIABLES, crowded, set_threads
 
 ROOT = Path(__file__).parents[2]
 METHANOL = (ROOT / "inputs/methanol.xyz").read_text(encoding="utf-8")
@@ -105,7 +105,7 @@ def test_threads_by_deck_user_slurm_or_one(
 
 
 def test_threads_are_set_before_numpy_is_loaded() -> None:
-    assert "numpy" not in modules_after("from hpcir.threads import set_threads\nset_threads('no such deck')")
+    assert "numpy" not in modules_after("from hpcir.runtime.threads import set_threads\nset_threads('no such deck')")
 
 
 def test_crowded_counts_the_ranks_of_each_host() -> None:
@@ -231,7 +231,7 @@ def test_other_ranks_neither_show_nor_write_the_state(run_folder: Path, capsys: 
 
 
 def test_status_tells_running_killed_and_done(run_folder: Path) -> None:
-    from hpcir.store import RunDirectory
+    from hpcir.storage.run_directory import RunDirectory
 
     assert run_status(run_folder)["state"] == "not started"
     directory = RunDirectory(run_folder)
@@ -251,7 +251,7 @@ def test_status_tells_running_killed_and_done(run_folder: Path) -> None:
 
 
 def test_heartbeat_comes_from_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcir.progress.HEARTBEAT_INTERVAL", 0.01)
+    monkeypatch.setattr("hpcir.runtime.progress.HEARTBEAT_INTERVAL", 0.01)
     beats: list[float] = []
     with Progress(0, heartbeat=lambda: beats.append(time.monotonic()), quiet=True):
         end = time.monotonic() + 5

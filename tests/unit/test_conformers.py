@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hpcir.errors import InputError, RunStopped
-from hpcir.sampling import conformers as module
-from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.bonding import reprotonated
-from hpcir.sampling.conformers import (
+from hpcir.molecules import conformers as module
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.bonding import reprotonated
+from hpcir.molecules.conformers import (
     Conformer,
     boltzmann_weights,
     candidates,
@@ -30,7 +30,7 @@ from hpcir.sampling.conformers import (
     turned,
     unlike,
 )
-from hpcir.structures import read_structure
+from hpcir.molecules.structures import read_structure
 from hpcir.units import ANGSTROM, KCAL_PER_MOL, KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
@@ -78,7 +78,7 @@ def test_turning_about_a_ring_bond_is_refused():
     chem = pytest.importorskip("rdkit.Chem")
     from rdkit.Chem import AllChem
 
-    from hpcir.structures import Structure
+    from hpcir.molecules.structures import Structure
 
     molecule = chem.AddHs(chem.MolFromSmiles("C1CCCCC1"))
     AllChem.EmbedMolecule(molecule, randomSeed=1)

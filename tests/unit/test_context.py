@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hpcir.errors import Interrupted
-from hpcir.mpi import SerialCommunicator
-from hpcir.stages.session import default_deck, session
-from hpcir.structures import read_structure
+from hpcir.molecules.structures import read_structure
+from hpcir.runtime.mpi import SerialCommunicator
+from hpcir.study.session import default_deck, session
 
 METHANOL = Path(__file__).parents[2] / "inputs" / "methanol.xyz"
 

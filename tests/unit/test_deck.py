@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpcir.deck import Deck, deck_digest, json_schema, load_deck, resolved_text
-from hpcir.deck_check import check_deck, deck_warnings, longest_depth, nyquist_per_cm
+from hpcir.deck.checks import check_deck, deck_warnings, longest_depth, nyquist_per_cm
+from hpcir.deck.loader import load_deck
+from hpcir.deck.resolved import deck_digest, json_schema, resolved_text
+from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
 from hpcir.spectra.intensities import correlation_lags
 from hpcir.units import FS, KELVIN

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.deck import load_deck, resolved_text
-from hpcir.deck_check import check_deck
+from hpcir.deck.checks import check_deck
+from hpcir.deck.loader import load_deck
+from hpcir.deck.resolved import resolved_text
 from hpcir.errors import EXIT_INPUT, InputError
 
 INPUTS = Path(__file__).parents[2] / "inputs"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hpcir.deck import TrainingSettings
+from hpcir.deck.sections import TrainingSettings
 from hpcir.errors import InputError
-from hpcir.mpi import SerialCommunicator
-from hpcir.stages.committee import require_device
+from hpcir.runtime.mpi import SerialCommunicator
+from hpcir.study.learning.committee import require_device
 from hpcir.training.devices import device_problem, missing_in_torch, torch_device
 
 

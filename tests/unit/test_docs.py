@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from hpcir.cli import parser
-from hpcir.deck import Deck, LabelSettings
+from hpcir.deck.sections import Deck, LabelSettings
 from hpcir.errors import InputError, LabelFailed
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.runner import ReplicaBlock
-from hpcir.stages.ensembles import _moved, _unless_lost
+from hpcir.study.production.rotamer_starts import _moved, _unless_lost
 
 
 def known(positions: NDArray) -> NDArray:

@@ -10,7 +10,7 @@ import pytest
 
 from hpcir.exchange.audit import audit, describe, exact_copies
 from hpcir.exchange.datasets import Dataset, Frame
-from hpcir.structures import centre
+from hpcir.molecules.structures import centre
 from hpcir.units import ANGSTROM, DEBYE, EV, EV_PER_ANGSTROM, KCAL_PER_MOL
 
 # Methanol: bond springs of a molecule's size, charges of a molecule's size, an all-electron total energy.

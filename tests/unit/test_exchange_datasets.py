@@ -12,8 +12,8 @@ from ase.io import write
 from hpcir.errors import InputError
 from hpcir.exchange.datasets import Dataset, Frame, read_dataset, to_groups, unit_size
 from hpcir.exchange.extxyz import write_extxyz
-from hpcir.store import write_h5
-from hpcir.structures import centre, standard_masses
+from hpcir.molecules.structures import centre, standard_masses
+from hpcir.storage.hdf5 import write_h5
 from hpcir.units import ANGSTROM, DEBYE, EV, KCAL_PER_MOL
 
 NUMBERS = np.array([8, 1, 1])

@@ -11,9 +11,9 @@ import pytest
 from hpcir.descriptors.definition import automatic_set
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
+from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import TOO_FAR, ExplorationPlan, Sanity, explore_block, first_take
-from hpcir.stages.sample import Sampler
-from hpcir.structures import Structure
+from hpcir.study.learning.loop import Sampler
 from hpcir.units import ANGSTROM, FS, KELVIN, PS
 
 WATER = Structure(

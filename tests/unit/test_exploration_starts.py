@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.conformers import Conformer, torsion, torsion_scan
-from hpcir.stages.exploration_starts import Block, ExplorationStarts
-from hpcir.structures import read_structure
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.conformers import Conformer, torsion, torsion_scan
+from hpcir.molecules.structures import read_structure
+from hpcir.study.learning.exploration_starts import Block, ExplorationStarts
 from hpcir.units import KCAL_PER_MOL, KELVIN
 
 ROUNDS = 4

@@ -8,17 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.labels import Label
 from hpcir.labels.base import create_engine
-from hpcir.mpi import SerialCommunicator
-from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.conformers import Conformer, rotors, torsion, turned
-from hpcir.stages import relaxation
-from hpcir.stages.families import HIGHEST, KNOWN, _lowest_labelled, _worth_a_label
-from hpcir.stages.farm import Entry, LabelStore
-from hpcir.stages.session import default_deck, session
-from hpcir.structures import read_structure
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.conformers import Conformer, rotors, torsion, turned
+from hpcir.molecules.structures import read_structure
+from hpcir.runtime.mpi import SerialCommunicator
+from hpcir.study.label_farm import Entry, LabelStore
+from hpcir.study.learning import relaxation
+from hpcir.study.production.families import HIGHEST, KNOWN, _lowest_labelled, _worth_a_label
+from hpcir.study.session import default_deck, session
 from hpcir.units import KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hpcir.errors import InputError
-from hpcir.sampling import bond_orders
-from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.fragments import (
+from hpcir.molecules import bond_orders
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.fragments import (
     CLEARANCE,
     cap_length,
     check_fragmentable,
@@ -21,7 +21,7 @@ from hpcir.sampling.fragments import (
     fragments_for,
     graph_key,
 )
-from hpcir.structures import Structure, bonds, check_structure, read_structure
+from hpcir.molecules.structures import Structure, bonds, check_structure, read_structure
 from hpcir.units import ANGSTROM, KCAL_PER_MOL_ANGSTROM
 
 INPUTS = Path(__file__).parents[2] / "inputs"
@@ -214,7 +214,7 @@ def test_descriptors_of_core_atoms_are_those_of_the_whole_molecule():
 
 
 def test_amine_and_carboxylate_take_their_charge_into_the_fragment():
-    from hpcir.sampling.conformers import rotors, turned
+    from hpcir.molecules.conformers import rotors, turned
 
     _, structure = built("zwitterion")
     graph = bond_graph(structure)
@@ -374,9 +374,9 @@ def test_weights_decide_which_fragment_comes_first():
 def test_forces_in_the_core_are_those_of_the_whole_molecule():
     """GFN2-xTB on a bent, shaken hexadecane: core atoms hardly notice the cut, the others do."""
     pytest.importorskip("tblite")
-    from hpcir.deck import LabelSettings
+    from hpcir.deck.sections import LabelSettings
     from hpcir.labels import create_engine
-    from hpcir.sampling.conformers import rotors, turned
+    from hpcir.molecules.conformers import rotors, turned
 
     engine = create_engine(LabelSettings(engine="tblite"))
     chain = read_structure(INPUTS / "alkanes" / "C16H34.xyz")

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, Interrupted, LabelFailed, RunStopped
 from hpcir.labels.base import create_engine
 from hpcir.labels.frames import FrameReader, pack
 from hpcir.labels.isolation import IsolatedEngine, _environment, ask_engine
-from hpcir.stopping import StopRequest
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
+from hpcir.runtime.stopping import StopRequest
 from hpcir.units import ANGSTROM
 
 CONTRACT = Path(__file__).parents[1] / "contract"

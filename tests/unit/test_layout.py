@@ -6,38 +6,23 @@ from pathlib import Path
 import hpcir
 
 ROOT = Path(hpcir.__file__).parent
-SCIENCE = 2
+SCIENCE = 4
 LEVELS = {
-    "errors": 0,
-    "units": 0,
-    "mpi": 0,
-    "launcher": 0,
-    "stopping": 0,
-    "progress": 0,
-    "watchman": 0,
-    "provenance": 0,
-    "yaml_lines": 0,
-    "plain_xyz": 1,
-    "threads": 1,
-    "deck_errors": 1,
-    "deck_check": 1,
-    "deck_series": 1,
-    "structures": 1,
-    "deck": 1,
-    "journal": 1,
-    "lock": 1,
-    "store": 1,
-    "json_result": 1,
+    **dict.fromkeys(("errors", "units", "version"), 0),
+    **dict.fromkeys(("runtime", "storage"), 1),
+    "molecules": 2,
+    "deck": 3,
     **dict.fromkeys(
-        ("labels", "descriptors", "models", "training", "sampling", "dynamics", "spectra", "exchange"), SCIENCE
+        ("labels", "descriptors", "models", "training", "vibrations", "sampling", "dynamics", "spectra", "exchange"),
+        SCIENCE,
     ),
-    "stages": 3,
-    "ase": 3,
-    "report": 4,
-    "completion": 4,
-    "cli": 5,
-    "__main__": 6,
-    "__init__": 6,
+    "study": 5,
+    "ase": 5,
+    "report": 6,
+    "commands": 7,
+    "cli": 8,
+    "__main__": 9,
+    "__init__": 9,
 }
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcir.stages.local_frequencies import FEWEST, local_frequencies
-from hpcir.stages.summary import local_line
-from hpcir.structures import Structure
+from hpcir.molecules.structures import Structure
+from hpcir.study.results.summary import local_line
 from hpcir.units import PER_CM
+from hpcir.vibrations.local_frequencies import FEWEST, local_frequencies
 
 WATER = Structure(np.array([8, 1, 1]), np.array([[0.0, 0, 0], [0.0, 1.43, 1.11], [0.0, -1.43, 1.11]]))
 STRETCH, BEND = 0.5, 0.16

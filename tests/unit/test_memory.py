@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hpcir.deck import load_deck
-from hpcir.stages import memory
-from hpcir.stages.trajectories import CHUNK_STEPS
+from hpcir.deck.loader import load_deck
+from hpcir.study import memory
+from hpcir.study.production.trajectories import CHUNK_STEPS
 from hpcir.training.dataset import LabelledGroup, TrainingData
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcir.deck import LabelSettings
+from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, RunStopped
 from hpcir.labels.base import Label, LabelEngine, create_engine
-from hpcir.sampling.eckart import eckart_frame, internal_velocities
-from hpcir.sampling.internal_coordinates import InternalCoordinate, internal_coordinates, model_hessian
-from hpcir.sampling.mode_names import describe_modes
-from hpcir.sampling.normal_modes import (
+from hpcir.molecules.eckart import eckart_frame, internal_velocities
+from hpcir.molecules.internal_coordinates import InternalCoordinate, internal_coordinates, model_hessian
+from hpcir.molecules.structures import Structure, superimpose
+from hpcir.units import AMU, ANGSTROM, KELVIN, KM_PER_MOL_PER_E2_AMU, PER_CM
+from hpcir.vibrations.mode_names import describe_modes
+from hpcir.vibrations.normal_modes import (
     NormalModes,
     derivatives_from_labels,
     displaced_geometries,
@@ -25,9 +27,7 @@ from hpcir.sampling.normal_modes import (
     sane,
     stiff_hessian,
 )
-from hpcir.sampling.optimise import optimise
-from hpcir.structures import Structure, superimpose
-from hpcir.units import AMU, ANGSTROM, KELVIN, KM_PER_MOL_PER_E2_AMU, PER_CM
+from hpcir.vibrations.optimise import optimise
 
 
 def random(key: int) -> np.random.Generator:
@@ -212,7 +212,7 @@ def test_internal_directions_give_what_cartesian_differences_give(tblite: LabelE
 
 
 def _oh_bonds(structure: Structure) -> list[tuple[int, int]]:
-    from hpcir.structures import bonds
+    from hpcir.molecules.structures import bonds
 
     return [(i, j) for i, j in bonds(structure) if {structure.numbers[i], structure.numbers[j]} == {8, 1}]
 

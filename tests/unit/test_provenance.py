@@ -9,18 +9,20 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hpcir import __version__, provenance
 from hpcir.descriptors.definition import automatic_set
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.extxyz import read_extxyz, write_extxyz
 from hpcir.exchange.n2p2 import export_n2p2
 from hpcir.exchange.potentials import tell_model
-from hpcir.json_result import write_json
 from hpcir.models.random_model import random_model
+from hpcir.molecules.structures import Structure, read_frames
 from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
 from hpcir.spectra.spectrum import Spectrum
-from hpcir.store import file_digest, origin_of, read_h5, write_h5
-from hpcir.structures import Structure, read_frames
+from hpcir.storage import provenance
+from hpcir.storage.checksums import file_digest
+from hpcir.storage.hdf5 import origin_of, read_h5, write_h5
+from hpcir.storage.json_result import write_json
+from hpcir.version import __version__
 
 ROOT = Path(provenance.__file__).parents[1]
 

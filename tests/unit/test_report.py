@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import hpcir
-from hpcir.deck import Deck, resolved_text
+from hpcir.deck.resolved import resolved_text
+from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
+from hpcir.molecules.structures import read_structure
 from hpcir.report import write_report
 from hpcir.report.data import load_report_data
 from hpcir.report.evidence import HarmonicRow
@@ -23,8 +25,7 @@ from hpcir.report.figures import binned_medians
 from hpcir.report.tables import mode_table
 from hpcir.report.verdict import findings
 from hpcir.spectra.spectrum import Spectrum
-from hpcir.store import write_h5
-from hpcir.structures import read_structure
+from hpcir.storage.hdf5 import write_h5
 from hpcir.units import DEBYE, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 INPUTS = Path(__file__).parents[2] / "inputs"

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from hpcir.progress import figure_text, number_text
 from hpcir.report.parts import contributions, summed
-from hpcir.store import write_h5
+from hpcir.runtime.progress import figure_text, number_text
+from hpcir.storage.hdf5 import write_h5
 
 
 def test_contributions_come_back_with_their_names(tmp_path):

@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.deck import load_deck, resolved_text
+from hpcir.commands.check import check_engine
+from hpcir.deck.loader import load_deck
+from hpcir.deck.resolved import resolved_text
 from hpcir.errors import InputError
 from hpcir.labels import Label
-from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.conformers import torsion
-from hpcir.sampling.fragments import fragment
-from hpcir.sampling.rotamers import GAUCHE_WEIGHT, pivots, random_rotamer, thermal_geometries, torsion_moves
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.conformers import torsion
+from hpcir.molecules.fragments import fragment
+from hpcir.molecules.rotamers import GAUCHE_WEIGHT, pivots, random_rotamer, torsion_moves
+from hpcir.molecules.structures import bonds, read_structure
 from hpcir.sampling.target_exploration import TargetFindings, piece_of, pieces_of, whole
-from hpcir.stages.check import check_engine
-from hpcir.stages.series_sampling import geometry_key, masked_groups
-from hpcir.structures import bonds, read_structure
+from hpcir.study.learning.series_sampling import geometry_key, masked_groups
 from hpcir.units import ANGSTROM, KELVIN
+from hpcir.vibrations.normal_modes import thermal_geometries
 
 ROOT = Path(__file__).parents[2]
 ALKANES = ROOT / "inputs" / "alkanes"

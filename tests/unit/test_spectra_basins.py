@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from hpcir.sampling.eckart import eckart_frame
-from hpcir.sampling.internal_coordinates import model_hessian
-from hpcir.sampling.normal_modes import NormalModes, normal_modes
-from hpcir.sampling.quench import quench
+from hpcir.molecules.eckart import eckart_frame
+from hpcir.molecules.internal_coordinates import model_hessian
+from hpcir.molecules.structures import Structure
 from hpcir.spectra.basins import Basin, all_basins, basin_copies, mirror_order, nearest_basin, rotors
 from hpcir.spectra.projection import Projection, rigid_directions
-from hpcir.structures import Structure
 from hpcir.units import AMU, ANGSTROM
+from hpcir.vibrations.normal_modes import NormalModes, normal_modes
+from hpcir.vibrations.quench import quench
 
 
 def generator(seed: int) -> np.random.Generator:

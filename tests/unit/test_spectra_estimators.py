@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcir.deck import SpectrumSettings
+from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band, band_limits, fit_to_band, integration_weights, leaked_part
 from hpcir.spectra.controls import (

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from hpcir import stopping
 from hpcir.errors import Interrupted
-from hpcir.stopping import SIGNALS, StopRequest
+from hpcir.runtime import stopping
+from hpcir.runtime.stopping import SIGNALS, StopRequest
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from hpcir.errors import InputError, RunStopped
-from hpcir.journal import Journal, encode_record, read_journal
-from hpcir.lock import lock_identity
-from hpcir.store import RunDirectory, digest, read_h5, read_intact, write_h5
+from hpcir.storage.checksums import digest
+from hpcir.storage.hdf5 import read_h5, read_intact, write_h5
+from hpcir.storage.journal import Journal, encode_record, read_journal
+from hpcir.storage.lock import lock_identity
+from hpcir.storage.run_directory import RunDirectory
 
 
 def arrays(seed):
@@ -115,7 +117,7 @@ def test_directory_that_is_no_run_is_refused_and_untouched(tmp_path):
 
 def test_two_runs_in_one_directory_are_refused_and_the_dead_are_taken_over(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from hpcir.store import RunDirectory;"
+        "import sys, time; from pathlib import Path; from hpcir.storage.run_directory import RunDirectory;"
         f"RunDirectory(Path({str(tmp_path / 'run')!r})).open('deck', ''); print('open', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -165,7 +167,7 @@ def test_finished_stage_needs_its_inputs_and_intact_files(tmp_path):
 def test_processes_append_to_one_journal_and_no_record_is_lost(tmp_path):
     """Ranks of a node share a file; one that is killed in the middle of a write costs its own record alone."""
     code = (
-        "import sys; from pathlib import Path; import numpy as np; from hpcir.journal import Journal\n"
+        "import sys; from pathlib import Path; import numpy as np; from hpcir.storage.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for index in range(200): journal.append(f'{sys.argv[2]} {index}', {'a': np.full(3000, index)})\n"
         "journal.close()\n"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from hpcir.deck import ModelSettings, TrainingSettings
+from hpcir.deck.sections import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.models.model import Model
 from hpcir.models.polar import polar_tensors
-from hpcir.mpi import SerialCommunicator
+from hpcir.runtime.mpi import SerialCommunicator
 from hpcir.training.batches import DeviceData, label_weights
 from hpcir.training.dataset import LabelledGroup, TrainingData, estimated_bytes
 from hpcir.training.dipoles import DipoleLoss

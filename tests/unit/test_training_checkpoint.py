@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hpcir.errors import Interrupted
-from hpcir.mpi import SerialCommunicator
-from hpcir.stages import training_checkpoint
-from hpcir.stages.training_checkpoint import TrainingCheckpoint
-from hpcir.stopping import StopRequest
+from hpcir.runtime.mpi import SerialCommunicator
+from hpcir.runtime.stopping import StopRequest
+from hpcir.study.learning import checkpoint as training_checkpoint
+from hpcir.study.learning.checkpoint import TrainingCheckpoint
 
 
 def state(seed):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpcir.deck import ModelSettings
+from hpcir.deck.sections import ModelSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.training.batches import DeviceData
 from hpcir.training.dataset import LabelledGroup, TrainingData

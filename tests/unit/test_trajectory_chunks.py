@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from hpcir.errors import Interrupted
-from hpcir.journal import read_journal
-from hpcir.mpi import SerialCommunicator
-from hpcir.sampling.internal_coordinates import model_hessian
-from hpcir.sampling.normal_modes import normal_modes
-from hpcir.stages import sets
-from hpcir.stages.session import default_deck, session
-from hpcir.stages.trajectories import TrajectoryStage, run_stages
-from hpcir.store import read_h5
-from hpcir.structures import Structure, read_structure
+from hpcir.molecules.internal_coordinates import model_hessian
+from hpcir.molecules.structures import Structure, read_structure
+from hpcir.runtime.mpi import SerialCommunicator
+from hpcir.storage.hdf5 import read_h5
+from hpcir.storage.journal import read_journal
+from hpcir.study.production import sets
+from hpcir.study.production.trajectories import TrajectoryStage, run_stages
+from hpcir.study.session import default_deck, session
 from hpcir.units import FS
+from hpcir.vibrations.normal_modes import normal_modes
 
 INPUT = Path(__file__).parents[2] / "inputs" / "methanol.xyz"
 KEY = "a set of trajectories"

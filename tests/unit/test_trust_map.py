@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.sampling.bond_orders import bond_graph
-from hpcir.sampling.conformers import torsion, turned
-from hpcir.sampling.rotamers import pivots
-from hpcir.stages.summary import band_line
-from hpcir.stages.trust_map import ensemble, stereogenic
-from hpcir.structures import Structure, read_structure
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.conformers import torsion, turned
+from hpcir.molecules.rotamers import pivots
+from hpcir.molecules.structures import Structure, read_structure
+from hpcir.study.results.summary import band_line
+from hpcir.study.results.trust_map import ensemble, stereogenic
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 

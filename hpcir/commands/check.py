@@ -1,0 +1,272 @@
+"""`hpcir check`: everything that can be known before the first label, and what the run will cost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcir.deck.checks import deck_warnings
+from hpcir.deck.loader import LoadedDeck
+from hpcir.deck.sections import ModelSettings
+from hpcir.deck.study import heavy_atoms
+from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.runtime.progress import duration_text, on_terminal
+from hpcir.study.memory import MEBI, rank_memory
+from hpcir.units import FS, KELVIN, PS
+from hpcir.vibrations.optimise import USUAL_LABELS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class TimedLabel:
+    """One label of the starting structure: wall seconds, the engine process's memory in bytes, the level of theory."""
+
+    seconds: float
+    memory: int
+    level: str
+
+
+def check_engine(loaded: LoadedDeck) -> None:
+    """Ask the label engines whether they can label the deck's molecule (basis, elements, spin, packages).
+
+    Raises InputError that names the deck's line. Computes nothing.
+    """
+    from hpcir.deck.sections import LabelSettings
+    from hpcir.labels.isolation import ask_engine
+
+    labels = loaded.deck.labels
+    if loaded.deck.is_series:
+        from hpcir.commands.check_fragments import check_series
+
+        try:
+            check_series(loaded)
+        except InputError as error:
+            raise loaded.located(error) from None
+        return
+    try:
+        ask_engine(labels, loaded.structure)
+        if labels.pretrain.engine == "tblite":
+            ask_engine(LabelSettings(engine="tblite", method=labels.pretrain.method), loaded.structure)
+    except InputError as error:
+        raise loaded.located(error) from None
+
+
+def check_device(loaded: LoadedDeck) -> list[str]:
+    """Warnings about the device of the training: this machine may be none of those that train.
+
+    Raises InputError where the installed torch knows no GPU at all.
+    """
+    device = loaded.deck.training.device
+    if device == "cpu":
+        return []
+    from hpcir.training.devices import device_problem, missing_in_torch
+
+    where = loaded.where("training.device")
+    if missing_in_torch():
+        raise InputError(missing_in_torch(), where=where, value=device, hint="install another torch, or give cpu")
+    problem = device_problem(device)
+    return [f"{where}: {problem}; the run begins only where there is one"] if problem else []
+
+
+def check_output(out: Path) -> Path:
+    """The folder that exists already, of which the run directory will be a part. Raises InputError when nothing
+    can be written there."""
+    place = out.absolute()
+    if place.exists() and not place.is_dir():
+        raise InputError("the run directory is a file", where=str(out), hint="give --out another name")
+    while not place.exists():
+        place = place.parent
+    try:
+        # Only the attempt tells: permissions, read-only disks, root on a network disk, a spent quota.
+        with tempfile.TemporaryDirectory(prefix=".hpcir-check-", dir=place):
+            return place
+    except OSError as error:
+        raise InputError(
+            f"the run directory cannot be written: {error.strerror}",
+            where=str(out),
+            value=str(place),
+            hint="give --out another place",
+        ) from None
+
+
+def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
+    """Check output folder and disk space, label once, and print plan, cost and memory; the engine is checked already.
+
+    Raises InputError for what the user can mend, RunStopped when the disk is too full.
+    """
+    from rich.console import Console
+
+    lacking = check_device(loaded)
+    place = check_output(out)
+    need, free = disk_need(loaded), shutil.disk_usage(place).free
+    if free < need:
+        raise RunStopped(
+            f"{place}: the run wants about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
+            "Give --out another place"
+        )
+    looked_at = on_terminal()
+    console = Console(highlight=False, soft_wrap=True, force_terminal=looked_at, width=None if looked_at else 110)
+    console.print(_plan(loaded, out))
+    for warning in [*deck_warnings(loaded), *lacking]:
+        console.print(f"warning: {warning}", markup=False)
+    timed = _time_one(loaded, console) if time_label else None
+    console.print(_cost(loaded, ranks, timed, need, free))
+    console.print("The deck is fine.")
+
+
+def label_counts(loaded: LoadedDeck) -> dict[str, int]:
+    """Labels of the main engine by purpose, at most."""
+    deck = loaded.deck
+    if deck.is_series:
+        small = [item for item in loaded.series.targets if heavy_atoms(item) <= deck.test.largest]
+        conformers = {"conformers, at most": deck.sampling.families * len(loaded.series.targets)}
+        return {
+            "training, at most": deck.sampling.max_labels,
+            **(conformers if deck.sampling.families else {}),
+            "independent test": deck.test.count * len(small),
+        }
+    return {
+        "optimisation (about)": USUAL_LABELS,
+        "normal modes": 6 * len(loaded.structure) + 1,
+        "training, at most": deck.sampling.max_labels,
+        "independent test": deck.test.count,
+    }
+
+
+def disk_need(loaded: LoadedDeck) -> int:
+    """Bytes that the run will write, about: series of dipoles and mode energies, geometries, labels, models."""
+    deck, atoms = loaded.deck, len(loaded.structure)
+    if deck.is_series:
+        atoms = sum(len(item) for item in loaded.series.targets)
+    dynamics = deck.dynamics
+    samples = dynamics.trajectories * int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)
+    labels = sum(label_counts(loaded).values()) + deck.labels.pretrain.labels
+    return 8 * samples * (3 + 9 * atoms) + 8 * labels * (7 * atoms + 8) + 50 * MEBI
+
+
+def _time_one(loaded: LoadedDeck, console: Console) -> TimedLabel:
+    """Label the starting structure as the farm would, in a process of its own."""
+    import resource
+
+    from hpcir.labels.isolation import IsolatedEngine
+
+    console.print("Timing one label ...")
+    try:
+        with IsolatedEngine(loaded.deck.labels) as engine:
+            label = engine.label(loaded.structure, loaded.deck.labels.polar_tensors)
+            level = engine.level
+    except LabelFailed as error:
+        raise RunStopped(f"the starting structure cannot be labelled: {error}") from error
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return TimedLabel(label.seconds, memory, level)
+
+
+def _table(title: str) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column()
+    return table
+
+
+def _row(table: Any, name: str, value: str) -> None:
+    from rich.text import Text
+
+    table.add_row(Text(name), Text(value))  # what users typed stays text, never markup
+
+
+def _plan(loaded: LoadedDeck, out: Path) -> Table:
+    deck, structure = loaded.deck, loaded.structure
+    dynamics, sampling = deck.dynamics, deck.sampling
+    charge = f"{structure.charge:+d}" if structure.charge else "0"
+    temperatures = ", ".join(f"{t / KELVIN:g}" for t in sampling.temperatures)
+    steps = round(dynamics.duration / dynamics.timestep)
+    table = _table("Plan")
+    _row(table, "molecule", f"{structure.name}, {formula(structure.symbols)}")
+    if deck.is_series:
+        _row(table, "targets", ", ".join(item.name for item in loaded.series.targets))
+        _row(table, "seeds", ", ".join(item.name for item in loaded.series.seeds))
+        _row(table, "labelled", f"molecules and fragments of up to {sampling.largest_fragment} heavy atoms")
+    _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
+    _row(table, "labels", _engine(loaded))
+    _row(table, "pretraining", _pretraining(loaded))
+    _row(table, "committee", f"{deck.model.members} networks of {_widths(deck.model)}")
+    _row(table, "trained on", "the processor" if deck.training.device == "cpu" else "GPUs (cuda)")
+    _row(
+        table,
+        "exploration",
+        f"up to {sampling.rounds} rounds of {sampling.trajectories} trajectories of {sampling.duration / PS:g} ps at "
+        f"{temperatures} K",
+    )
+    _row(
+        table,
+        "trajectories",
+        f"{dynamics.trajectories} x {dynamics.duration / PS:g} ps at {dynamics.temperature / KELVIN:g} K, "
+        f"{steps} steps of {dynamics.timestep / FS:g} fs each, {dynamics.ensemble.upper()}",
+    )
+    if deck.system.isotopes:
+        _row(table, "isotopologues", ", ".join(deck.system.isotopes))
+    _row(table, "run directory", str(out))
+    return table
+
+
+def _widths(model: ModelSettings) -> str:
+    energy, charge = (" x ".join(map(str, widths)) for widths in (model.hidden, model.charge_widths))
+    return energy if charge == energy else f"{energy}, of {charge} for the charges"
+
+
+def _engine(loaded: LoadedDeck) -> str:
+    labels = loaded.deck.labels
+    if labels.engine == "pyscf":
+        return f"PySCF {labels.functional}/{labels.basis}"
+    if labels.engine == "tblite":
+        return f"tblite {labels.method}"
+    return f"ASE calculator, imported from {labels.calculator}"
+
+
+def _pretraining(loaded: LoadedDeck) -> str:
+    labels = loaded.deck.labels
+    if labels.pretrain.engine == "none" or (labels.pretrain.engine == "auto" and labels.engine == "tblite"):
+        return "none"
+    condition = ", where tblite is installed" if labels.pretrain.engine == "auto" else ""
+    return f"{labels.pretrain.labels} labels of {labels.pretrain.method}{condition}"
+
+
+def _cost(loaded: LoadedDeck, ranks: int, timed: TimedLabel | None, need: int, free: int) -> Table:
+    table = _table("Cost")
+    counts = label_counts(loaded)
+    for purpose, count in counts.items():
+        _row(table, f"labels: {purpose}", str(count))
+    if timed is not None:
+        _row(table, "one label", f"{timed.seconds:.2g} s, {timed.level}")
+        work = sum(counts.values()) * timed.seconds
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        for number in sorted({1, ranks, max(1, cores // loaded.deck.labels.threads)}):
+            _row(table, f"all labels on {number} rank{'s'[: number > 1]}", duration_text(work / number))
+        _row(table, "memory of a label", f"{timed.memory / MEBI:.0f} MiB a rank")
+    memory = rank_memory(loaded)
+    for name in ("training", "trajectories"):
+        _row(table, f"memory of {name}", f"{memory[name] / MEBI:.0f} MiB a rank at most")
+    engine = timed.memory if timed is not None else 0
+    most = memory["program"] + max(memory["training"], memory["trajectories"]) + engine
+    first = max(most, memory["program"] + memory["spectrum"] + engine)
+    with_engine = ", the label engine's process included" if timed is not None else ", the label engine's process apart"
+    _row(table, "memory a rank", f"{most / MEBI:.0f} MiB at most (rank 0: {first / MEBI:.0f} MiB){with_engine}")
+    _row(table, "disk", f"about {need / MEBI:.0f} MiB of {free / MEBI:.0f} MiB free")
+    return table
+
+
+def formula(symbols: list[str]) -> str:
+    """The Hill formula, such as 'CH4O'."""
+    first = [name for name in ("C", "H") if "C" in symbols and name in symbols]
+    names = first + sorted(set(symbols) - set(first))
+    return "".join(f"{name}{symbols.count(name) if symbols.count(name) > 1 else ''}" for name in names)

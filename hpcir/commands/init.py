@@ -1,0 +1,176 @@
+"""`hpcir init`: a commented deck that runs, from a structure alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+from hpcir.commands.check import formula
+from hpcir.deck.sections import LabelSettings
+from hpcir.errors import InputError
+from hpcir.labels import create_engine
+from hpcir.molecules.structures import Structure, check_vibrates, read_structure
+
+_ENGINES = {
+    "pyscf": """\
+  engine: pyscf
+  functional: bp86            # or b3lyp, pbe0, ... : any that PySCF knows
+  basis: def2-svp             # def2-tzvp is better and costs several times as much
+  density_fitting: true
+  dispersion: none            # or d3bj, d4: wants `pip install 'hpcir[dispersion]'`
+""",
+    "tblite": """\
+  engine: tblite              # a label takes milliseconds; less accurate than density functional theory
+  method: GFN2-xTB            # or GFN1-xTB
+""",
+}
+
+# Labels by the hundred where they cost milliseconds.
+_SAMPLING = {
+    "pyscf": """\
+  max_labels: 250             # the most that may be spent
+""",
+    "tblite": """\
+  max_labels: 1000            # the most that may be spent
+  initial_labels: 300
+  round_labels: 150
+  rounds: 4
+""",
+}
+
+_DECK = """\
+# {title}
+#
+#   hpcir check {deck}             plan, cost and memory, before anything is spent
+#   mpirun -n 4 hpcir run {deck}   goes on where it stopped, as often as need be
+#
+# Every key that is not here has a default; the run directory's deck.resolved.yaml shows them all.
+
+system:
+  structure: {structure}
+  charge: {charge}
+  multiplicity: {multiplicity}             # 2S+1{spin_note}
+
+labels:                       # the electronic structure that everything is learnt from
+{engine}
+sampling:                     # the committee looks for its own training points
+{sampling}  temperatures: [300 K, 500 K, 700 K]
+
+test:
+  count: 100                  # independent labels that measure the errors; 0 leaves the test out
+
+dynamics:
+  temperature: 300 K
+  timestep: 0.5 fs
+  trajectories: 64            # independent; the error bars are over them
+  duration: 5 ps
+  rotation: remove            # keep: the gas phase's rotational contours
+
+spectrum:
+  depth: 1.5 ps               # longer: sharper bands with larger error bars
+  last: 4500 cm-1
+
+seed: 1
+"""
+
+# Neutral molecules with an even number of electrons whose ground state is a triplet (Huber and Herzberg, "Constants of
+# Diatomic Molecules", 1979; methylene: Herzberg, Proc. R. Soc. A 262, 291, 1961), by their formulas in Hill's order.
+TRIPLETS = frozenset(("O2", "OS", "S2", "OSe", "Se2", "STe", "Te2", "B2", "HN", "HP", "FN", "ClN", "BrN", "CH2"))
+
+# The same file as jobs/requeue.slurm.
+_SLURM = Path(__file__).parent / "templates" / "requeue.slurm"
+
+
+def write_start(
+    path: Path,
+    *,
+    charge: int = 0,
+    multiplicity: int | None = None,
+    engine: str = "pyscf",
+    output: Path | None = None,
+    slurm: bool = False,
+    force: bool = False,
+) -> list[Path]:
+    """Write a deck for a structure file, and a job script when `slurm`; prints and returns what was written.
+
+    Without a multiplicity it is the lowest that the electrons allow, and 3 for `TRIPLETS`. Raises InputError when the
+    structure is wrong, the engine cannot label it, or a file is there already and not `force`.
+    """
+    structure = read_structure(path, charge, multiplicity or _usual_multiplicity(path, charge))
+    check_vibrates(structure)
+    settings = LabelSettings(engine="tblite" if engine == "tblite" else "pyscf")
+    create_engine(settings, structure).check(structure)
+    deck = output or Path(f"{path.stem}.yaml")
+    files = {deck: _deck_text(structure, path, deck, engine)}
+    if slurm:
+        script = deck.with_suffix(".slurm")
+        files[script] = _slurm_text(deck, script)
+    for file in files:
+        if file.exists() and not force:
+            raise InputError("the file is there already", where=str(file), hint="give -o another name, or --force")
+    for file, text in files.items():
+        _write(file, text)
+        print(f"wrote {file}")
+    print(f"charge {structure.charge}, multiplicity {structure.multiplicity}{_spin_note(structure)}")
+    print(f"next: hpcir check {shlex.quote(str(deck))}")
+    return list(files)
+
+
+def _usual_multiplicity(path: Path, charge: int) -> int:
+    """3 for the small molecules of `TRIPLETS`; else 1 or 2, by the parity of the electrons."""
+    for multiplicity in (1, 2):
+        try:
+            structure = read_structure(path, charge, multiplicity)
+        except InputError as error:
+            if "multiplicity" not in error.what:
+                raise
+        else:
+            return 3 if charge == 0 and formula(structure.symbols) in TRIPLETS else multiplicity
+    raise InputError("no electrons are left at this charge", where=str(path), value=charge, hint="check --charge")
+
+
+def _spin_note(structure: Structure) -> str:
+    if structure.multiplicity == 2:
+        return " (an odd number of electrons: at least 2)"
+    if structure.multiplicity == 3 and formula(structure.symbols) in TRIPLETS:
+        return f": the ground state of {formula(structure.symbols)} is a triplet; 1 for the singlet"
+    return "; 3 for a triplet" if structure.multiplicity == 1 else ""
+
+
+def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str:
+    import yaml
+
+    relative = os.path.relpath(path.resolve(), deck.absolute().parent.resolve())
+    return _DECK.format(
+        title=f"Infrared spectrum of {formula(structure.symbols)}.",
+        deck=" ".join(shlex.quote(str(deck)).split()),
+        structure=yaml.safe_dump(relative, allow_unicode=True, width=10**6).splitlines()[0],
+        charge=structure.charge,
+        multiplicity=structure.multiplicity,
+        spin_note=_spin_note(structure),
+        engine=_ENGINES[engine],
+        sampling=_SAMPLING[engine],
+    )
+
+
+def _slurm_text(deck: Path, script: Path) -> str:
+    """The self-requeueing job script for a deck; both are named as seen from the folder of `hpcir init`."""
+    job = re.sub(r"[^A-Za-z0-9._-]", "_", deck.stem)
+    text = _SLURM.read_text(encoding="utf-8")
+    for placeholder, value in (
+        ("sbatch requeue.slurm", f"sbatch {' '.join(shlex.quote(str(script)).split())}"),
+        ("--job-name=hpcir", f"--job-name={job}"),
+        ("deck=molecule.yaml", f"deck={shlex.quote(str(deck))}"),
+    ):
+        text = text.replace(placeholder, value, 1)
+    return text
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror}", where=str(path), hint="give -o another name") from None

@@ -1,0 +1,217 @@
+"""Command spectrum: from dipole series, of other programs or of hpcir's own trajectories, to a spectrum with bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.commands.tables import print_bands
+from hpcir.deck.loader import LoadedDeck
+from hpcir.deck.sections import SpectrumSettings
+from hpcir.errors import InputError, RunStopped
+from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.spectra.controls import Controls
+from hpcir.spectra.estimate import combine
+from hpcir.spectra.intensities import trajectory_spectra
+from hpcir.spectra.series import read_series
+from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage.hdf5 import read_h5
+from hpcir.study.production.trajectory_arrays import CONTROL_AVERAGES
+from hpcir.study.results.spectrum import controls_of
+from hpcir.study.results.spectrum_files import NAME, write_spectrum
+from hpcir.study.session import check_folder, make_folder
+from hpcir.units import FS, KELVIN
+
+FloatArray = NDArray[np.float64]
+
+BLOCK_FORMAT = "hpcir trajectories"
+# Values that two sources give for the same thing may differ by this part of them (rounding in text).
+SAME = 1e-6
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the command line and the deck say of the series, in atomic units; None: not said."""
+
+    time_between: float | None
+    timestep: float | None
+    temperature: float | None
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file: dipoles (T, 3, R) in e bohr, times in atomic time, temperature kT in hartree; what control variates
+    need, where the file has it; the trajectories' ids and the key of their starts (empty for others' files)."""
+
+    source: str
+    dipoles: FloatArray
+    time_between: float
+    timestep: float | None
+    temperature: float
+    moments: dict[str, FloatArray]
+    wavenumbers: dict[str, FloatArray]
+    trajectories: NDArray[np.int64] | None
+    starts: str
+    left_out: int = 0
+
+
+def spectrum(
+    series: Sequence[Path],
+    deck: LoadedDeck | None,
+    step: float | None,
+    temperature: float | None,
+    unit: str | None,
+    output: Path,
+    force: bool,
+    comm: Communicator,
+    timestep: float | None = None,
+) -> None:
+    """The spectrum of dipole series, each trajectory of each file counting the same (rank 0 works).
+
+    series: .csv, .npz, .extxyz of others (see `spectra.series`), block files of hpcir's own trajectories. step (fs),
+    temperature (K), unit: of the series where the files do not say them; timestep (fs): velocity Verlet's, whose
+    frequency error is then undone (default: the deck's or the file's, else none is). Writes spectrum.csv and
+    spectrum.h5 and prints the bands. Raises InputError for what is not declared, or declared twice differently.
+    """
+    settings = deck.deck.spectrum if deck is not None else SpectrumSettings()
+    dynamics = deck.deck.dynamics if deck is not None else None
+    declared = Declared(
+        time_between=None if step is None else step * FS,
+        timestep=dynamics.timestep if dynamics is not None else None,
+        temperature=dynamics.temperature if dynamics is not None else None,
+        unit=unit,
+    )
+    if timestep is not None:
+        declared = replace(declared, timestep=timestep * FS)
+    if temperature is not None:
+        declared = replace(declared, temperature=temperature * KELVIN)
+    on_root(comm, lambda: _spectrum(series, settings, declared, output, force))
+
+
+def _spectrum(
+    series: Sequence[Path], settings: SpectrumSettings, declared: Declared, output: Path, force: bool
+) -> None:
+    check_folder(output, (f"{NAME}.csv", f"{NAME}.h5"), force)
+    parts = [read_part(path, declared) for path in series]
+    found = estimate(parts, settings)
+    make_folder(output)
+    known = [part.trajectories for part in parts if part.trajectories is not None]
+    ids = np.concatenate(known) if len(known) == len(parts) else None
+    keys = {part.starts for part in parts}
+    unique = ids is not None and len(np.unique(ids)) == len(ids) and len(keys) == 1
+    files = write_spectrum(output, NAME, found, ids if unique else None, keys.pop() if unique else "")
+    left_out = sum(part.left_out for part in parts)
+    title = f"{found.metadata['trajectories']} trajectories, {found.temperature / KELVIN:g} K"
+    print_bands(found.bands, f"{title}, {left_out} left out" if left_out else title)
+    print(found.metadata["verdict"])
+    print(f"estimator: {found.metadata['estimator']}")
+    print(f"written: {', '.join(map(str, files))}")
+
+
+def estimate(parts: Sequence[Part], settings: SpectrumSettings) -> Spectrum:
+    """The spectrum with bands and errors of all trajectories; control variates where every file has what they need.
+
+    Raises InputError when the files are of different temperatures.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if not _same(part.temperature, first.temperature):
+            raise InputError(
+                f"the series differ in temperature: {first.temperature / KELVIN:g} K in {first.source}",
+                where=part.source,
+                value=f"{part.temperature / KELVIN:g} K",
+            )
+    spectra = [trajectory_spectra(p.dipoles, p.time_between, p.timestep, p.temperature, settings) for p in parts]
+    facts = {"sources": [part.source for part in parts]}
+    together = np.concatenate(spectra)
+    if len(together) == 0:
+        raise RunStopped("no trajectory of these files is sane: each left physics or the region that the model knows")
+    return combine(together, settings, first.temperature, _controls(parts), metadata=facts)
+
+
+def _controls(parts: Sequence[Part]) -> Controls | None:
+    first = parts[0]
+    for part in parts:
+        if part.timestep != first.timestep or part.wavenumbers.keys() != first.wavenumbers.keys():
+            return None
+        if not all(np.array_equal(part.wavenumbers[n], first.wavenumbers[n]) for n in first.wavenumbers):
+            return None
+        if part.moments.keys() != first.moments.keys() or not part.moments:
+            return None
+    if not first.wavenumbers or first.timestep is None:
+        return None
+    moments = {name: np.concatenate([part.moments[name] for part in parts]) for name in first.moments}
+    return controls_of(moments, first.wavenumbers, first.temperature, first.timestep)
+
+
+def read_part(path: Path, declared: Declared) -> Part:
+    """A file of dipole series, by its suffix. Raises InputError, also for a damaged or another HDF5 file."""
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return _own(path, declared)
+    if declared.temperature is None:
+        raise InputError("the temperature is not declared", where=str(path), hint="give --temperature '300 K'")
+    series = read_series(path, declared.unit, declared.time_between)
+    return Part(
+        series.source,
+        series.dipoles,
+        series.time_between,
+        declared.timestep,
+        declared.temperature,
+        {},
+        {},
+        None,
+        "",
+    )
+
+
+def _own(path: Path, declared: Declared) -> Part:
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    try:
+        arrays, attributes = read_h5(path)
+    except RunStopped as error:
+        raise InputError(str(error), hint="an HDF5 file here must be of hpcir's own trajectories") from error
+    if attributes.get("format") != BLOCK_FORMAT:
+        raise InputError(
+            "not a file of hpcir's trajectories",
+            where=str(path),
+            value=attributes.get("format"),
+            hint="see hpcir md",
+        )
+    own = {name: float(attributes[name]) for name in ("time_between_dipoles", "timestep", "temperature")}
+    _agree(path, "time between dipoles", own["time_between_dipoles"], declared.time_between, FS, "fs")
+    _agree(path, "timestep", own["timestep"], declared.timestep, FS, "fs")
+    _agree(path, "temperature", own["temperature"], declared.temperature, KELVIN, "K")
+    sane = arrays["sane"].astype(bool)
+    moments = {n: v[sane] for n, v in arrays.items() if n.startswith(CONTROL_AVERAGES)}
+    return Part(
+        source=str(path),
+        dipoles=arrays["dipoles"][:, :, sane],
+        time_between=own["time_between_dipoles"],
+        timestep=own["timestep"],
+        temperature=own["temperature"],
+        moments=moments,
+        wavenumbers={n: v for n, v in arrays.items() if n.endswith("_wavenumbers")},
+        trajectories=arrays["trajectory"][sane],
+        starts=str(attributes.get("starts", "")),
+        left_out=int((~sane).sum()),
+    )
+
+
+def _agree(path: Path, name: str, own: float, declared: float | None, size: float, unit: str) -> None:
+    if declared is not None and not _same(own, declared):
+        raise InputError(
+            f"the file's {name} is {own / size:.6g} {unit}",
+            where=str(path),
+            value=f"{declared / size:.6g} {unit}",
+            hint="leave it out: the file knows it",
+        )
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) <= SAME * max(abs(one), abs(other))

@@ -1,0 +1,232 @@
+"""Command train: a committee from an outside data set, audited first."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcir.deck.loader import LoadedDeck
+from hpcir.deck.sections import Deck
+from hpcir.descriptors.definition import automatic_set
+from hpcir.errors import InputError
+from hpcir.exchange.audit import audit, describe, exact_copies
+from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
+from hpcir.exchange.findings import some
+from hpcir.models.model import MODEL_FILE, Model
+from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.storage.checksums import digest, file_digest
+from hpcir.storage.json_result import write_json
+from hpcir.study.context import Context
+from hpcir.study.learning.committee import CommitteeTrainer, require_device
+from hpcir.study.memory import label_memory, physical_memory
+from hpcir.study.session import check_folder, default_deck, session
+from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+
+FIGURES_FILE = "training.json"
+# Fewer geometries leave nothing to hold out.
+FEWEST = 10
+# How much of the machine's memory a training set may take.
+MEMORY_SHARE = 0.8
+# What a model lacks when the data lack a quantity.
+MISSING = {
+    "energy": "no energies: energies of different molecules and conformers are known up to a constant each",
+    "forces": "no forces: they come from energies alone, which takes many more geometries",
+    "dipole": "no dipoles: the model knows no charges and no dipole, and no spectrum can come of it",
+}
+
+
+@dataclass(frozen=True)
+class OutsideData:
+    """An audited data set: its labels, what it lacks in words, and where it came from."""
+
+    dataset: Dataset
+    notes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+
+def train(
+    data: Path,
+    deck: LoadedDeck | None,
+    units: Mapping[str, str] | str,
+    keys: Mapping[str, str],
+    output: Path,
+    force: bool,
+    comm: Communicator,
+    charge: int | None = None,
+    dipole_origin: str | None = None,
+    missing: str = "error",
+    walltime: float | None = None,
+) -> None:
+    """Train a committee on a data set and write MODEL_DIR/model.h5 and training.json (collective).
+
+    deck: model, training and seed (None: defaults); the other options as in `datasets.read_dataset`. Raises
+    InputError for what the data do not say and for findings of the audit that forbid training, unless `force`.
+    """
+    if deck is not None:
+        require_device(comm, deck.deck.training)
+    options = {"units": units or None, "keys": keys or None, "charge": charge, "dipole_origin": dipole_origin}
+    settings = deck.deck if deck is not None else default_deck(data)
+    outside = on_root(comm, lambda: _read(data, {**options, "missing": missing}, output, force, settings))
+    structure = _usual_molecule(outside.dataset)
+    learning = settings.model_dump(mode="json", include={"model", "training", "seed"})
+    key = f"train-{digest(learning, outside.provenance)}"
+    with session(output, comm, settings, structure, key, force=force, walltime=walltime) as context:
+        trainer, model = _train(context, outside)
+        if context.root:
+            model.save(output / MODEL_FILE)
+            trainer.forget()
+            _write_figures(output / FIGURES_FILE, model, outside)
+    if comm.rank == 0:
+        _print(output, model, outside)
+
+
+def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settings: Deck) -> OutsideData:
+    check_folder(output, (MODEL_FILE,), force)
+    dataset = read_dataset(path, **options)
+    for line in what_is_learnt(dataset, options["units"]):
+        print(line)
+    findings = audit(dataset)
+    print(describe(findings))
+    severe = [finding for finding in findings if finding.severity == "error"]
+    if severe and not force:
+        raise InputError(
+            f"the audit speaks against training on this data set: {severe[0].text}"
+            + (f" (and {len(severe) - 1} more)" if len(severe) > 1 else ""),
+            where=str(path),
+            hint=f"{severe[0].advice}; --force trains all the same",
+        )
+    unusable = sorted({n for finding in findings if finding.check == "finite" for n in finding.frames})
+    dataset = dataset.without(unusable)
+    # A copy would be on both sides of the split into what is learnt and what is held out.
+    copies = exact_copies(dataset)
+    dataset = dataset.without(copies)
+    if len(dataset) < FEWEST:
+        raise InputError(
+            "too few geometries to train on and hold some out",
+            where=str(path),
+            value=len(dataset),
+            hint=f"{FEWEST} or more are needed",
+        )
+    require_memory(dataset, settings)
+    notes = [str(finding) for finding in findings if finding.severity != "note" and finding.check != "finite"]
+    notes += [f"left out: {some(unusable)}, with NaN or infinity"] if unusable else []
+    notes += (
+        [f"left out: {some(copies)}, {'a copy of another one' if len(copies) == 1 else 'copies of others'}"]
+        if copies
+        else []
+    )
+    for quantity, text in MISSING.items():
+        having = len(dataset.having(quantity))
+        if having == 0:
+            others = ", ".join(dataset.unread)
+            notes.append(text + (f" (the file also holds {others}: see --keys)" if others else ""))
+        elif having < len(dataset):
+            notes.append(f"geometries without {quantity}: {len(dataset) - having} of {len(dataset)}")
+    if not dataset.having("energy") and not dataset.having("forces"):
+        notes.append("neither energies nor forces: the potential learns nothing, dipoles alone mean something")
+    provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}
+    return OutsideData(dataset, tuple(notes), provenance)
+
+
+def require_memory(dataset: Dataset, settings: Deck) -> None:
+    """Refuse a data set whose descriptors this machine cannot hold; rather than be killed for it half-way."""
+    elements = tuple(sorted({int(z) for frame in dataset.frames for z in frame.numbers}))
+    sizes = Counter(len(frame) for frame in dataset.frames)
+    wanted = sum(count * label_memory(settings, atoms, elements) for atoms, count in sizes.items())
+    there = physical_memory()
+    if wanted > MEMORY_SHARE * there:
+        part = math.ceil(wanted / (MEMORY_SHARE * there))
+        raise InputError(
+            f"the descriptors of {len(dataset)} geometries take about {wanted / 2**30:.1f} GiB in training, and there "
+            f"are {there / 2**30:.1f} GiB of memory",
+            where=dataset.source,
+            hint=f"give one geometry in {part}: neighbouring frames of a trajectory teach little",
+        )
+
+
+def what_is_learnt(dataset: Dataset, units: Mapping[str, str] | str | None) -> list[str]:
+    """What a data set holds and what of it is learnt, before anything is: nothing is left out in silence."""
+    lines = [repr(dataset)]
+    if dataset.having("charges"):
+        lines.append("charges: not learnt, dipoles are; the audit holds the two against each other")
+    if dataset.unread:
+        lines.append(f"not read: {', '.join(dataset.unread)} (see --keys)")
+    declared = units if isinstance(units, Mapping) else {}
+    lines += [
+        f"{name}: none in the file, though their unit is declared (see --keys)"
+        for name in declared
+        if name in MISSING and not dataset.having(name)
+    ]
+    return lines
+
+
+def _usual_molecule(dataset: Dataset) -> Structure:
+    """The first geometry, with the total charge that most geometries have (the model's own, when none is given)."""
+    first = dataset.frames[0]
+    charge = Counter(frame.charge for frame in dataset.frames).most_common(1)[0][0]
+    return Structure(first.numbers, first.positions, charge, name=Path(dataset.source).stem)
+
+
+def _train(context: Context, outside: OutsideData) -> tuple[CommitteeTrainer, Model]:
+    settings = context.deck.model
+    elements = tuple(sorted({int(z) for frame in outside.dataset.frames for z in frame.numbers}))
+    functions = automatic_set(
+        elements,
+        settings.cutoff,
+        settings.radial,
+        settings.shells,
+        tuple(settings.zetas),
+        settings.cutoff_function,
+    )
+    groups = to_groups(outside.dataset) if context.root else None
+    level = next((frame.level for frame in outside.dataset.frames if frame.level), "")
+    trainer = CommitteeTrainer(context, functions)
+    steps = context.deck.training.steps
+    model = trainer.train_groups(groups, level=level, start=None, steps=steps, purpose="outside data")
+    return trainer, replace(model, provenance={**outside.provenance, "notes": list(outside.notes)})
+
+
+def figures(model: Model) -> dict[str, Any]:
+    """Held-out errors in user units (None: not in the data), and the calibration of the committee's spread."""
+    error = model.error
+    return {
+        "held_out": int(error.get("held_out", 0)),
+        "energy_rmse_kcal_per_mol": error.get("energy_rmse", np.nan) / KCAL_PER_MOL,
+        "force_rmse_kcal_per_mol_angstrom": error.get("force_rmse", np.nan) / KCAL_PER_MOL_ANGSTROM,
+        "dipole_rmse_debye": error.get("dipole_rmse", np.nan) / DEBYE,
+        "force_calibration": error.get("force_calibration", np.nan),
+    }
+
+
+def _write_figures(path: Path, model: Model, outside: OutsideData) -> None:
+    content = {
+        "members": model.members,
+        "level": model.level,
+        "elements": model.elements,
+        "test": figures(model),
+        "notes": outside.notes,
+        "provenance": outside.provenance,
+    }
+    write_json(path, content)
+
+
+def _print(output: Path, model: Model, outside: OutsideData) -> None:
+    for note in outside.notes:
+        print(note if note.startswith(("warning: ", "error: ")) else f"note: {note}")
+    found = figures(model)
+    names = {
+        "energy_rmse_kcal_per_mol": "energy {:.4g} kcal/mol",
+        "force_rmse_kcal_per_mol_angstrom": "force {:.4g} kcal/mol/A",
+        "dipole_rmse_debye": "dipole {:.4g} D",
+    }
+    known = ", ".join(text.format(found[name]) for name, text in names.items() if np.isfinite(found[name]))
+    count = found["held_out"]
+    errors = f"errors on {count} held-out geometries: {known}" if known else "no geometry was held out by all members"
+    print(f"{output / MODEL_FILE}: {model.members} members from {len(outside.dataset)} geometries; {errors}")

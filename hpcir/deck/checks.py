@@ -1,0 +1,211 @@
+"""What a deck says about its molecule and between its keys, checked before anything is computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hpcir.deck.loader import LoadedDeck
+from hpcir.deck.messages import join, nearest
+from hpcir.deck.sections import Deck
+from hpcir.deck.study import series_problems, structure_file
+from hpcir.errors import InputError
+from hpcir.molecules.structures import Structure, check_vibrates, read_structure
+from hpcir.units import FS, KELVIN, PER_CM
+
+# Velocity Verlet is unstable past a timestep of 2 / omega; an X-H stretch of 3,800 cm-1 has 2 / omega = 2.8 fs.
+LONGEST_TIMESTEP = 2.0 * FS
+SENSIBLE_TIMESTEP = 1.0 * FS
+# Of products of the units.
+ROUNDING = 1e-9
+# Above every fundamental but those of H2 and HF: what a dipole series must resolve so that no band folds back.
+HIGHEST_BAND_PER_CM = 4000.0
+
+_ISOTOPE = re.compile(r"^([A-Z][a-z]?)(\d{0,6})$", re.ASCII)
+
+
+def longest_depth(deck: Deck) -> float:
+    """The longest correlation depth that the trajectories allow, atomic units: what is correlated are differences of
+    successive dipoles, one fewer than the dipoles."""
+    dynamics = deck.dynamics
+    dipoles = -(-round(dynamics.duration / dynamics.timestep) // dynamics.dipole_every)
+    return (dipoles - 1) * dynamics.dipole_every * dynamics.timestep
+
+
+def check_deck(loaded: LoadedDeck) -> Structure:
+    """Read the deck's structure and check it, and every rule that ties keys together.
+
+    Computes nothing and imports no label engine. Raises InputError with a line for everything that is wrong.
+    """
+    errors = [*_keys(loaded), *_engine_keys(loaded)]
+    structure: Structure | None = None
+    try:
+        structure = _structure(loaded)
+    except InputError as error:
+        errors.append(error)
+    if structure is not None:
+        errors += _isotopes(loaded, structure)
+        if loaded.deck.is_series:
+            errors += series_problems(loaded, structure)
+    if errors or structure is None:
+        raise join(sorted(errors, key=loaded.file.line_of))
+    return structure
+
+
+def deck_warnings(loaded: LoadedDeck) -> list[str]:
+    """What is allowed but rarely meant, one sentence each."""
+    dynamics, spectrum = loaded.deck.dynamics, loaded.deck.spectrum
+    found = []
+    if dynamics.timestep > SENSIBLE_TIMESTEP:
+        found.append(
+            f"{loaded.where('dynamics.timestep')}: {dynamics.timestep / FS:g} fs is long for stretches of "
+            "hydrogen; 0.5 fs is usual"
+        )
+    if nyquist_per_cm(loaded) < HIGHEST_BAND_PER_CM:
+        found.append(
+            f"{loaded.where('dynamics.dipole_every')}: bands above {nyquist_per_cm(loaded):.0f} cm-1 fold back into "
+            "the spectrum; take dipoles more often"
+        )
+    if spectrum.depth > dynamics.duration / 2:
+        found.append(
+            f"{loaded.where('spectrum.depth')}: the correlation depth is more than half of dynamics.duration; "
+            "the error bars grow"
+        )
+    if dynamics.trajectories < 8:
+        found.append(
+            f"{loaded.where('dynamics.trajectories')}: error bars from {dynamics.trajectories} trajectories are rough; "
+            "32 or more are usual"
+        )
+    return found
+
+
+def nyquist_per_cm(loaded: LoadedDeck) -> float:
+    """The highest wavenumber (cm-1) that the dipole series resolves: 1 / (2 c dt)."""
+    dynamics = loaded.deck.dynamics
+    # A period 2 dt has the angular frequency pi / dt; PER_CM is that of one cm-1.
+    return 3.141592653589793 / (dynamics.dipole_every * dynamics.timestep) / PER_CM
+
+
+def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
+    """Rules between keys."""
+    deck = loaded.deck
+    dynamics, spectrum, sampling = deck.dynamics, deck.spectrum, deck.sampling
+    if dynamics.timestep > LONGEST_TIMESTEP:
+        yield InputError(
+            "too long for the vibrations of hydrogen",
+            where=loaded.where("dynamics.timestep"),
+            value=f"{dynamics.timestep / FS:g} fs",
+            hint="0.5 fs is usual, 2 fs the most",
+        )
+    for key, time in (("dynamics.duration", dynamics.duration), ("sampling.duration", sampling.duration)):
+        if time < dynamics.timestep:
+            yield InputError("shorter than one timestep", where=loaded.where(key), value=f"{time / FS:g} fs")
+    if spectrum.last <= spectrum.first:
+        yield InputError(
+            f"must be more than spectrum.first, {spectrum.first:g} cm-1",
+            where=loaded.where("spectrum.last"),
+            value=f"{spectrum.last:g} cm-1",
+        )
+    if nyquist_per_cm(loaded) < spectrum.last:
+        steps = int(dynamics.dipole_every * nyquist_per_cm(loaded) / spectrum.last)
+        yield InputError(
+            f"dipoles every {dynamics.dipole_every * dynamics.timestep / FS:g} fs resolve {nyquist_per_cm(loaded):.0f} "
+            f"cm-1 at most, and spectrum.last is {spectrum.last:g} cm-1",
+            where=loaded.where("dynamics.dipole_every"),
+            value=dynamics.dipole_every,
+            hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
+        )
+    longest = longest_depth(loaded.deck)
+    if spectrum.depth > longest * (1 + ROUNDING):
+        yield InputError(
+            f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
+            where=loaded.where("spectrum.depth"),
+            value=f"{spectrum.depth / FS:g} fs",
+        )
+    for key, number in (("initial_labels", sampling.initial_labels), ("round_labels", sampling.round_labels)):
+        if number > sampling.max_labels:
+            yield InputError(
+                f"must not be more than sampling.max_labels, {sampling.max_labels}",
+                where=loaded.where(f"sampling.{key}"),
+                value=number,
+            )
+    for index, temperature in enumerate(sampling.temperatures):
+        if temperature <= 0:
+            yield InputError(
+                "must be more than 0",
+                where=loaded.file.where(("sampling", "temperatures", index)),
+                value=f"{temperature / KELVIN:g} K",
+            )
+    if deck.model.members < 2 and sampling.rounds > 0:
+        yield InputError(
+            "exploration goes by the disagreement of a committee, and one member cannot disagree",
+            where=loaded.where("model.members"),
+            value=deck.model.members,
+            hint="give 2 or more (4 is usual), or sampling.rounds: 0",
+        )
+    if deck.model.shells and not deck.model.zetas:
+        yield InputError("angular functions need an exponent", where=loaded.where("model.zetas"), hint="give [1, 2, 4]")
+
+
+def _engine_keys(loaded: LoadedDeck) -> Iterator[InputError]:
+    """Rules of each label engine that need none of its packages."""
+    labels = loaded.deck.labels
+    if labels.engine == "ase":
+        module, _, name = labels.calculator.partition(":")
+        if not module or not name:
+            yield InputError(
+                "the engine 'ase' needs the import path of a calculator class",
+                where=loaded.where("labels.calculator"),
+                value=labels.calculator,
+                hint="such as 'ase.calculators.emt:EMT'",
+            )
+    elif labels.calculator or labels.arguments:
+        key = "calculator" if labels.calculator else "arguments"
+        yield InputError(
+            f"only the engine 'ase' reads this, and labels.engine is '{labels.engine}'",
+            where=loaded.where(f"labels.{key}"),
+            hint="remove it, or give engine: ase",
+        )
+    if labels.engine == "pyscf":
+        for key, text in (("functional", labels.functional), ("basis", labels.basis)):
+            if not text.strip():
+                yield InputError("must not be empty", where=loaded.where(f"labels.{key}"), value=text)
+
+
+def _structure(loaded: LoadedDeck) -> Structure:
+    path = structure_file(loaded, ("system", "structure"), loaded.deck.system.structure)
+    system = loaded.deck.system
+    spin = "multiplicity" if ("system", "multiplicity") in loaded.file.lines else "charge"
+    structure = read_structure(
+        path, system.charge, system.multiplicity, system.name or None, spin_where=loaded.where(f"system.{spin}")
+    )
+    check_vibrates(structure)
+    return structure
+
+
+def _isotopes(loaded: LoadedDeck, structure: Structure) -> Iterator[InputError]:
+    """Every substituted element or atom must be in the molecule, every mass a mass."""
+    for name, pattern in loaded.deck.system.isotopes.items():
+        for key, mass in pattern.items():
+            where = loaded.file.where(("system", "isotopes", name, key))
+            problem = _isotope_problem(key, structure)
+            if problem:
+                yield InputError(problem[0], where=where, value=key, hint=problem[1])
+            elif not 0 < mass < 400:
+                yield InputError("this is no mass in amu", where=where, value=mass, hint="deuterium has 2.014")
+
+
+def _isotope_problem(key: str, structure: Structure) -> tuple[str, str] | None:
+    match = _ISOTOPE.match(key)
+    if match is None:
+        return "neither an element nor an atom", "write an element, 'H', or an atom by its number, 'H6'"
+    element, number = match.groups()
+    if element not in structure.symbols:
+        return f"the molecule has no {element}", nearest(element, set(structure.symbols))
+    if number:
+        atom = int(number)
+        if not 1 <= atom <= len(structure):
+            return f"the molecule has atoms 1 to {len(structure)}", ""
+        if structure.symbols[atom - 1] != element:
+            return f"atom {atom} of the molecule is {structure.symbols[atom - 1]}", "atoms count from 1, as in the file"
+    return None

@@ -1,0 +1,91 @@
+"""A deck's file read and validated, with the place of every key for messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from hpcir.deck.messages import join, translate
+from hpcir.deck.sections import Deck
+from hpcir.errors import InputError
+from hpcir.storage.yaml_lines import YamlFile, read_yaml
+
+if TYPE_CHECKING:
+    from hpcir.deck.study import Series
+    from hpcir.molecules.structures import Structure
+
+
+@dataclass(frozen=True)
+class LoadedDeck:
+    """A deck and the file that it came from, for messages that name file, line and key."""
+
+    deck: Deck
+    file: YamlFile
+
+    @property
+    def path(self) -> Path:
+        """The deck's file as the user gave it."""
+        return self.file.path
+
+    @property
+    def structure_path(self) -> Path:
+        """The structure file: `system.structure`, relative to the deck's folder."""
+        return self.path.parent / self.deck.system.structure
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The molecule, read and checked with every rule that ties keys together (`deck_check.check_deck`)."""
+        from hpcir.deck.checks import check_deck
+
+        return check_deck(self)
+
+    @cached_property
+    def series(self) -> Series:
+        """Targets and seeds of a deck that has several molecules, read and checked (`deck_series.read_series`)."""
+        from hpcir.deck.study import read_series
+
+        return read_series(self)
+
+    @property
+    def name(self) -> str:
+        """The molecule's name for reports."""
+        return self.deck.system.name or Path(self.deck.system.structure).stem
+
+    def with_threads(self, threads: int) -> LoadedDeck:
+        """The same with `labels.threads` from the environment, unless the deck says it itself."""
+        if ("labels", "threads") in self.file.lines or threads == self.deck.labels.threads:
+            return self
+        labels = self.deck.labels.model_copy(update={"threads": threads})
+        return LoadedDeck(self.deck.model_copy(update={"labels": labels}), self.file)
+
+    def located(self, error: InputError) -> InputError:
+        """The same error, with the file and line where it names one of the deck's keys."""
+        top = error.where.split(".")[0]
+        if top not in Deck.model_fields:
+            return error
+        return InputError(error.what, where=self.where(error.where), value=error.value, hint=error.hint)
+
+    def where(self, key: str = "") -> str:
+        """The place of a dotted key for a message: 'FILE:LINE: key.path'."""
+        return self.file.where(tuple(key.split(".")) if key else ())
+
+
+def load_deck(path: str | Path) -> LoadedDeck:
+    """Read and validate a deck, by itself: what it says about the molecule is for `deck_check.check_deck`.
+
+    Raises InputError with one line 'FILE:LINE: key.path: message' for everything that is wrong.
+    """
+    file = read_yaml(path)
+    errors = list(file.problems)
+    try:
+        deck = Deck.model_validate(file.value)
+    except ValidationError as error:
+        known = {problem.where for problem in errors}
+        errors += [found for found in translate(error, file, Deck) if found.where not in known]
+    if errors:
+        raise join(sorted(errors, key=file.line_of))
+    return LoadedDeck(deck, file)

@@ -1,0 +1,290 @@
+"""The YAML deck: sections with their defaults, units and limits, as frozen validated models.
+
+Quantities are held in atomic units (wavenumbers in cm-1, wall times in seconds) and written back with their unit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from hpcir.units import UNITS, format_quantity, parse_quantity
+
+if TYPE_CHECKING:
+    pass
+
+
+def quantity(dimension: str) -> Any:
+    """A float field that reads "0.5 fs" or a bare number in the documented unit, and writes itself with the unit."""
+    return Annotated[
+        float,
+        BeforeValidator(lambda text: parse_quantity(text, dimension)),
+        PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
+        WithJsonSchema(
+            {
+                "type": ["string", "number"],
+                "description": f"{dimension.replace('_', ' ')}: a number with one of {', '.join(UNITS[dimension])}; "
+                f"a bare number is in {next(iter(UNITS[dimension]))}",
+            }
+        ),
+    ]
+
+
+if TYPE_CHECKING:
+    Length = float
+    Time = float
+    Temperature = float
+    Energy = float
+    Force = float
+    DipoleMoment = float
+    Wavenumber = float
+    WallTime = float
+else:
+    Length = quantity("length")
+    Time = quantity("time")
+    Temperature = quantity("temperature")
+    Energy = quantity("energy")
+    Force = quantity("force")
+    DipoleMoment = quantity("dipole")
+    Wavenumber = quantity("wavenumber")
+    WallTime = quantity("wall_time")
+
+
+def quantity_field(default: str, **details: Any) -> Any:
+    """`Field` for a quantity: its default is written with the unit, and type checkers see the float it becomes."""
+    return Field(default, **details)
+
+
+class Section(BaseModel):
+    """A part of the deck: unknown keys are refused, values cannot change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False)
+
+
+class System(Section):
+    """The molecule."""
+
+    structure: str = Field(description="structure file (xyz, extxyz), relative to the deck")
+    name: str = Field("", description="name for reports; empty: the structure file's name")
+    charge: int = Field(0, description="total charge in e")
+    multiplicity: int = Field(1, ge=1, description="2S+1")
+    isotopes: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="isotopologues by name: masses in amu by element or by 1-based atom ('H': 2.014, 'H6': 2.014)",
+    )
+    targets: list[str] = Field(
+        default_factory=list,
+        description="structure files of further molecules whose spectra the same model gives; an extxyz file may say "
+        "its charge and multiplicity",
+    )
+
+
+class Pretrain(Section):
+    """Cheap labels that pretrain the networks before the expensive ones fine-tune them."""
+
+    engine: Literal["auto", "none", "tblite"] = Field(
+        "auto", description="auto: tblite where it is installed, knows the elements and is not the engine itself"
+    )
+    method: str = Field("GFN2-xTB", description="method of the cheap engine")
+    labels: int = Field(3000, ge=50, description="number of cheap labels")
+
+
+class LabelSettings(Section):
+    """Electronic structure: which engine, which level of theory."""
+
+    engine: Literal["pyscf", "tblite", "ase"] = Field("pyscf", description="label engine")
+    functional: str = Field("bp86", description="pyscf: exchange-correlation functional, or 'hf'")
+    basis: str = Field("def2-svp", description="pyscf: basis set")
+    density_fitting: bool = Field(True, description="pyscf: density fitting of Coulomb (and exchange)")
+    dispersion: Literal["none", "d3", "d3bj", "d4"] = Field("none", description="pyscf: dispersion correction")
+    grid_level: int = Field(3, ge=0, le=9, description="pyscf: integration grid level")
+    max_cycles: int = Field(60, ge=1, description="pyscf: SCF cycles before the ladder for hard cases starts")
+    method: str = Field("GFN2-xTB", description="tblite: GFN2-xTB, GFN1-xTB or IPEA1-xTB")
+    calculator: str = Field("", description="ase: import path of a calculator class, 'package.module:Class'")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="ase: keyword arguments of the calculator")
+    polar_tensors: bool = Field(
+        False,
+        description="derivatives of the dipole by the positions too, from forces in weak electric fields: six more "
+        "calculations a label, 9 N numbers about the charges instead of three (pyscf, tblite)",
+    )
+    threads: int = Field(1, ge=1, description="threads of one label")
+    time_limit: WallTime = quantity_field("1 h", gt=0, description="a label that takes longer is set aside")
+    pretrain: Pretrain = Field(default_factory=Pretrain)
+
+
+class ModelSettings(Section):
+    """Symmetry functions and networks."""
+
+    cutoff: Length = quantity_field("5 A", gt=0, description="cutoff radius of the symmetry functions")
+    cutoff_function: Literal["polynomial", "cosine", "tanh3"] = Field("polynomial", description="cutoff function")
+    radial: int = Field(10, ge=1, description="radial functions for each neighbour element")
+    shells: int = Field(4, ge=0, description="radial shells of the angular functions, for each element pair")
+    zetas: list[Annotated[int, Field(ge=1, le=8)]] = Field(
+        default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
+    )
+    inputs: int = Field(
+        80,
+        ge=1,
+        description="most inputs of a network: principal components of the symmetry functions (free in dynamics)",
+    )
+    hidden: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=lambda: [40, 40], min_length=2, max_length=2, description="widths of the two hidden layers"
+    )
+    charge_hidden: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=2, max_length=2, description="likewise of the charge networks (default: as hidden)"
+    )
+    members: int = Field(4, ge=1, description="networks in the committee")
+    dipole: Literal["charges", "charges+dipoles"] = Field(
+        "charges+dipoles", description="dipole from atomic charges, or from charges and atomic dipoles"
+    )
+
+    @property
+    def charge_widths(self) -> list[int]:
+        """Widths of the charge networks' hidden layers."""
+        return self.charge_hidden or self.hidden
+
+
+class TrainingSettings(Section):
+    """How the networks learn."""
+
+    optimizer: Literal["adam", "soap", "kalman"] = Field("soap", description="optimiser")
+    steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
+    pretrain_steps: int = Field(8000, ge=1, description="optimiser steps on the cheap level's labels")
+    retrain_steps: int = Field(1000, ge=1, description="optimiser steps of a retraining or fine-tuning (warm)")
+    batch: int = Field(32, ge=1, description="geometries in a batch")
+    learning_rate: float = Field(1e-2, gt=0, description="largest learning rate of the schedule")
+    final_steps: int = Field(3000, ge=1, description="optimiser steps of the final model, which learns all labels")
+    retrain_rate: float = Field(3e-3, gt=0, description="largest learning rate of a retraining or fine-tuning")
+    force_weight: float = Field(10.0, ge=0, description="eta of the loss: weight of the forces against the energy")
+    weighting: Literal["force", "equal"] = Field(
+        "force", description="force: labels with large forces count less, for the frequencies' sake; equal: all alike"
+    )
+    validation: float = Field(0.1, gt=0, lt=1, description="fraction of the labels held out, another for each member")
+    precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="where the networks are trained; cuda: a GPU, one rank for each committee member"
+    )
+
+
+class SamplingSettings(Section):
+    """How the training set grows by itself."""
+
+    max_labels: int = Field(250, ge=10, description="label budget of the main engine (the test set apart)")
+    initial_labels: int = Field(40, ge=5, description="labels from sampled normal modes before the first exploration")
+    round_labels: int = Field(40, ge=1, description="most labels taken in one round of exploration")
+    rounds: int = Field(10, ge=0, description="most rounds of exploration")
+    temperatures: list[Temperature] = Field(
+        default_factory=lambda: cast(list[float], ["300 K", "500 K", "700 K"]),
+        min_length=1,
+        description="temperatures of the exploration",
+    )
+    trajectories: int = Field(24, ge=1, description="committee trajectories in a round")
+    duration: Time = quantity_field("2 ps", gt=0, description="length of each exploration trajectory")
+    goal: Time = quantity_field(
+        "10 ps",
+        gt=0,
+        description="explored time between takes of a round at which sampling is done; more than a round explores: not "
+        "before the labels or the rounds are spent",
+    )
+    force_error: Force = quantity_field(
+        "2 kcal/mol/A",
+        gt=0,
+        description="expected error of an atom's force (committee spread, calibrated) at which a geometry is taken",
+    )
+    dipole_error: DipoleMoment = quantity_field(
+        "0.1 D", gt=0, description="expected error of the dipole (likewise) at which a geometry is taken"
+    )
+    seeds: list[str] = Field(
+        default_factory=list,
+        description="structure files of small relatives, labelled whole, that sampling starts from; molecules larger "
+        "than largest_fragment are then labelled in fragments",
+    )
+    conformers: int = Field(8, ge=1, description="with seeds or targets: conformers of each seed to begin with")
+    largest_fragment: int = Field(12, ge=2, description="heavy atoms of the largest molecule or fragment labelled")
+    fragment_forces: Literal["core", "all"] = Field(
+        "core",
+        description="forces learnt of a fragment: core, those of atoms whose whole surroundings within the cutoff are "
+        "the large molecule's; all, those near a cap and of the caps too, a fragment being a molecule itself",
+    )
+    families: int = Field(
+        0,
+        ge=0,
+        description="conformers of each target that the final model relaxes and sorts into families, each with a "
+        "spectrum of its own, the main one their Boltzmann average; 0: trajectories start from torsions sampled by "
+        "Monte Carlo with the model (with seeds or targets), or from the one minimum",
+    )
+
+
+class TestSettings(Section):
+    """The independent test: geometries from the final model's own trajectories, labelled, never trained on."""
+
+    count: int = Field(100, ge=0, description="number of test geometries; 0 leaves the test out")
+    largest: int = Field(
+        100, ge=1, description="heavy atoms of the largest molecule that is labelled whole for the test"
+    )
+
+
+class DynamicsSettings(Section):
+    """The production trajectories."""
+
+    temperature: Temperature = quantity_field("300 K", gt=0, description="temperature")
+    timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
+    trajectories: int = Field(64, ge=1, description="independent trajectories")
+    equilibration: Time = quantity_field("2 ps", ge=0, description="thermostatted time before each trajectory")
+    duration: Time = quantity_field("5 ps", gt=0, description="length of each trajectory")
+    ensemble: Literal["nve", "nvt"] = Field("nve", description="production ensemble")
+    thermostat: Literal["langevin", "svr"] = Field(
+        "langevin", description="langevin (BAOAB) or svr (stochastic velocity rescaling)"
+    )
+    time_constant: Time = quantity_field("100 fs", gt=0, description="thermostat's relaxation time")
+    rotation: Literal["keep", "remove"] = Field(
+        "remove", description="keep: thermal rotation, gas-phase band contours; remove: bands without rotation"
+    )
+    dipole_every: int = Field(4, ge=1, description="steps between dipoles")
+    force_error: Force = quantity_field(
+        "8 kcal/mol/A",
+        gt=0,
+        description="expected error of an atom's force (committee spread, calibrated) beyond which a trajectory is "
+        "left out of the spectrum, and no trajectory starts",
+    )
+    lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
+
+
+class SpectrumSettings(Section):
+    """From dipole series to the spectrum."""
+
+    window: Literal["hann", "gaussian", "blackman", "none"] = Field("hann", description="window on the correlation")
+    depth: Time = quantity_field("1.5 ps", gt=0, description="correlation depth: where the window reaches zero")
+    zero_padding: int = Field(4, ge=1, description="padding of the correlation, as a multiple of its length")
+    quantum_correction: Literal["harmonic", "none", "standard", "schofield"] = Field(
+        "harmonic", description="quantum correction of the classical line shape"
+    )
+    estimator: Literal["control_variates", "plain"] = Field(
+        "control_variates", description="average with mode energies as control variates, or the plain mean"
+    )
+    committee_errors: bool = Field(
+        True, description="run each committee member alone too, for its share of the error bars"
+    )
+    timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
+    first: Wavenumber = quantity_field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
+    last: Wavenumber = quantity_field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")
+
+
+class Deck(Section):
+    """A whole deck."""
+
+    system: System
+    labels: LabelSettings = Field(default_factory=LabelSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    sampling: SamplingSettings = Field(default_factory=SamplingSettings)
+    test: TestSettings = Field(default_factory=TestSettings)
+    dynamics: DynamicsSettings = Field(default_factory=DynamicsSettings)
+    spectrum: SpectrumSettings = Field(default_factory=SpectrumSettings)
+    seed: int = Field(1, ge=0, description="seed of every random stream")
+
+    @property
+    def is_series(self) -> bool:
+        """Whether one model is made for several molecules, seeds, fragments or conformer families."""
+        return bool(self.system.targets or self.sampling.seeds or self.sampling.families)

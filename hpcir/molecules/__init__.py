@@ -1,0 +1,1 @@
+"""Molecules: structures, bonds, fragments, rotamers, conformers, internal coordinates."""

@@ -1,0 +1,171 @@
+"""Conformers of chains by chance and by Monte Carlo: torsions at their staggered angles, and moves that keep the
+Boltzmann distribution.
+
+Rotational isomeric states: Flory, "Statistical Mechanics of Chain Molecules", 1969. Pivot moves about a bond: Lal,
+Mol. Phys. 17, 57, 1969.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.molecules.bonding import HYDROGEN, NITROGEN, OXYGEN, BondGraph
+from hpcir.molecules.conformers import beyond_bond, planar_torsions, rotors, torsion
+from hpcir.molecules.structures import Structure
+from hpcir.units import ANGSTROM
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+# Weight of each gauche state against trans: 0.5 kcal/mol at 300 K.
+GAUCHE_WEIGHT = 0.43
+# Spread about a staggered angle, degrees, and how often one is drawn again when atoms clash.
+ANGLE_SPREAD = 8.0
+ATTEMPTS = 12
+# Amides and acids turned over: one in so many.
+FLIPPED = 8
+# Atoms more than three bonds apart clash below this fraction of the sum of their van der Waals radii; less where
+# hydrogen meets oxygen or nitrogen.
+CLASH, HYDROGEN_BOND_CLASH = 0.80, 0.65
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """A torsion (a, i, j, b) about the bond i-j, and the atoms beyond j that turn with it."""
+
+    atoms: tuple[int, int, int, int]
+    beyond: IntArray
+    states: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def turned(self, positions: FloatArray, by: float) -> FloatArray:
+        """Positions (N, 3) with what is beyond the bond turned by so many degrees."""
+        _, i, j, _ = self.atoms
+        axis = positions[j] - positions[i]
+        axis = axis / np.linalg.norm(axis)
+        turn = np.radians(by)
+        cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+        rotation = np.eye(3) + np.sin(turn) * cross + (1 - np.cos(turn)) * cross @ cross
+        moved = np.array(positions, float)
+        moved[self.beyond] = (moved[self.beyond] - positions[j]) @ rotation.T + positions[j]
+        return moved
+
+
+def pivots(graph: BondGraph, flips: bool = True) -> list[Pivot]:
+    """The rotatable torsions of a molecule with their states; with `flips` amides, acids and esters too."""
+    found = []
+    for item in rotors(graph):
+        flat = graph.unsaturated[item[1]] or graph.unsaturated[item[2]]
+        states = (180.0, 120.0, 60.0, 0.0, -60.0, -120.0) if flat else (180.0, 60.0, -60.0)
+        weights = (1.0,) * 6 if flat else (1.0, GAUCHE_WEIGHT, GAUCHE_WEIGHT)
+        found.append(Pivot(item, _beyond(graph, item), states, weights))
+    if flips:
+        for _, item in planar_torsions(graph):
+            found.append(Pivot(item, _beyond(graph, item), (0.0, 180.0), (FLIPPED - 1.0, 1.0)))
+    return found
+
+
+def _beyond(graph: BondGraph, item: tuple[int, int, int, int]) -> IntArray:
+    _, i, j, _ = item
+    return np.array(sorted(beyond_bond(graph, i, j) - {j}), np.int64)
+
+
+class Clashes:
+    """Whether atoms more than three bonds apart stand on each other."""
+
+    def __init__(self, graph: BondGraph) -> None:
+        from ase.data.vdw_alvarez import vdw_radii
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import shortest_path
+
+        # Older versions of scipy read indices of four bytes alone.
+        ends = tuple(graph.pairs.T.astype(np.int32))
+        links = coo_array((np.ones(len(graph.pairs)), ends), shape=(len(graph), len(graph)))
+        steps = shortest_path(links, directed=False, unweighted=True)
+        radii = np.asarray(vdw_radii)[graph.numbers] * ANGSTROM
+        polar = np.isin(graph.numbers, (NITROGEN, OXYGEN))
+        hydrogen = graph.numbers == HYDROGEN
+        meets = (polar[:, None] & hydrogen) | (hydrogen[:, None] & polar)
+        limit = np.where(meets, HYDROGEN_BOND_CLASH, CLASH) * (radii[:, None] + radii)
+        self.limit: FloatArray = np.where(steps > 3, limit, 0.0)
+
+    def between(self, positions: FloatArray, moved: IntArray) -> bool:
+        """Whether one of the `moved` atoms clashes with another atom, at positions (N, 3)."""
+        rest = np.setdiff1d(np.arange(len(positions)), moved)
+        distance = np.linalg.norm(positions[moved][:, None] - positions[rest][None], axis=-1)
+        return bool((distance < self.limit[np.ix_(moved, rest)]).any())
+
+
+def random_rotamer(
+    structure: Structure, graph: BondGraph, random: np.random.Generator, flips: bool = True
+) -> Structure:
+    """A conformer with every torsion drawn from its states by their weights; one that clashes is drawn again, and left
+    as it was after ATTEMPTS."""
+    clashes, positions = Clashes(graph), structure.positions
+    for pivot in pivots(graph, flips):
+        weights = np.array(pivot.weights) / sum(pivot.weights)
+        now = torsion(positions, pivot.atoms)
+        for _ in range(ATTEMPTS):
+            angle = pivot.states[int(random.choice(len(weights), p=weights))] + ANGLE_SPREAD * random.standard_normal()
+            trial = pivot.turned(positions, angle - now)
+            if not clashes.between(trial, pivot.beyond):
+                positions = trial
+                break
+    return structure.moved(positions)
+
+
+# -- Monte Carlo ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What Monte Carlo came to: positions (R, N, 3), moves tried and taken by all replicas."""
+
+    positions: FloatArray
+    tried: int
+    taken: int
+
+
+def torsion_moves(
+    energies_of: Callable[[FloatArray], FloatArray],
+    sane: Callable[[FloatArray], BoolArray],
+    moving: list[Pivot],
+    positions: FloatArray,
+    temperature: float,
+    count: int,
+    random: np.random.Generator,
+) -> Moves:
+    """`count` Metropolis moves of every replica: one torsion turned from one state towards another, or a little.
+
+    energies_of: positions (R, N, 3) -> (R,) hartree. Proposals are symmetric (a turn and its reverse are drawn alike),
+    so the Boltzmann distribution at `temperature` (hartree) is kept. A move to where `sane` (R, N, 3) -> (R,) says no
+    is refused.
+    """
+    positions = np.array(positions, float)
+    energies = energies_of(positions)
+    taken = 0
+    for _ in range(count if moving else 0):
+        trial = positions.copy()
+        for replica in range(len(positions)):
+            pivot = moving[int(random.integers(len(moving)))]
+            trial[replica] = pivot.turned(positions[replica], _turn(random))
+        allowed = sane(trial)
+        trial[~allowed] = positions[~allowed]
+        changed = energies_of(trial)
+        chance = np.exp(np.minimum(0.0, (energies - changed) / temperature))
+        accepted = allowed & (random.random(len(positions)) < chance)
+        positions[accepted], energies[accepted] = trial[accepted], changed[accepted]
+        taken += int(accepted.sum())
+    return Moves(positions, count * len(positions), taken)
+
+
+def _turn(random: np.random.Generator) -> float:
+    """Degrees: a third of the way round either way, or, one time in four, a little."""
+    if random.random() < 0.25:
+        return float(20.0 * random.standard_normal())
+    return float(random.choice((-120.0, 120.0)) + 12.0 * random.standard_normal())

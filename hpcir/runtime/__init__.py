@@ -1,0 +1,1 @@
+"""The process and its ranks: communicator, launcher, stop requests, display."""

@@ -1,1 +1,0 @@
-"""The stages of a run: only here message passing, the store and the science meet."""

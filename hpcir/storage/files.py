@@ -1,0 +1,46 @@
+"""Text files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from hpcir.errors import RunStopped
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a small text file in one step: readers see the old or the new, never a part."""
+    replace_file(path, text.encode())
+
+
+def keep_text(path: Path, text: str) -> None:
+    """Write a small text file unless it holds that text: one that is damaged is mended, an intact one not touched."""
+    if text_of(path) != text:
+        write_atomic(path, text)
+
+
+def text_of(path: Path) -> str | None:
+    """A text file's contents; None where there is none that can be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file in one step, its bytes on the disk before its name is. Raises RunStopped when that fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunStopped(
+            f"{path}: cannot write: {error.strerror}. Everything finished so far is kept; free some space and run the "
+            "same command again"
+        ) from error

@@ -1,0 +1,1 @@
+"""The learning loop: geometries, labels and committees in turn."""

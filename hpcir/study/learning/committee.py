@@ -1,0 +1,284 @@
+"""Training a committee over ranks: members dealt to ranks (or ranks to members), joined in order on all."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hpcir.deck.sections import TrainingSettings
+from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
+from hpcir.errors import InputError
+from hpcir.labels import Label
+from hpcir.labels.base import stacked_polar_tensors
+from hpcir.models.model import Model
+from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import Communicator, SerialCommunicator, on_root
+from hpcir.storage.checksums import digest
+from hpcir.study.context import Context
+from hpcir.study.learning.checkpoint import TrainingCheckpoint
+from hpcir.training.dataset import LabelledGroup, TrainingData
+from hpcir.training.devices import device_problem, torch_device
+from hpcir.training.evaluation import Sums, error_figures, held_out_sums
+from hpcir.training.reduction import Reduction
+from hpcir.training.team import Team, batch_parts, form_team
+from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
+from hpcir.version import __version__
+
+# Held-out errors that a stage's line shows: unit in the figure's name, and its size in atomic units.
+SHOWN = {
+    "energy_rmse": ("kcal_per_mol", KCAL_PER_MOL),
+    "force_rmse": ("kcal_per_mol_angstrom", KCAL_PER_MOL_ANGSTROM),
+    "dipole_rmse": ("debye", DEBYE),
+}
+
+
+def symmetry_functions(context: Context, elements: Sequence[int] | None = None) -> SymmetryFunctionSet:
+    """The deck's symmetry functions for these elements (default: those of the molecule)."""
+    settings = context.deck.model
+    return automatic_set(
+        tuple(sorted(set(context.structure.numbers.tolist() if elements is None else elements))),
+        settings.cutoff,
+        settings.radial,
+        settings.shells,
+        tuple(settings.zetas),
+        settings.cutoff_function,
+    )
+
+
+def groups_of(
+    labelled: Sequence[tuple[Structure, Label]], always_learnt: Sequence[bool] | None = None
+) -> list[LabelledGroup]:
+    """Labels as training groups, one for each molecule (same atoms in the same order, same charge).
+
+    always_learnt: for each label, whether it may not be held out (None: all may).
+    """
+    gathered: dict[tuple[Any, ...], list[tuple[Structure, Label, bool]]] = {}
+    for (structure, label), always in zip(labelled, always_learnt or [False] * len(labelled), strict=True):
+        gathered.setdefault((structure.charge, *structure.numbers.tolist()), []).append((structure, label, always))
+    return [
+        LabelledGroup(
+            numbers=members[0][0].numbers,
+            positions=np.array([structure.positions for structure, _, _ in members]),
+            energies=np.array([label.energy for _, label, _ in members]),
+            forces=np.array([label.forces for _, label, _ in members]),
+            dipoles=np.array([label.dipole for _, label, _ in members]),
+            charge=members[0][0].charge,
+            always_learnt=np.array([always for _, _, always in members]),
+            polar_tensors=stacked_polar_tensors([label.polar_tensors for _, label, _ in members], len(members[0][0])),
+        )
+        for members in gathered.values()
+    ]
+
+
+# Where trainings in progress are, in the run directory.
+CHECKPOINTS = "models/in-progress"
+# The charge networks' largest learning rate in a retraining.
+RETRAIN_DIPOLE_RATE = 5e-4
+
+
+def require_device(comm: Communicator, settings: TrainingSettings) -> None:
+    """Raise InputError on every rank when a node cannot train on the deck's device (collective)."""
+    if settings.device == "cpu":
+        return
+    gathered = comm.gather(device_problem(settings.device) if comm.node_rank == 0 else "")
+
+    def speak() -> None:
+        problem = next(filter(None, gathered or []), "")
+        if problem:
+            raise InputError(
+                problem,
+                where="training.device",
+                value=settings.device,
+                hint="start it where there is a GPU, with a torch that was built for it, or give device: cpu",
+            )
+
+    on_root(comm, speak)
+
+
+class CommitteeTrainer:
+    """Trains the committee again and again on a growing set."""
+
+    def __init__(self, context: Context, functions: SymmetryFunctionSet) -> None:
+        self.context = context
+        self.functions = functions
+        self.data: TrainingData | None = None
+        # Fixed beforehand where the first labels do not know yet what is to come; else fitted to them.
+        self.reductions: dict[int, Reduction] | None = None
+        # What the last training's model misses of the labels that it held out (rank 0).
+        self.held_out: dict[str, Sums] = {}
+        # Teams by the parts of a batch: communicators are few, and trainings many.
+        self._teams: dict[int, Team | None] = {}
+
+    def groups(
+        self, labelled: Sequence[tuple[Structure, Label]], always_learnt: Sequence[bool] | None = None
+    ) -> list[LabelledGroup]:
+        """What is learnt of the labels, one group for each molecule (see `groups_of`)."""
+        return groups_of(labelled, always_learnt)
+
+    def train(
+        self,
+        labelled: Sequence[tuple[Structure, Label]] | None,
+        *,
+        level: str,
+        start: Model | None,
+        steps: int,
+        purpose: str,
+        always_learnt: Sequence[bool] | None = None,
+        errors: dict[str, float] | None = None,
+    ) -> Model:
+        """Train all members on rank 0's labels (collective); the same model on every rank.
+
+        always_learnt: see `groups_of`. errors: of an earlier model on what it held out; with them all labels are
+        learnt, and the model carries these.
+        """
+        groups = self.groups(labelled or [], always_learnt) if self.context.root else None
+        return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose, errors=errors)
+
+    def train_groups(
+        self,
+        groups: list[LabelledGroup] | None,
+        *,
+        level: str,
+        start: Model | None,
+        steps: int,
+        purpose: str,
+        errors: dict[str, float] | None = None,
+    ) -> Model:
+        """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
+        context, comm = self.context, self.context.comm
+        require_device(comm, context.deck.training)
+        groups = comm.bcast(groups) or []
+        parts = batch_parts(groups, self.functions.n_features, context.deck.training)
+        members, team = self._share(parts)
+        models: list[tuple[int, Model]] = []
+        if team is not None:
+            self.data = self._data(groups, start, team.comm)
+            key = self._key(groups, start, steps, errors is None)
+            models = self._train_members(self.data, members, team, key, start, steps, purpose, errors is None)
+        gathered = comm.gather(models if team is not None and team.leads else [])
+        model = self._join(gathered, level, errors) if gathered is not None else None
+        joined: Model = comm.bcast(model)
+        return joined
+
+    def forget(self) -> None:
+        """Remove the trainings in progress, once what came of them is saved (rank 0)."""
+        if self.context.root:
+            shutil.rmtree(self.context.directory / CHECKPOINTS, ignore_errors=True)
+
+    def _share(self, parts: int) -> tuple[list[int], Team | None]:
+        """This rank's members, and the ranks that train them with it (None: not needed). Members are dealt to ranks;
+        where there are more ranks than members, neighbouring ranks share one."""
+        comm, count = self.context.comm, self.context.deck.model.members
+        if comm.size <= count:
+            return list(range(count))[comm.rank :: comm.size], Team(SerialCommunicator(), parts)
+        teams = np.arange(comm.size) * count // comm.size
+        member = int(teams[comm.rank])
+        if parts not in self._teams:
+            self._teams[parts] = form_team(comm, np.flatnonzero(teams == member).tolist(), parts)
+        return [member], self._teams[parts]
+
+    def _key(self, groups: list[LabelledGroup], start: Model | None, steps: int, hold_out: bool) -> str:
+        """What a training in progress depends on, the member apart."""
+        settings = self.context.deck.model_dump(mode="json", include={"model", "training", "seed"})
+        labels = list(itertools.chain.from_iterable(group.keys() for group in groups))
+        masks = [m for group in groups for m in (group.force_mask, group.always_learnt) if m is not None]
+        models = [] if start is None else [start.energy, start.charge]
+        weights = [w for networks in models for c in networks.values() for w in (*c.weights, *c.biases, c.shift)]
+        return digest(__version__, settings, steps, hold_out, labels, *masks, *weights)
+
+    def _data(self, groups: list[LabelledGroup], start: Model | None, comm: Communicator) -> TrainingData:
+        """The training set, with the start's reduction of the symmetry functions where there is a start.
+
+        Computed anew each time: a resumed run has no earlier set to extend, and must come to the same bits.
+        """
+        if start is None and self.reductions is not None:
+            empty = TrainingData(self.functions, self.reductions, (), self.context.deck.training.precision)
+            return empty.extended(groups, comm)
+        deck = self.context.deck
+        reduction = None if start is None else start.energy
+        return TrainingData.build(
+            groups, self.functions, deck.training.precision, start=reduction, max_inputs=deck.model.inputs, comm=comm
+        )
+
+    def _train_members(
+        self,
+        data: TrainingData,
+        members: list[int],
+        team: Team,
+        key: str,
+        start: Model | None,
+        steps: int,
+        purpose: str,
+        hold_out: bool,
+    ) -> list[tuple[int, Model]]:
+        """This rank's members, one after the other, each from where a stopped run left it.
+
+        Stacked they would take 0.7 of the time, but the last bits of a product depend on how many are stacked, and so
+        the models on the number of ranks.
+        """
+        from hpcir.training.train import STATE_FORMAT, train_members  # with torch, which takes seconds to import
+
+        context, training = self.context, self.context.deck.training
+        models: list[tuple[int, Model]] = []
+        with context.progress.stage(f"train {purpose}", total=steps * len(members), unit="steps") as stage:
+
+            def report(figures: dict[str, Any]) -> None:
+                done = len(models) * steps + int(figures.pop("step", 0))
+                shown = {
+                    f"{name}_{unit}": figures[name] / size for name, (unit, size) in SHOWN.items() if name in figures
+                }
+                stage.advance_to(done, **shown)
+
+            for member in members:
+                path = context.directory / CHECKPOINTS / f"member-{member:03d}.training"
+                checkpoint = TrainingCheckpoint(path, digest(key, member, STATE_FORMAT), team.comm, context.stop)
+                before = checkpoint.load()
+                if before is not None and team.leads:
+                    context.progress.log(f"member {member} goes on at step {int(before['step'])} of {steps}")
+                model, state = train_members(
+                    data,
+                    context.deck.model,
+                    training,
+                    members=[member],
+                    seed=context.deck.seed,
+                    start=start,
+                    steps=steps,
+                    on_progress=report,
+                    on_checkpoint=checkpoint.keep,
+                    state=before,
+                    device=torch_device(training.device, member),
+                    energy_rate=None if start is None else training.retrain_rate,
+                    dipole_rate=None if start is None else RETRAIN_DIPOLE_RATE,
+                    hold_out=hold_out,
+                    team=team,
+                )
+                checkpoint.save(state)
+                models.append((member, model))
+        return models
+
+    def _join(self, gathered: list[list[tuple[int, Model]]], level: str, error: dict[str, float] | None) -> Model:
+        """One committee of all ranks' members; error: its held-out errors, measured here when None."""
+        from hpcir.training.train import join_members
+
+        trained = dict(pair for part in gathered for pair in part)
+        joined = join_members([trained[member] for member in sorted(trained)])
+        assert self.data is not None  # rank 0 trains member 0, so it has the data
+        if error is None:
+            seed, validation = self.context.deck.seed, self.context.deck.training.validation
+            self.held_out, count = held_out_sums(joined, self.data, seed, validation)
+            error = {"held_out": float(count), **error_figures(self.held_out)}
+        return replace(joined, level=level, error=error, total_charge=self.context.structure.charge)
+
+
+def member_of(model: Model, index: int) -> Model:
+    """A model of one member of a committee."""
+    return replace(
+        model,
+        energy={element: committee.member(index) for element, committee in model.energy.items()},
+        charge={element: committee.member(index) for element, committee in model.charge.items()},
+    )

@@ -1,0 +1,181 @@
+"""Stage pretrain: thousands of labels of a cheap level of theory, and the committee that learnt from them.
+
+Short thermostatted trajectories of the cheap engine itself, from thermally sampled normal modes of its own
+minimum, at the temperatures of the exploration. The pool of geometries is also where the first expensive labels
+are chosen from.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hpcir.deck.sections import LabelSettings
+from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.runner import ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import thermal_velocities
+from hpcir.errors import InputError, LabelFailed
+from hpcir.labels import Label, create_engine
+from hpcir.labels.isolation import IsolatedEngine
+from hpcir.models.model import Model
+from hpcir.molecules.structures import Structure
+from hpcir.sampling.exploration import Sanity
+from hpcir.storage.checksums import digest
+from hpcir.study.context import Context, Kept
+from hpcir.study.label_farm import LabelFarm, LabelStore
+from hpcir.study.learning.committee import CommitteeTrainer
+from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
+from hpcir.units import FS
+from hpcir.vibrations.normal_modes import sample as sample_modes
+
+FOLDER = "pretrain"
+MODEL = "models/pretrained.h5"
+TIMESTEP = 1.0 * FS
+# Steps between two labels that are kept (12 fs: the fast vibrations have moved on), and labels kept of a trajectory
+# (0.6 ps: hindered rotors turn).
+KEEP_EVERY = 12
+KEPT = 50
+# Geometries that the first labels of a cheap main engine are picked from: so many for each, and in all at most.
+OWN_POOL_EACH, OWN_POOL = 10, 1000
+FRICTION_TIME = 50.0 * FS
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What the cheap level gave: its settings and level, its labels (rank 0), its minimum with the normal modes."""
+
+    settings: LabelSettings
+    level: str
+    labelled: list[tuple[Structure, Label]]
+    reference: Reference
+
+    @property
+    def pool(self) -> list[Structure]:
+        """The geometries of its labels, in order (rank 0)."""
+        return [structure for structure, _ in self.labelled]
+
+
+def cheap_settings(context: Context) -> LabelSettings | None:
+    """The cheap engine's settings, or None: switched off, not installed, the same as the main engine, or unfit."""
+    labels = context.deck.labels
+    wanted = labels.pretrain.engine
+    if wanted == "none" or (wanted == "auto" and labels.engine == "tblite"):
+        return None
+    if importlib.util.find_spec("tblite") is None:
+        if wanted == "auto":
+            return None
+        raise InputError(
+            "tblite is not installed", where="labels.pretrain.engine", hint="pip install tblite, or set it to none"
+        )
+    settings = LabelSettings(engine="tblite", method=labels.pretrain.method)
+    try:
+        create_engine(settings).check(context.structure)
+    except InputError:
+        if wanted == "auto":
+            return None
+        raise
+    return settings
+
+
+def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -> Pretrained:
+    """Minimum, modes and pool of the cheap level (collective)."""
+    farm = LabelFarm(context, settings, None, store)
+    minimum = optimised(context, farm, context.structure, "cheap optimisation")
+    reference = harmonic_analysis(context, farm, minimum, "cheap normal modes")
+    level = farm.level
+    farm.close()
+    pool = _pool(context, settings, reference, context.deck.labels.pretrain.labels)
+    return Pretrained(settings, level, pool, reference)
+
+
+def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer, inputs: str) -> Model:
+    """The committee trained on the cheap labels; from its file when it is there."""
+    directory = context.directory
+    entry = context.comm.bcast(directory.finished("pretrain", inputs) if context.root else None)
+    if entry is not None:
+        loaded: Model = context.comm.bcast(Model.load(directory / MODEL) if context.root else None)
+        return loaded
+    return trainer.train(
+        pretrained.labelled,
+        level=pretrained.level,
+        start=None,
+        steps=context.deck.training.pretrain_steps,
+        purpose=f"on {pretrained.level}",
+    )
+
+
+def own_pool(context: Context, reference: Reference) -> list[Structure]:
+    """Thermal geometries of the main engine itself, where its labels cost next to nothing (rank 0; else none)."""
+    settings = context.deck.labels
+    if settings.engine != "tblite":
+        return []
+    count = min(OWN_POOL, OWN_POOL_EACH * context.deck.sampling.initial_labels)
+    return [structure for structure, _ in _pool(context, settings, reference, count)]
+
+
+def _pool(
+    context: Context, settings: LabelSettings, reference: Reference, labels: int
+) -> list[tuple[Structure, Label]]:
+    """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
+    count = -(-labels // KEPT)
+    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
+    engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
+
+    def trajectory(number: int) -> Kept:
+        return _trajectory(context, engine, reference, number), {"trajectory": number}
+
+    records = context.deal_once(
+        "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
+    )
+    engine.close()
+    if records is None:
+        return []
+    return [pair for record in records for pair in _pairs(reference.structure, record.arrays)]
+
+
+def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[Structure, Label]]:
+    columns: Sequence[Any] = [arrays[name] for name in ("positions", "energy", "forces", "dipole")]
+    return [(structure.moved(r), Label(float(e), f, d)) for r, e, f, d in zip(*columns, strict=True)]
+
+
+def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+    """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
+    temperatures = context.deck.sampling.temperatures
+    temperature = temperatures[index % len(temperatures)]
+    masses, sane = reference.structure.masses, Sanity(reference.structure)
+    start = sample_modes(reference.modes, temperature, 1, context.random("pretrain", index))
+    positions = np.ascontiguousarray(start.transpose(1, 2, 0))
+    ids = np.array([index])
+    seed = int(digest(context.deck.seed, "pretrain")[:12], 16)
+    velocities = thermal_velocities(positions, masses, temperature, seed, ids, purpose="pretrain")
+    block = ReplicaBlock.start(positions, velocities, ids)
+    thermostat = Thermostat("langevin", temperature, FRICTION_TIME, seed)
+    latest: dict[str, Label] = {}
+
+    def potential(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        label = engine.label(reference.structure.moved(points[:, :, 0]))
+        latest["label"] = label
+        return np.array([label.energy]), label.forces[:, :, None]
+
+    kept: list[tuple[np.ndarray, Label]] = []
+    for _ in range(KEPT):
+        try:
+            chunk = run_chunk(potential, block, masses, KEEP_EVERY, TIMESTEP, thermostat=thermostat, record=())
+        except LabelFailed:
+            break
+        block = chunk.block
+        frame = block.positions[:, :, 0].copy()
+        if not block.alive.all() or not sane(frame):
+            break
+        kept.append((frame, latest["label"]))
+    shape = (len(kept), len(masses), 3)
+    return {
+        "positions": np.array([frame for frame, _ in kept]).reshape(shape),
+        "energy": np.array([label.energy for _, label in kept]),
+        "forces": np.array([label.forces for _, label in kept]).reshape(shape),
+        "dipole": np.array([label.dipole for _, label in kept]).reshape(-1, 3),
+    }

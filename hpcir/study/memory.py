@@ -1,0 +1,89 @@
+"""What a rank of a run will hold at most, from the deck alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from hpcir.deck.loader import LoadedDeck
+from hpcir.deck.sections import Deck
+from hpcir.deck.study import heavy_atoms
+from hpcir.descriptors.definition import automatic_set
+
+MEBI = 1 << 20
+# The program itself with numpy, numba, torch and compiled kernels: 250 to 370 MiB seen.
+PROGRAM = 400 * MEBI
+# Steps between two states of a block on the disk (see trajectories.py, which this must not import for check's sake).
+CHUNK_STEPS = 2000
+# Arrays of a chunk's frames that are there at the same time: recorded, transposed, projected on the modes.
+FRAME_COPIES = 6
+# Copies of all spectra on rank 0 while they are combined, and points of a spectrum for each wavenumber of its range.
+SPECTRUM_COPIES = 4
+
+
+def rank_memory(loaded: LoadedDeck) -> dict[str, int]:
+    """Bytes by what they are for, at most; 'spectrum' is rank 0's alone. The label engine's process is not in it."""
+    return {
+        "program": PROGRAM,
+        "training": training_memory(loaded),
+        "trajectories": trajectory_memory(loaded),
+        "spectrum": spectrum_memory(loaded),
+    }
+
+
+def training_memory(loaded: LoadedDeck) -> int:
+    """The stored descriptor derivatives of the largest training set, every atom in every cutoff: an upper bound."""
+    deck, atoms = loaded.deck, labelled_atoms(loaded)
+    elements = tuple(sorted(set(loaded.structure.numbers.tolist())))
+    if deck.is_series:
+        elements = loaded.series.elements
+    cheap = 0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels
+    return max(deck.sampling.max_labels, cheap) * label_memory(deck, atoms, elements)
+
+
+def label_memory(deck: Deck, atoms: int, elements: tuple[int, ...]) -> int:
+    """The stored descriptor derivatives of one geometry of so many atoms, at most."""
+    model = deck.model
+    functions = automatic_set(elements, model.cutoff, model.radial, model.shells, tuple(model.zetas))
+    size = 4 if deck.training.precision == "float32" else 8
+    return atoms * min(model.inputs, functions.n_features) * (1 + 3 * atoms) * size
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine, or what the job's control group leaves of it."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            found = min(found, int(Path(path).read_text()))
+    return found
+
+
+def labelled_atoms(loaded: LoadedDeck) -> int:
+    """Atoms of the largest molecule that is labelled for training; of fragments, about."""
+    if not loaded.deck.is_series:
+        return len(loaded.structure)
+    largest = loaded.deck.sampling.largest_fragment
+    # A fragment has the molecule's share of hydrogen, and the capping ones.
+    whole = [len(item) * min(1.0, largest / max(1, heavy_atoms(item))) for item in loaded.series.targets]
+    return max(round(max(whole)) + 2, *(len(seed) for seed in loaded.series.seeds))
+
+
+def trajectory_memory(loaded: LoadedDeck) -> int:
+    """A block's frames of one chunk, and its series since it began."""
+    dynamics, atoms = loaded.deck.dynamics, len(loaded.structure)
+    if loaded.deck.is_series:
+        atoms = max(len(item) for item in loaded.series.targets)
+    width = min(dynamics.lockstep, dynamics.trajectories)
+    frames = CHUNK_STEPS // dynamics.dipole_every
+    samples = int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)
+    modes = max(1, 3 * atoms - 6)
+    return 8 * width * (FRAME_COPIES * frames * 3 * atoms + samples * 3) + 4 * width * samples * modes
+
+
+def spectrum_memory(loaded: LoadedDeck) -> int:
+    """All trajectories' spectra on rank 0."""
+    from hpcir.spectra.intensities import wavenumber_grid
+
+    points = len(wavenumber_grid(loaded.deck.spectrum))
+    return SPECTRUM_COPIES * 8 * points * loaded.deck.dynamics.trajectories

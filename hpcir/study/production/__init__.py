@@ -1,0 +1,1 @@
+"""Production trajectories: where they start, sets of them, blocks over ranks."""

@@ -1,0 +1,165 @@
+"""Conformer families of a target: found, relaxed and ranked with the model and its label engine, and sampled.
+
+Candidates come from distance geometry or a torsion scan, and from what sampling has labelled; they are relaxed with the
+model over all ranks, and the minima of any weight labelled once each. A conformer's free energy is its label's energy
+and the classical harmonic vibrational free energy of the model, kT sum ln(omega / kT). The main trajectories start in
+conformers drawn by Boltzmann's weights, so that their plain average is the ensemble's; each family of weight has
+trajectories of its own besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.thermal import is_linear, thermal_velocities
+from hpcir.errors import InputError
+from hpcir.models.model import Model
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.conformers import Conformer, Family, boltzmann_weights, families
+from hpcir.molecules.structures import Structure
+from hpcir.storage.checksums import digest
+from hpcir.storage.json_result import write_json
+from hpcir.study.context import Context
+from hpcir.study.label_farm import LabelFarm
+from hpcir.study.learning.relaxation import harmonic_modes, minima, vibrational
+from hpcir.study.production.trajectories import Starts
+from hpcir.study.results.analysis import model_harmonics
+from hpcir.units import ANGSTROM, KCAL_PER_MOL
+from hpcir.vibrations.normal_modes import NormalModes
+from hpcir.vibrations.normal_modes import sample as sample_modes
+
+FloatArray = NDArray[np.float64]
+
+FILE = "families.json"
+PURPOSE = "conformers"
+# Labelled geometries, the lowest, among the candidates: every round of sampling labels minima of its model, found from
+# other candidates than the final ones.
+KNOWN = 80
+# Conformers whose free energy in the model lies this many kT above the lowest are not labelled: each is less than a
+# thousandth of the ensemble, and the model is right to about half a kT.
+HIGHEST = 7.0
+# Families with a smaller weight have no spectrum of their own, and there are no more than this.
+LEAST_WEIGHT, MOST_FAMILIES = 0.02, 5
+# Trajectories of each family, at most.
+FAMILY_TRAJECTORIES = 8
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Families, the heaviest first, with the modes of every conformer: modes[f][c] of family f's member c."""
+
+    families: tuple[Family, ...]
+    modes: tuple[tuple[NormalModes, ...], ...]
+
+    def conformers(self) -> Iterator[tuple[int, Conformer, NormalModes]]:
+        """Every conformer with its family's number."""
+        for number, (family, modes) in enumerate(zip(self.families, self.modes, strict=True)):
+            for member, own in zip(family.members, modes, strict=True):
+                yield number, member, own
+
+
+def find_families(context: Context, farm: LabelFarm, model: Model, count: int, weights_key: str) -> Ensemble:
+    """The families of a target (collective). Raises InputError when no minimum keeps the molecule's bonds."""
+    structure, graph = context.structure, bond_graph(context.structure)
+    temperature = context.deck.dynamics.temperature
+    seed = context.deck.seed
+    known = _lowest_labelled(farm, structure) if context.root else []
+    found = minima(context, model, structure, graph, count, seed, weights_key, known=known)
+    if not found:
+        raise InputError(
+            "no conformer could be relaxed with its bonds kept",
+            where=structure.source or "system.structure",
+            hint="this charge and protonation may have no minimum at this level of theory",
+        )
+    geometries = [item.structure for item in found]
+    vibrations = harmonic_modes(context, geometries, weights_key, lambda s: model_harmonics(model, s))
+    pairs = _worth_a_label(found, vibrations, temperature)
+    labels = farm.label([item.structure for item, _ in pairs], PURPOSE)
+    kept, modes = [], []
+    for (item, own), label in zip(pairs, labels, strict=True):
+        if label is not None:
+            kept.append(Conformer(item.structure, label.energy + vibrational(own, temperature)))
+            modes.append(own)
+    ordered = families(kept, temperature, graph)
+    place = {id(item): own for item, own in zip(kept, modes, strict=True)}
+    return Ensemble(tuple(ordered), tuple(tuple(place[id(m)] for m in family.members) for family in ordered))
+
+
+def _lowest_labelled(farm: LabelFarm, structure: Structure) -> list[Structure]:
+    """The molecule's own geometries among the labels so far, the lowest KNOWN of them (rank 0)."""
+    own = [
+        (label.energy, geometry)
+        for geometry, label in farm.store.select(farm.level)
+        if np.array_equal(geometry.numbers, structure.numbers) and geometry.charge == structure.charge
+    ]
+    return [geometry for _, geometry in sorted(own, key=lambda pair: pair[0])[:KNOWN]]
+
+
+def _worth_a_label(
+    found: list[Conformer], modes: list[NormalModes], temperature: float
+) -> list[tuple[Conformer, NormalModes]]:
+    """The conformers whose free energy in the model gives them a part of the ensemble, with their modes."""
+    pairs = list(zip(found, modes, strict=True))
+    energies = [item.energy + vibrational(own, temperature) for item, own in pairs]
+    highest = min(energies) + HIGHEST * temperature
+    return [pair for pair, energy in zip(pairs, energies, strict=True) if energy < highest]
+
+
+def ensemble_starts(
+    context: Context, ensemble: Ensemble, count: int, family: int | None = None
+) -> tuple[Starts, list[int]]:
+    """Thermal starts of `count` trajectories in conformers drawn by weight (of one family, or of all), systematically;
+    and the family that each starts in."""
+    dynamics, seed = context.deck.dynamics, context.deck.seed
+    temperature, masses = dynamics.temperature, context.structure.masses
+    members = [item for item in ensemble.conformers() if family is None or item[0] == family]
+    weights = boltzmann_weights(np.array([item[1].energy for item in members]), temperature)
+    # Equal steps along the cumulated weights: every conformer as often as its weight says, to one trajectory.
+    picks = np.searchsorted(np.cumsum(weights), (np.arange(count) + 0.5) / count * (1 - 1e-12))
+    purpose = "ensemble" if family is None else f"family {family}"
+    # Shuffled, so that the first few stand for all: a reference of fewer trajectories starts from those.
+    picks = picks[context.random(f"order of {purpose}").permutation(count)]
+    frames = np.array(
+        [
+            sample_modes(members[pick][2], temperature, 1, context.random(purpose, number))[0]
+            for number, pick in enumerate(picks.tolist())
+        ]
+    )
+    positions = np.ascontiguousarray(frames.transpose(1, 2, 0))
+    own_seed = int(digest(seed, purpose)[:12], 16)
+    linear = is_linear(members[0][2].positions, masses)
+    velocities = thermal_velocities(
+        positions, masses, temperature, own_seed, np.arange(count), rotation=dynamics.rotation, linear=linear
+    )
+    key = digest(purpose, positions, velocities)
+    chosen = [members[pick][0] for pick in picks.tolist()]
+    return Starts(positions, velocities, np.ones(count, bool), key), chosen
+
+
+def worth_a_spectrum(ensemble: Ensemble) -> list[int]:
+    """The families with a spectrum of their own."""
+    numbers = [number for number, family in enumerate(ensemble.families) if family.weight >= LEAST_WEIGHT]
+    return numbers[:MOST_FAMILIES]
+
+
+def describe(context: Context, ensemble: Ensemble, started: list[int]) -> list[dict[str, Any]]:
+    """The families for summary.json, written as families.json too (rank 0)."""
+    lowest = min(item.energy for _, item, _ in ensemble.conformers())
+    table = [
+        {
+            "name": family.name,
+            "weight": family.weight,
+            "conformers": len(family.members),
+            "free_energies_kcal_per_mol": [(item.energy - lowest) / KCAL_PER_MOL for item in family.members],
+            "trajectories": started.count(number),
+        }
+        for number, family in enumerate(ensemble.families)
+    ]
+    geometries = [(item.structure.positions / ANGSTROM).tolist() for _, item, _ in ensemble.conformers()]
+    write_json(context.directory / FILE, {"families": table, "angstrom": geometries})
+    return table

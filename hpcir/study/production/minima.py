@@ -1,0 +1,145 @@
+"""The conformers that trajectories visit: found by a short hot run of the model, for the control variates.
+
+Frames are projected on the normal modes of the basin that they are in, so the basins must be known before production.
+They come from a run of their own, never from the production trajectories: the controls' exact means need basins that
+do not depend on those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.runner import ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import thermal_velocities
+from hpcir.errors import RunStopped
+from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
+from hpcir.molecules.structures import Structure
+from hpcir.spectra.basins import Basin, all_basins, distance_squared
+from hpcir.storage.checksums import digest
+from hpcir.storage.hdf5 import read_intact, write_h5
+from hpcir.study.context import Context
+from hpcir.study.results.analysis import model_harmonics
+from hpcir.units import FS
+from hpcir.vibrations.normal_modes import NormalModes, sane
+from hpcir.vibrations.normal_modes import sample as sample_modes
+from hpcir.vibrations.quench import quench
+
+FloatArray = NDArray[np.float64]
+
+FILE = "minima.h5"
+# The search: replicas, steps, steps between snapshots, and how much hotter than production.
+REPLICAS, STEPS, BETWEEN, HOTTER = 16, 6000, 1000, 1.5
+FRICTION = 200 * FS
+# Molecules with more modes than this have too many conformers for controls of each.
+MOST_MODES = 30
+MOST_MINIMA = 8
+QUENCH_STEPS, QUENCH_FORCE = 500, 5e-4
+# Geometries are one minimum below these root mean square distances (bohr): after the quench, and converged.
+SAME_QUENCHED, SAME_MINIMUM = 0.3, 0.1
+# The softest vibration of a true minimum, cm-1.
+LEAST_WAVENUMBER = 10.0
+
+
+def find_minima(context: Context, model: AnyPotential, first: NormalModes, folder: str) -> list[NormalModes]:
+    """The minima that thermal motion reaches from the first one, which leads the list; the same on every rank.
+
+    Written to FOLDER/minima.h5, and read from there when model and settings are the same (collective).
+    """
+    weights = first_weights(model)
+    dynamics = context.deck.dynamics
+    key = digest("minima", context.deck.seed, dynamics.temperature, dynamics.timestep, first.positions, *weights)
+    found = None
+    if context.root:
+        path = context.directory / folder / FILE
+        content = read_intact(path)
+        if content is not None and content[1].get("inputs") == key:
+            found = _read(content[0])
+        else:
+            path.parent.mkdir(exist_ok=True)
+            with context.progress.stage("minima"):
+                found = _search(context, model, first)
+            _write(path, found, key)
+    result: list[NormalModes] = context.comm.bcast(found)
+    return result
+
+
+def same_minima(
+    model: AnyPotential, minima: Sequence[NormalModes], masses: FloatArray, structure: Structure
+) -> list[NormalModes]:
+    """The minima with the normal modes of other masses (N,)."""
+    return [model_harmonics(model, structure.moved(modes.positions), masses) for modes in minima]
+
+
+def _search(context: Context, model: AnyPotential, first: NormalModes) -> list[NormalModes]:
+    minima = [first]
+    if len(first) > MOST_MODES or len(first.numbers) < 4:
+        return minima
+    structure = context.structure.moved(first.positions)
+    weights = np.ones(len(structure))
+    for geometry in _quenched(context, model, first):
+        context.stop.check()
+        known = all_basins(minima, structure)
+        if len(minima) == MOST_MINIMA or not sane(first.numbers, first.positions, geometry):
+            continue
+        if _is_known(geometry, known, SAME_QUENCHED, weights):
+            continue
+        try:
+            modes = model_harmonics(model, structure.moved(geometry))
+        except RunStopped:
+            continue
+        if modes.wavenumbers[0] > LEAST_WAVENUMBER and not _is_known(modes.positions, known, SAME_MINIMUM, weights):
+            minima.append(modes)
+    return minima
+
+
+def _is_known(geometry: FloatArray, known: Sequence[Basin], within: float, weights: FloatArray) -> bool:
+    here = Basin(geometry, known[0].modes, known[0].wavenumbers)
+    return min(distance_squared(here, basin, weights) for basin in known) < within**2
+
+
+def _quenched(context: Context, model: AnyPotential, first: NormalModes) -> FloatArray:
+    """Snapshots (S, N, 3) of a hot run from the first minimum, brought down."""
+    dynamics, seed = context.deck.dynamics, context.deck.seed
+    temperature = HOTTER * dynamics.temperature
+    starts = sample_modes(first, temperature, REPLICAS, context.random("minima"))
+    positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
+    # Numbers that no production trajectory has.
+    ids = 2**31 + np.arange(REPLICAS)
+    velocities = thermal_velocities(positions, first.masses, temperature, seed, ids)
+    block = ReplicaBlock.start(positions, velocities, ids)
+    evaluator = on_replicas(model, context.structure.numbers, REPLICAS, context.structure.charge)
+    thermostat = Thermostat("langevin", temperature, FRICTION, seed)
+    found = []
+    for _ in range(STEPS // BETWEEN):
+        context.stop.check()
+        chunk = run_chunk(
+            evaluator, block, first.masses, BETWEEN, dynamics.timestep, dipole_every=BETWEEN, thermostat=thermostat,
+            record=(),
+        )  # fmt: skip
+        block = chunk.block
+        found.append(quench(lambda x: evaluator.evaluate(x)[1], block.positions, QUENCH_STEPS, QUENCH_FORCE))
+    return np.concatenate(found, axis=2).transpose(2, 0, 1)
+
+
+def _write(path: Path, minima: Sequence[NormalModes], key: str) -> None:
+    units = {"numbers": "atomic number", "positions": "bohr", "wavenumbers": "cm-1", "intensities": "km/mol"}
+    arrays = {
+        field.name: (
+            np.array([getattr(m, field.name) for m in minima]),
+            units.get(field.name, "atomic units"),
+            "minimum,...",
+        )
+        for field in fields(NormalModes)
+    }
+    write_h5(path, arrays, {"format": "hpcir minima", "inputs": key})
+
+
+def _read(arrays: dict[str, FloatArray]) -> list[NormalModes]:
+    count = len(arrays["positions"])
+    return [NormalModes(**{field.name: arrays[field.name][k] for field in fields(NormalModes)}) for k in range(count)]

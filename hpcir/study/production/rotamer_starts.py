@@ -1,0 +1,165 @@
+"""Where the trajectories of a flexible molecule begin: conformers sampled with the model by torsional Monte Carlo.
+
+Moves about the rotatable bonds alternate with Langevin dynamics; both keep the Boltzmann distribution of the model, so
+that the starts stand for the ensemble and not for one minimum (Duane et al., Phys. Lett. B 195, 216, 1987, for the
+mixture). A cycle that ends where the model knows nothing is refused, as a move is, and the replica goes on from before
+with its velocities turned round; nor does a move go to such a place. Turned chains press hydrogens together, and a
+model that never learnt how hard they push lets them fall into each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.runner import ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import thermal_velocities
+from hpcir.models.evaluator import Evaluator, spread_of
+from hpcir.models.model import Model
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_moves
+from hpcir.molecules.structures import Structure
+from hpcir.sampling.exploration import Sanity
+from hpcir.storage.checksums import digest
+from hpcir.study.context import Context, Kept
+from hpcir.study.learning.loop import spread_threshold
+from hpcir.study.production.trajectories import Starts
+from hpcir.vibrations.normal_modes import thermal_geometries
+
+FloatArray = NDArray[np.float64]
+
+FOLDER = "starts"
+# Rounds of moves and dynamics; moves of a round for each rotatable bond; steps of dynamics of a round.
+CYCLES = 10
+MOVES_A_BOND = 2
+STEPS = 100
+# Random conformers drawn for a start, at most, until the model knows one.
+ATTEMPTS = 20
+# What is added to the energy of a geometry that the model does not know, hartree.
+UNKNOWN = 1e3
+
+
+def sampled_starts(context: Context, model: Model, structure: Structure, count: int, weights_key: str) -> Starts:
+    """Starts of `count` trajectories of a molecule at the deck's temperature (collective).
+
+    weights_key: a digest of the model. Blocks are those of the deck's lockstep; finished ones come from their journal.
+    """
+    dynamics = context.deck.dynamics
+    size = min(dynamics.lockstep, count)
+    firsts = list(range(0, count, size))
+    settings = [dynamics.temperature, dynamics.force_error, context.deck.seed, count, size]
+    key = digest("starts", weights_key, structure.positions, *settings)
+
+    def block(number: int) -> Kept:
+        ids = np.arange(firsts[number], min(firsts[number] + size, count))
+        return _block(context, model, structure, ids), {"block": number}
+
+    keys = [digest(key, number) for number in range(len(firsts))]
+    records = context.deal_once(f"starts of {structure.name}", FOLDER, keys, block, "blocks")
+    joined = None
+    if records is not None:
+        names = records[0].arrays
+        joined = {name: np.concatenate([record.arrays[name] for record in records], axis=-1) for name in names}
+    arrays = context.comm.bcast(joined)
+    taken, tried = float(arrays["taken"].sum()), float(max(arrays["tried"].sum(), 1))
+    if context.root:
+        context.progress.log(
+            f"starts of {structure.name}: {100 * taken / tried:.0f} % of {tried:.0f} torsion moves taken"
+        )
+    return Starts(arrays["positions"], arrays["velocities"], arrays["alive"].astype(bool), digest(key, "joined"))
+
+
+def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np.int64]) -> dict[str, Any]:
+    """Positions and velocities (N, 3, R) of one block after all cycles; alive (R,)."""
+    dynamics, graph = context.deck.dynamics, bond_graph(structure)
+    temperature, masses, sane = dynamics.temperature, structure.masses, Sanity(structure)
+    moving = pivots(graph, flips=False)
+    evaluator = Evaluator(model, structure.numbers, len(ids), charge=structure.charge)
+    limit = spread_threshold(model, dynamics.force_error)
+
+    def known(positions: FloatArray) -> NDArray[np.bool_]:
+        return np.asarray(sane(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))
+
+    positions = _first(context, structure, graph, ids, known)
+    seed = int(digest(context.deck.seed, "starts")[:12], 16)
+    velocities = thermal_velocities(positions, masses, temperature, seed, ids, rotation=dynamics.rotation)
+    block = ReplicaBlock.start(positions, velocities, ids)
+    thermostat = Thermostat("langevin", temperature, dynamics.time_constant, seed)
+    tried = taken = 0
+    for cycle in range(CYCLES):
+        context.stop.check()
+        chunk = run_chunk(evaluator, block, masses, STEPS, dynamics.timestep, thermostat=thermostat, record=())
+        random = context.random("moves", int(ids[0]), cycle)
+        moved, moves = _moved(chunk.block, evaluator, sane, moving, temperature, limit, random)
+        block = _unless_lost(block, moved, known)
+        tried, taken = tried + moves[0], taken + moves[1]
+    return {
+        "positions": block.positions,
+        "velocities": block.velocities,
+        "alive": block.alive,
+        "tried": np.array([tried]),
+        "taken": np.array([taken]),
+    }
+
+
+def _first(
+    context: Context,
+    structure: Structure,
+    graph: BondGraph,
+    ids: NDArray[np.int64],
+    known: Callable[[FloatArray], NDArray[np.bool_]],
+) -> FloatArray:
+    """Thermal random conformers (N, 3, R), drawn again until the model knows them, ATTEMPTS times at most."""
+    temperature = context.deck.dynamics.temperature
+    streams = [context.random("starts", item) for item in ids.tolist()]
+    positions = np.zeros((len(structure), 3, len(ids)))
+    missing = np.ones(len(ids), bool)
+    for _ in range(ATTEMPTS):
+        for replica in np.flatnonzero(missing):
+            random = streams[replica]
+            rotamer = random_rotamer(structure, graph, random, flips=False)
+            positions[:, :, replica] = thermal_geometries(rotamer, temperature, 1, random)[0]
+        missing &= ~known(positions)
+        if not missing.any():
+            break
+    return positions
+
+
+def _unless_lost(
+    before: ReplicaBlock, after: ReplicaBlock, known: Callable[[FloatArray], NDArray[np.bool_]]
+) -> ReplicaBlock:
+    """The block after a cycle, but replicas that left what the model knows as they were before, turned round."""
+    lost = known(before.positions) & ~(known(after.positions) & after.alive)
+    return replace(
+        after,
+        positions=np.ascontiguousarray(np.where(lost, before.positions, after.positions)),
+        velocities=np.ascontiguousarray(np.where(lost, -before.velocities, after.velocities)),
+        alive=np.where(lost, before.alive, after.alive),
+    )
+
+
+def _moved(
+    block: ReplicaBlock,
+    evaluator: Evaluator,
+    sane: Sanity,
+    moving: list[Pivot],
+    temperature: float,
+    limit: float,
+    random: np.random.Generator,
+) -> tuple[ReplicaBlock, tuple[int, int]]:
+    """The block after torsion moves, and how many were tried and taken; none to a spread beyond `limit`."""
+
+    def energies_of(frames: FloatArray) -> FloatArray:
+        energies, forces = evaluator.members(np.ascontiguousarray(frames.transpose(1, 2, 0)))
+        return np.asarray(energies.mean(0) + np.where(spread_of(forces).max(0) < limit, 0.0, UNKNOWN))
+
+    frames = block.positions.transpose(2, 0, 1)
+    moves = torsion_moves(energies_of, sane, moving, frames, temperature, MOVES_A_BOND * len(moving), random)
+    moved = replace(block, positions=np.ascontiguousarray(moves.positions.transpose(1, 2, 0)))
+    return moved, (moves.tried, moves.taken)

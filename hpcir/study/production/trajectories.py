@@ -1,0 +1,330 @@
+"""Stage trajectories: independent molecular dynamics with the committee, dipole series and mode energies out.
+
+The unit of work is a block of replicas that move in lockstep; blocks are dealt to ranks, chunks of a block are
+journalled with the state to go on from, finished blocks are HDF5 files, and when all are, the journals go. A trajectory
+depends on its number alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.deck.sections import DynamicsSettings
+from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.runner import Potential, ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion, thermal_velocities
+from hpcir.models.evaluator import Evaluator
+from hpcir.spectra.projection import Projection
+from hpcir.storage.checksums import digest
+from hpcir.storage.hdf5 import read_intact, write_h5
+from hpcir.storage.journal import Journal, Place
+from hpcir.study.context import Context
+from hpcir.study.production.trajectory_arrays import (
+    CONTROL_AVERAGES,
+    SERIES,
+    chunk_arrays,
+    wavenumber_arrays,
+    weighted,
+)
+from hpcir.vibrations.normal_modes import NormalModes
+from hpcir.vibrations.normal_modes import sample as sample_modes
+
+FloatArray = NDArray[np.float64]
+
+# Steps of a chunk, between two states on the disk: a second or so of one core.
+CHUNK_STEPS = 2000
+# Steps between two looks at the committee's spread.
+SPREAD_STEPS = 200
+PotentialOf = Callable[[int], "Evaluator | Potential"]
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Where production begins, taken from another set of trajectories: positions and velocities (N, 3, T) of the
+    trajectories 0 .. T-1, alive (T,); key: that of the other set."""
+
+    positions: FloatArray
+    velocities: FloatArray
+    alive: NDArray[np.bool_]
+    key: str
+
+
+@dataclass(frozen=True)
+class TrajectoryPlan:
+    """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue).
+
+    projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
+    a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
+    begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
+    """
+
+    name: str
+    dynamics: DynamicsSettings
+    modes: NormalModes
+    projection: Projection
+    pairs: list[tuple[int, int]]
+    groups: list[list[int]]
+    masses: FloatArray
+    spread_limit: float
+    folder: str
+    starts: Starts | None = None
+    assign: bool = False
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.dynamics.trajectories // self.lockstep)
+
+    @property
+    def lockstep(self) -> int:
+        return min(self.dynamics.lockstep, self.dynamics.trajectories)
+
+    def ids(self, block: int) -> NDArray[np.int64]:
+        first = block * self.lockstep
+        return np.arange(first, min(first + self.lockstep, self.dynamics.trajectories))
+
+    @property
+    def linear(self) -> bool:
+        return is_linear(self.modes.positions, self.masses)
+
+    def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
+        """The block without the motion of the whole molecule."""
+        return replace(
+            block, velocities=remove_motion(block.positions, block.velocities, self.masses, True, self.linear)
+        )
+
+    @property
+    def equilibration_steps(self) -> int:
+        return self._whole(self.dynamics.equilibration)
+
+    @property
+    def production_steps(self) -> int:
+        return self._whole(self.dynamics.duration)
+
+    def _whole(self, time: float) -> int:
+        """Steps in a time, up to a whole number of dipoles."""
+        every = self.dynamics.dipole_every
+        return -(-round(time / self.dynamics.timestep) // every) * every
+
+    @property
+    def chunks(self) -> str:
+        """The folder of the journals of this set's chunks, which goes when all blocks are files."""
+        return f"{self.folder}/in-progress/{self.name}"
+
+    def file(self, block: int) -> str:
+        return f"{self.folder}/{self.name}-{block:05d}.h5"
+
+
+class TrajectoryStage:
+    """What is to be run of one plan (collective); `run_stages` runs it. potential_of(replicas) gives a potential."""
+
+    def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
+        self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
+        self.folder = context.directory / plan.folder
+        if context.root:
+            self.folder.mkdir(exist_ok=True)
+        context.comm.barrier()
+
+    @property
+    def files(self) -> list[str]:
+        """The names of all block files."""
+        return [self.plan.file(block) for block in range(self.plan.blocks)]
+
+    def forget_chunks(self) -> None:
+        """Remove the chunks of a set whose blocks are all files: they take as much disk again (collective).
+
+        Killed in the middle of it, the next session finds nothing to do, and removes the rest.
+        """
+        context = self.context
+        context.comm.barrier()
+        if context.root:
+            folder = context.directory / self.plan.chunks
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another set's may still be there
+                folder.parent.rmdir()
+        context.comm.barrier()
+
+    def unfinished(self) -> list[int]:
+        """The blocks without an intact file, the same on every rank; each looks at its share of the files."""
+        comm, plan = self.context.comm, self.plan
+        done = np.zeros(plan.blocks, np.int64)
+        for block in range(comm.rank, plan.blocks, comm.size):
+            content = read_intact(self.context.directory / plan.file(block))
+            done[block] = content is not None and content[1].get("inputs") == self.key
+        return [int(block) for block in np.flatnonzero(comm.sum_arrays(done) == 0)]
+
+    def places(self, todo: list[int]) -> dict[int, list[list[Place]]]:
+        """Where the chunks of unfinished blocks are in the journals, in order and without a gap (rank 0 looks, so that
+        a thousand ranks do not read every journal). A chunk may be there twice, where the first one was damaged."""
+        wanted, found = set(todo), dict[int, dict[int, list[Place]]]()
+        for heading in self.context.directory.index(self.plan.chunks):
+            attributes = heading.attributes
+            if attributes.get("inputs") == self.key and attributes["block"] in wanted:
+                found.setdefault(attributes["block"], {}).setdefault(attributes["chunk"], []).append(heading.place)
+        return {
+            block: [chunks[n] for n in itertools.takewhile(chunks.__contains__, itertools.count())]
+            for block, chunks in found.items()
+        }
+
+    def _chunks(self, places: list[list[Place]]) -> list[dict[str, Any]]:
+        """The journalled chunks of a block up to the first that is damaged."""
+        chunks = []
+        for copies in places:
+            records = (self.context.directory.record_at(self.plan.chunks, place) for place in copies)
+            intact = next((record for record in records if record is not None), None)
+            if intact is None:
+                break
+            chunks.append(intact.arrays)
+        return chunks
+
+    def run_block(self, number: int, journal: Journal, places: list[list[Place]]) -> None:
+        """Run a block to its end, from where its journalled chunks leave off."""
+        potential, chunks = self.potential_of(len(self.plan.ids(number))), self._chunks(places)
+        block = restored(chunks[-1], self.plan.ids(number)) if chunks else self._start(number)
+        total = self.plan.equilibration_steps + self.plan.production_steps
+        while block.step < total:
+            self.context.stop.check()
+            block, arrays = self._advance(block, potential, number)
+            attributes = {"inputs": self.key, "block": number, "chunk": len(chunks)}
+            journal.append(digest(self.key, number, len(chunks)), arrays, attributes)
+            chunks.append(arrays)
+        self._finish_block(number, chunks)
+
+    def _start(self, number: int) -> ReplicaBlock:
+        """Thermal starts: positions from the normal modes, velocities from the Maxwell distribution; or the plan's."""
+        plan, seed = self.plan, self.context.deck.seed
+        ids = plan.ids(number)
+        if plan.starts is not None:
+            positions, velocities = plan.starts.positions[:, :, ids], plan.starts.velocities[:, :, ids]
+            return ReplicaBlock(positions.copy(), velocities.copy(), 0, ids, plan.starts.alive[ids])
+        temperature = plan.dynamics.temperature
+        starts = np.concatenate(
+            [sample_modes(plan.modes, temperature, 1, self.context.random("start positions", int(i))) for i in ids]
+        )
+        positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
+        rotation, linear = plan.dynamics.rotation, plan.linear
+        velocities = thermal_velocities(
+            positions, plan.masses, temperature, seed, ids, rotation=rotation, linear=linear
+        )
+        return ReplicaBlock.start(positions, velocities, ids)
+
+    def _advance(
+        self, block: ReplicaBlock, potential: Evaluator | Potential, number: int
+    ) -> tuple[ReplicaBlock, dict[str, Any]]:
+        """One chunk: thermostatted before `equilibration_steps`, the deck's ensemble after; the journal's arrays."""
+        plan, dynamics = self.plan, self.plan.dynamics
+        equilibrating = block.step < plan.equilibration_steps
+        end = plan.equilibration_steps if equilibrating else plan.equilibration_steps + plan.production_steps
+        if block.step == plan.equilibration_steps and dynamics.rotation == "remove":
+            block = plan.at_rest(block)
+        thermostat = self._thermostat(equilibrating or dynamics.ensemble == "nvt")
+        every = dynamics.dipole_every
+        # A slow potential says itself after how many steps it wants its state on the disk.
+        wanted = min(CHUNK_STEPS, getattr(potential, "chunk_steps", CHUNK_STEPS))
+        steps = min(max(1, wanted // every) * every, end - block.step)
+        chunk = run_chunk(
+            potential,
+            block,
+            plan.masses,
+            steps,
+            dynamics.timestep,
+            dipole_every=CHUNK_STEPS if equilibrating else every,
+            thermostat=thermostat,
+            record=() if equilibrating else ("dipoles", "positions", "velocities"),
+            spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
+        )
+        for retired in chunk.retired:
+            self.context.progress.log(
+                f"trajectory {retired.trajectory} left physics at step {retired.step}: {retired.reason}", warning=True
+            )
+        return chunk.block, chunk_arrays(chunk, equilibrating, plan, potential)
+
+    def _thermostat(self, wanted: bool) -> Thermostat | None:
+        plan, dynamics = self.plan, self.plan.dynamics
+        if not wanted:
+            return None
+        degrees = degrees_of_freedom(plan.modes.positions, plan.masses, dynamics.rotation)
+        return Thermostat(
+            dynamics.thermostat, dynamics.temperature, dynamics.time_constant, self.context.deck.seed, degrees
+        )
+
+    def _finish_block(self, number: int, chunks: list[dict[str, Any]]) -> None:
+        """Join the production chunks of a block into its HDF5 file."""
+        production = [chunk for chunk in chunks if "dipoles" in chunk]
+        alive = production[-1]["alive"]
+        # Of production alone: a start from the normal modes may be far off before it has relaxed.
+        spread = np.max([chunk["largest_spread"] for chunk in production], axis=0)
+        dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
+        start = self._production_start(number, chunks)
+        arrays = {
+            "dipoles": (dipoles, "e bohr", "time,xyz,trajectory"),
+            "total_energy": (np.concatenate([c["total_energy"] for c in production]), "hartree", "time,trajectory"),
+            "snapshots": (np.array([c["positions"] for c in production]), "bohr", "chunk,atom,xyz,trajectory"),
+            "largest_spread": (spread, "hartree/bohr", "trajectory"),
+            "trajectory": (self.plan.ids(number), "number", "trajectory"),
+            "sane": (alive & (spread <= self.plan.spread_limit), "bool", "trajectory"),
+            "alive": (alive, "bool", "trajectory"),
+            "start_positions": (start.positions, "bohr", "atom,xyz,trajectory"),
+            "start_velocities": (start.velocities, "bohr hartree/hbar", "atom,xyz,trajectory"),
+            "start_alive": (start.alive, "bool", "trajectory"),
+            **wavenumber_arrays(self.plan),
+        }
+        for name in production[0]:
+            if name.startswith(CONTROL_AVERAGES):
+                arrays[name] = (weighted(production, name), "powers of hartree", "trajectory,...")
+        for name, (units, axes) in SERIES.items():
+            if name in production[0]:
+                arrays[name] = (np.concatenate([chunk[name] for chunk in production]), units, axes)
+        dynamics = self.plan.dynamics
+        attributes = {
+            "format": "hpcir trajectories",
+            "inputs": self.key,
+            "time_between_dipoles": dynamics.timestep * dynamics.dipole_every,
+            "timestep": dynamics.timestep,
+            "temperature": dynamics.temperature,
+            "starts": self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,
+        }
+        write_h5(self.context.directory / self.plan.file(number), arrays, attributes)
+
+    def _production_start(self, number: int, chunks: list[dict[str, Any]]) -> ReplicaBlock:
+        """The replicas at the beginning of production: after the last chunk of equilibration."""
+        before = [chunk for chunk in chunks if "dipoles" not in chunk]
+        block = restored(before[-1], self.plan.ids(number)) if before else self._start(number)
+        if self.plan.dynamics.rotation != "remove":
+            return block
+        return self.plan.at_rest(block)
+
+
+def run_stages(stages: Sequence[TrajectoryStage]) -> None:
+    """Run what is not finished yet of several plans, all their blocks dealt to all ranks together (collective)."""
+    context = stages[0].context
+    unfinished = [stage.unfinished() for stage in stages]
+    todo = [(n, block) for n, blocks in enumerate(unfinished) for block in blocks]
+    if todo:
+        places: list[dict[int, list[list[Place]]]] = context.comm.bcast(
+            [stage.places(blocks) for stage, blocks in zip(stages, unfinished, strict=True)] if context.root else None
+        )
+        journals = [context.directory.journal(stage.plan.chunks, context.comm.node) for stage in stages]
+        total = sum(stage.plan.blocks for stage in stages)
+        names = ", ".join(stage.plan.name for stage in stages)
+        with context.progress.stage(f"trajectories {names}", total=total, unit="blocks") as shown:
+            for item in context.comm.counter(len(todo)):
+                n, block = todo[item]
+                stages[n].run_block(block, journals[n], places[n].get(block, []))
+                shown.advance_to(total - len(todo) + item + 1)
+        for journal in journals:
+            journal.close()
+    for stage in stages:
+        stage.forget_chunks()
+
+
+def restored(state: dict[str, Any], ids: NDArray[np.int64]) -> ReplicaBlock:
+    """The block as it was at the end of a journalled chunk."""
+    return ReplicaBlock(state["positions"], state["velocities"], int(state["step"]), ids, state["alive"])

@@ -1,0 +1,136 @@
+"""What is kept of a chunk of production: averages for the control variates, series for the assignment."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.runner import Chunk, Potential
+from hpcir.models.evaluator import Evaluator
+from hpcir.spectra.basins import eckart_rotations
+from hpcir.spectra.controls import mode_moments
+from hpcir.spectra.projection import (
+    bond_velocities,
+    bond_wavenumbers,
+    rotation_velocities,
+    rotation_wavenumbers,
+)
+
+if TYPE_CHECKING:
+    from hpcir.study.production.trajectories import TrajectoryPlan
+
+FloatArray = NDArray[np.float64]
+
+# Larger molecules have too many conformers for the modes of one of them to say much, and projecting on them takes time
+# by the square of the atoms: the stretches of their bonds are their controls.
+MOST_PROJECTED_MODES = 120
+# Beginnings of the names of the averages that the control variates are made of.
+CONTROL_AVERAGES = ("moments_", "mode_energies", "bond_energies", "rotation_energies")
+# Datasets of the assignment, with units and axes.
+SERIES = {
+    "mode_velocities": ("sqrt(hartree)", "time,mode,trajectory"),
+    "basin": ("number", "time,trajectory"),
+    "rotations": ("", "time,xyz of the basin,xyz,trajectory"),
+    "group_dipoles": ("e bohr", "time,group,xyz,trajectory"),
+}
+
+
+# Averages of squared mode velocities take every second frame (4 fs at the deck's defaults, half the time of a
+# projection): they go on for picoseconds, and any average of a control has its exact mean.
+AVERAGED_EVERY = 2
+
+
+def chunk_arrays(
+    chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, potential: Evaluator | Potential
+) -> dict[str, Any]:
+    """What the journal keeps of a chunk: the state to go on from and, in production, series and averages."""
+    block = chunk.block
+    arrays: dict[str, Any] = {
+        "positions": block.positions,
+        "velocities": block.velocities,
+        "step": np.int64(block.step),
+        "alive": block.alive,
+        "largest_spread": chunk.spread.max(0) if chunk.spread.size else np.zeros(len(block.alive)),
+    }
+    if equilibrating:
+        return arrays
+    arrays |= {
+        "dipoles": chunk.dipoles,
+        "frames": np.int64(len(chunk.dipoles)),
+        "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
+    }
+    arrays |= projected(chunk, plan)
+    if plan.groups and isinstance(potential, Evaluator):
+        arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential)
+    return arrays
+
+
+def projected(chunk: Chunk, plan: TrajectoryPlan) -> dict[str, Any]:
+    """Averages that the control variates are made of, by dataset name, and with `plan.assign` the modes' series.
+
+    Retired replicas may hold frames that are no geometry; they are left out of every average later.
+    """
+    every = 1 if plan.assign else AVERAGED_EVERY
+    sampled = chunk.positions[::every], chunk.velocities[::every]
+    times, replicas = len(sampled[0]), chunk.positions.shape[3]
+    frames, velocities = (np.ascontiguousarray(a.transpose(0, 3, 1, 2)).reshape(-1, *a.shape[1:3]) for a in sampled)
+    arrays: dict[str, Any] = {}
+    if plan.pairs:
+        stretching = bond_velocities(frames, velocities, plan.masses, plan.pairs)
+        arrays["bond_energies"] = 0.5 * (stretching.reshape(times, replicas, -1) ** 2).mean(0)
+    if plan.dynamics.rotation == "keep":
+        turning = rotation_velocities(frames, velocities, plan.masses)
+        arrays["rotation_energies"] = 0.5 * (turning.reshape(times, replicas, -1) ** 2).mean(0)
+    if len(plan.modes) > MOST_PROJECTED_MODES and arrays:
+        return arrays
+    flat, index = plan.projection.velocities(frames, velocities)
+    series = flat.reshape(times, replicas, -1).transpose(0, 2, 1)
+    if plan.assign:
+        rotations = eckart_rotations(frames, plan.masses, plan.projection.basins, index)
+        arrays["mode_velocities"] = series.astype(np.float32)
+        arrays["basin"] = index.reshape(times, replicas).astype(np.int16)
+        turns = rotations.reshape(times, replicas, 3, 3)
+        arrays["rotations"] = np.ascontiguousarray(turns.transpose(0, 2, 3, 1), np.float32)
+    if not plan.projection.orthonormal:
+        return arrays | {"mode_energies": 0.5 * (series**2).mean(0).T}
+    kinds = np.array([basin.kind for basin in plan.projection.basins])
+    moments = mode_moments(series, kinds[index].reshape(times, replicas), 1 + int(kinds.max()))
+    return arrays | {f"moments_{field.name}": getattr(moments, field.name) for field in fields(moments)}
+
+
+def group_dipoles(positions: FloatArray, groups: list[list[int]], evaluator: Evaluator) -> NDArray[np.float32]:
+    """Dipoles (T, G, 3, R) in e bohr of groups of atoms about the molecule's origin; they add up to the whole.
+
+    positions (T, N, 3, R) in bohr.
+    """
+    found: NDArray[np.float32] = np.empty((len(positions), len(groups), 3, positions.shape[3]), np.float32)
+    for time, frame in enumerate(positions):
+        atomic = evaluator.dipole_parts(frame)
+        for group, members in enumerate(groups):
+            found[time, group] = atomic[members].sum(axis=0)
+    return found
+
+
+def wavenumber_arrays(plan: TrajectoryPlan) -> dict[str, Any]:
+    """Where the controls belong in the spectrum: of each kind of basin and of each bond's stretch."""
+    basins = plan.projection.basins
+    kinds = [basin.kind for basin in basins]
+    firsts = [basins[kinds.index(kind)] for kind in range(1 + max(kinds))]
+    arrays = {"mode_wavenumbers": (np.array([basin.wavenumbers for basin in firsts]), "cm-1", "conformer,mode")}
+    if plan.assign:
+        arrays["mode_dipoles"] = (np.array([b.dipoles for b in basins]), "e/sqrt(electron mass)", "basin,mode,xyz")
+    if plan.pairs:
+        arrays["bond_wavenumbers"] = (bond_wavenumbers(firsts[0], plan.masses, plan.pairs), "cm-1", "bond")
+    if plan.dynamics.rotation == "keep":
+        places = rotation_wavenumbers(firsts[0].positions, plan.masses, plan.dynamics.temperature)
+        arrays["rotation_wavenumbers"] = (places, "cm-1", "axis")
+    return arrays
+
+
+def weighted(chunks: list[dict[str, Any]], name: str) -> FloatArray:
+    """The average of an array over chunks of different length."""
+    frames = np.array([float(chunk["frames"]) for chunk in chunks])
+    return np.asarray(np.tensordot(frames / frames.sum(), np.array([chunk[name] for chunk in chunks]), 1))

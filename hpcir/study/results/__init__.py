@@ -1,0 +1,1 @@
+"""Results of finished trajectories: independent test, trust map, spectrum, summary."""

@@ -1,0 +1,160 @@
+"""The assignment of a set's spectrum: what modes and groups of atoms contribute, and where each mode is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.deck.sections import SpectrumSettings
+from hpcir.spectra.assignment import (
+    Contributions,
+    ModePositions,
+    assign,
+    mode_parts,
+    mode_positions,
+    mode_spectra,
+    part_spectra,
+)
+from hpcir.spectra.controls import Controls
+from hpcir.spectra.correlation import differences
+from hpcir.spectra.spectrum import Spectrum
+from hpcir.vibrations.mode_names import AtomGroup
+from hpcir.vibrations.normal_modes import NormalModes
+
+FloatArray = NDArray[np.float64]
+
+# What the modes' own parts leave of the spectrum.
+REMAINDER = "overtones and combinations"
+
+
+@dataclass(frozen=True)
+class PartSpectra:
+    """Spectra of the trajectories of a block: modes (M + 1, R, F), the remainder last; groups (G, R, F); velocities
+    (M, R, F). Each of the first two sums to the trajectories' spectra."""
+
+    modes: FloatArray
+    groups: FloatArray
+    velocities: FloatArray
+
+    @staticmethod
+    def join(blocks: Sequence[PartSpectra]) -> PartSpectra:
+        """Of all trajectories."""
+        names = ("modes", "groups", "velocities")
+        return PartSpectra(*(np.concatenate([getattr(block, name) for block in blocks], axis=1) for name in names))
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Contributions of modes and of groups of atoms to a spectrum, each summing to it, and the modes' positions."""
+
+    modes: Contributions
+    groups: Contributions | None
+    positions: ModePositions
+
+    def named(self, spectrum: Spectrum) -> Spectrum:
+        """The spectrum with its bands in words."""
+        return replace(spectrum, bands=assign(spectrum.bands, self.modes, places=self.positions.centroid))
+
+    def arrays(self) -> dict[str, tuple[Any, str, str]]:
+        """Datasets of spectrum.h5."""
+        positions = self.positions
+        found: dict[str, tuple[Any, str, str]] = {
+            "mode_contributions": (self.modes.contributions, "km/mol cm", "part,wavenumber"),
+            "mode_harmonic": (positions.harmonic, "cm-1", "mode"),
+            "mode_anharmonic": (positions.centroid, "cm-1", "mode"),
+            "mode_anharmonic_stderr": (positions.stderr, "cm-1", "mode"),
+            "mode_width": (positions.width, "cm-1", "mode"),
+        }
+        if self.groups is not None:
+            found["group_contributions"] = (self.groups.contributions, "km/mol cm", "group,wavenumber")
+        return found
+
+    def labels(self) -> dict[str, list[str]]:
+        """Names of the parts in the order of the datasets."""
+        found = {"modes": list(self.modes.labels)}
+        return found | ({"groups": list(self.groups.labels)} if self.groups is not None else {})
+
+    def tables(self, modes: NormalModes, groups: Sequence[AtomGroup]) -> dict[str, list[dict[str, Any]]]:
+        """What summary.json says: a row for each mode (and the remainder), a row for each group."""
+        place, integrals = self.positions, self.modes.integrals
+        rows: list[dict[str, Any]] = [
+            {
+                "name": self.modes.labels[mode],
+                "harmonic_per_cm": place.harmonic[mode],
+                "anharmonic_per_cm": place.centroid[mode],
+                "stderr_per_cm": place.stderr[mode],
+                "width_per_cm": place.width[mode],
+                "harmonic_intensity_km_per_mol": modes.intensities[mode],
+                "contribution_km_per_mol": integrals[mode],
+            }
+            for mode in range(len(modes))
+        ]
+        rows.append({"name": self.modes.labels[-1], "contribution_km_per_mol": integrals[-1]})
+        if self.groups is None:
+            return {"modes": rows, "groups": []}
+        areas = zip(groups, self.groups.integrals, strict=True)
+        return {
+            "modes": rows,
+            "groups": [
+                {"name": group.name, "atoms": [atom + 1 for atom in group.atoms], "contribution_km_per_mol": area}
+                for group, area in areas
+            ],
+        }
+
+
+def block_parts(arrays: dict[str, Any], attributes: dict[str, Any], settings: SpectrumSettings) -> PartSpectra | None:
+    """The parts of a block file's sane trajectories; None where the block holds no series for them."""
+    if "mode_velocities" not in arrays:
+        return None
+    sane = arrays["sane"].astype(bool)
+    dipoles = arrays["dipoles"][:, :, sane]
+    between, timestep, temperature = (
+        float(attributes[name]) for name in ("time_between_dipoles", "timestep", "temperature")
+    )
+    velocities = arrays["mode_velocities"][:, :, sane].astype(float)
+    parts = mode_parts(
+        velocities,
+        arrays["mode_dipoles"],
+        arrays["rotations"][..., sane].astype(float),
+        between,
+        arrays["basin"][:, sane],
+    )
+    rest = (between, timestep, temperature, settings)
+    groups = np.zeros((0, len(dipoles[0, 0]), 0))
+    if "group_dipoles" in arrays:
+        own = np.moveaxis(arrays["group_dipoles"][..., sane].astype(float), 1, 0)
+        # The last group is what the others leave, so that nothing is lost to rounding.
+        groups = part_spectra(np.array([differences(group, between) for group in own[:-1]]).reshape(
+            len(own) - 1, len(dipoles) - 1, *dipoles.shape[1:]
+        ), dipoles, *rest)  # fmt: skip
+    modes = part_spectra(parts, dipoles, *rest)
+    if not len(groups):
+        groups = np.zeros((0, *modes.shape[1:]))
+    return PartSpectra(modes, groups, mode_spectra(velocities, *rest))
+
+
+def assignment_of(
+    blocks: Sequence[PartSpectra | None],
+    spectrum: Spectrum,
+    modes: NormalModes,
+    words: Sequence[str],
+    groups: Sequence[AtomGroup],
+    controls: Controls,
+    settings: SpectrumSettings,
+) -> Assignment | None:
+    """The assignment of a spectrum whose trajectories are those of the blocks; None where a block has no parts."""
+    present = [block for block in blocks if block is not None]
+    if len(present) < len(blocks) or not words:
+        return None
+    parts = PartSpectra.join(present)
+    grid, weights = spectrum.wavenumbers, spectrum.weights
+    by_group = len(parts.groups) == len(groups) > 0
+    return Assignment(
+        Contributions.of((*words, REMAINDER), parts.modes, grid, weights),
+        Contributions.of([g.name for g in groups], parts.groups, grid, weights) if by_group else None,
+        mode_positions(parts.velocities, modes.wavenumbers, settings, controls),
+    )

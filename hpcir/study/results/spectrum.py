@@ -1,0 +1,239 @@
+"""Stage spectrum: correlate each trajectory, gather, estimate with error bars, find and name the bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import RunStopped
+from hpcir.spectra.bands import Band
+from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
+from hpcir.spectra.estimate import combine
+from hpcir.spectra.intensities import trajectory_spectra
+from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage.hdf5 import read_h5
+from hpcir.study.context import Context
+from hpcir.study.production.trajectory_arrays import CONTROL_AVERAGES
+from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
+from hpcir.study.results.spectrum_files import write_spectrum
+from hpcir.units import KCAL_PER_MOL, PS
+from hpcir.vibrations.mode_names import functional_groups
+from hpcir.vibrations.normal_modes import NormalModes
+
+FloatArray = NDArray[np.float64]
+
+# Bands with less than this (km/mol), or less than so many of their standard errors, are listed apart: overtones and
+# combinations that nobody measures in the gas phase.
+WEAK_KM_PER_MOL = 1.0
+SIGNIFICANT = 3.0
+ALL_LEFT = (
+    "every trajectory left the region that the model knows (dynamics.force_error); raise sampling.max_labels, or lower "
+    "sampling.force_error so that exploration takes more geometries"
+)
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """What one block of trajectories gives to the average; arrays over its sane trajectories.
+
+    wavenumbers: of the modes in each kind of basin and of the bonds, the same in all blocks. trajectories: their ids;
+    starts: a key of the positions and velocities that production began with.
+    """
+
+    spectra: FloatArray
+    parts: PartSpectra | None
+    moments: dict[str, FloatArray]
+    wavenumbers: dict[str, FloatArray]
+    drift: FloatArray
+    left_out: int
+    trajectories: NDArray[np.int64]
+    starts: str
+
+
+@dataclass(frozen=True)
+class SpectrumResult:
+    """The spectrum and the figures of summary.json: bands, the weak ones apart, modes and groups of atoms."""
+
+    spectrum: Spectrum
+    md: dict[str, Any]
+    figures: dict[str, Any]
+    bands: list[dict[str, Any]]
+    weak_bands: list[dict[str, Any]]
+    modes: list[dict[str, Any]]
+    groups: list[dict[str, Any]]
+
+
+class SpectrumStage:
+    """From a set of trajectory blocks to a spectrum; collective, the result on rank 0 (None elsewhere)."""
+
+    def __init__(
+        self,
+        context: Context,
+        modes: NormalModes,
+        words: Sequence[str],
+        blocks: Sequence[str],
+        name: str,
+        trajectories: int,
+    ) -> None:
+        self.context, self.modes, self.words = context, modes, words
+        self.blocks, self.name, self.trajectories = blocks, name, trajectories
+
+    def run(self, member_spectra: FloatArray | None = None) -> SpectrumResult | None:
+        """Correlate the blocks over the ranks; combine, find bands and write on rank 0."""
+        results = self._collect()
+        return None if results is None else self._finish(results, member_spectra)
+
+    def curve(self) -> FloatArray | None:
+        """The averaged spectrum (F,) alone, on the calling rank; None where no trajectory is sane."""
+        results = [self._block(file) for file in self.blocks]
+        if not any(len(result.spectra) for result in results):
+            return None
+        return self._combine(results, None).absorption
+
+    def _collect(self) -> list[BlockResult] | None:
+        numbers = range(len(self.blocks))
+        found = self.context.deal(
+            f"correlate {self.name}", numbers, lambda number: self._block(self.blocks[number]), "blocks"
+        )
+        return None if found is None else [found[number] for number in numbers]
+
+    def _block(self, file: str) -> BlockResult:
+        arrays, attributes = read_h5(self.context.directory / file)
+        sane = arrays["sane"].astype(bool)
+        spectra = trajectory_spectra(
+            arrays["dipoles"][:, :, sane],
+            float(attributes["time_between_dipoles"]),
+            float(attributes["timestep"]),
+            float(attributes["temperature"]),
+            self.context.deck.spectrum,
+        )
+        energy = arrays["total_energy"][:, sane]
+        return BlockResult(
+            spectra=spectra,
+            parts=block_parts(arrays, attributes, self.context.deck.spectrum) if self.words else None,
+            moments={name: value[sane] for name, value in arrays.items() if name.startswith(CONTROL_AVERAGES)},
+            wavenumbers={name: value for name, value in arrays.items() if name.endswith("_wavenumbers")},
+            drift=energy[-1] - energy[0],
+            left_out=int((~sane).sum()),
+            trajectories=arrays["trajectory"][sane],
+            starts=str(attributes.get("starts", attributes.get("inputs", ""))),
+        )
+
+    def _combine(self, results: list[BlockResult], member_spectra: FloatArray | None) -> Spectrum:
+        context = self.context
+        spectra = np.concatenate([result.spectra for result in results])
+        if len(spectra) == 0:
+            raise RunStopped(ALL_LEFT)
+        return combine(
+            spectra,
+            context.deck.spectrum,
+            context.deck.dynamics.temperature,
+            self._controls(results),
+            member_spectra,
+            metadata={"molecule": context.structure.name},
+            seed=context.deck.seed,
+        )
+
+    def _finish(self, results: list[BlockResult], member_spectra: FloatArray | None) -> SpectrumResult:
+        spectrum = self._combine(results, member_spectra)
+        groups = functional_groups(self.context.structure.moved(self.modes.positions))
+        controls = self._controls(results)
+        settings = self.context.deck.spectrum
+        parts = [result.parts for result in results]
+        found = assignment_of(parts, spectrum, self.modes, self.words, groups, controls, settings)
+        if found is None:
+            spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
+        else:
+            spectrum = found.named(spectrum)
+        self._write(spectrum, results, found)
+        tables = {"modes": [], "groups": []} if found is None else found.tables(self.modes, groups)
+        return SpectrumResult(
+            spectrum,
+            self._md(results),
+            self._figures(spectrum),
+            *_listed(spectrum.bands),
+            tables["modes"],
+            tables["groups"],
+        )
+
+    def _controls(self, results: list[BlockResult]) -> Controls:
+        dynamics = self.context.deck.dynamics
+        names = results[0].moments
+        joined = {name: np.concatenate([result.moments[name] for result in results]) for name in names}
+        return controls_of(joined, results[0].wavenumbers, dynamics.temperature, dynamics.timestep)
+
+    def _named(self, band: Any) -> Any:
+        """The band with the words of the harmonic modes nearest to it, the strongest first."""
+        inside = (self.modes.wavenumbers > band.lower_per_cm - 30) & (self.modes.wavenumbers < band.upper_per_cm + 60)
+        strong = sorted(np.flatnonzero(inside), key=lambda mode: -self.modes.intensities[mode])[:3]
+        names = list(dict.fromkeys(self.words[int(mode)] for mode in strong))
+        return replace(band, assignment=", ".join(names))
+
+    def _write(self, spectrum: Spectrum, results: list[BlockResult], found: Assignment | None) -> None:
+        ids = np.concatenate([result.trajectories for result in results])
+        arrays = {} if found is None else found.arrays()
+        labels = {} if found is None else found.labels()
+        write_spectrum(self.context.directory.path, self.name, spectrum, ids, results[0].starts, arrays, labels)
+
+    def _md(self, results: list[BlockResult]) -> dict[str, Any]:
+        dynamics = self.context.deck.dynamics
+        drift = np.concatenate([result.drift for result in results]) / KCAL_PER_MOL
+        picoseconds = dynamics.duration / PS
+        return {
+            "trajectories": self.trajectories,
+            "left_out": sum(result.left_out for result in results),
+            "steps": round(dynamics.duration / dynamics.timestep) * self.trajectories,
+            "drift_kcal_per_mol_per_100_ps": float(np.mean(drift) / picoseconds * 100),
+            "largest_drift_kcal_per_mol": float(np.max(np.abs(drift))),
+        }
+
+    def _figures(self, spectrum: Spectrum) -> dict[str, Any]:
+        keys = ("estimator", "verdict", "variance_gain", "trajectories")
+        integral = float(np.trapezoid(spectrum.absorption, spectrum.wavenumbers))
+        return {
+            **{key: spectrum.metadata[key] for key in keys},
+            "total_intensity_km_per_mol": integral,
+            "harmonic_total_km_per_mol": float(np.nansum(self.modes.intensities)),
+        }
+
+
+def _listed(bands: Sequence[Band]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Bands as summary.json has them: those to report, and the weak ones.
+
+    A band is weak that has less than WEAK_KM_PER_MOL, or is not significant beside its own error.
+    """
+    strong: list[dict[str, Any]] = []
+    weak: list[dict[str, Any]] = []
+    for band in bands:
+        significant = not band.intensity_km_per_mol < SIGNIFICANT * band.stderr_km_per_mol
+        listed = strong if band.intensity_km_per_mol >= WEAK_KM_PER_MOL and significant else weak
+        listed.append(asdict(band))
+    return strong, weak
+
+
+def controls_of(
+    moments: dict[str, FloatArray], wavenumbers: dict[str, FloatArray], temperature: float, timestep: float
+) -> Controls:
+    """The controls of the averages that block files hold, over trajectories: `mode_energies` or `moments_*` of the
+    normal modes at `mode_wavenumbers` (K, M), `bond_energies` at `bond_wavenumbers`, `rotation_energies` at
+    `rotation_wavenumbers`."""
+    parts = []
+    if "mode_energies" in moments:
+        places = wavenumbers["mode_wavenumbers"][0]
+        parts.append(mode_controls(moments["mode_energies"], places, temperature, timestep))
+    elif any(name.startswith("moments_") for name in moments):
+        names = {name.removeprefix("moments_"): value for name, value in moments.items() if name.startswith("moments_")}
+        parts.append(moment_controls(ModeMoments(**names), wavenumbers["mode_wavenumbers"], temperature, timestep))
+    if "bond_energies" in moments:
+        squares = 2 * moments["bond_energies"]
+        parts.append(local_controls(squares, wavenumbers["bond_wavenumbers"], temperature, timestep))
+    if "rotation_energies" in moments:
+        # A linear molecule turns about two axes; the third, of no inertia, comes first and has no energy.
+        places = wavenumbers["rotation_wavenumbers"]
+        squares = 2 * moments["rotation_energies"][:, -len(places) :]
+        parts.append(local_controls(squares, places, temperature, timestep))
+    return Controls.join(*parts)

@@ -1,0 +1,166 @@
+"""What the trajectories of a molecule met: how far from the training data each atom went, and which conformers.
+
+trust.json of a run or of a target's folder, and the figures and sentences of it in summary.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import InputError
+from hpcir.models.model import Model
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.conformers import torsion
+from hpcir.molecules.rotamers import pivots
+from hpcir.molecules.structures import Structure
+from hpcir.sampling.trust import ElementReference, references, trust_table
+from hpcir.storage.hdf5 import read_h5
+from hpcir.storage.json_result import write_json
+from hpcir.study.context import Context
+from hpcir.units import KCAL_PER_MOL_ANGSTROM
+
+FloatArray = NDArray[np.float64]
+
+FILE = "trust.json"
+# Frames of the trajectories that are looked at.
+FRAMES = 100
+# One minimum stands for the ensemble where so many of the frames share its torsions.
+ONE_BASIN = 0.9
+# A torsion is that of the minimum within so many degrees.
+SAME_TORSION = 60.0
+Trust = dict[int, ElementReference]
+
+
+def training_environments(model: Model, structures: Sequence[Structure]) -> Trust:
+    """The environments of the geometries that a model was trained on, by element."""
+    from hpcir.descriptors.derivatives import features_only
+
+    groups: dict[bytes, list[Structure]] = {}
+    for structure in structures:
+        groups.setdefault(structure.numbers.tobytes(), []).append(structure)
+    frames = []
+    for members in groups.values():
+        numbers = members[0].numbers
+        features = features_only(model.functions, numbers, np.array([item.positions for item in members]))
+        frames += [(numbers, values) for values in features]
+    return references(frames)
+
+
+def snapshots(context: Context, structure: Structure, blocks: Sequence[str]) -> FloatArray:
+    """Geometries (T, N, 3) of the sane trajectories of some blocks, evenly over them all."""
+    frames = []
+    for name in blocks:
+        arrays, _ = read_h5(context.directory / name)
+        kept = arrays["snapshots"][..., arrays["sane"].astype(bool)].transpose(0, 3, 1, 2)
+        frames.append(kept.reshape(-1, len(structure), 3))
+    every = np.concatenate(frames)
+    picked = np.unique(np.linspace(0, max(len(every) - 1, 0), FRAMES).round().astype(int))[: len(every)]
+    return np.asarray(every[picked])
+
+
+def write_trust(
+    context: Context, structure: Structure, model: Model, known: Trust, frames: FloatArray
+) -> dict[str, Any]:
+    """trust.json: every atom's distance from the training data over the frames; figures for the summary (rank 0)."""
+    from hpcir.descriptors.derivatives import features_only
+    from hpcir.models.evaluator import Evaluator
+
+    if not len(frames):
+        return {"verdict": "no trajectory stayed sane: nothing is known of what they met"}
+    features = features_only(model.functions, structure.numbers, frames)
+    evaluator = Evaluator(model, structure.numbers, 1, charge=structure.charge)
+    spreads = np.array([evaluator.force_spread(frame[:, :, None])[:, 0] for frame in frames]) / KCAL_PER_MOL_ANGSTROM
+    table = trust_table(known, model.functions, structure.numbers, features, spreads)
+    content = {"unit_of_spread": "kcal/mol/A", "frames": len(frames), "atoms": [asdict(row) for row in table]}
+    write_json(context.directory / FILE, content)
+    worst, widest = table[0], max(table, key=lambda row: row.largest_spread)
+    text = (
+        f"the surroundings farthest from the training data are those of {worst.name}, {worst.largest_distance:.1f} "
+        f"times the usual distance between training environments ({worst.mean_distance:.1f} on average)"
+    )
+    outside = max(table, key=lambda row: row.excess)
+    if outside.function >= 0:
+        text += (
+            f"; {outside.name} leaves the range of a symmetry function by {100 * outside.excess:.0f} % "
+            f"({outside.description})"
+        )
+    text += f"; the committee disagrees most about {widest.name}, {widest.largest_spread:.2f} kcal/mol/A"
+    return {
+        "atom": worst.name,
+        "largest_distance": worst.largest_distance,
+        "mean_distance": float(np.mean([row.mean_distance for row in table])),
+        "outside": float(np.mean([row.outside for row in table])),
+        "largest_spread_kcal_per_mol_angstrom": widest.largest_spread,
+        "verdict": text,
+    }
+
+
+def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> dict[str, Any]:
+    """How the frames are spread over conformers: whether the minimum (N, 3) of the harmonic lines stands for them.
+
+    Mirror images count as one conformer where the molecule has no stereogenic centre. Nothing is said of a molecule
+    whose bonds cannot be assigned.
+    """
+    try:
+        graph = bond_graph(structure)
+    except InputError:
+        return {"rotatable": 0, "verdict": ""}
+    torsions = [pivot.atoms for pivot in pivots(graph, flips=False)]
+    if not torsions or not len(frames):
+        return {"rotatable": len(torsions), "in_minimum": 1.0, "conformers": 1, "verdict": ""}
+    angles = np.array([[torsion(frame, item) for item in torsions] for frame in frames])
+    own = np.array([torsion(minimum, item) for item in torsions])
+    mirrored = not stereogenic(graph)
+    same = _near(angles, own) | (_near(angles, -own) if mirrored else False)
+    states = np.array([[_state(angle) for angle in row] for row in angles])
+    distinct = len({min(row, _mirror(row)) if mirrored else row for row in map(tuple, states.tolist())})
+    share, trans = float(same.mean()), float((states == 0).mean())
+    text = ""
+    if share < ONE_BASIN:
+        text = (
+            f"one minimum does not represent the ensemble: {100 * share:.0f} % of the frames have the torsions of the "
+            f"minimum of {structure.name} that the harmonic lines belong to, and {len(frames)} frames show {distinct} "
+            f"conformers ({100 * trans:.0f} % of the torsions are trans)"
+        )
+    return {
+        "rotatable": len(torsions),
+        "in_minimum": share,
+        "conformers": distinct,
+        "trans_fraction": trans,
+        "verdict": text,
+    }
+
+
+def _near(angles: FloatArray, own: FloatArray) -> NDArray[np.bool_]:
+    """(T,) whether every torsion of a frame is within `SAME_TORSION` of a conformer's."""
+    apart = np.abs((angles - own + 180) % 360 - 180)
+    return np.asarray((apart < SAME_TORSION).all(1), bool)
+
+
+def _state(angle: float) -> int:
+    """0 trans, 1 gauche plus, -1 gauche minus."""
+    return 0 if abs(angle) > 120 else int(np.sign(angle)) or 1
+
+
+def _mirror(states: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(-state for state in states)
+
+
+def stereogenic(graph: BondGraph) -> bool:
+    """Whether an atom has four neighbours of four kinds, by classes refined over the bonds (Morgan, J. Chem. Doc. 5,
+    107, 1965)."""
+    kinds = [int(z) for z in graph.numbers]
+    for _ in range(len(graph)):
+        around = [(kinds[i], tuple(sorted(kinds[j] for j in graph.neighbours[i]))) for i in range(len(graph))]
+        numbered = {kind: number for number, kind in enumerate(sorted(set(around)))}
+        finer = [numbered[kind] for kind in around]
+        if len(set(finer)) == len(set(kinds)):
+            break
+        kinds = finer
+    return any(len(near) == 4 and len({kinds[j] for j in near}) == 4 for near in graph.neighbours)

@@ -1,0 +1,1 @@
+"""Vibrations of a potential: minima, normal modes and their names."""
