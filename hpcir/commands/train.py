@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
-from hpcir.descriptors.definition import automatic_set
+from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
 from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
@@ -175,16 +175,8 @@ def _usual_molecule(dataset: Dataset) -> Structure:
 
 
 def _train(context: Context, outside: OutsideData) -> tuple[CommitteeTrainer, Model]:
-    settings = context.deck.model
-    elements = tuple(sorted({int(z) for frame in outside.dataset.frames for z in frame.numbers}))
-    functions = automatic_set(
-        elements,
-        settings.cutoff,
-        settings.radial,
-        settings.shells,
-        tuple(settings.zetas),
-        settings.cutoff_function,
-    )
+    elements = {int(z) for frame in outside.dataset.frames for z in frame.numbers}
+    functions = functions_of(context.deck.model, elements)
     groups = to_groups(outside.dataset) if context.root else None
     level = next((frame.level for frame in outside.dataset.frames if frame.level), "")
     trainer = CommitteeTrainer(context, functions)

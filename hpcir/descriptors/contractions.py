@@ -22,6 +22,8 @@ FloatArray = NDArray[np.float64]
 
 # Tensors of a contraction, at most.
 MOST_TENSORS = 4
+# Second half of the key of the random streams of channels' weights.
+CHANNEL_STREAM = 0x6368616E6E656C73
 
 
 @dataclass(frozen=True)
@@ -118,3 +120,34 @@ def contraction_tables(
         np.array(moments, np.int64).reshape(-1, MOST_TENSORS),
         np.array(coefficients, np.float64),
     )
+
+
+# Indices that the three tensors of a four-body function share, (01, 02, 12): all with ranks of up to 4.
+TRIPLES = ((1, 0, 1), (1, 1, 1), (2, 0, 1), (2, 1, 1), (2, 0, 2), (3, 0, 1), (2, 2, 1), (3, 1, 1), (2, 2, 2))
+
+
+def mixed_channels(count: int, elements: int, shells: int) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """`count` mixtures [channel][element][shell] of unit length with normally distributed weights.
+
+    Products of equal random mixtures are a sketch of all products of all elements and shells (tensor-reduced atomic
+    density: Darby et al., Phys. Rev. Lett. 131, 028001, 2023), so that their number need not grow with the elements. The
+    weights come from a stream of their own for each channel: more channels add to fewer.
+    """
+    channels = []
+    for number in range(count):
+        stream = np.random.Generator(np.random.Philox(key=[number, CHANNEL_STREAM]))
+        weights = stream.standard_normal((elements, shells))
+        weights /= np.linalg.norm(weights)
+        channels.append(tuple(tuple(map(float, row)) for row in weights))
+    return tuple(channels)
+
+
+def automatic_contractions(channels: int, degree: int) -> tuple[Contraction, ...]:
+    """Products of every two of the first half of the channels for each degree, and all contractions of three equal
+    tensors of each channel, up to moments of `degree`."""
+    half = -(-channels // 2)
+    pairs = [
+        Contraction((a, b), (rank,)) for a in range(half) for b in range(a, half) for rank in range(1, degree + 1)
+    ]
+    triples = [Contraction((c, c, c), shared) for c in range(channels) for shared in TRIPLES]
+    return tuple(c for c in [*pairs, *triples] if max(c.ranks) <= degree)

@@ -9,12 +9,14 @@ Angular, per unordered neighbour element pair (a, b), the form without r_jk (eq.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
 
-from hpcir.descriptors.contractions import Contraction
+from hpcir.deck.sections import ModelSettings
+from hpcir.descriptors.contractions import Contraction, automatic_contractions, mixed_channels
 
 CUTOFF_FUNCTIONS = ("polynomial", "cosine", "tanh3")
 
@@ -25,10 +27,11 @@ class SymmetryFunctionSet:
 
     elements: sorted atomic numbers of the neighbours. radial: (eta, shift) of each G2 function. shells: (eta,
     shift) of the radial part g(r) of the angular functions. angles: (zeta, lambda) combined with every shell;
-    zeta is a positive integer, lambda +1 or -1.
+    zeta is a positive integer, lambda +1 or -1. channels: [channel][element][shell] weights of mixtures of the shells'
+    densities, whose moments the contractions multiply (see `contractions`).
 
     Feature order of a centre: for each element e, for each radial function; then for each element pair (a <= b
-    in `elements` order, combinations_with_replacement), for each shell, for each angle.
+    in `elements` order, combinations_with_replacement), for each shell, for each angle; then the contractions.
     """
 
     elements: tuple[int, ...]
@@ -128,8 +131,11 @@ def automatic_set(
     zetas: tuple[int, ...],
     cutoff_function: str = "polynomial",
     first_shift: float = 1.5,
+    channels: int = 0,
+    degree: int = 3,
 ) -> SymmetryFunctionSet:
-    """The set that the deck's counts stand for: evenly shifted Gaussians from `first_shift` (bohr) outwards."""
+    """The set that the deck's counts stand for: evenly shifted Gaussians from `first_shift` (bohr) outwards, and the
+    contractions of `channels` mixtures of elements and shells up to moments of `degree`."""
     angles = tuple((zeta, lam) for zeta in zetas for lam in (1, -1))
     return SymmetryFunctionSet(
         elements=tuple(sorted(elements)),
@@ -138,4 +144,20 @@ def automatic_set(
         shells=shifted_gaussians(shells, first_shift, cutoff),
         angles=angles,
         cutoff_function=cutoff_function,
+        channels=mixed_channels(channels if shells else 0, len(elements), shells),
+        contractions=automatic_contractions(channels if shells else 0, degree),
+    )
+
+
+def functions_of(model: ModelSettings, elements: Iterable[int]) -> SymmetryFunctionSet:
+    """The symmetry functions of a deck's section `model` for these elements."""
+    return automatic_set(
+        tuple(sorted(set(elements))),
+        model.cutoff,
+        model.radial,
+        model.shells,
+        tuple(model.zetas),
+        model.cutoff_function,
+        channels=model.channels,
+        degree=model.degree,
     )

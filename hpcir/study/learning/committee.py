@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpcir.deck.sections import TrainingSettings
-from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
+from hpcir.descriptors.definition import SymmetryFunctionSet, functions_of
 from hpcir.errors import InputError
 from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
@@ -39,15 +39,7 @@ SHOWN = {
 
 def symmetry_functions(context: Context, elements: Sequence[int] | None = None) -> SymmetryFunctionSet:
     """The deck's symmetry functions for these elements (default: those of the molecule)."""
-    settings = context.deck.model
-    return automatic_set(
-        tuple(sorted(set(context.structure.numbers.tolist() if elements is None else elements))),
-        settings.cutoff,
-        settings.radial,
-        settings.shells,
-        tuple(settings.zetas),
-        settings.cutoff_function,
-    )
+    return functions_of(context.deck.model, context.structure.numbers.tolist() if elements is None else elements)
 
 
 def groups_of(
