@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ from hpcir.deck.checks import deck_warnings
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import ModelSettings
 from hpcir.deck.study import heavy_atoms
+from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.models.work import step_operations
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
@@ -200,6 +202,8 @@ def _plan(loaded: LoadedDeck, out: Path) -> Table:
     _row(table, "labels", _engine(loaded))
     _row(table, "pretraining", _pretraining(loaded))
     _row(table, "committee", f"{deck.model.members} networks of {_widths(deck.model)}")
+    for name, text in _functions(loaded):
+        _row(table, name, text)
     _row(table, "trained on", "the processor" if deck.training.device == "cpu" else "GPUs (cuda)")
     _row(
         table,
@@ -222,6 +226,27 @@ def _plan(loaded: LoadedDeck, out: Path) -> Table:
 def _widths(model: ModelSettings) -> str:
     energy, charge = (" x ".join(map(str, widths)) for widths in (model.hidden, model.charge_widths))
     return energy if charge == energy else f"{energy}, of {charge} for the charges"
+
+
+def _functions(loaded: LoadedDeck) -> list[tuple[str, str]]:
+    """How many symmetry functions there are, and what contractions add to the arithmetic of a step."""
+    model = loaded.deck.model
+    structure = loaded.series.targets[0] if loaded.deck.is_series else loaded.structure
+    elements = loaded.series.elements if loaded.deck.is_series else structure.numbers.tolist()
+    functions = functions_of(model, elements)
+    angular = functions.n_behler - functions.n_radial
+    text = f"{functions.n_features} a centre: {functions.n_radial} radial, {angular} angular"
+    if not functions.contractions:
+        return [("symmetry functions", text)]
+    plain = replace(functions, channels=(), contractions=())
+    widths = tuple(model.hidden), model.members
+    ratio = sum(step_operations(functions, structure.numbers, *widths)) / sum(
+        step_operations(plain, structure.numbers, *widths)
+    )
+    return [
+        ("symmetry functions", f"{text}, {len(functions.contractions)} contractions of {model.channels} channels"),
+        ("work of a step", f"about {ratio:.1f} times that without contractions (model.channels: 0)"),
+    ]
 
 
 def _engine(loaded: LoadedDeck) -> str:

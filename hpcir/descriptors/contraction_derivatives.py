@@ -19,8 +19,8 @@ def fill_contractions(  # type: ignore[no-untyped-def]
 ):
     """Contractions of one centre into features[first:], and into derivatives (count, 3, F) by its `count` neighbours.
 
-    species (count,): elements of the neighbours; unit (count, 3), distance (count,), shell and slope (count, S): g_s and
-    its derivative. tables: (mixing, rows, moments, coefficients, parents, axes) of the contractions and monomials.
+    species (count,): elements of the neighbours; unit (count, 3), distance (count,), shell and slope (count, S): g_s
+    and its derivative. tables: (mixing, rows, moments, coefficients, parents, axes) of the contractions and monomials.
     """
     mixing, rows, moments, coefficients, parents, axes = tables
     n_channels, n_moments = len(mixing), len(parents)

@@ -1,11 +1,12 @@
 """Contractions of moments for vectors of lanes, and their backward sweep (definitions: `contractions`).
 
-The moments of every neighbour group and shell are those of `moment_kernel`. A channel that mixes several of them has a place
-of its own behind the monomials in the work array: its moments, then dE/d(moments). A contraction's row of the table says
-where its terms and its tensors are; a channel that is one group and shell alone is read where it lies.
+The moments of every neighbour group and shell are those of `moment_kernel`. A channel that mixes several of them has a
+place of its own behind the monomials in the work array: its moments, then dE/d(moments). A contraction's row of the
+table says where its terms and its tensors are; a channel that is one group and shell alone is read where it lies.
 
-Forward: value = sum of terms, each a product of two to four moments. Backward: by the product rule into dE/d(moments) of the
-channels, from there by the weights into those of groups and shells, and on to the neighbours with the angular functions.
+Forward: value = sum of terms, each a product of two to four moments. Backward: by the product rule into dE/d(moments)
+of the channels, from there by the weights into those of groups and shells, and on to the neighbours with the angular
+functions.
 """
 
 from __future__ import annotations

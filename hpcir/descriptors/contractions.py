@@ -1,11 +1,13 @@
 """Body-ordered symmetry functions: full contractions of moments of the neighbour density, and their terms.
 
 Moments of a channel c, which mixes neighbour elements e and angular shells s (Behler's g(r) of `definition`):
-    A^c_alpha = sum_(e,s) w^c_es M^(e,s)_alpha,   M^(e,s)_alpha = sum_{j in e} g_s(r_ij) u_ij^alpha,   u^alpha = x^a y^b z^c.
+    A^c_alpha = sum_(e,s) w^c_es M^(e,s)_alpha,   M^(e,s)_alpha = sum_{j in e} g_s(r_ij) u_ij^alpha,
+    u^alpha = x^a y^b z^c for alpha = (a, b, c).
 The moments of degree l are the components of a symmetric tensor of rank l. A contraction sums over the indices that its
 tensors share; being a scalar, it is the same in every frame. Two tensors give functions of three bodies, three of four,
-four of five (atomic cluster expansion: Drautz, Phys. Rev. B 99, 014104, 2019; moment tensors: Shapeev, Multiscale Model.
-Simul. 14, 1153, 2016). Terms in which two indices are the same neighbour are kept: they are functions of fewer bodies.
+four of five (atomic cluster expansion: Drautz, Phys. Rev. B 99, 014104, 2019; moment tensors: Shapeev, Multiscale
+Model. Simul. 14, 1153, 2016). Terms in which two indices are the same neighbour are kept: they are functions of fewer
+bodies.
 """
 
 from __future__ import annotations
@@ -91,7 +93,10 @@ class ContractionTables:
 def monomial_powers(degree: int) -> list[tuple[int, int, int]]:
     """Exponents (a, b, c) with a + b + c <= degree, degree by degree: the order of the moments."""
     return [
-        (a, b, total - a - b) for total in range(degree + 1) for a in range(total, -1, -1) for b in range(total - a, -1, -1)
+        (a, b, total - a - b)
+        for total in range(degree + 1)
+        for a in range(total, -1, -1)
+        for b in range(total - a, -1, -1)
     ]
 
 
@@ -130,8 +135,8 @@ def mixed_channels(count: int, elements: int, shells: int) -> tuple[tuple[tuple[
     """`count` mixtures [channel][element][shell] of unit length with normally distributed weights.
 
     Products of equal random mixtures are a sketch of all products of all elements and shells (tensor-reduced atomic
-    density: Darby et al., Phys. Rev. Lett. 131, 028001, 2023), so that their number need not grow with the elements. The
-    weights come from a stream of their own for each channel: more channels add to fewer.
+    density: Darby et al., Phys. Rev. Lett. 131, 028001, 2023), so that their number need not grow with the elements.
+    The weights come from a stream of their own for each channel: more channels add to fewer.
     """
     channels = []
     for number in range(count):
@@ -146,8 +151,6 @@ def automatic_contractions(channels: int, degree: int) -> tuple[Contraction, ...
     """Products of every two of the first half of the channels for each degree, and all contractions of three equal
     tensors of each channel, up to moments of `degree`."""
     half = -(-channels // 2)
-    pairs = [
-        Contraction((a, b), (rank,)) for a in range(half) for b in range(a, half) for rank in range(1, degree + 1)
-    ]
+    pairs = [Contraction((a, b), (rank,)) for a in range(half) for b in range(a, half) for rank in range(1, degree + 1)]
     triples = [Contraction((c, c, c), shared) for c in range(channels) for shared in TRIPLES]
     return tuple(c for c in [*pairs, *triples] if max(c.ranks) <= degree)

@@ -61,8 +61,8 @@ class CentrePlan:
     element: atomic number; groups: indices into `functions.elements` of the neighbour elements it can have; pairs:
     (group, group, first row of the angular raw sums); rows: number of raw sums; combination (n_features, rows):
     features = combination @ raw sums. contractions (F', ROW_COLUMNS) and mixtures: tables of `contraction_kernel`, for
-    the contractions that are not zero in every geometry; weights of the mixtures; first_contraction: the row of the first;
-    channels: places of the mixed channels, first and end, in vectors.
+    the contractions that are not zero in every geometry; weights of the mixtures; first_contraction: the row of the
+    first; channels: places of the mixed channels, first and end, in vectors.
     """
 
     element: int
@@ -157,9 +157,7 @@ def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bo
     terms, coefficients = contractions.moments.ravel(), contractions.coefficients
     if not len(coefficients):
         terms, coefficients = np.zeros(MOST_TENSORS, np.int64), np.zeros(1)
-    return FunctionTables(
-        sizes, cutoff, radial, shells, parents, axes, degrees, multinomials, terms, coefficients
-    )
+    return FunctionTables(sizes, cutoff, radial, shells, parents, axes, degrees, multinomials, terms, coefficients)
 
 
 def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int) -> CentrePlan:
@@ -188,8 +186,8 @@ def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int)
 def _contraction_plan(
     functions: SymmetryFunctionSet, groups: tuple[int, ...]
 ) -> tuple[IntArray, IntArray, IntArray, FloatArray, tuple[int, int]]:
-    """The contractions that the neighbour groups can make: their numbers, table, mixtures with weights, and the places of
-    the mixed channels (see `CentrePlan`)."""
+    """The contractions that the neighbour groups can make: their numbers, table, mixtures with weights, and the places
+    of the mixed channels (see `CentrePlan`)."""
     shells = len(functions.shells)
     tables = contraction_tables(functions.channels, functions.contractions, (len(functions.elements), shells))
     count = len(monomials(max(functions.zeta_max, functions.most_rank))[0])

@@ -94,7 +94,7 @@ def _angular(functions, numbers, i, near, delta, r, features, jacobian):  # type
 
 
 def _tensor(functions, channel, rank, elements, u, g):  # type: ignore[no-untyped-def]
-    """The moments of a channel as a full tensor of a rank: sum_j [sum_s w_(e_j s) g_s(r_j)] u_j u_j ..., (3, 3, ...)."""
+    """The moments of a channel as a full tensor (3, 3, ...) of a rank: sum_j [sum_s w_(e_j s) g_s(r_j)] u_j u_j ..."""
     weights = np.asarray(functions.channels[channel])
     total = np.zeros((3,) * rank)
     for element, unit, values in zip(elements, u, g, strict=True):

@@ -41,7 +41,7 @@ def round_up(count: int, step: int) -> int:
 
 def _joined(parts: list[NDArray[Any]], kind: type) -> NDArray[Any]:
     """All parts in one array, of one zero where they are empty: pointers need something to point at."""
-    joined = np.concatenate(parts).astype(kind)
+    joined: NDArray[Any] = np.concatenate(parts).astype(kind)
     return joined if joined.size else np.zeros(1, kind)
 
 
@@ -108,7 +108,8 @@ class LaneLayout:
             rows.append(
                 [
                     len(plan.groups), len(plan.pairs), first, vectors, plan.rows,
-                    len(plan.contractions), contractions, plan.first_contraction, len(plan.mixtures), mixtures, *plan.channels,
+                    len(plan.contractions), contractions, plan.first_contraction, len(plan.mixtures), mixtures,
+                    *plan.channels,
                 ]
             )  # fmt: skip
             contractions += len(plan.contractions)

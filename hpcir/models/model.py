@@ -256,7 +256,8 @@ def _write(file: Any, model: Model) -> None:
 
 
 def _write_contractions(group: Any, functions: SymmetryFunctionSet) -> None:
-    """channels (C, E, S); for each contraction its channels and the indices that they share, -1 where there are fewer."""
+    """channels (C, E, S); for each contraction its channels and the indices that they share, -1 where there are
+    fewer."""
     group.create_dataset("channels", data=np.asarray(functions.channels))
     for name in ("channels", "shared"):
         rows = [getattr(contraction, name) for contraction in functions.contractions]

@@ -9,15 +9,19 @@ import h5py
 import numpy as np
 import pytest
 
+from hpcir.deck.sections import ModelSettings
 from hpcir.descriptors.contractions import Contraction
-from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
+from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set, functions_of
 from hpcir.descriptors.derivatives import features_and_derivatives, features_only
+from hpcir.descriptors.environment import centre_plan
 from hpcir.descriptors.reference import _gaussian, features_and_jacobian
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import export_n2p2
 from hpcir.models.evaluator import Evaluator, evaluate
 from hpcir.models.model import Model
 from hpcir.models.random_model import random_model
+from hpcir.models.work import step_operations
+from hpcir.units import ANGSTROM
 from tests.unit.test_evaluator import plain_evaluation, random_molecule
 
 CONTRACTIONS = (
@@ -66,7 +70,9 @@ def test_contractions_are_sums_over_neighbours_of_cosines() -> None:
 
 
 @pytest.mark.parametrize("functions", [FULL, WITHOUT_ANGLES], ids=["with angles", "without angles"])
-def test_reference_jacobian_is_the_derivative_and_the_compiled_ones_are_the_same(functions: SymmetryFunctionSet) -> None:
+def test_reference_jacobian_is_the_derivative_and_the_compiled_ones_are_the_same(
+    functions: SymmetryFunctionSet,
+) -> None:
     numbers, positions = random_molecule(4, 5)
     features, jacobian = features_and_jacobian(functions, numbers, positions)
     computed, slopes, neighbours = features_and_derivatives(functions, numbers, positions[None])
@@ -149,3 +155,21 @@ def test_n2p2_is_refused_with_the_names_of_the_functions(tmp_path) -> None:  # t
         export_n2p2(random_model(FULL, 3), tmp_path / "n2p2")
     assert not (tmp_path / "n2p2").exists()
     assert "model.channels" in str(refused.value.hint)
+
+
+def test_the_automatic_set_grows_without_changing_what_was_there() -> None:
+    few, more = (functions_of(ModelSettings(channels=count), (1, 6, 8)) for count in (4, 8))
+    assert more.channels[:4] == few.channels
+    assert set(few.contractions) < set(more.contractions)
+    assert all(np.linalg.norm(channel) == pytest.approx(1.0) for channel in more.channels)
+    assert functions_of(ModelSettings(), (8, 1)) == automatic_set((1, 8), 5 * ANGSTROM, 10, 4, (1, 2, 4))
+    assert {max(c.ranks) for c in more.contractions} == {1, 2, 3}
+
+
+def test_work_of_a_step_counts_what_contractions_add() -> None:
+    numbers = np.array([6, 8, 1, 1, 1, 1])
+    plain, more = (functions_of(ModelSettings(channels=count), (1, 6, 8)) for count in (0, 8))
+    rows = sum(len(centre_plan(more, numbers, z).contractions) * n for z, n in ((1, 4), (6, 1), (8, 1)))
+    less, work = (step_operations(functions, numbers, (20, 10), 3) for functions in (plain, more))
+    assert work[1] - less[1] == 3 * 4 * 20 * rows
+    assert work[0] > less[0]
