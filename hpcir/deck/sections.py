@@ -130,7 +130,7 @@ class ModelSettings(Section):
         description="mixtures of neighbour elements and shells whose moments are contracted to functions of three and "
         "four bodies; 0: Behler's functions alone",
     )
-    degree: int = Field(3, ge=1, le=4, description="largest degree of the moments that are contracted")
+    degree: int = Field(3, ge=1, le=3, description="largest degree of the moments that are contracted")
     inputs: int = Field(
         80,
         ge=1,

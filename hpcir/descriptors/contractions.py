@@ -127,8 +127,8 @@ def contraction_tables(
     )
 
 
-# Indices that the three tensors of a four-body function share, (01, 02, 12): all with ranks of up to 4.
-TRIPLES = ((1, 0, 1), (1, 1, 1), (2, 0, 1), (2, 1, 1), (2, 0, 2), (3, 0, 1), (2, 2, 1), (3, 1, 1), (2, 2, 2))
+# Indices that the three tensors of a four-body function share, (01, 02, 12): all with ranks of up to 3.
+TRIPLE_SHARED = ((1, 0, 1), (1, 1, 1), (2, 0, 1), (2, 1, 1))
 
 
 def mixed_channels(count: int, elements: int, shells: int) -> tuple[tuple[tuple[float, ...], ...], ...]:
@@ -152,5 +152,5 @@ def automatic_contractions(channels: int, degree: int) -> tuple[Contraction, ...
     tensors of each channel, up to moments of `degree`."""
     half = -(-channels // 2)
     pairs = [Contraction((a, b), (rank,)) for a in range(half) for b in range(a, half) for rank in range(1, degree + 1)]
-    triples = [Contraction((c, c, c), shared) for c in range(channels) for shared in TRIPLES]
+    triples = [Contraction((c, c, c), shared) for c in range(channels) for shared in TRIPLE_SHARED]
     return tuple(c for c in [*pairs, *triples] if max(c.ranks) <= degree)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.descriptors.contractions import MOST_TENSORS, contraction_tables
+from hpcir.descriptors.contractions import MOST_TENSORS, TRIPLE_SHARED, contraction_tables
 from hpcir.descriptors.definition import CUTOFF_FUNCTIONS, SymmetryFunctionSet
 
 FloatArray = NDArray[np.float64]
@@ -25,6 +25,8 @@ IntArray = NDArray[np.int64]
 
 # Entries of FunctionTables.sizes.
 RADIAL, SHELLS, POWERS, CUTOFF_KIND, RADIAL_EVEN, SHELLS_EVEN, MONOMIALS, USE_MOMENTS, ANGULAR_MONOMIALS = range(9)
+# Kinds of rows of the table of contractions: one contraction, all products of two channels, all triples of a channel.
+SINGLE, PAIRED, TRIPLE = range(3)
 # Heads of a grid table: eta, first shift, logarithm of the ratio per length; then constants, shifts, etas of each.
 GRID_HEAD = 3
 # Beyond this exponent a recurrence of Gaussians could underflow or overflow on its way.
@@ -60,9 +62,9 @@ class CentrePlan:
 
     element: atomic number; groups: indices into `functions.elements` of the neighbour elements it can have; pairs:
     (group, group, first row of the angular raw sums); rows: number of raw sums; combination (n_features, rows):
-    features = combination @ raw sums. contractions (F', ROW_COLUMNS) and mixtures: tables of `contraction_kernel`, for
-    the contractions that are not zero in every geometry; weights of the mixtures; first_contraction: the row of the
-    first; channels: places of the mixed channels, first and end, in vectors.
+    features = combination @ raw sums. contractions (rows, 4 + MOST_TENSORS): the table of `contraction_kernel`, for the
+    contractions that are not zero in every geometry; first_contraction: the row of the first; weights (C, groups times
+    shells) of the mixed channels; channels: C, and the place of the first in vectors.
     """
 
     element: int
@@ -71,7 +73,6 @@ class CentrePlan:
     rows: int
     combination: FloatArray
     contractions: IntArray
-    mixtures: IntArray
     weights: FloatArray
     first_contraction: int
     channels: tuple[int, int]
@@ -173,49 +174,62 @@ def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int)
             continue
         pairs.append((groups.index(a), groups.index(b), row))
         row += shells * powers
-    kept, table, mixtures, weights, channels = _contraction_plan(functions, groups)
+    kept, table, weights, channels = _contraction_plan(functions, groups)
     combination = np.zeros((functions.n_features, row + len(kept)))
     combination[functions.n_behler + kept, row + np.arange(len(kept))] = 1.0
-    plan = CentrePlan(
-        element, groups, tuple(pairs), row + len(kept), combination, table, mixtures, weights, row, channels
-    )
+    plan = CentrePlan(element, groups, tuple(pairs), row + len(kept), combination, table, weights, row, channels)
     _fill_combination(functions, plan)
     return plan
 
 
 def _contraction_plan(
     functions: SymmetryFunctionSet, groups: tuple[int, ...]
-) -> tuple[IntArray, IntArray, IntArray, FloatArray, tuple[int, int]]:
-    """The contractions that the neighbour groups can make: their numbers, table, mixtures with weights, and the places
-    of the mixed channels (see `CentrePlan`)."""
+) -> tuple[IntArray, IntArray, FloatArray, tuple[int, int]]:
+    """The contractions that the neighbour groups can make: their numbers, table, the weights of the mixed channels, and
+    the places of these (see `CentrePlan`)."""
     shells = len(functions.shells)
     tables = contraction_tables(functions.channels, functions.contractions, (len(functions.elements), shells))
     count = len(monomials(max(functions.zeta_max, functions.most_rank))[0])
     weights = tables.mixing[:, list(groups)].reshape(len(tables.mixing), len(groups) * shells)
     block = 2 * count + 2
-    first = place = weights.shape[1] * block + 2 * count
-    present, places = [], np.full(len(weights), -1)
-    mixtures: list[tuple[int, int]] = []
-    values: list[float] = []
+    first = weights.shape[1] * block + 2 * count
+    places = np.full(len(weights), -1)
+    mixed = []
     for channel, own in enumerate(weights):
         sources = np.flatnonzero(own)
         if len(sources) == 1 and own[sources[0]] == 1.0:
             places[channel] = sources[0] * block
         elif len(sources):
-            places[channel] = place
-            mixtures += [(place, int(source) * block) for source in sources]
-            values += own[sources].tolist()
-            place += 2 * count
-        present.append(len(sources) > 0)
-    kept = [n for n, c in enumerate(functions.contractions) if all(present[channel] for channel in c.channels)]
-    table = np.zeros((len(kept), 7), np.int64)
-    for row, n in zip(table, kept, strict=True):
-        channels = list(functions.contractions[n].channels)
-        row[:3] = *tables.rows[n, :2], len(channels)
-        row[3 : 3 + len(channels)] = places[channels]
-    return (
-        np.array(kept, np.int64), table, np.array(mixtures, np.int64).reshape(-1, 2), np.array(values), (first, place),
-    )  # fmt: skip
+            places[channel] = first + 2 * count * len(mixed)
+            mixed.append(channel)
+    kept = [n for n, c in enumerate(functions.contractions) if all(places[channel] >= 0 for channel in c.channels)]
+    rows, number = [], 0
+    while number < len(kept):
+        kind, length = _run_of(functions, kept[number:])
+        contraction = functions.contractions[kept[number]]
+        own = [int(place) for place in places[list(contraction.channels)]]
+        size = length if kind == PAIRED else len(own)
+        terms = tables.rows[kept[number], :2].tolist()
+        rows.append([kind, *terms, size, *own, *(0,) * (MOST_TENSORS - len(own))])
+        number += length
+    table = np.array(rows, np.int64).reshape(-1, 4 + MOST_TENSORS)
+    return np.array(kept, np.int64), table, weights[mixed], (len(mixed), first)
+
+
+def _run_of(functions: SymmetryFunctionSet, numbers: list[int]) -> tuple[int, int]:
+    """What the first of some contractions begins: the kind of its row in the table, and how many it stands for."""
+    run = [functions.contractions[n] for n in numbers[: max(functions.most_rank, len(TRIPLE_SHARED))]]
+    run = [c for c in run if c.channels == run[0].channels]
+    if len(run[0].channels) == 2:
+        ranks = 0
+        while ranks < len(run) and run[ranks].shared == (ranks + 1,):
+            ranks += 1
+        if ranks:
+            return PAIRED, ranks
+    triple = len(run[0].channels) == 3 and len(set(run[0].channels)) == 1
+    if triple and tuple(c.shared for c in run[: len(TRIPLE_SHARED)]) == TRIPLE_SHARED:
+        return TRIPLE, len(TRIPLE_SHARED)
+    return SINGLE, 1
 
 
 def _fill_combination(functions: SymmetryFunctionSet, plan: CentrePlan) -> None:

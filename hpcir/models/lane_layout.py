@@ -88,7 +88,7 @@ class LaneLayout:
         """Elements, pairs and the centre of every lane."""
         self._lane_centres: list[IntArray] = []
         self._lane_replicas: list[IntArray] = []
-        rows, first, contractions, mixtures = [], 0, 0, 0
+        rows, first, contractions, weights = [], 0, 0, 0
         for plan in self.plans:
             centres = np.flatnonzero(self.numbers == plan.element)
             if self.all_pairs:
@@ -108,17 +108,15 @@ class LaneLayout:
             rows.append(
                 [
                     len(plan.groups), len(plan.pairs), first, vectors, plan.rows,
-                    len(plan.contractions), contractions, plan.first_contraction, len(plan.mixtures), mixtures,
-                    *plan.channels,
+                    len(plan.contractions), contractions, plan.first_contraction, weights, *plan.channels,
                 ]
             )  # fmt: skip
             contractions += len(plan.contractions)
-            mixtures += len(plan.mixtures)
+            weights += plan.weights.size
             first += vectors
         self._elements = np.array(rows, np.int64)
         self._contractions = _joined([plan.contractions.ravel() for plan in self.plans], np.int64)
-        self._mixtures = _joined([plan.mixtures.ravel() for plan in self.plans], np.int64)
-        self._weights = _joined([plan.weights for plan in self.plans], np.float64)
+        self._weights = _joined([plan.weights.ravel() for plan in self.plans], np.float64)
         self._pairs = np.zeros((len(rows), max(1, *(len(p.pairs) for p in self.plans)), 3), np.int64)
         self._group_elements = np.zeros((len(rows), self.group_columns), np.int64)
         for n, plan in enumerate(self.plans):
@@ -144,7 +142,6 @@ class LaneLayout:
             starts,
             self.reference,
             self._contractions,
-            self._mixtures,
             self._weights,
         )
 
@@ -152,7 +149,7 @@ class LaneLayout:
         """Vectors of moments that one vector of lanes needs."""
         shells, count = int(self.tables.sizes[SHELLS_ENTRY]), int(self.tables.sizes[MONOMIALS_ENTRY])
         blocks = (self.group_columns - 1) * shells * (2 * count + 2) + 2 * count
-        return max(blocks, *(plan.channels[1] for plan in self.plans))
+        return max(blocks, *(first + 2 * count * channels for channels, first in (p.channels for p in self.plans)))
 
     def _fill_all_pairs(self) -> None:
         """One slot for every other atom."""

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hpcir.descriptors.angular_kernel import direct_derivatives, direct_sums
 from hpcir.descriptors.contraction_kernel import (
-    MIXTURE_COLUMNS,
     ROW_COLUMNS,
     contraction_slopes,
     contraction_sums,
@@ -58,21 +57,21 @@ IntArray = NDArray[np.int64]
 
 # Columns of LaneTables.elements.
 GROUPS, PAIRS, FIRST_VECTOR, VECTORS, SUMS = range(5)
-CONTRACTIONS, FIRST_CONTRACTION, CONTRACTION_ROW, MIXTURES, FIRST_MIXTURE, CHANNELS, LAST_CHANNEL = range(5, 12)
+CONTRACTIONS, FIRST_CONTRACTION, CONTRACTION_ROW, FIRST_WEIGHT, CHANNELS, FIRST_CHANNEL = range(5, 11)
 # Entries of LaneTables.settings.
 CONTIGUOUS, STRIDE, MOST_SLOTS, GROUP_COLUMNS, TILE, ELEMENTS, MOST_PAIRS, MOMENT_VECTORS = range(8)
-ELEMENT_COLUMNS = 12
+ELEMENT_COLUMNS = 11
 
 
 class LaneTables(NamedTuple):
     """Which atom of which replica sits in which lane and slot.
 
     Positions, forces and atomic dipoles are flat (atoms, 3, stride) arrays, energies and charges (atoms, stride), with
-    replicas innermost. All tables are flat. settings: see above. elements (E, 12). pairs (E, most pairs, 3): groups a,
+    replicas innermost. All tables are flat. settings: see above. elements (E, 11). pairs (E, most pairs, 3): groups a,
     b, first row. group_elements (E, group columns): indices into the model's elements. centres, outputs (lanes,):
     places of the centre in positions and in energies. slots (vectors, most slots, WIDTH): places of the neighbours.
     starts (vectors, group columns): first slot of each group, and the end. reference: positions of the list's birth.
-    contractions, mixtures, weights: of all elements one after the other (see `descriptors.contraction_kernel`).
+    contractions, weights: of all elements one after the other (see `descriptors.contraction_kernel`).
     """
 
     settings: IntArray
@@ -85,7 +84,6 @@ class LaneTables(NamedTuple):
     starts: IntArray
     reference: FloatArray
     contractions: IntArray
-    mixtures: IntArray
     weights: FloatArray
 
 
@@ -167,11 +165,10 @@ def contractions_of(lanes, tables, work, element, moments, column):  # type: ign
     stand_alone()
     entry = offset(lanes.elements, element * ELEMENT_COLUMNS)
     stride = lanes.settings[TILE]
-    mixtures = offset(lanes.mixtures, MIXTURE_COLUMNS * entry[FIRST_MIXTURE])
-    weights = offset(lanes.weights, entry[FIRST_MIXTURE])
+    weights = offset(lanes.weights, entry[FIRST_WEIGHT])
     table = offset(lanes.contractions, ROW_COLUMNS * entry[FIRST_CONTRACTION])
-    first, last = entry[CHANNELS], entry[LAST_CHANNEL]
-    mix_moments(tables, mixtures, weights, entry[MIXTURES], first, last, work.moments, moments)
+    sources = entry[GROUPS] * tables.sizes[SHELLS]
+    mix_moments(tables, weights, entry[CHANNELS], sources, entry[FIRST_CHANNEL], work.moments, moments)
     row = entry[CONTRACTION_ROW] * stride + column
     contraction_sums(tables, table, entry[CONTRACTIONS], work.moments, moments, work.rows, row, stride)
 
@@ -182,12 +179,12 @@ def contractions_back(lanes, tables, work, element, moments, column):  # type: i
     stand_alone()
     entry = offset(lanes.elements, element * ELEMENT_COLUMNS)
     stride = lanes.settings[TILE]
-    mixtures = offset(lanes.mixtures, MIXTURE_COLUMNS * entry[FIRST_MIXTURE])
-    weights = offset(lanes.weights, entry[FIRST_MIXTURE])
+    weights = offset(lanes.weights, entry[FIRST_WEIGHT])
     table = offset(lanes.contractions, ROW_COLUMNS * entry[FIRST_CONTRACTION])
     row = entry[CONTRACTION_ROW] * stride + column
     contraction_slopes(tables, table, entry[CONTRACTIONS], work.moments, moments, work.slopes, row, stride)
-    unmix_slopes(tables, mixtures, weights, entry[MIXTURES], work.moments, moments)
+    sources = entry[GROUPS] * tables.sizes[SHELLS]
+    unmix_slopes(tables, weights, entry[CHANNELS], sources, entry[FIRST_CHANNEL], work.moments, moments)
 
 
 @njit(**INNER)
@@ -326,7 +323,6 @@ def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energie
         address(lanes.starts),
         address(lanes.reference),
         address(lanes.contractions),
-        address(lanes.mixtures),
         address(lanes.weights),
     )
     table = FunctionTables(

@@ -9,6 +9,9 @@ from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.environment import (
     ANGULAR_MONOMIALS,
     MONOMIALS,
+    PAIRED,
+    SINGLE,
+    TRIPLE,
     TYPICAL_NEIGHBOURS,
     USE_MOMENTS,
     CentrePlan,
@@ -19,8 +22,9 @@ from hpcir.descriptors.environment import (
 IntArray = NDArray[np.int64]
 
 # Floating-point operations, forwards and backwards: of a pair (geometry, cutoff, exponentials), of a radial function
-# and of a shell of it, of a monomial and shell of a neighbour, of a term of a contraction, and of a tanh.
-PAIR, RADIAL, SHELL, MOMENT, TERM, ACTIVATION = 180, 11, 18, 20, 14, 28
+# and of a shell of it, of a monomial and shell of a neighbour, of a term of a contraction and of a product of two
+# moments, of the triples of a channel, and of a tanh.
+PAIR, RADIAL, SHELL, MOMENT, TERM, PRODUCT, TRIPLES, ACTIVATION = 180, 11, 18, 20, 14, 8, 900, 28
 
 
 def step_operations(
@@ -50,5 +54,8 @@ def _descriptor_operations(functions: SymmetryFunctionSet, others: int, plan: Ce
     monomials = int(tables.sizes[MONOMIALS])
     work += near * MOMENT * monomials * shells
     work += 6 * len(plan.pairs) * shells * int(tables.sizes[ANGULAR_MONOMIALS])
-    terms = int((plan.contractions[:, 1] - plan.contractions[:, 0]).sum())
-    return work + TERM * terms + 4 * len(plan.weights) * monomials
+    kinds, sizes = plan.contractions[:, 0], plan.contractions[:, 3]
+    terms = plan.contractions[kinds == SINGLE]
+    work += TERM * int((terms[:, 2] - terms[:, 1]).sum()) + TRIPLES * int((kinds == TRIPLE).sum())
+    products = (sizes + 1) * (sizes + 2) * (sizes + 3) // 6 - 1
+    return work + PRODUCT * int(products[kinds == PAIRED].sum()) + 4 * plan.weights.size * monomials

@@ -13,7 +13,6 @@ from hpcir.deck.sections import ModelSettings
 from hpcir.descriptors.contractions import Contraction
 from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set, functions_of
 from hpcir.descriptors.derivatives import features_and_derivatives, features_only
-from hpcir.descriptors.environment import centre_plan
 from hpcir.descriptors.reference import _gaussian, features_and_jacobian
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import export_n2p2
@@ -46,6 +45,10 @@ def mixed(base: SymmetryFunctionSet) -> SymmetryFunctionSet:
 
 FULL = mixed(automatic_set((1, 6, 8), 9.0, 4, 2, (1, 3)))
 WITHOUT_ANGLES = mixed(automatic_set((1, 6, 8), 9.0, 4, 2, ()))
+AUTOMATIC = automatic_set((1, 6, 8), 9.0, 4, 2, (1, 4), channels=3)
+SETS = pytest.mark.parametrize(
+    "functions", [FULL, WITHOUT_ANGLES, AUTOMATIC], ids=["with angles", "without angles", "automatic"]
+)
 
 
 def test_contractions_are_sums_over_neighbours_of_cosines() -> None:
@@ -69,7 +72,7 @@ def test_contractions_are_sums_over_neighbours_of_cosines() -> None:
     assert features[0, first + 4] == pytest.approx(four, rel=1e-12)
 
 
-@pytest.mark.parametrize("functions", [FULL, WITHOUT_ANGLES], ids=["with angles", "without angles"])
+@SETS
 def test_reference_jacobian_is_the_derivative_and_the_compiled_ones_are_the_same(
     functions: SymmetryFunctionSet,
 ) -> None:
@@ -93,7 +96,7 @@ def test_reference_jacobian_is_the_derivative_and_the_compiled_ones_are_the_same
 
 @pytest.mark.parametrize("all_pairs", [True, False], ids=["all-pairs", "list"])
 @pytest.mark.parametrize("elements", [(1, 6, 8), (1, 6)], ids=["all elements", "oxygen missing"])
-@pytest.mark.parametrize("functions", [FULL, WITHOUT_ANGLES], ids=["with angles", "without angles"])
+@SETS
 def test_kernels_equal_their_plain_twin(functions, elements, all_pairs):  # type: ignore[no-untyped-def]
     model = random_model(functions, 5, members=3, dropped=4, hidden=(11, 7, 5), atomic_dipoles=True)
     numbers, first = random_molecule(1, 11, elements)
@@ -169,7 +172,7 @@ def test_the_automatic_set_grows_without_changing_what_was_there() -> None:
 def test_work_of_a_step_counts_what_contractions_add() -> None:
     numbers = np.array([6, 8, 1, 1, 1, 1])
     plain, more = (functions_of(ModelSettings(channels=count), (1, 6, 8)) for count in (0, 8))
-    rows = sum(len(centre_plan(more, numbers, z).contractions) * n for z, n in ((1, 4), (6, 1), (8, 1)))
+    rows = len(numbers) * len(more.contractions)
     less, work = (step_operations(functions, numbers, (20, 10), 3) for functions in (plain, more))
     assert work[1] - less[1] == 3 * 4 * 20 * rows
     assert work[0] > less[0]
