@@ -8,7 +8,7 @@ components:
 
 from __future__ import annotations
 
-from hpcir.descriptors.lanes import INLINE, INNER, WIDTH, broadcast, load, njit, stand_alone, store
+from hpcir.descriptors.lanes import INLINE, INNER, WIDTH, load, njit, stand_alone, store
 
 # Values of one channel.
 TRIPLES = 4
@@ -43,8 +43,9 @@ def triple_sums(work, place, rows, row, stride):  # type: ignore[no-untyped-def]
     store(rows, row + stride, diagonal + 2.0 * (rxy * xy + rxz * xz + ryz * yz))
     xxx, xxy, xxz = moment(work, place, 10), moment(work, place, 11), moment(work, place, 12)
     xyy, xyz, xzz = moment(work, place, 13), moment(work, place, 14), moment(work, place, 15)
-    yyy, yyz, yzz, zzz = moment(work, place, 16), moment(work, place, 17), moment(work, place, 18), moment(work, place,
-    19) wx = xxx * xx + xyy * yy + xzz * zz + 2.0 * (xxy * xy + xxz * xz + xyz * yz)
+    yyy, yyz = moment(work, place, 16), moment(work, place, 17)
+    yzz, zzz = moment(work, place, 18), moment(work, place, 19)
+    wx = xxx * xx + xyy * yy + xzz * zz + 2.0 * (xxy * xy + xxz * xz + xyz * yz)
     wy = xxy * xx + yyy * yy + yzz * zz + 2.0 * (xyy * xy + xyz * xz + yyz * yz)
     wz = xxz * xx + yyz * yy + zzz * zz + 2.0 * (xyz * xy + xzz * xz + yzz * yz)
     store(rows, row + 2 * stride, x * wx + y * wy + z * wz)
@@ -69,8 +70,9 @@ def triple_slopes(work, place, bar, slopes, row, stride):  # type: ignore[no-unt
     yy, yz, zz = moment(work, place, 7), moment(work, place, 8), moment(work, place, 9)
     xxx, xxy, xxz = moment(work, place, 10), moment(work, place, 11), moment(work, place, 12)
     xyy, xyz, xzz = moment(work, place, 13), moment(work, place, 14), moment(work, place, 15)
-    yyy, yyz, yzz, zzz = moment(work, place, 16), moment(work, place, 17), moment(work, place, 18), moment(work, place,
-    19) twice = 2.0 * s1
+    yyy, yyz = moment(work, place, 16), moment(work, place, 17)
+    yzz, zzz = moment(work, place, 18), moment(work, place, 19)
+    twice = 2.0 * s1
     wx = xxx * xx + xyy * yy + xzz * zz + 2.0 * (xxy * xy + xxz * xz + xyz * yz)
     wy = xxy * xx + yyy * yy + yzz * zz + 2.0 * (xyy * xy + xyz * xz + yyz * yz)
     wz = xxz * xx + yyz * yy + zzz * zz + 2.0 * (xyz * xy + xzz * xz + yzz * yz)
@@ -109,8 +111,9 @@ def third_rank_slopes(work, place, bar, vx, vy, vz, twice):  # type: ignore[no-u
     yy, yz, zz = moment(work, place, 7), moment(work, place, 8), moment(work, place, 9)
     xxx, xxy, xxz = moment(work, place, 10), moment(work, place, 11), moment(work, place, 12)
     xyy, xyz, xzz = moment(work, place, 13), moment(work, place, 14), moment(work, place, 15)
-    yyy, yyz, yzz, zzz = moment(work, place, 16), moment(work, place, 17), moment(work, place, 18), moment(work, place,
-    19) add_moment(work, bar, 10, vx * xx + twice * (xxx * xx + xxy * xy + xxz * xz))
+    yyy, yyz = moment(work, place, 16), moment(work, place, 17)
+    yzz, zzz = moment(work, place, 18), moment(work, place, 19)
+    add_moment(work, bar, 10, vx * xx + twice * (xxx * xx + xxy * xy + xxz * xz))
     add_moment(work, bar, 16, vy * yy + twice * (xyy * xy + yyy * yy + yyz * yz))
     add_moment(work, bar, 19, vz * zz + twice * (xzz * xz + yzz * yz + zzz * zz))
     # xxy: O_xxd Q_dy once and O_xyd Q_dx twice, and so on.
