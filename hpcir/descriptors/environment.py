@@ -11,6 +11,7 @@ pairs that a molecule cannot have around a centre are left out (they are zero in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from math import comb, exp, factorial
 from typing import NamedTuple
 
@@ -194,7 +195,7 @@ def _contraction_plan(
     block = 2 * count + 2
     first = weights.shape[1] * block + 2 * count
     places = np.full(len(weights), -1)
-    mixed = []
+    mixed: list[int] = []
     for channel, own in enumerate(weights):
         sources = np.flatnonzero(own)
         if len(sources) == 1 and own[sources[0]] == 1.0:
@@ -207,10 +208,10 @@ def _contraction_plan(
     while number < len(kept):
         kind, length = _run_of(functions, kept[number:])
         contraction = functions.contractions[kept[number]]
-        own = [int(place) for place in places[list(contraction.channels)]]
-        size = length if kind == PAIRED else len(own)
+        tensors = places[list(contraction.channels)].tolist()
+        size = length if kind == PAIRED else len(tensors)
         terms = tables.rows[kept[number], :2].tolist()
-        rows.append([kind, *terms, size, *own, *(0,) * (MOST_TENSORS - len(own))])
+        rows.append([kind, *terms, size, *tensors, *(0,) * (MOST_TENSORS - len(tensors))])
         number += length
     table = np.array(rows, np.int64).reshape(-1, 4 + MOST_TENSORS)
     return np.array(kept, np.int64), table, weights[mixed], (len(mixed), first)
@@ -219,7 +220,7 @@ def _contraction_plan(
 def _run_of(functions: SymmetryFunctionSet, numbers: list[int]) -> tuple[int, int]:
     """What the first of some contractions begins: the kind of its row in the table, and how many it stands for."""
     run = [functions.contractions[n] for n in numbers[: max(functions.most_rank, len(TRIPLE_SHARED))]]
-    run = [c for c in run if c.channels == run[0].channels]
+    run = list(takewhile(lambda contraction: contraction.channels == run[0].channels, run))
     if len(run[0].channels) == 2:
         ranks = 0
         while ranks < len(run) and run[ranks].shared == (ranks + 1,):

@@ -30,6 +30,8 @@ CONTRACTIONS = (
     Contraction((0, 1, 2), (2, 1, 1)),
     Contraction((2, 2, 2, 2), (1, 0, 1, 1, 0, 1)),
     Contraction((3, 0), (1,)),
+    Contraction((0, 1), (1,)),
+    Contraction((3, 0), (2,)),
 )
 
 
@@ -154,7 +156,7 @@ def test_a_model_file_keeps_them_and_a_file_of_the_first_format_has_none(tmp_pat
 
 
 def test_n2p2_is_refused_with_the_names_of_the_functions(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(InputError, match=r"6 .*contraction.*C 0") as refused:
+    with pytest.raises(InputError, match=r"8 .*contraction.*C 0") as refused:
         export_n2p2(random_model(FULL, 3), tmp_path / "n2p2")
     assert not (tmp_path / "n2p2").exists()
     assert "model.channels" in str(refused.value.hint)
