@@ -12,7 +12,7 @@ shells, and on to the neighbours with the angular functions.
 from __future__ import annotations
 
 from hpcir.descriptors.angular_kernel import add_to
-from hpcir.descriptors.environment import MONOMIALS, PAIRED, TRIPLE
+from hpcir.descriptors.environment import CONTRACTED_MONOMIALS, MONOMIALS, PAIRED, TRIPLE
 from hpcir.descriptors.lanes import INNER, WIDTH, broadcast, load, njit, offset, splat, stand_alone, store
 from hpcir.descriptors.moment_kernel import moment_length
 from hpcir.descriptors.triple_kernel import TRIPLES, triple_slopes, triple_sums
@@ -32,11 +32,11 @@ def mix_moments(tables, weights, channels, sources, first, work, base):  # type:
     """The moments of `channels` mixed channels, from place `first` (vectors) on, from those of the `sources` groups and
     shells: A_c = sum_s weights[c sources + s] M_s; and dE/dA_c = 0."""
     stand_alone()
-    count = tables.sizes[MONOMIALS]
+    count, used = tables.sizes[MONOMIALS], tables.sizes[CONTRACTED_MONOMIALS]
     block = moment_length(count)
     for c in range(channels):
         place = base + (first + 2 * count * c) * WIDTH
-        for n in range(0, count - count % STRIP, STRIP):
+        for n in range(0, used - used % STRIP, STRIP):
             a0 = broadcast(0.0)
             a1, a2, a3, a4 = a0, a0, a0, a0
             at = base + n * WIDTH
@@ -52,12 +52,12 @@ def mix_moments(tables, weights, channels, sources, first, work, base):  # type:
             store(work, at + 2 * WIDTH, a2)
             store(work, at + 3 * WIDTH, a3)
             store(work, at + 4 * WIDTH, a4)
-        for n in range(count - count % STRIP, count):
+        for n in range(used - used % STRIP, used):
             a0 = broadcast(0.0)
             for s in range(sources):
                 a0 = a0 + splat(weights, c * sources + s) * load(work, base + s * block + n * WIDTH)
             store(work, place + n * WIDTH, a0)
-        for n in range(count, 2 * count):
+        for n in range(count, count + used):
             store(work, place + n * WIDTH, broadcast(0.0))
 
 
@@ -65,12 +65,12 @@ def mix_moments(tables, weights, channels, sources, first, work, base):  # type:
 def unmix_slopes(tables, weights, channels, sources, first, work, base):  # type: ignore[no-untyped-def]
     """Add dE/d(moments) of mixed channels to those of groups and shells."""
     stand_alone()
-    count = tables.sizes[MONOMIALS]
+    count, used = tables.sizes[MONOMIALS], tables.sizes[CONTRACTED_MONOMIALS]
     block = moment_length(count)
     step = 2 * count * WIDTH
     for s in range(sources):
         place = base + s * block + count * WIDTH
-        for n in range(0, count - count % STRIP, STRIP):
+        for n in range(0, used - used % STRIP, STRIP):
             at = place + n * WIDTH
             a0, a1, a2 = load(work, at), load(work, at + WIDTH), load(work, at + 2 * WIDTH)
             a3, a4 = load(work, at + 3 * WIDTH), load(work, at + 4 * WIDTH)
@@ -86,7 +86,7 @@ def unmix_slopes(tables, weights, channels, sources, first, work, base):  # type
             store(work, at + 2 * WIDTH, a2)
             store(work, at + 3 * WIDTH, a3)
             store(work, at + 4 * WIDTH, a4)
-        for n in range(count - count % STRIP, count):
+        for n in range(used - used % STRIP, used):
             a0 = load(work, place + n * WIDTH)
             for c in range(channels):
                 a0 = a0 + splat(weights, c * sources + s) * load(work, base + (first + count + n) * WIDTH + c * step)

@@ -25,7 +25,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 # Entries of FunctionTables.sizes.
-RADIAL, SHELLS, POWERS, CUTOFF_KIND, RADIAL_EVEN, SHELLS_EVEN, MONOMIALS, USE_MOMENTS, ANGULAR_MONOMIALS = range(9)
+RADIAL, SHELLS, POWERS, CUTOFF_KIND, RADIAL_EVEN, SHELLS_EVEN, MONOMIALS, USE_MOMENTS = range(8)
+# Of the monomials, those that angular functions and those that contractions read.
+ANGULAR_MONOMIALS, CONTRACTED_MONOMIALS = 8, 9
 # Kinds of rows of the table of contractions: one contraction, all products of two channels, all triples of a channel.
 SINGLE, PAIRED, TRIPLE = range(3)
 # Heads of a grid table: eta, first shift, logarithm of the ratio per length; then constants, shifts, etas of each.
@@ -132,15 +134,15 @@ def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bo
     """
     radial, radial_even = grid_table(functions.radial, functions.cutoff)
     shells, shells_even = grid_table(functions.shells, functions.cutoff)
-    parents, axes, degrees, multinomials = monomials(max(functions.zeta_max, functions.most_rank))
     contractions = contraction_tables(
         functions.channels, functions.contractions, (len(functions.elements), len(functions.shells))
     )
-    if functions.contractions:
-        moments = True
     if moments is None:
         # The work of both ways a neighbour: partners * (12 + 4 powers) against 5 operations a monomial.
         moments = min(neighbours, TYPICAL_NEIGHBOURS) > MOMENT_NEIGHBOURS and functions.zeta_max <= 4
+    parents, axes, degrees, multinomials = monomials(
+        max(functions.zeta_max, functions.most_rank) if moments else functions.most_rank or functions.zeta_max
+    )
     sizes = np.array(
         [
             len(functions.radial),
@@ -152,6 +154,7 @@ def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bo
             len(parents),
             moments,
             int((degrees <= functions.zeta_max).sum()),
+            int((degrees <= functions.most_rank).sum()),
         ],
         np.int64,
     )
@@ -162,8 +165,11 @@ def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bo
     return FunctionTables(sizes, cutoff, radial, shells, parents, axes, degrees, multinomials, terms, coefficients)
 
 
-def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int) -> CentrePlan:
-    """The raw sums around the atoms of `element` in the molecule `numbers` (N,)."""
+def centre_plan(
+    functions: SymmetryFunctionSet, numbers: IntArray, element: int, n_monomials: int | None = None
+) -> CentrePlan:
+    """The raw sums around the atoms of `element` in the molecule `numbers` (N,). n_monomials: of the tables that it
+    goes with, where the places of its contractions matter."""
     counts = [int((numbers == z).sum()) - (z == element) for z in functions.elements]
     groups = tuple(n for n, count in enumerate(counts) if count > 0)
     radial, shells = len(functions.radial), len(functions.shells) if functions.angles else 0
@@ -175,7 +181,7 @@ def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int)
             continue
         pairs.append((groups.index(a), groups.index(b), row))
         row += shells * powers
-    kept, table, weights, channels = _contraction_plan(functions, groups)
+    kept, table, weights, channels = _contraction_plan(functions, groups, n_monomials or 1)
     combination = np.zeros((functions.n_features, row + len(kept)))
     combination[functions.n_behler + kept, row + np.arange(len(kept))] = 1.0
     plan = CentrePlan(element, groups, tuple(pairs), row + len(kept), combination, table, weights, row, channels)
@@ -184,13 +190,12 @@ def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int)
 
 
 def _contraction_plan(
-    functions: SymmetryFunctionSet, groups: tuple[int, ...]
+    functions: SymmetryFunctionSet, groups: tuple[int, ...], count: int
 ) -> tuple[IntArray, IntArray, FloatArray, tuple[int, int]]:
     """The contractions that the neighbour groups can make: their numbers, table, the weights of the mixed channels, and
     the places of these (see `CentrePlan`)."""
     shells = len(functions.shells)
     tables = contraction_tables(functions.channels, functions.contractions, (len(functions.elements), shells))
-    count = len(monomials(max(functions.zeta_max, functions.most_rank))[0])
     weights = tables.mixing[:, list(groups)].reshape(len(tables.mixing), len(groups) * shells)
     block = 2 * count + 2
     first = weights.shape[1] * block + 2 * count

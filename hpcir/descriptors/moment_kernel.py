@@ -126,7 +126,7 @@ def moment_derivatives(tables, scratch, record, starts, start, groups, work, bas
                     slope = load(work, place + n * WIDTH)
                     by_g = by_g + slope * load(work, terms + n * WIDTH)
                     add_to(work, bars + n * WIDTH, slope * g)
-                store(scratch, at_bar + (3 + s) * WIDTH, by_g)
+                add_to(scratch, at_bar + (3 + s) * WIDTH, by_g)
             for n in range(count - 1, 0, -1):
                 parent, axis = tables.parents[n] * WIDTH, tables.axes[n] * WIDTH
                 bar = load(work, bars + n * WIDTH)

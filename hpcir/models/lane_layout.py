@@ -65,7 +65,8 @@ class LaneLayout:
         self.reach = functions.cutoff + SKIN
         self.tables: FunctionTables = function_tables(functions, self.atoms - 1, moments)
         elements = sorted(set(self.numbers.tolist()))
-        self.plans: list[CentrePlan] = [centre_plan(functions, self.numbers, z) for z in elements]
+        monomials = int(self.tables.sizes[MONOMIALS_ENTRY])
+        self.plans: list[CentrePlan] = [centre_plan(functions, self.numbers, z, monomials) for z in elements]
         self.species = np.array([functions.elements.index(z) for z in self.numbers], np.int64)
         self.group_columns = max(1, *(len(plan.groups) for plan in self.plans)) + 1
         self.reference: FloatArray = np.full((self.atoms + 2) * 3 * self.stride, np.nan)

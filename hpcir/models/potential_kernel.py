@@ -143,14 +143,15 @@ def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ig
     contractions = lanes.elements[element * ELEMENT_COLUMNS + CONTRACTIONS]
     if count + contractions == 0:
         return
-    if tables.sizes[USE_MOMENTS]:
-        moments = local * moments_of_tile(lanes)
+    moments = local * moments_of_tile(lanes)
+    if tables.sizes[USE_MOMENTS] or contractions > 0:
         moments_of(tables, work.scratch, base, lanes.starts, start, groups, work.moments, moments)
+    if tables.sizes[USE_MOMENTS]:
         moment_sums(tables, pairs, count, work.moments, moments, work.rows, column, stride)
-        if contractions > 0:
-            contractions_of(lanes, tables, work, element, moments, column)
     else:
         direct_sums(tables, work.scratch, base, lanes.starts, start, pairs, count, work.rows, column, stride)
+    if contractions > 0:
+        contractions_of(lanes, tables, work, element, moments, column)
 
 
 @njit(**INLINE)
@@ -201,16 +202,17 @@ def force_vector(lanes, tables, work, element, vector, local, forces):  # type: 
     count = lanes.elements[element * ELEMENT_COLUMNS + PAIRS]
     contractions = lanes.elements[element * ELEMENT_COLUMNS + CONTRACTIONS]
     if count + contractions > 0:
+        moments = local * moments_of_tile(lanes)
         if tables.sizes[USE_MOMENTS]:
-            moments = local * moments_of_tile(lanes)
             moment_slopes(tables, pairs, count, work.moments, moments, work.slopes, column, stride)
-            if contractions > 0:
-                contractions_back(lanes, tables, work, element, moments, column)
-            moment_derivatives(tables, work.scratch, base, lanes.starts, start, groups, work.moments, moments)
         else:
             direct_derivatives(
                 tables, work.scratch, base, lanes.starts, start, pairs, count, work.slopes, column, stride
             )
+        if contractions > 0:
+            contractions_back(lanes, tables, work, element, moments, column)
+        if tables.sizes[USE_MOMENTS] or contractions > 0:
+            moment_derivatives(tables, work.scratch, base, lanes.starts, start, groups, work.moments, moments)
     total_x, total_y, total_z = broadcast(0.0), broadcast(0.0), broadcast(0.0)
     for group in range(groups):
         row = group * tables.sizes[RADIAL] * stride + column

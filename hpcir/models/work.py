@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.environment import (
     ANGULAR_MONOMIALS,
+    CONTRACTED_MONOMIALS,
     MONOMIALS,
     PAIRED,
     SINGLE,
@@ -48,14 +49,18 @@ def _descriptor_operations(functions: SymmetryFunctionSet, others: int, plan: Ce
     near = min(others, TYPICAL_NEIGHBOURS)
     shells = len(functions.shells) if functions.angular else 0
     work = float(near * (PAIR + RADIAL * len(functions.radial) + SHELL * shells))
-    if not tables.sizes[USE_MOMENTS]:
-        powers = functions.zeta_max + 1
-        return work + near * (near - 1) / 2 * (22 + shells * (9 + 7 * powers))
-    monomials = int(tables.sizes[MONOMIALS])
-    work += near * MOMENT * monomials * shells
-    work += 6 * len(plan.pairs) * shells * int(tables.sizes[ANGULAR_MONOMIALS])
+    if tables.sizes[USE_MOMENTS]:
+        work += 6 * len(plan.pairs) * shells * int(tables.sizes[ANGULAR_MONOMIALS])
+    elif functions.angles:
+        work += near * (near - 1) / 2 * (22 + shells * (9 + 7 * (functions.zeta_max + 1)))
+    if tables.sizes[USE_MOMENTS] or len(plan.contractions):
+        work += near * MOMENT * int(tables.sizes[MONOMIALS]) * shells
     kinds, sizes = plan.contractions[:, 0], plan.contractions[:, 3]
     terms = plan.contractions[kinds == SINGLE]
     work += TERM * int((terms[:, 2] - terms[:, 1]).sum()) + TRIPLES * int((kinds == TRIPLE).sum())
     products = (sizes + 1) * (sizes + 2) * (sizes + 3) // 6 - 1
-    return work + PRODUCT * int(products[kinds == PAIRED].sum()) + 4 * plan.weights.size * monomials
+    return (
+        work
+        + PRODUCT * int(products[kinds == PAIRED].sum())
+        + 4 * plan.weights.size * int(tables.sizes[CONTRACTED_MONOMIALS])
+    )

@@ -96,14 +96,14 @@ def test_reference_jacobian_is_the_derivative_and_the_compiled_ones_are_the_same
             np.testing.assert_allclose(found, jacobian[centre, :, atom, axis], atol=1e-12 * size)
 
 
-@pytest.mark.parametrize("all_pairs", [True, False], ids=["all-pairs", "list"])
+@pytest.mark.parametrize(("all_pairs", "moments"), [(True, False), (False, True)], ids=["all-pairs", "list"])
 @pytest.mark.parametrize("elements", [(1, 6, 8), (1, 6)], ids=["all elements", "oxygen missing"])
 @SETS
-def test_kernels_equal_their_plain_twin(functions, elements, all_pairs):  # type: ignore[no-untyped-def]
+def test_kernels_equal_their_plain_twin(functions, elements, all_pairs, moments):  # type: ignore[no-untyped-def]
     model = random_model(functions, 5, members=3, dropped=4, hidden=(11, 7, 5), atomic_dipoles=True)
     numbers, first = random_molecule(1, 11, elements)
     second = first + np.random.default_rng(2).normal(size=first.shape) * 0.05
-    evaluator = Evaluator(model, numbers, 2, all_pairs=all_pairs)
+    evaluator = Evaluator(model, numbers, 2, all_pairs=all_pairs, moments=moments)
     positions = np.stack([first, second], axis=-1)
     energies, forces = evaluator.evaluate(positions)
     dipoles, charges = evaluator.dipoles(positions)
