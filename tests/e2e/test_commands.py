@@ -218,7 +218,8 @@ def test_a_cheap_level_below_halves_the_error_of_a_dozen_labels(place: Path, tmp
         ]
         errors.append(float(np.sqrt(np.mean(np.square(missed)))))
     assert errors[1] < 0.5 * errors[0]
-    assert json.loads((tmp_path / "auto/training.json").read_text())["provenance"]["pretrained_on"].startswith("GFN1-xTB")
+    provenance = json.loads((tmp_path / "auto/training.json").read_text())["provenance"]
+    assert provenance["pretrained_on"].startswith("GFN1-xTB")
 
 
 def rewritten(place: Path, target: Path, change: Callable[[str], str]) -> Path:
