@@ -129,7 +129,7 @@ def pretrain_around(
     """The committee trained on cheap labels of geometries around `structures`, and the cheap level (collective)."""
     store = LabelStore()
     if context.root:
-        store.load(context.directory.records(LABELS))
+        store.load(list(context.directory.records(LABELS)))
     farm = LabelFarm(context, settings, None, store)
     pool = around(context, structures, context.deck.labels.pretrain.labels)
     labels = farm.label(pool if context.root else None, "around the data")
