@@ -9,11 +9,11 @@ from hpcir.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hpcir.exchange.potentials import AnyPotential
+    from hpcir.exchange.potentials import StoredPotential
     from hpcir.report.run import Run
 
 
-def load(model_dir: str | Path) -> AnyPotential:
+def load(model_dir: str | Path) -> StoredPotential:
     """The trained model in a model directory, a run directory or a model file, or the potential in n2p2's files."""
     from hpcir.exchange.potentials import load_potential
 

@@ -9,36 +9,24 @@ Works in ASE's optimisers, vibrations (`ase.vibrations.Infrared` for the harmoni
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from ase.calculators.calculator import Calculator as _AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
 from hpcir.errors import InputError
-from hpcir.exchange.potentials import load_potential
+from hpcir.exchange.potentials import as_potential
+from hpcir.models.evaluation import Evaluation
+from hpcir.models.potential import Potential
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
-
-if TYPE_CHECKING:
-    from hpcir.models.model import Evaluation
-
-
-@runtime_checkable
-class Potential(Protocol):
-    """What the calculator asks of a model: hpcir.models.model.Model and hpcir.exchange.N2p2Potential have it."""
-
-    @property
-    def elements(self) -> tuple[int, ...]: ...
-
-    def require(self, numbers: Any) -> None: ...
-
-    def evaluate(self, numbers: Any, positions: Any, charge: int | None = None) -> Evaluation: ...
 
 
 class Calculator(_AseCalculator):
     """Energy, forces, dipole and charges of a trained model, in ASE's units.
 
-    model: a Model, an N2p2Potential, a model directory or file, or a folder with n2p2's input.nn (hartree, bohr).
+    model: a hpcir.models.potential.Potential, such as a Model; or a model directory or file, or a folder with n2p2's
+    input.nn (hartree, bohr).
     charge: the total charge in e (default: the charge that the model was trained with).
 
     results: energy and free_energy (eV), forces (N, 3) eV/A, and, where the model has charge networks for the
@@ -57,7 +45,7 @@ class Calculator(_AseCalculator):
     def __init__(self, model: Potential | str | Path, charge: int | None = None, **keywords: Any) -> None:
         base: Any = super()
         base.__init__(**keywords)
-        self.model: Potential = load_potential(model) if isinstance(model, (str, Path)) else model
+        self.model = as_potential(model)
         self.charge = charge
 
     def __repr__(self) -> str:
@@ -65,7 +53,7 @@ class Calculator(_AseCalculator):
 
         elements = ", ".join(symbols(np.array(self.model.elements)))
         charge = "" if self.charge is None else f", charge {self.charge:+d}"
-        level = getattr(self.model, "level", "")
+        level = self.model.level
         return f"hpcir.ase.Calculator({elements}{f'; {level}' if level else ''}{charge})"
 
     def calculate(

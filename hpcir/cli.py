@@ -19,6 +19,7 @@ from hpcir.runtime.mpi import Communicator, abort_on_exception, on_root, world
 
 if TYPE_CHECKING:
     from hpcir.deck.loader import LoadedDeck
+    from hpcir.deck.study import Study
 
 Answer = Callable[[argparse.Namespace, Communicator], None]
 DESCRIPTION = "Infrared spectra of molecules from machine-learned molecular dynamics."
@@ -88,25 +89,28 @@ def _warn_when_crowded(options: argparse.Namespace, comm: Communicator) -> None:
 # -- commands ---------------------------------------------------------------------------------------------------
 
 
-def _load(options: argparse.Namespace, comm: Communicator) -> LoadedDeck:
-    """The deck, its structure and what the label engine says of them, checked by rank 0 and told to all."""
+def _load(options: argparse.Namespace, comm: Communicator) -> Study:
+    """The deck, its molecules and what the label engine says of them, checked by rank 0 and told to all."""
 
-    def read() -> LoadedDeck:
+    def read() -> Study:
+        from hpcir.commands.check import check_engine
+        from hpcir.deck.checks import check_deck
         from hpcir.deck.loader import load_deck
 
-        loaded = load_deck(options.deck).with_threads(options.threads)
-        _ = loaded.structure
-        from hpcir.commands.check import check_engine
-
-        check_engine(loaded)
-        return loaded
+        study = check_deck(load_deck(options.deck).with_threads(options.threads))
+        check_engine(study)
+        return study
 
     return on_root(comm, read)
 
 
+def _run_directory(options: argparse.Namespace, study: Study) -> Path:
+    return options.out or Path(f"{study.loaded.path.stem}.run")
+
+
 def _run(options: argparse.Namespace, comm: Communicator) -> None:
-    loaded = _load(options, comm)
-    out = options.out or Path(f"{loaded.path.stem}.run")
+    study = _load(options, comm)
+    out = _run_directory(options, study)
     from hpcir.commands.check import check_output
     from hpcir.study.road import run
 
@@ -114,7 +118,7 @@ def _run(options: argparse.Namespace, comm: Communicator) -> None:
     _warn_when_crowded(options, comm)
 
     run(
-        loaded,
+        study,
         out,
         comm,
         until=options.until,
@@ -126,18 +130,18 @@ def _run(options: argparse.Namespace, comm: Communicator) -> None:
 
 
 def _draw(directory: Path) -> None:
-    from hpcir.report import write_report
+    from hpcir.report.writing import write_report
 
     write_report(directory)
 
 
 def _check(options: argparse.Namespace, comm: Communicator) -> None:
-    loaded = _load(options, comm)
+    study = _load(options, comm)
 
     def check() -> None:
         from hpcir.commands.check import check_run
 
-        check_run(loaded, options.out or Path(f"{loaded.path.stem}.run"), ranks=comm.size, time_label=not options.quick)
+        check_run(study, _run_directory(options, study), ranks=comm.size, time_label=not options.quick)
 
     on_root(comm, check)
 
@@ -187,7 +191,7 @@ def _stage_command(name: str) -> Answer:
 
 def _report(options: argparse.Namespace, comm: Communicator) -> None:
     def report() -> None:
-        from hpcir.report import write_report
+        from hpcir.report.writing import write_report
 
         for path in write_report(options.directory):
             print(path)

@@ -7,6 +7,7 @@ hartree, bohr, electron mass, elementary charge, hbar/hartree; temperatures are 
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from scipy import constants as _c
 
@@ -53,6 +54,19 @@ UNITS: dict[str, dict[str, float]] = {
     "wavenumber": {"cm-1": 1.0, "1/cm": 1.0, "cm^-1": 1.0},
     "wall_time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
 }
+
+# Numbers of results in user units: the types of the fields of records, with the unit in their metadata.
+PerCm = Annotated[float, "cm-1"]
+KmPerMol = Annotated[float, "km/mol"]
+KcalPerMol = Annotated[float, "kcal/mol"]
+KcalPerMolPer100Ps = Annotated[float, "kcal/mol per 100 ps"]
+KcalPerMolAngstrom = Annotated[float, "kcal/mol/A"]
+Debye = Annotated[float, "D"]
+ElementaryCharges = Annotated[float, "e"]
+Seconds = Annotated[float, "s"]
+Milliseconds = Annotated[float, "ms"]
+Microseconds = Annotated[float, "us"]
+Picoseconds = Annotated[float, "ps"]
 
 _QUANTITY = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)?\s*$")
 

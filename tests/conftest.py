@@ -1,7 +1,8 @@
-"""Shared by all tests: a real mpirun, and one thread a process."""
+"""Shared by all tests: a real mpirun, one thread a process, and folders that are made once for all of them."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -18,6 +19,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess]
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 @cache
@@ -47,6 +49,29 @@ def programs_path(folder: Path) -> str:
     script.write_text(f'#!/bin/sh\nexec {shlex.join(mpirun_command(1)[:-2])} "$@"\n')
     script.chmod(0o755)
     return os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """made_once(name, make) -> a folder that `make` filled, once for all processes that pytest-xdist starts.
+
+    Tests read it, or copy it before they change anything.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        place, finished = root / name, root / f"{name}.finished"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not finished.exists():
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                make(place)
+                finished.touch()
+        return place
+
+    return folder
 
 
 @pytest.fixture

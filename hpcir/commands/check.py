@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcir.deck.checks import deck_warnings
-from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import ModelSettings
-from hpcir.deck.study import heavy_atoms
+from hpcir.deck.study import Study, heavy_atoms
 from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.models.work import step_operations
@@ -35,42 +34,30 @@ class TimedLabel:
     level: str
 
 
-def check_engine(loaded: LoadedDeck) -> None:
+def check_engine(study: Study) -> None:
     """Ask the label engines whether they can label the deck's molecule (basis, elements, spin, packages).
 
     Raises InputError that names the deck's line. Computes nothing.
     """
-    from hpcir.deck.sections import LabelSettings
-    from hpcir.labels.isolation import ask_engine
+    from hpcir.commands.check_molecules import check_molecules
 
-    labels = loaded.deck.labels
-    if loaded.deck.is_series:
-        from hpcir.commands.check_fragments import check_series
-
-        try:
-            check_series(loaded)
-        except InputError as error:
-            raise loaded.located(error) from None
-        return
     try:
-        ask_engine(labels, loaded.structure)
-        if labels.pretrain.engine == "tblite":
-            ask_engine(LabelSettings(engine="tblite", method=labels.pretrain.method), loaded.structure)
+        check_molecules(study)
     except InputError as error:
-        raise loaded.located(error) from None
+        raise study.loaded.located(error) from None
 
 
-def check_device(loaded: LoadedDeck) -> list[str]:
+def check_device(study: Study) -> list[str]:
     """Warnings about the device of the training: this machine may be none of those that train.
 
     Raises InputError where the installed torch knows no GPU at all.
     """
-    device = loaded.deck.training.device
+    device = study.deck.training.device
     if device == "cpu":
         return []
     from hpcir.training.devices import device_problem, missing_in_torch
 
-    where = loaded.where("training.device")
+    where = study.loaded.where("training.device")
     if missing_in_torch():
         raise InputError(missing_in_torch(), where=where, value=device, hint="install another torch, or give cpu")
     problem = device_problem(device)
@@ -98,16 +85,16 @@ def check_output(out: Path) -> Path:
         ) from None
 
 
-def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
+def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
     """Check output folder and disk space, label once, and print plan, cost and memory; the engine is checked already.
 
     Raises InputError for what the user can mend, RunStopped when the disk is too full.
     """
     from rich.console import Console
 
-    lacking = check_device(loaded)
+    lacking = check_device(study)
     place = check_output(out)
-    need, free = disk_need(loaded), shutil.disk_usage(place).free
+    need, free = disk_need(study), shutil.disk_usage(place).free
     if free < need:
         raise RunStopped(
             f"{place}: the run wants about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
@@ -115,45 +102,36 @@ def check_run(loaded: LoadedDeck, out: Path, *, ranks: int = 1, time_label: bool
         )
     looked_at = on_terminal()
     console = Console(highlight=False, soft_wrap=True, force_terminal=looked_at, width=None if looked_at else 110)
-    console.print(_plan(loaded, out))
-    for warning in [*deck_warnings(loaded), *lacking]:
+    console.print(_plan(study, out))
+    for warning in [*deck_warnings(study.loaded), *lacking]:
         console.print(f"warning: {warning}", markup=False)
-    timed = _time_one(loaded, console) if time_label else None
-    console.print(_cost(loaded, ranks, timed, need, free))
+    timed = _time_one(study, console) if time_label else None
+    console.print(_cost(study, ranks, timed, need, free))
     console.print("The deck is fine.")
 
 
-def label_counts(loaded: LoadedDeck) -> dict[str, int]:
+def label_counts(study: Study) -> dict[str, int]:
     """Labels of the main engine by purpose, at most."""
-    deck = loaded.deck
-    if deck.is_series:
-        small = [item for item in loaded.series.targets if heavy_atoms(item) <= deck.test.largest]
-        conformers = {"conformers, at most": deck.sampling.families * len(loaded.series.targets)}
-        return {
-            "training, at most": deck.sampling.max_labels,
-            **(conformers if deck.sampling.families else {}),
-            "independent test": deck.test.count * len(small),
-        }
-    return {
-        "optimisation (about)": USUAL_LABELS,
-        "normal modes": 6 * len(loaded.structure) + 1,
-        "training, at most": deck.sampling.max_labels,
-        "independent test": deck.test.count,
-    }
+    deck, families = study.deck, study.deck.sampling.families
+    counts = {"training, at most": deck.sampling.max_labels}
+    if study.one_minimum:
+        counts |= {"optimisation (about)": USUAL_LABELS, "normal modes": 6 * len(study.structure) + 1}
+    if families:
+        counts["conformers, at most"] = families * len(study.targets)
+    tested = [item for item in study.targets if heavy_atoms(item) <= deck.test.largest]
+    return {**counts, "independent test": deck.test.count * len(tested)}
 
 
-def disk_need(loaded: LoadedDeck) -> int:
+def disk_need(study: Study) -> int:
     """Bytes that the run will write, about: series of dipoles and mode energies, geometries, labels, models."""
-    deck, atoms = loaded.deck, len(loaded.structure)
-    if deck.is_series:
-        atoms = sum(len(item) for item in loaded.series.targets)
+    deck, atoms = study.deck, sum(len(item) for item in study.targets)
     dynamics = deck.dynamics
     samples = dynamics.trajectories * int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)
-    labels = sum(label_counts(loaded).values()) + deck.labels.pretrain.labels
+    labels = sum(label_counts(study).values()) + deck.labels.pretrain.labels
     return 8 * samples * (3 + 9 * atoms) + 8 * labels * (7 * atoms + 8) + 50 * MEBI
 
 
-def _time_one(loaded: LoadedDeck, console: Console) -> TimedLabel:
+def _time_one(study: Study, console: Console) -> TimedLabel:
     """Label the starting structure as the farm would, in a process of its own."""
     import resource
 
@@ -161,8 +139,8 @@ def _time_one(loaded: LoadedDeck, console: Console) -> TimedLabel:
 
     console.print("Timing one label ...")
     try:
-        with IsolatedEngine(loaded.deck.labels) as engine:
-            label = engine.label(loaded.structure, loaded.deck.labels.polar_tensors)
+        with IsolatedEngine(study.deck.labels) as engine:
+            label = engine.label(study.structure, study.deck.labels.polar_tensors)
             level = engine.level
     except LabelFailed as error:
         raise RunStopped(f"the starting structure cannot be labelled: {error}") from error
@@ -186,23 +164,23 @@ def _row(table: Any, name: str, value: str) -> None:
     table.add_row(Text(name), Text(value))  # what users typed stays text, never markup
 
 
-def _plan(loaded: LoadedDeck, out: Path) -> Table:
-    deck, structure = loaded.deck, loaded.structure
+def _plan(study: Study, out: Path) -> Table:
+    deck, structure = study.deck, study.structure
     dynamics, sampling = deck.dynamics, deck.sampling
     charge = f"{structure.charge:+d}" if structure.charge else "0"
     temperatures = ", ".join(f"{t / KELVIN:g}" for t in sampling.temperatures)
     steps = round(dynamics.duration / dynamics.timestep)
     table = _table("Plan")
     _row(table, "molecule", f"{structure.name}, {formula(structure.symbols)}")
-    if deck.is_series:
-        _row(table, "targets", ", ".join(item.name for item in loaded.series.targets))
-        _row(table, "seeds", ", ".join(item.name for item in loaded.series.seeds))
+    if not study.one_minimum:
+        _row(table, "targets", ", ".join(item.name for item in study.targets))
+        _row(table, "seeds", ", ".join(item.name for item in study.seeds))
         _row(table, "labelled", f"molecules and fragments of up to {sampling.largest_fragment} heavy atoms")
     _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
-    _row(table, "labels", _engine(loaded))
-    _row(table, "pretraining", _pretraining(loaded))
+    _row(table, "labels", _engine(study))
+    _row(table, "pretraining", _pretraining(study))
     _row(table, "committee", f"{deck.model.members} networks of {_widths(deck.model)}")
-    for name, text in _functions(loaded):
+    for name, text in _functions(study):
         _row(table, name, text)
     _row(table, "trained on", "the processor" if deck.training.device == "cpu" else "GPUs (cuda)")
     _row(
@@ -228,12 +206,10 @@ def _widths(model: ModelSettings) -> str:
     return energy if charge == energy else f"{energy}, of {charge} for the charges"
 
 
-def _functions(loaded: LoadedDeck) -> list[tuple[str, str]]:
+def _functions(study: Study) -> list[tuple[str, str]]:
     """How many symmetry functions there are, and what contractions add to the arithmetic of a step."""
-    model = loaded.deck.model
-    structure = loaded.series.targets[0] if loaded.deck.is_series else loaded.structure
-    elements = loaded.series.elements if loaded.deck.is_series else structure.numbers.tolist()
-    functions = functions_of(model, elements)
+    model, structure = study.deck.model, study.structure
+    functions = functions_of(model, study.elements)
     angular = functions.n_behler - functions.n_radial
     text = f"{functions.n_features} a centre: {functions.n_radial} radial, {angular} angular"
     if not functions.contractions:
@@ -249,8 +225,8 @@ def _functions(loaded: LoadedDeck) -> list[tuple[str, str]]:
     ]
 
 
-def _engine(loaded: LoadedDeck) -> str:
-    labels = loaded.deck.labels
+def _engine(study: Study) -> str:
+    labels = study.deck.labels
     if labels.engine == "pyscf":
         return f"PySCF {labels.functional}/{labels.basis}"
     if labels.engine == "tblite":
@@ -258,27 +234,27 @@ def _engine(loaded: LoadedDeck) -> str:
     return f"ASE calculator, imported from {labels.calculator}"
 
 
-def _pretraining(loaded: LoadedDeck) -> str:
-    labels = loaded.deck.labels
+def _pretraining(study: Study) -> str:
+    labels = study.deck.labels
     if labels.pretrain.engine == "none" or (labels.pretrain.engine == "auto" and labels.engine == "tblite"):
         return "none"
     condition = ", where tblite is installed" if labels.pretrain.engine == "auto" else ""
     return f"{labels.pretrain.labels} labels of {labels.pretrain.method}{condition}"
 
 
-def _cost(loaded: LoadedDeck, ranks: int, timed: TimedLabel | None, need: int, free: int) -> Table:
+def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: int) -> Table:
     table = _table("Cost")
-    counts = label_counts(loaded)
+    counts = label_counts(study)
     for purpose, count in counts.items():
         _row(table, f"labels: {purpose}", str(count))
     if timed is not None:
         _row(table, "one label", f"{timed.seconds:.2g} s, {timed.level}")
         work = sum(counts.values()) * timed.seconds
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        for number in sorted({1, ranks, max(1, cores // loaded.deck.labels.threads)}):
+        for number in sorted({1, ranks, max(1, cores // study.deck.labels.threads)}):
             _row(table, f"all labels on {number} rank{'s'[: number > 1]}", duration_text(work / number))
         _row(table, "memory of a label", f"{timed.memory / MEBI:.0f} MiB a rank")
-    memory = rank_memory(loaded)
+    memory = rank_memory(study)
     for name in ("training", "trajectories"):
         _row(table, f"memory of {name}", f"{memory[name] / MEBI:.0f} MiB a rank at most")
     engine = timed.memory if timed is not None else 0

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hpcir.commands.tables import with_error
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.spectra.compare import SIGMAS, BandMatch, Comparison
 from hpcir.spectra.compare import compare as compare_spectra
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage import layout
 from hpcir.storage.json_result import write_json
 from hpcir.storage.provenance import png_texts
 from hpcir.study.results.spectrum_files import StoredSpectrum, paired, read_spectrum
 from hpcir.study.session import check_folder, make_folder
 
-NAME = "comparison"
+NAME = layout.COMPARISON
 
 
+@collective
 def compare(spectrum: Path, reference: Path, output: Path | None, force: bool, comm: Communicator) -> None:
     """Compare two spectra (run directories, spectrum.h5, spectrum.csv, JCAMP-DX) and print what was found (rank 0).
 
@@ -80,7 +81,7 @@ def verdict(found: Comparison) -> str:
     return " ".join(sentences)
 
 
-def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) -> dict[str, Any]:
+def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) -> dict[str, object]:
     """The comparison as comparison.json holds it."""
     return {
         "spectrum": first.source,
@@ -111,7 +112,7 @@ def _assumptions(first: StoredSpectrum, second: StoredSpectrum) -> list[str]:
     return [f"{name}: {note}" for name, stored in pairs for note in stored.spectrum.metadata.get("notes", [])]
 
 
-def _match(match: BandMatch) -> dict[str, Any]:
+def _match(match: BandMatch) -> dict[str, object]:
     return {
         "position_per_cm": match.first.position_per_cm,
         "reference_position_per_cm": match.second.position_per_cm,

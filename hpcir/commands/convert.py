@@ -6,15 +6,16 @@ from pathlib import Path
 
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import CHARGES_FOLDER, import_n2p2
-from hpcir.exchange.n2p2_conversion import as_model
-from hpcir.exchange.n2p2_files import unknown_keywords
-from hpcir.exchange.n2p2_potential import N2P2_FILE
+from hpcir.exchange.n2p2.conversion import as_model
+from hpcir.exchange.n2p2.files import unknown_keywords
+from hpcir.exchange.n2p2.potential import N2P2_FILE
 from hpcir.exchange.potentials import n2p2_folders
 from hpcir.models.model import MODEL_FILE
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.study.session import check_folder
 
 
+@collective
 def import_model(
     folders: list[Path],
     format: str,
@@ -60,5 +61,5 @@ def _import(folders: list[Path], charges: list[Path], options: dict[str, object]
     for path in dict.fromkeys(folder / "input.nn" for folder in [*found, *with_charges]):
         for word, line in unknown_keywords(path) if path.is_file() else []:
             print(f"note: {path}:{line}: keyword '{word}' is not known here and was not read")
-    if not potential.charge:
+    if not potential.has_dipole:
         print("note: it has no charge networks, so it gives no dipole and no spectrum (--charges names them)")

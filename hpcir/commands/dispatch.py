@@ -14,14 +14,14 @@ from hpcir.commands.label import label
 from hpcir.commands.md import md
 from hpcir.commands.spectrum import spectrum
 from hpcir.commands.train import train
-from hpcir.errors import InputError
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 
 __all__ = ["compare", "evaluate", "export", "import_model", "label", "md", "spectrum", "train"]
 
 COPY = "give the files it was imported from to the other program"
 
 
+@collective
 def export(model: Path, format: str, output: Path | None, force: bool, comm: Communicator) -> None:
     """Write every committee member of a model in another program's format (rank 0 works).
 
@@ -34,14 +34,11 @@ def export(model: Path, format: str, output: Path | None, force: bool, comm: Com
 
 def _export(path: Path, output: Path, force: bool) -> None:
     from hpcir.exchange.n2p2 import export_n2p2
-    from hpcir.exchange.potentials import load_potential, tell_model
-    from hpcir.models.model import Model
+    from hpcir.exchange.potentials import load_own_model, tell_model
     from hpcir.study.session import check_folder
 
-    model = load_potential(path)
-    tell_model(path)
-    if not isinstance(model, Model):
-        raise InputError("this potential came from n2p2 and is of its own form", where=str(path), hint=COPY)
+    model = load_own_model(path, COPY)
+    tell_model(path, model)
     folders = [output]
     if model.members > 1:
         folders = [output / f"member-{member:02d}" for member in range(model.members)]

@@ -11,11 +11,12 @@ import numpy as np
 from hpcir.errors import InputError
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.extxyz import write_extxyz
-from hpcir.exchange.n2p2_range import extrapolations
-from hpcir.exchange.potentials import AnyPotential, load_potential, tell_model, training_ranges
-from hpcir.models.model import Evaluation
+from hpcir.exchange.n2p2.training_range import extrapolations
+from hpcir.exchange.potentials import load_potential, tell_model, training_ranges
+from hpcir.models.evaluation import Evaluation
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
-from hpcir.runtime.mpi import Communicator, deal, on_root
+from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
 from hpcir.study.session import check_new, read_structures
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
@@ -23,6 +24,7 @@ from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 MOST_WARNINGS = 5
 
 
+@collective
 def evaluate(
     model: Path, structures: Path, output: Path, force: bool, comm: Communicator, charge: int | None = None
 ) -> None:
@@ -34,7 +36,7 @@ def evaluate(
     """
     learnt, geometries = on_root(comm, lambda: _read(model, structures, output, force, charge))
     parts = [(structure.numbers, structure.positions, structure.charge) for structure in geometries]
-    found = deal(comm, range(len(geometries)), lambda index: learnt.evaluate(*parts[index]))
+    found = map_over_ranks(comm, range(len(geometries)), lambda index: learnt.evaluate(*parts[index]))
     if found is None:
         return
     _write(output, [(structure, found[n]) for n, structure in enumerate(geometries)], learnt)
@@ -43,10 +45,10 @@ def evaluate(
 
 def _read(
     path: Path, structures: Path, output: Path, force: bool, charge: int | None
-) -> tuple[AnyPotential, list[Structure]]:
+) -> tuple[Potential, list[Structure]]:
     check_new(output, force)
     model = load_potential(path)
-    tell_model(path)
+    tell_model(path, model)
     geometries = read_structures(structures, model.total_charge if charge is None else charge, spin=False)
     for structure in geometries:
         try:
@@ -56,7 +58,7 @@ def _read(
     return model, geometries
 
 
-def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: AnyPotential) -> None:
+def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: Potential) -> None:
     frames = tuple(_frame(structure, found, model) for structure, found in pairs)
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     write_extxyz(Dataset(frames), temporary, extras=[_spreads(found) for _, found in pairs])
@@ -86,7 +88,7 @@ def _warn(path: Path, geometries: list[Structure]) -> None:
         print(f"  and {len(worst) - MOST_WARNINGS} geometries that leave it less far")
 
 
-def _frame(structure: Structure, found: Evaluation, model: AnyPotential) -> Frame:
+def _frame(structure: Structure, found: Evaluation, model: Potential) -> Frame:
     known = bool(np.all(np.isfinite(found.dipole)))
     return Frame(
         structure.numbers,

@@ -12,11 +12,11 @@ from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.extxyz import write_extxyz
 from hpcir.labels import Label, create_engine
 from hpcir.molecules.structures import Structure
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import write_atomic
 from hpcir.study.context import Context
-from hpcir.study.label_farm import FOLDER, LabelFarm, LabelStore
+from hpcir.study.label_farm import FOLDER, LabelFarm, LabelStore, candidates
 from hpcir.study.session import check_new, read_structures, session
 from hpcir.units import ANGSTROM
 
@@ -31,6 +31,7 @@ class Labelled:
     level: str
 
 
+@collective
 def label(
     structures: Path,
     deck: LoadedDeck,
@@ -74,7 +75,7 @@ def _label_all(context: Context, structures: list[Structure]) -> Labelled:
         store.load(list(context.directory.records(FOLDER)))
     farm = LabelFarm(context, context.deck.labels, None, store)
     try:
-        labels = farm.label(structures, "command")
+        labels = farm.label(candidates(structures, "command"))
     except RunStopped as error:
         if not str(error).startswith("none of"):
             raise

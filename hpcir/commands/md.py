@@ -7,10 +7,8 @@ mode energies, most of the noise between single trajectories, are then shared, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,33 +17,31 @@ from hpcir.commands.tables import print_bands
 from hpcir.deck.checks import ROUNDING, longest_depth
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
-from hpcir.errors import InputError, LabelFailed
-from hpcir.exchange.potentials import AnyPotential, load_potential, potential_file
+from hpcir.errors import InputError
+from hpcir.exchange.potentials import StoredPotential, load_potential
 from hpcir.labels import create_engine
 from hpcir.labels.isolation import IsolatedEngine
+from hpcir.labels.potential import EnginePotential
 from hpcir.molecules.structures import Structure, read_structure
-from hpcir.runtime.mpi import Communicator, on_root
-from hpcir.storage.checksums import digest, file_digest
-from hpcir.storage.hdf5 import read_h5
+from hpcir.runtime.mpi import Communicator, collective, on_root
+from hpcir.storage import layout
+from hpcir.storage.checksums import digest
 from hpcir.storage.json_result import write_json
+from hpcir.storage.records import as_dict
 from hpcir.study.context import Context
 from hpcir.study.production import sets
+from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.production.plan import Starts
 from hpcir.study.production.sets import TrajectorySet
-from hpcir.study.production.trajectories import Starts, TrajectoryStage, run_stages
-from hpcir.study.results.analysis import model_harmonics
+from hpcir.study.results.records import Timing, TrajectorySummary
+from hpcir.study.results.spectra import spectrum_of_set
 from hpcir.study.results.spectrum import SpectrumResult
-from hpcir.study.results.spectrum_files import NAME
 from hpcir.study.session import deck_of, default_deck, session
 from hpcir.units import FS, KELVIN
+from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
 
 FloatArray = NDArray[np.float64]
-
-SUMMARY = "summary.json"
-MODEL = "models"
-# Steps before the first look at the engine's speed, and seconds of work between two states on the disk after it.
-FIRST_STEPS = 20
-CHECKPOINT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -54,62 +50,14 @@ class Task:
 
     deck: Deck
     structure: Structure
-    model: AnyPotential
+    model: StoredPotential
     modes: NormalModes
     starts: Starts | None
     level: str
     key: str
 
 
-class LabelPotential:
-    """The label engine as a potential of the trajectory runner: positions (N, 3, R) in bohr give energies (R,),
-    forces (N, 3, R) and dipoles (3, R) about the centre of mass, in atomic units.
-
-    A geometry that cannot be labelled gives NaN, which retires its trajectory. `chunk_steps`: the steps after which
-    the trajectories' state should be on the disk.
-    """
-
-    def __init__(self, engine: IsolatedEngine, structure: Structure, warn: Callable[[str], None]) -> None:
-        self.engine, self.structure, self.warn = engine, structure, warn
-        masses, charges = structure.masses, structure.numbers.astype(float)
-        self.weights = charges / charges.sum() - masses / masses.sum()
-        self.seconds = 0.0
-        self.count = 0
-        self.last: dict[int, tuple[FloatArray, tuple[float, FloatArray, FloatArray]]] = {}
-
-    @property
-    def chunk_steps(self) -> int:
-        if self.count < FIRST_STEPS:
-            return FIRST_STEPS
-        return max(1, int(CHECKPOINT_SECONDS * self.count / max(self.seconds, 1e-9)))
-
-    def __call__(self, positions: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        answers = [self._one(replica, positions[:, :, replica]) for replica in range(positions.shape[2])]
-        energies, forces, dipoles = zip(*answers, strict=True)
-        return np.array(energies), np.stack(forces, -1), np.stack(dipoles, -1)
-
-    def _one(self, replica: int, positions: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        # The first geometry of a chunk is the last one of the chunk before; a retired replica stays where it is.
-        if replica in self.last and np.array_equal(self.last[replica][0], positions):
-            return self.last[replica][1]
-        answer = self._label(positions)
-        self.last[replica] = (positions.copy(), answer)
-        return answer
-
-    def _label(self, positions: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        began = time.perf_counter()
-        try:
-            label = self.engine.label(self.structure.moved(positions))
-        except LabelFailed as error:
-            self.warn(f"a geometry of a trajectory could not be labelled: {error}")
-            return np.nan, np.full(positions.shape, np.nan), np.full(3, np.nan)
-        finally:
-            self.seconds += time.perf_counter() - began
-            self.count += 1
-        # mu(centre of mass) = mu(R0) + Q (R0 - centre of mass).
-        return label.energy, label.forces, label.dipole + self.structure.charge * (self.weights @ positions)
-
-
+@collective
 def md(
     model: Path,
     structure: Path,
@@ -140,13 +88,13 @@ def md(
         began = time.monotonic()
         chosen, timing = _by_labels(context, task) if potential == "labels" else _by_model(context, task)
         seconds = time.monotonic() - began
-        result = sets.spectrum_of_set(context, chosen, NAME)
+        result = spectrum_of_set(context, chosen, layout.SPECTRUM)
     if result is not None:
-        _finish(output, task, result, {**timing, "seconds": seconds, "ranks": comm.size})
+        _finish(output, task, result, replace(timing, seconds=seconds, ranks=comm.size))
 
 
 def _changed(deck: Deck, trajectories: int | None, duration: float | None) -> Deck:
-    changes: dict[str, Any] = {}
+    changes: dict[str, int | float] = {}
     if trajectories is not None:
         changes["trajectories"] = trajectories
     if duration is not None:
@@ -177,7 +125,7 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         starts = read_starts(path, molecule, deck)
         changes = {"lockstep": 1} if starts is None else {"lockstep": 1, "equilibration": 0.0}
         deck = deck.model_copy(update={"dynamics": deck.dynamics.model_copy(update=changes)})
-    elif not model.charge:
+    elif not model.has_dipole:
         raise InputError("the model knows no dipole, so its trajectories give no spectrum", where=str(path))
     modes = model_harmonics(model, molecule)
     sections = {"dynamics", "seed", "spectrum"} | ({"labels"} if potential == "labels" else set())
@@ -187,7 +135,7 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         potential,
         settings,
         molecule.charge,
-        file_digest(potential_file(path)),
+        model.digest,
         starts.key if starts else "",
     )
     return Task(
@@ -206,20 +154,20 @@ def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:
 
     Raises InputError when they are of another molecule, another temperature, or too few for the deck.
     """
-    blocks = sorted((run / sets.FOLDER).glob("main-*.h5"))
+    blocks = sorted(run.glob(layout.block_files(layout.MAIN_SET)))
     if not blocks:
         return None
-    read = [read_h5(block) for block in blocks]
-    if not all("start_positions" in arrays for arrays, _ in read):
+    read = [TrajectoryBlock.read(block) for block in blocks]
+    starts = [block.begin for block in read]
+    known = [start for start in starts if start is not None]
+    if len(known) < len(starts):
         raise InputError("the run's trajectories do not know where they started", where=str(run), hint="run them again")
-    joined = {
-        name: np.concatenate([arrays[name] for arrays, _ in read], axis=-1)
-        for name in ("trajectory", "start_positions", "start_velocities", "start_alive")
-    }
-    temperature = float(read[0][1]["temperature"])
-    if joined["start_positions"].shape[0] != len(structure):
+    positions, velocities, alive = (np.concatenate(parts, axis=-1) for parts in zip(*known, strict=True))
+    numbers = np.concatenate([block.trajectory for block in read])
+    temperature = read[0].temperature
+    if len(positions) != len(structure):
         raise InputError(
-            f"the run's molecule has {joined['start_positions'].shape[0]} atoms",
+            f"the run's molecule has {len(positions)} atoms",
             where=structure.source,
             value=len(structure),
         )
@@ -230,75 +178,70 @@ def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:
             value=f"{deck.dynamics.temperature / KELVIN:g} K",
         )
     count = deck.dynamics.trajectories
-    if count > len(joined["trajectory"]):
+    if count > len(numbers):
         raise InputError(
-            f"the run has {len(joined['trajectory'])} trajectories to start from",
+            f"the run has {len(numbers)} trajectories to start from",
             where="dynamics.trajectories",
             value=count,
             hint="give --trajectories",
         )
-    order = np.argsort(joined["trajectory"])[:count]
-    key = str(read[0][1]["starts"])
-    return Starts(
-        joined["start_positions"][:, :, order],
-        joined["start_velocities"][:, :, order],
-        joined["start_alive"].astype(bool)[order],
-        key,
-    )
+    order = np.argsort(numbers)[:count]
+    return Starts(positions[:, :, order], velocities[:, :, order], alive[order], read[0].starts)
 
 
-def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
+@collective
+def _by_model(context: Context, task: Task) -> tuple[TrajectorySet, Timing]:
     chosen = sets.main_set(context, task.model, task.modes)
     plan = sets.plan_of(context, chosen)
-    folder = context.directory / plan.folder
-    resumed = any(folder.glob(f"{plan.name}-*.h5")) or any((context.directory / plan.chunks).glob("*.journal"))
+    blocks = context.directory.path.glob(layout.block_files(plan.name))
+    resumed = any(blocks) or any((context.directory / plan.chunks).glob("*.journal"))
     context.comm.barrier()
     began = time.monotonic()
     (chosen,) = sets.run_sets(context, [chosen])
     seconds = (time.monotonic() - began) * context.comm.size
     if context.root:
         # The folder is then a model directory itself, from which the reference can start.
-        task.model.save(context.directory / MODEL)
+        task.model.save(context.directory / layout.MODELS)
     steps = chosen.trajectories * (plan.equilibration_steps + plan.production_steps)
-    return chosen, {} if resumed else {"microseconds_per_step": 1e6 * seconds / steps}
+    return chosen, Timing() if resumed else Timing(microseconds_per_step=1e6 * seconds / steps)
 
 
-def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, dict[str, Any]]:
+@collective
+def _by_labels(context: Context, task: Task) -> tuple[TrajectorySet, Timing]:
     """The reference: one trajectory at a time on each rank, every step a label; projected on the model's minima."""
-    chosen = sets.main_set(context, task.model, task.modes)
-    plan = replace(sets.plan_of(context, chosen), spread_limit=np.inf, starts=task.starts)
+    by_model = sets.main_set(context, task.model, task.modes)
     settings = context.deck.labels
     with IsolatedEngine(settings, None, settings.time_limit, check_stop=context.stop.check) as engine:
-        potential = LabelPotential(engine, context.structure, context.progress.warn)
-        stage = TrajectoryStage(context, plan, task.key, lambda replicas: potential)
-        run_stages([stage])
+        potential = EnginePotential(engine, context.structure, context.progress.warn)
+        (chosen,) = sets.run_sets(context, [replace(by_model, model=potential, starts=task.starts)])
     spent = context.comm.allgather((potential.seconds, potential.count))
     seconds, count = (sum(values) for values in zip(*spent, strict=True))
-    timing = {"labels": count, "milliseconds_per_step": 1e3 * seconds / count if count else None}
-    return replace(chosen, blocks=tuple(stage.files)), timing
+    timing = Timing(labels=count, milliseconds_per_step=1e3 * seconds / count if count else float("nan"))
+    return chosen, timing
 
 
-def _finish(output: Path, task: Task, result: SpectrumResult, timing: dict[str, Any]) -> None:
+def _finish(output: Path, task: Task, result: SpectrumResult, timing: Timing) -> None:
     """summary.json, the table of bands and the time a step took."""
-    content = {
-        "level": task.level,
-        "starts": task.starts.key if task.starts is not None else "",
-        "md": result.md,
-        "spectrum": result.figures,
-        "bands": result.bands,
-        "weak_bands": result.weak_bands,
-        "modes": result.modes,
-        "groups": result.groups,
-        "timing": timing,
-    }
-    write_json(output / SUMMARY, content)
+    summary = TrajectorySummary(
+        level=task.level,
+        starts=task.starts.key if task.starts is not None else "",
+        md=result.md,
+        spectrum=result.figures,
+        bands=result.bands,
+        weak_bands=result.weak_bands,
+        modes=result.modes,
+        groups=result.groups,
+        timing=timing,
+    )
+    write_json(output / layout.SUMMARY, as_dict(summary))
     kelvin = task.deck.dynamics.temperature / KELVIN
-    print_bands(result.spectrum.bands, f"{task.level}: {result.md['trajectories']} trajectories, {kelvin:g} K")
-    print(result.spectrum.metadata["verdict"])
-    if timing.get("milliseconds_per_step"):
-        print(f"{timing['labels']} steps in this session, {timing['milliseconds_per_step']:.3g} ms each on its rank")
-    elif "microseconds_per_step" in timing:
-        print(f"{timing['microseconds_per_step']:.3g} core-microseconds a step of one trajectory")
+    print_bands(result.spectrum.bands, f"{task.level}: {result.md.trajectories} trajectories, {kelvin:g} K")
+    print(result.figures.verdict)
+    if timing.milliseconds_per_step is not None and timing.labels:
+        print(f"{timing.labels} steps in this session, {timing.milliseconds_per_step:.3g} ms each on its rank")
+    elif timing.microseconds_per_step is not None:
+        print(f"{timing.microseconds_per_step:.3g} core-microseconds a step of one trajectory")
     if task.starts is not None:
         print("started from the run's own trajectories: `hpcir compare RUN DIR` compares trajectory by trajectory")
-    print(f"written: {output / f'{NAME}.csv'}, {output / f'{NAME}.h5'}, {output / SUMMARY}")
+    written = (layout.spectrum_csv(), layout.spectrum_h5(), layout.SUMMARY)
+    print(f"written: {', '.join(str(output / name) for name in written)}")

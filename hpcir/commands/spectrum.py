@@ -13,22 +13,21 @@ from hpcir.commands.tables import print_bands
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError, RunStopped
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.series import read_series
 from hpcir.spectra.spectrum import Spectrum
-from hpcir.storage.hdf5 import read_h5
-from hpcir.study.production.trajectory_arrays import CONTROL_AVERAGES
+from hpcir.storage import layout
+from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.results.spectrum import controls_of
-from hpcir.study.results.spectrum_files import NAME, write_spectrum
+from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.study.session import check_folder, make_folder
 from hpcir.units import FS, KELVIN
 
 FloatArray = NDArray[np.float64]
 
-BLOCK_FORMAT = "hpcir trajectories"
 # Values that two sources give for the same thing may differ by this part of them (rounding in text).
 SAME = 1e-6
 
@@ -60,6 +59,7 @@ class Part:
     left_out: int = 0
 
 
+@collective
 def spectrum(
     series: Sequence[Path],
     deck: LoadedDeck | None,
@@ -96,7 +96,7 @@ def spectrum(
 def _spectrum(
     series: Sequence[Path], settings: SpectrumSettings, declared: Declared, output: Path, force: bool
 ) -> None:
-    check_folder(output, (f"{NAME}.csv", f"{NAME}.h5"), force)
+    check_folder(output, (layout.spectrum_csv(), layout.spectrum_h5()), force)
     parts = [read_part(path, declared) for path in series]
     found = estimate(parts, settings)
     make_folder(output)
@@ -104,7 +104,7 @@ def _spectrum(
     ids = np.concatenate(known) if len(known) == len(parts) else None
     keys = {part.starts for part in parts}
     unique = ids is not None and len(np.unique(ids)) == len(ids) and len(keys) == 1
-    files = write_spectrum(output, NAME, found, ids if unique else None, keys.pop() if unique else "")
+    files = write_spectrum(output, layout.SPECTRUM, found, ids if unique else None, keys.pop() if unique else "")
     left_out = sum(part.left_out for part in parts)
     title = f"{found.metadata['trajectories']} trajectories, {found.temperature / KELVIN:g} K"
     print_bands(found.bands, f"{title}, {left_out} left out" if left_out else title)
@@ -173,33 +173,23 @@ def _own(path: Path, declared: Declared) -> Part:
     if not path.is_file():
         raise InputError("no such file", where=str(path))
     try:
-        arrays, attributes = read_h5(path)
+        block = TrajectoryBlock.read(path)
     except RunStopped as error:
         raise InputError(str(error), hint="an HDF5 file here must be of hpcir's own trajectories") from error
-    if attributes.get("format") != BLOCK_FORMAT:
-        raise InputError(
-            "not a file of hpcir's trajectories",
-            where=str(path),
-            value=attributes.get("format"),
-            hint="see hpcir md",
-        )
-    own = {name: float(attributes[name]) for name in ("time_between_dipoles", "timestep", "temperature")}
-    _agree(path, "time between dipoles", own["time_between_dipoles"], declared.time_between, FS, "fs")
-    _agree(path, "timestep", own["timestep"], declared.timestep, FS, "fs")
-    _agree(path, "temperature", own["temperature"], declared.temperature, KELVIN, "K")
-    sane = arrays["sane"].astype(bool)
-    moments = {n: v[sane] for n, v in arrays.items() if n.startswith(CONTROL_AVERAGES)}
+    _agree(path, "time between dipoles", block.time_between_dipoles, declared.time_between, FS, "fs")
+    _agree(path, "timestep", block.timestep, declared.timestep, FS, "fs")
+    _agree(path, "temperature", block.temperature, declared.temperature, KELVIN, "K")
     return Part(
         source=str(path),
-        dipoles=arrays["dipoles"][:, :, sane],
-        time_between=own["time_between_dipoles"],
-        timestep=own["timestep"],
-        temperature=own["temperature"],
-        moments=moments,
-        wavenumbers={n: v for n, v in arrays.items() if n.endswith("_wavenumbers")},
-        trajectories=arrays["trajectory"][sane],
-        starts=str(attributes.get("starts", "")),
-        left_out=int((~sane).sum()),
+        dipoles=block.sane_dipoles,
+        time_between=block.time_between_dipoles,
+        timestep=block.timestep,
+        temperature=block.temperature,
+        moments=block.sane_averages,
+        wavenumbers=block.wavenumbers,
+        trajectories=block.trajectory[block.sane],
+        starts=block.starts,
+        left_out=block.left_out,
     )
 
 

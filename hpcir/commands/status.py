@@ -9,6 +9,7 @@ from typing import Any
 
 from hpcir.errors import InputError
 from hpcir.runtime.progress import PROGRESS_FILE, duration_text, figure_text, rate_text
+from hpcir.storage import layout
 from hpcir.storage.lock import lock_alive, read_lock
 from hpcir.storage.run_directory import RunDirectory
 
@@ -43,7 +44,7 @@ def run_status(run_dir: str | Path) -> dict[str, Any]:
         "process": {"host": holder["host"], "pid": holder["pid"]} if alive and holder else None,
         "silent_seconds": max(0.0, time.time() - progress["updated"]) if "updated" in progress else None,
         "finished_stages": list(manifest.get("stages", {})),
-        "summary": (folder / "summary.json").is_file(),
+        "summary": (folder / layout.SUMMARY).is_file(),
     }
 
 

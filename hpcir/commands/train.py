@@ -16,11 +16,13 @@ from hpcir.deck.sections import Deck
 from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
-from hpcir.exchange.datasets import Dataset, read_dataset, to_groups
+from hpcir.exchange.datasets import Dataset, to_groups
 from hpcir.exchange.findings import some
+from hpcir.exchange.reading import read_dataset
 from hpcir.models.model import MODEL_FILE, Model
 from hpcir.molecules.structures import Structure
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest, file_digest
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
@@ -30,7 +32,7 @@ from hpcir.study.memory import label_memory, physical_memory
 from hpcir.study.session import check_folder, default_deck, session
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
-FIGURES_FILE = "training.json"
+FIGURES_FILE = layout.TRAINING_FIGURES
 # Fewer geometries leave nothing to hold out.
 FEWEST = 10
 # How much of the machine's memory a training set may take.
@@ -49,9 +51,10 @@ class OutsideData:
 
     dataset: Dataset
     notes: tuple[str, ...]
-    provenance: dict[str, Any]
+    provenance: dict[str, object]
 
 
+@collective
 def train(
     data: Path,
     deck: LoadedDeck | None,

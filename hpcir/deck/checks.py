@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.messages import join, nearest
 from hpcir.deck.sections import Deck
-from hpcir.deck.study import series_problems, structure_file
+from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
@@ -32,24 +32,25 @@ def longest_depth(deck: Deck) -> float:
     return (dipoles - 1) * dynamics.dipole_every * dynamics.timestep
 
 
-def check_deck(loaded: LoadedDeck) -> Structure:
-    """Read the deck's structure and check it, and every rule that ties keys together.
+def check_deck(loaded: LoadedDeck) -> Study:
+    """Read the deck's molecules and check them, and every rule that ties keys together.
 
     Computes nothing and imports no label engine. Raises InputError with a line for everything that is wrong.
     """
     errors = [*_keys(loaded), *_engine_keys(loaded)]
-    structure: Structure | None = None
+    study: Study | None = None
     try:
         structure = _structure(loaded)
     except InputError as error:
         errors.append(error)
-    if structure is not None:
-        errors += _isotopes(loaded, structure)
-        if loaded.deck.is_series:
-            errors += series_problems(loaded, structure)
-    if errors or structure is None:
+    else:
+        study, problems = read_molecules(loaded, structure)
+        errors += problems
+        if study is not None:
+            errors += _isotopes(loaded, study)
+    if errors or study is None:
         raise join(sorted(errors, key=loaded.file.line_of))
-    return structure
+    return study
 
 
 def deck_warnings(loaded: LoadedDeck) -> list[str]:
@@ -183,25 +184,26 @@ def _structure(loaded: LoadedDeck) -> Structure:
     return structure
 
 
-def _isotopes(loaded: LoadedDeck, structure: Structure) -> Iterator[InputError]:
-    """Every substituted element or atom must be in the molecule, every mass a mass."""
+def _isotopes(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
+    """Every substituted element must be in a target, every substituted atom in the first one, every mass a mass."""
     for name, pattern in loaded.deck.system.isotopes.items():
         for key, mass in pattern.items():
             where = loaded.file.where(("system", "isotopes", name, key))
-            problem = _isotope_problem(key, structure)
+            problem = _isotope_problem(key, study)
             if problem:
                 yield InputError(problem[0], where=where, value=key, hint=problem[1])
             elif not 0 < mass < 400:
                 yield InputError("this is no mass in amu", where=where, value=mass, hint="deuterium has 2.014")
 
 
-def _isotope_problem(key: str, structure: Structure) -> tuple[str, str] | None:
-    match = _ISOTOPE.match(key)
+def _isotope_problem(key: str, study: Study) -> tuple[str, str] | None:
+    match, structure = _ISOTOPE.match(key), study.structure
     if match is None:
         return "neither an element nor an atom", "write an element, 'H', or an atom by its number, 'H6'"
     element, number = match.groups()
-    if element not in structure.symbols:
-        return f"the molecule has no {element}", nearest(element, set(structure.symbols))
+    symbols = {symbol for target in study.targets for symbol in target.symbols}
+    if element not in symbols:
+        return f"the molecule has no {element}", nearest(element, symbols)
     if number:
         atom = int(number)
         if not 1 <= atom <= len(structure):

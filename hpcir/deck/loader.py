@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -13,10 +11,6 @@ from hpcir.deck.messages import join, translate
 from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
 from hpcir.storage.yaml_lines import YamlFile, read_yaml
-
-if TYPE_CHECKING:
-    from hpcir.deck.study import Series
-    from hpcir.molecules.structures import Structure
 
 
 @dataclass(frozen=True)
@@ -35,20 +29,6 @@ class LoadedDeck:
     def structure_path(self) -> Path:
         """The structure file: `system.structure`, relative to the deck's folder."""
         return self.path.parent / self.deck.system.structure
-
-    @cached_property
-    def structure(self) -> Structure:
-        """The molecule, read and checked with every rule that ties keys together (`deck_check.check_deck`)."""
-        from hpcir.deck.checks import check_deck
-
-        return check_deck(self)
-
-    @cached_property
-    def series(self) -> Series:
-        """Targets and seeds of a deck that has several molecules, read and checked (`deck_series.read_series`)."""
-        from hpcir.deck.study import read_series
-
-        return read_series(self)
 
     @property
     def name(self) -> str:
@@ -75,7 +55,7 @@ class LoadedDeck:
 
 
 def load_deck(path: str | Path) -> LoadedDeck:
-    """Read and validate a deck, by itself: what it says about the molecule is for `deck_check.check_deck`.
+    """Read and validate a deck, by itself; its molecules are read and checked by `deck.checks.check_deck`.
 
     Raises InputError with one line 'FILE:LINE: key.path: message' for everything that is wrong.
     """

@@ -11,9 +11,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from hpcir.units import UNITS, format_quantity, parse_quantity
 
-if TYPE_CHECKING:
-    pass
-
 
 def quantity(dimension: str) -> Any:
     """A float field that reads "0.5 fs" or a bare number in the documented unit, and writes itself with the unit."""
@@ -231,6 +228,11 @@ class TestSettings(Section):
     largest: int = Field(
         100, ge=1, description="heavy atoms of the largest molecule that is labelled whole for the test"
     )
+    harmonic: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="the engine's harmonic spectrum of targets that are labelled whole, where sampling does not need "
+        "it anyway: 6N + 1 labels each; auto: with tblite, or for molecules of up to 12 atoms",
+    )
 
 
 class DynamicsSettings(Section):
@@ -293,6 +295,6 @@ class Deck(Section):
     seed: int = Field(1, ge=0, description="seed of every random stream")
 
     @property
-    def is_series(self) -> bool:
-        """Whether one model is made for several molecules, seeds, fragments or conformer families."""
-        return bool(self.system.targets or self.sampling.seeds or self.sampling.families)
+    def explores_one_minimum(self) -> bool:
+        """Whether sampling explores around the minimum of one molecule: no further targets, seeds or families."""
+        return not (self.system.targets or self.sampling.seeds or self.sampling.families)

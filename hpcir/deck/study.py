@@ -1,4 +1,4 @@
-"""The molecules of a deck that has several: targets and seeds, read from their files, and what must hold for them."""
+"""The molecules of a deck: targets and seeds, read from their files, and the rules that hold among them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcir.deck.loader import LoadedDeck
+from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
 from hpcir.molecules.structures import Structure, check_structure, read_frames, read_structure
 from hpcir.storage.yaml_lines import KeyPath
@@ -19,17 +20,39 @@ _NAME = re.compile(r"^[\w.+-]+$")
 
 
 @dataclass(frozen=True)
-class Series:
-    """targets: the molecules whose spectra are wanted, system.structure first, by name; seeds: the molecules that
-    sampling starts from."""
+class Study:
+    """A deck with its molecules, read and checked.
 
+    targets: the molecules whose spectra are wanted, `system.structure` first, by name; seeds: the molecules that
+    sampling starts from where it does not explore around one minimum.
+    """
+
+    loaded: LoadedDeck
     targets: tuple[Structure, ...]
     seeds: tuple[Structure, ...]
+
+    @property
+    def deck(self) -> Deck:
+        return self.loaded.deck
+
+    @property
+    def structure(self) -> Structure:
+        """The first target, `system.structure`."""
+        return self.targets[0]
+
+    @property
+    def one_minimum(self) -> bool:
+        """Whether sampling explores around the minimum of one molecule; else from seeds, by fragments or conformers."""
+        return self.deck.explores_one_minimum
 
     @property
     def elements(self) -> tuple[int, ...]:
         """All elements of all molecules, ascending."""
         return tuple(sorted({z for item in (*self.targets, *self.seeds) for z in item.numbers.tolist()}))
+
+    def labelled_whole(self, target: Structure) -> bool:
+        """Whether a target is labelled as it is, and not in fragments."""
+        return self.one_minimum or heavy_atoms(target) <= self.deck.sampling.largest_fragment
 
 
 def structure_file(loaded: LoadedDeck, key: KeyPath, name: str) -> Path:
@@ -51,27 +74,12 @@ def structure_file(loaded: LoadedDeck, key: KeyPath, name: str) -> Path:
     return path
 
 
-def read_series(loaded: LoadedDeck) -> Series:
-    """The molecules of a deck whose `structure` is checked. Without seeds, the targets that are small enough to be
-    labelled whole are the seeds. Raises InputError."""
-    deck = loaded.deck
-    main = loaded.structure
-    targets = [main, *_molecules(loaded, ("system", "targets"), deck.system.targets)]
-    seeds = _molecules(loaded, ("sampling", "seeds"), deck.sampling.seeds)
-    small = [item for item in targets if heavy_atoms(item) <= deck.sampling.largest_fragment]
-    return Series(tuple(targets), tuple(seeds or small))
-
-
 def heavy_atoms(structure: Structure) -> int:
     """Atoms other than hydrogen."""
     return int((structure.numbers != 1).sum())
 
 
-def _molecules(loaded: LoadedDeck, key: KeyPath, names: list[str]) -> list[Structure]:
-    return [_molecule(loaded, (*key, index), name) for index, name in enumerate(names)]
-
-
-def _molecule(loaded: LoadedDeck, key: KeyPath, name: str) -> Structure:
+def read_molecule(loaded: LoadedDeck, key: KeyPath, name: str) -> Structure:
     path = structure_file(loaded, key, name)
     info = read_frames(path)[0].info
     charge, multiplicity = (_whole(info.get(word, default), word, path) for word, default in _SPIN)
@@ -92,27 +100,25 @@ def _whole(value: object, word: str, path: Path) -> int:
     return round(number)
 
 
-def series_problems(loaded: LoadedDeck, main: Structure) -> Iterator[InputError]:
-    """What is wrong with the molecules of a deck that has several, apart from their bonds."""
+def read_molecules(loaded: LoadedDeck, main: Structure) -> tuple[Study | None, list[InputError]]:
+    """The molecules of a deck whose first structure is read, and the problems among them, apart from their bonds.
+
+    Without seeds, the targets that are small enough to be labelled whole are the seeds.
+    """
     deck = loaded.deck
-    lists: dict[KeyPath, list[Structure]] = {}
-    for key, names in ((("system", "targets"), deck.system.targets), (("sampling", "seeds"), deck.sampling.seeds)):
+    lists: dict[KeyPath, list[Structure]] = {("system", "targets"): [], ("sampling", "seeds"): []}
+    for key, names in zip(lists, (deck.system.targets, deck.sampling.seeds), strict=True):
         for index, name in enumerate(names):
             try:
-                lists.setdefault(key, []).append(_molecule(loaded, (*key, index), name))
+                lists[key].append(read_molecule(loaded, (*key, index), name))
             except InputError as error:
-                yield error
-                return
-    targets, seeds = lists.get(("system", "targets"), []), lists.get(("sampling", "seeds"), [])
-    yield from _names(loaded, [main, *targets], seeds)
-    yield from _sizes(loaded, [main, *targets], seeds)
-    yield from _elements(loaded, [main, *targets], seeds)
-    if deck.system.isotopes:
-        yield InputError(
-            "isotopologues are for a deck with one molecule",
-            where=loaded.where("system.isotopes"),
-            hint="leave out system.targets, sampling.seeds and sampling.families",
-        )
+                return None, [error]
+    targets, seeds = [main, *lists["system", "targets"]], lists["sampling", "seeds"]
+    small = [item for item in targets if heavy_atoms(item) <= deck.sampling.largest_fragment]
+    study = Study(loaded, tuple(targets), tuple(seeds or small))
+    if study.one_minimum:
+        return study, []
+    return study, [*_names(loaded, targets, seeds), *_sizes(loaded, targets, seeds), *_elements(loaded, targets, seeds)]
 
 
 def _names(loaded: LoadedDeck, targets: list[Structure], seeds: list[Structure]) -> Iterator[InputError]:

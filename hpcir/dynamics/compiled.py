@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.runner import REASONS, RECORDS, Chunk, ChunkRequest, Retired
+from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Retired
 from hpcir.dynamics.step_kernel import Records, Results, Settings, State, advance, check_forces
 from hpcir.dynamics.streams import BLOCK_STEPS
 from hpcir.errors import InputError

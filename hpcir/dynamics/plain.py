@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Retired
 from hpcir.dynamics.integrators import LANGEVIN, drift, noise_of_step, rescaling_factor
-from hpcir.dynamics.runner import REASONS, RECORDS, Chunk, ChunkRequest, Potential, Retired
 from hpcir.dynamics.thermal import kinetic_energy
 from hpcir.errors import InputError
+from hpcir.models.potential import ReplicaPotential
 
 FloatArray = NDArray[np.float64]
 
@@ -18,9 +19,9 @@ FloatArray = NDArray[np.float64]
 class _PlainRun:
     """One chunk in the making."""
 
-    def __init__(self, potential: Potential, request: ChunkRequest) -> None:
+    def __init__(self, potential: ReplicaPotential, request: ChunkRequest) -> None:
         if request.spread_every > 0:
-            raise InputError("only a model has a committee: spread_every needs an Evaluator")
+            raise InputError("only a model has a committee whose spread can be taken")
         self.potential, self.request = potential, request
         block = request.block
         self.x = block.positions.copy()
@@ -42,9 +43,11 @@ class _PlainRun:
             self.alive[r] = False
 
     def evaluate(self, step: int) -> None:
-        answer = self.potential(self.x)
-        self.energies, forces = np.asarray(answer[0], float), np.asarray(answer[1], float)
-        self.dipoles = np.asarray(answer[2], float) if len(answer) > 2 else None
+        if "dipoles" in self.request.record and step % self.request.every == 0:
+            found = self.potential.evaluate_with_dipoles(self.x)
+            self.energies, forces, self.dipoles = found.energies, found.forces, found.dipoles
+        else:
+            self.energies, forces = self.potential.evaluate(self.x)
         finite = np.isfinite(self.energies + (forces**2).sum((0, 1)))
         self.retire(~finite, 2, step)
         worst = np.sqrt(np.where(finite, (forces**2).sum(1), 0.0).max(0))
@@ -103,7 +106,7 @@ class _PlainRun:
         return self.request.finish(arrays, self.x, self.v, self.retired)
 
 
-def run_plain(potential: Potential, request: ChunkRequest) -> Chunk:
+def run_plain(potential: ReplicaPotential, request: ChunkRequest) -> Chunk:
     """run_chunk in plain numpy."""
     run = _PlainRun(potential, request)
     run.evaluate(request.block.step)

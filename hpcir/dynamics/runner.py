@@ -2,101 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
-
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.integrators import THERMOSTATS, Thermostat
-from hpcir.dynamics.streams import BLOCK_STEPS
+from hpcir.dynamics.chunks import LARGEST_FORCE, LARGEST_STEP, RECORDS, Chunk, ChunkRequest, ReplicaBlock
+from hpcir.dynamics.compiled import run_compiled
+from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.plain import run_plain
 from hpcir.errors import InputError
+from hpcir.models.potential import ReplicaPotential
 
-if TYPE_CHECKING:
-    from hpcir.models.evaluator import Evaluator
+__all__ = ["RECORDS", "Chunk", "ReplicaBlock", "run_chunk"]
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
-# positions (N, 3, R) -> energies (R,), forces (N, 3, R) and, if it knows them, dipoles (3, R); atomic units.
-Potential = Callable[[FloatArray], tuple[FloatArray, ...]]
-
-RECORDS = ("dipoles", "positions", "velocities")
-# An atom that moves further than this in one step (bohr), or feels more than this (hartree/bohr), has left physics:
-# at 0.5 fs a hydrogen atom would need 20,000 K.
-LARGEST_STEP = 0.5
-LARGEST_FORCE = 5.0
-
-REASONS = {
-    1: "an atom moved further in one step than the limit, or its position is not a number",
-    2: "a force or the energy is not a number",
-    3: "a force is larger than the limit",
-}
-
-
-@dataclass(frozen=True)
-class ReplicaBlock:
-    """Replicas that are moved together.
-
-    positions (N, 3, R) bohr; velocities (N, 3, R) bohr per atomic time; step: steps done since the beginning of the
-    trajectories; trajectories (R,) ids, which with the seed fix all random numbers; alive (R,).
-    """
-
-    positions: FloatArray
-    velocities: FloatArray
-    step: int
-    trajectories: IntArray
-    alive: BoolArray
-
-    @classmethod
-    def start(cls, positions: FloatArray, velocities: FloatArray, trajectories: IntArray | list[int]) -> ReplicaBlock:
-        """A block at step 0, everything alive."""
-        ids = np.asarray(trajectories, np.int64)
-        return cls(np.array(positions, float), np.array(velocities, float), 0, ids, np.ones(len(ids), bool))
-
-    @property
-    def replicas(self) -> int:
-        return len(self.trajectories)
-
-
-@dataclass(frozen=True)
-class Retired:
-    """A replica that left physics: its index in the block, its trajectory's id, the step and the reason."""
-
-    replica: int
-    trajectory: int
-    step: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """What a chunk of trajectories gave; atomic units.
-
-    block: where the replicas are now. steps (T,): absolute numbers of the recorded steps. kinetic, potential (T, R)
-    hartree. dipoles (T, 3, R) e bohr, positions and velocities (T, N, 3, R): with no rows when not asked for.
-    spread_steps (T',), spread and dipole_spread (T', R): the committee's standard deviation of the force, largest over
-    the atoms, hartree/bohr, and of the dipole, e bohr. retired: the replicas that left physics in this chunk. Records
-    of a replica after it retired repeat its last sane frame, and mean nothing.
-    """
-
-    block: ReplicaBlock
-    steps: IntArray
-    kinetic: FloatArray
-    potential: FloatArray
-    dipoles: FloatArray
-    positions: FloatArray
-    velocities: FloatArray
-    spread_steps: IntArray
-    spread: FloatArray
-    dipole_spread: FloatArray
-    retired: list[Retired]
 
 
 def run_chunk(
-    potential: Evaluator | Potential,
+    potential: ReplicaPotential,
     block: ReplicaBlock,
     masses: FloatArray,
     steps: int,
@@ -111,7 +33,7 @@ def run_chunk(
 ) -> Chunk:
     """Move a block of replicas by `steps` steps of `timestep` (atomic time), NVE or with a thermostat.
 
-    potential: an Evaluator of block.replicas replicas (compiled), or any function of positions (plain numpy steps).
+    potential: of block.replicas replicas; one with compiled kernels is stepped by them, others in plain numpy.
     masses (N,) in electron masses. A record (see Chunk) is made after each step whose absolute number is a multiple of
     dipole_every: energies always, and what `record` names of 'dipoles', 'positions', 'velocities'. With
     spread_every > 0 the committee's spread is taken after each multiple of it. A replica that moves or feels more
@@ -126,64 +48,6 @@ def run_chunk(
         block, np.asarray(masses, float), steps, timestep, dipole_every, thermostat, record, spread_every, largest_step,
         largest_force,
     )  # fmt: skip
-    if hasattr(potential, "layout"):
-        from hpcir.dynamics.compiled import run_compiled
-
-        return run_compiled(cast("Evaluator", potential), request)
-    from hpcir.dynamics.plain import run_plain
-
+    if potential.kernels is not None:
+        return run_compiled(potential.kernels, request)
     return run_plain(potential, request)
-
-
-@dataclass(frozen=True)
-class ChunkRequest:
-    """The arguments of run_chunk, for the compiled and the plain way."""
-
-    block: ReplicaBlock
-    masses: FloatArray
-    steps: int
-    timestep: float
-    every: int
-    thermostat: Thermostat | None
-    record: tuple[str, ...]
-    spread_every: int
-    largest_step: float
-    largest_force: float
-
-    @property
-    def last(self) -> int:
-        return self.block.step + self.steps
-
-    def recorded_steps(self, every: int) -> IntArray:
-        """Absolute numbers of the steps of this chunk that are multiples of `every` (0: none)."""
-        if every < 1:
-            return np.zeros(0, np.int64)
-        return np.arange((self.block.step // every + 1) * every, self.last + 1, every, dtype=np.int64)
-
-    def next_stop(self, step: int) -> int:
-        """The step at which the compiled loop must come back: the end, a spread, or the end of the random numbers."""
-        stop = self.last
-        if self.spread_every > 0:
-            stop = min(stop, (step // self.spread_every + 1) * self.spread_every)
-        if self.thermostat is not None:
-            stop = min(stop, (step // BLOCK_STEPS + 1) * BLOCK_STEPS)
-        return stop
-
-    def kind(self) -> int:
-        return 0 if self.thermostat is None else THERMOSTATS[self.thermostat.kind]
-
-    def finish(
-        self, arrays: dict[str, Any], positions: FloatArray, velocities: FloatArray, retired: list[Retired]
-    ) -> Chunk:
-        """The Chunk of finished arrays."""
-        alive = self.block.alive.copy()
-        for item in retired:
-            alive[item.replica] = False
-        block = replace(self.block, positions=positions, velocities=velocities, step=self.last, alive=alive)
-        return Chunk(
-            block=block,
-            steps=self.recorded_steps(self.every),
-            spread_steps=self.recorded_steps(self.spread_every),
-            retired=sorted(retired, key=lambda item: (item.step, item.replica)),
-            **arrays,
-        )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -257,47 +256,3 @@ def to_groups(dataset: Dataset) -> list[LabelledGroup]:
         )
         for (numbers, charge, has), frames in groups.items()
     ]
-
-
-def read_dataset(
-    path: str | Path,
-    *,
-    units: Mapping[str, str] | str | None = None,
-    keys: Mapping[str, str] | None = None,
-    charge: int | None = None,
-    level: str = "",
-    dipole_origin: str | None = None,
-    missing: str = "error",
-) -> Dataset:
-    """Read labelled geometries: extxyz (.xyz, .extxyz), NumPy (.npz), an ASE database (.db), HDF5 (.h5, .hdf5).
-
-    units: quantity -> unit, or 'ase', or 'atomic'; a format that fixes its units (ASE's .db, hpcir's labels.h5)
-    needs none. keys: quantity -> name in the file (`QUANTITIES`, 'charge', 'level', and
-    for arrays also 'numbers' and 'positions'); without it the names are the quantities' own. Every name given must
-    be there; missing='allow' lets single geometries go without. charge: total charge of every geometry where the
-    file does not say (0). dipole_origin: see `shifted_dipole`. Raises InputError.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError("the data set does not exist", where=str(path), hint="check the path")
-    if missing not in ("error", "allow"):
-        raise InputError("unknown value of missing", value=missing, hint="'error' or 'allow'")
-    check_origin(dipole_origin)
-    options: dict[str, Any] = {"charge": charge, "level": level, "dipole_origin": dipole_origin}
-    suffix = path.suffix.lower()
-    if suffix in (".npz", ".h5", ".hdf5"):
-        from hpcir.exchange.arrays import read_arrays
-
-        return read_arrays(path, units=units, keys=keys, **options)
-    from hpcir.exchange.extxyz import read_ase_db, read_extxyz
-
-    if suffix == ".db":
-        return read_ase_db(path, units=units, keys=keys, missing=missing, **options)
-    if suffix in (".xyz", ".extxyz"):
-        return read_extxyz(path, units=units, keys=keys, missing=missing, **options)
-    raise InputError(
-        "not a data set that can be read",
-        where=str(path),
-        value=suffix,
-        hint="valid: .xyz, .extxyz, .npz, .db (ASE), .h5, .hdf5",
-    )

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import import_n2p2
-from hpcir.exchange.n2p2_potential import N2P2_FILE, N2p2Potential
+from hpcir.exchange.n2p2.potential import N2P2_FILE, N2p2Potential
 from hpcir.models.model import MODEL_FILE, Model, find_model_file
-from hpcir.storage.checksums import file_digest
+from hpcir.models.potential import Potential
+from hpcir.storage import layout
 from hpcir.storage.hdf5 import origin_of
 from hpcir.storage.provenance import tell
 
-if TYPE_CHECKING:
-    from hpcir.exchange.n2p2_lockstep import LockstepPotential
-    from hpcir.models.evaluator import Evaluator
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
-AnyPotential = Model | N2p2Potential
+# The potentials that are files: both have save, load and provenance beyond hpcir.models.potential.Potential.
+StoredPotential = Model | N2p2Potential
 
 
-def load_potential(path: str | Path) -> AnyPotential:
+def load_potential(path: str | Path) -> StoredPotential:
     """The potential in a model or run directory, a file of it, or a folder of n2p2's files (in hartree and bohr).
 
     A directory that holds both a model and the n2p2 potential it was made from gives the model. Raises InputError.
@@ -38,54 +29,48 @@ def load_potential(path: str | Path) -> AnyPotential:
     return N2p2Potential.load(file) if file.name == N2P2_FILE else Model.load(file)
 
 
+def as_potential(given: Potential | str | Path) -> Potential:
+    """A potential itself, or the one that a path stands for. Raises InputError."""
+    return load_potential(given) if isinstance(given, (str, Path)) else given
+
+
+def load_own_model(path: str | Path, hint: str) -> Model:
+    """A model of hpcir's own form. Raises InputError with a hint for a potential imported from n2p2."""
+    potential = load_potential(path)
+    if not isinstance(potential, Model):
+        raise InputError("this potential came from n2p2 and is of its own form", where=str(path), hint=hint)
+    return potential
+
+
 def potential_file(path: str | Path) -> Path:
     """The file of the potential that a path stands for: itself, or in the directory or its folder 'models'.
 
     For n2p2's own files it is input.nn. Raises InputError when there is none.
     """
     path = Path(path)
-    for folder in (path, path / "models"):
+    for folder in (path, path / layout.MODELS):
         for name in (MODEL_FILE, N2P2_FILE, "input.nn"):
             if (folder / name).is_file():
                 return folder / name
     return find_model_file(path)
 
 
-def tell_model(path: str | Path) -> None:
-    """Have the files that are written from here on say which model they come from, and of which deck and seed it is."""
+def tell_model(path: str | Path, potential: Potential) -> None:
+    """Have the files that are written from here on say which potential (that at `path`) they come from, and
+    of which deck and seed that is."""
     file = potential_file(path)
     known = origin_of(file) if file.suffix == ".h5" else {}
-    tell(model=file_digest(file), **{name: known[name] for name in ("deck", "seed") if name in known})
+    tell(model=potential.digest, **{name: known[name] for name in ("deck", "seed") if name in known})
 
 
 def training_ranges(path: str | Path) -> N2p2Potential | None:
     """The n2p2 potential at a path, which knows the ranges of its symmetry functions; None for a model of hpcir."""
     path = Path(path)
     folder = path.parent if path.is_file() else path
-    for place in (folder, folder / "models"):
+    for place in (folder, folder / layout.MODELS):
         if (place / N2P2_FILE).is_file():
             return N2p2Potential.load(place)
     return import_n2p2(folder) if (folder / "input.nn").is_file() else None
-
-
-def on_replicas(
-    potential: AnyPotential, numbers: IntArray, replicas: int, charge: int, masses: FloatArray | None = None
-) -> Evaluator | LockstepPotential:
-    """The potential on replicas of a molecule, for dynamics; with masses, dipoles about the centre of mass."""
-    if isinstance(potential, N2p2Potential):
-        return potential.lockstep(numbers, replicas, charge, masses=masses)
-    from hpcir.models.evaluator import Evaluator
-
-    origin = "charge" if masses is None else "mass"
-    return Evaluator(potential, numbers, replicas, charge=charge, origin=origin, masses=masses)
-
-
-def first_weights(potential: AnyPotential) -> list[FloatArray]:
-    """Weights of the first layers, which tell one potential from another."""
-    if isinstance(potential, N2p2Potential):
-        sets = (*potential.energy, *potential.charge)
-        return [element.weights[0] for networks in sets for element in networks.elements.values()]
-    return [c.weights[0] for group in (potential.energy, potential.charge) for c in group.values()]
 
 
 def n2p2_folders(paths: list[Path]) -> list[Path]:

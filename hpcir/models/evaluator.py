@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from hpcir.descriptors.lanes import WIDTH
 from hpcir.errors import InputError
+from hpcir.models.evaluation import Evaluation, ReplicaEvaluation, origin_weights
 from hpcir.models.lane_layout import TILE_LANES, LaneLayout
-from hpcir.models.model import Evaluation, Model
 from hpcir.models.neighbour_kernel import moved_beyond
+from hpcir.models.networks import ModelNetworks
 from hpcir.models.packing import activation_rows, pack_networks, padded
 from hpcir.models.potential_kernel import PackedNetworks, Workspace, evaluate_lanes, sum_atoms, total_dipoles
 
@@ -32,7 +34,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelNetworks,
         numbers: IntArray,
         replicas: int,
         charge: int | None = None,
@@ -50,7 +52,7 @@ class Evaluator:
         self.atoms = len(numbers)
         self.total_charge = float(model.total_charge if charge is None else charge)
         self.origin_weights = origin_weights(origin, numbers, masses)
-        self.layout = LaneLayout(model, numbers, replicas, all_pairs=all_pairs, moments=moments)
+        self.layout = LaneLayout(model.functions, numbers, replicas, all_pairs=all_pairs, moments=moments)
         plans = self.layout.plans
         self.energy_networks = pack_networks(model.energy, plans, model.offsets)
         self.has_charges = all(plan.element in model.charge for plan in plans)
@@ -152,6 +154,22 @@ class Evaluator:
         self.compute()
         return self._energies(), self._forces()
 
+    @property
+    def kernels(self) -> Evaluator:
+        """Itself: the compiled steps of dynamics move its arrays."""
+        return self
+
+    @property
+    def chunk_steps(self) -> int:
+        """No limit: its steps are fast."""
+        return sys.maxsize
+
+    def evaluate_with_dipoles(self, positions: FloatArray) -> ReplicaEvaluation:
+        """Committee-mean energies, forces and, with charge networks, dipoles at positions (N, 3, R)."""
+        self.set_positions(positions)
+        self.compute(with_charges=self.has_charges)
+        return ReplicaEvaluation(self._energies(), self._forces(), self._dipoles() if self.has_charges else None)
+
     def dipoles(self, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Committee-mean dipoles (3, R) in e bohr and charges (N, R) in e at positions (N, 3, R)."""
         self.model.require_charges(self.numbers)
@@ -235,37 +253,34 @@ def spread_of(forces: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(((forces - forces.mean(0)) ** 2).mean(0).sum(1)))
 
 
-def origin_weights(origin: str, numbers: IntArray, masses: FloatArray | None) -> FloatArray:
-    """Weights (N,) of the positions in the origin of dipoles: 'charge', or 'mass' with masses (N,)."""
-    if origin == "charge":
-        weights = numbers.astype(float)
-    elif origin == "mass" and masses is not None:
-        weights = np.asarray(masses, float)
-    else:
-        raise InputError("no such origin of dipoles", value=origin, hint="'charge', or 'mass' with the masses")
-    return np.asarray(weights / weights.sum())
+# Evaluators that a thread keeps, one a model: those of a sum of potentials take turns.
+KEPT_EVALUATORS = 8
 
 
-class _Last(threading.local):
-    """The evaluator of a thread's last single geometry: packing the networks takes longer than a hundred geometries."""
+class _Kept(threading.local):
+    """The evaluators of a thread's last single geometries, the latest first: packing the networks takes longer than a
+    hundred geometries."""
 
-    evaluator: Evaluator | None = None
+    def __init__(self) -> None:
+        self.evaluators: list[Evaluator] = []
 
 
-_last = _Last()
+_kept = _Kept()
 
 
-def _evaluator_of_one(model: Model, numbers: IntArray, charge: int | None) -> Evaluator:
-    kept = _last.evaluator
+def _evaluator_of_one(model: ModelNetworks, numbers: IntArray, charge: int | None) -> Evaluator:
+    kept = _kept.evaluators
     total = float(model.total_charge if charge is None else charge)
-    if kept and kept.model is model and kept.total_charge == total and np.array_equal(kept.numbers, numbers):
-        return kept
-    _last.evaluator = Evaluator(model, numbers, 1, charge)
-    return _last.evaluator
+    own = next((one for one in kept if one.model is model), None)
+    if own is not None and own.total_charge == total and np.array_equal(own.numbers, numbers):
+        return own
+    own = Evaluator(model, numbers, 1, charge)
+    _kept.evaluators = [own, *(one for one in kept if one.model is not model)][:KEPT_EVALUATORS]
+    return own
 
 
-def evaluate(model: Model, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> Evaluation:
-    """What `model` says of one geometry: numbers (N,), positions (N, 3) in bohr. See Model.evaluate.
+def evaluate(model: ModelNetworks, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> Evaluation:
+    """The answer of `model` for one geometry: numbers (N,), positions (N, 3) in bohr. See Model.evaluate.
 
     The mean dipole is the mean of the members' dipoles. Without charge networks, charges and dipole are NaN.
     """

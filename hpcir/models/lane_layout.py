@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.environment import MONOMIALS as MONOMIALS_ENTRY
 from hpcir.descriptors.environment import SHELLS as SHELLS_ENTRY
 from hpcir.descriptors.environment import CentrePlan, FunctionTables, centre_plan, function_tables
 from hpcir.descriptors.lanes import WIDTH
-from hpcir.models.model import Model
 from hpcir.models.neighbour_kernel import fill_slots, find_neighbours, group_widths
 from hpcir.models.potential_kernel import LaneTables
 
@@ -50,7 +50,7 @@ class LaneLayout:
 
     def __init__(
         self,
-        model: Model,
+        functions: SymmetryFunctionSet,
         numbers: IntArray,
         replicas: int,
         *,
@@ -61,7 +61,6 @@ class LaneLayout:
         self.atoms, self.replicas = len(self.numbers), replicas
         self.all_pairs = self.atoms <= ALL_PAIRS_ATOMS if all_pairs is None else all_pairs
         self.stride = round_up(replicas, STEP) if self.all_pairs else replicas
-        functions = model.functions
         self.reach = functions.cutoff + SKIN
         self.tables: FunctionTables = function_tables(functions, self.atoms - 1, moments)
         elements = sorted(set(self.numbers.tolist()))

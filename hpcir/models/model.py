@@ -10,9 +10,10 @@ where e runs over the neighbour elements and s over the S angular shells. R0 is 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,15 @@ from numpy.typing import NDArray
 from hpcir.descriptors.contractions import Contraction
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
+from hpcir.models.evaluation import Evaluation, html_table
 from hpcir.models.networks import NetworkCommittee
+from hpcir.storage import checksums, layout
 from hpcir.storage.hdf5 import H5_DAMAGE, sealed, write_sealed
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 from hpcir.version import __version__
+
+if TYPE_CHECKING:
+    from hpcir.models.evaluator import Evaluator
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -35,45 +41,7 @@ SHOWN_ERRORS = (
     ("force", KCAL_PER_MOL_ANGSTROM, "kcal/mol/A"),
     ("dipole", DEBYE, "D"),
 )
-MODEL_FILE = "model.h5"
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation:
-    """What a model says of one geometry (atomic units), committee means and spreads.
-
-    energy hartree; forces (N, 3) hartree/bohr; charges (N,) e; dipole (3,) e bohr about the centre of nuclear
-    charge; energy_spread, forces_spread (N, 3), charges_spread (N,), dipole_spread (3,): standard deviations
-    over the members.
-    """
-
-    energy: float
-    forces: FloatArray
-    charges: FloatArray
-    dipole: FloatArray
-    energy_spread: float
-    forces_spread: FloatArray
-    charges_spread: FloatArray
-    dipole_spread: FloatArray
-
-    def facts(self) -> list[tuple[str, str]]:
-        """The values with their spreads in atomic units, as pairs of a name and a text, for printing."""
-        size = np.linalg.norm(self.forces, axis=1).max(initial=0.0)
-        spread = np.linalg.norm(self.forces_spread, axis=1).max(initial=0.0)
-        dipole = ", ".join(f"{value:.4f}" for value in self.dipole)
-        total = f"{self.charges.sum():+.3f}" if np.isfinite(self.charges).all() else "unknown"
-        return [
-            ("energy", f"{self.energy:.6f} +- {self.energy_spread:.1g} hartree"),
-            ("largest force", f"{size:.4g} hartree/bohr, largest spread {spread:.1g}"),
-            ("dipole", f"({dipole}) e bohr, spread {np.linalg.norm(self.dipole_spread):.1g}"),
-            ("charges", f"{len(self.charges)}, sum {total} e"),
-        ]
-
-    def __repr__(self) -> str:
-        return f"evaluation of {len(self.forces)} atoms\n" + "\n".join(f"  {n}: {text}" for n, text in self.facts())
-
-    def _repr_html_(self) -> str:
-        return html_table(f"evaluation of {len(self.forces)} atoms", self.facts())
+MODEL_FILE = layout.MODEL_FILE
 
 
 @dataclass(frozen=True)
@@ -120,7 +88,7 @@ class Model:
             ("symmetry functions", f"{f.n_features} a centre, {f.cutoff_function} cutoff at {f.cutoff:.2f} bohr"),
             ("energy networks", layers),
         ]
-        return facts + self._errors()
+        return [*facts, *self._errors(), ("digest", self.digest)]
 
     def _errors(self) -> list[tuple[str, str]]:
         """Errors on held-out labels, and how far the committee's spread is from them, in the units of people."""
@@ -145,6 +113,38 @@ class Model:
     def _repr_html_(self) -> str:
         return html_table("hpcir model", self.facts())
 
+    @property
+    def has_dipole(self) -> bool:
+        """True when it has charge networks."""
+        return bool(self.charge)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all that its answers and the calibration of its spread depend on."""
+        networks = [
+            part
+            for committees in (self.energy, self.charge)
+            for element, committee in sorted(committees.items())
+            for part in (
+                element,
+                committee.active,
+                committee.shift,
+                committee.scale,
+                *committee.weights,
+                *committee.biases,
+            )
+        ]
+        offsets = sorted(self.offsets.items())
+        return checksums.digest("model", asdict(self.functions), offsets, self.total_charge, self.error, *networks)
+
+    def member(self, index: int) -> Model:
+        """The model of one member of the committee."""
+        return replace(
+            self,
+            energy={element: committee.member(index) for element, committee in self.energy.items()},
+            charge={element: committee.member(index) for element, committee in self.charge.items()},
+        )
+
     def evaluate(self, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> Evaluation:
         """Energy, forces, charges and dipole of one geometry: numbers (N,), positions (N, 3) in bohr.
 
@@ -153,6 +153,25 @@ class Model:
         from hpcir.models.evaluator import evaluate
 
         return evaluate(self, np.asarray(numbers), np.asarray(positions, float), charge)
+
+    def replicas(
+        self, numbers: IntArray, count: int, charge: int | None = None, masses: FloatArray | None = None
+    ) -> Evaluator:
+        """The model on `count` replicas of one molecule; dipoles are about the centre of mass with masses (N,)."""
+        from hpcir.models.evaluator import Evaluator
+
+        origin = "charge" if masses is None else "mass"
+        return Evaluator(self, numbers, count, charge, origin=origin, masses=masses)
+
+    def spread_threshold(self, error: float, quantity: str = "force") -> float:
+        """The spread of an atom's force, or of the dipole, at which `error` (atomic units) is to be expected."""
+        return error / max(self.error.get(f"{quantity}_calibration", 1.0), 1e-3)
+
+    def polar_tensors(self, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> FloatArray | None:
+        """dmu_x / dr_jy at [j, y, x] in e, (N, 3, 3), about an origin at rest; None without charge networks."""
+        from hpcir.models.polar import polar_tensors
+
+        return polar_tensors(self, numbers, positions, charge) if self.charge else None
 
     def require(self, numbers: IntArray) -> None:
         """Raise InputError when a structure has an element that this model never saw."""
@@ -200,17 +219,9 @@ class Model:
         return model
 
 
-def html_table(title: str, facts: list[tuple[str, str]]) -> str:
-    """A small table for notebooks; every text is escaped."""
-    from html import escape
-
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in facts)
-    return f"<table><caption>{escape(title)}</caption>{rows}</table>"
-
-
 def find_model_file(path: Path) -> Path:
     """The model file that a path stands for: itself, PATH/model.h5 or PATH/models/model.h5."""
-    for candidate in (path, path / MODEL_FILE, path / "models" / MODEL_FILE):
+    for candidate in (path, path / MODEL_FILE, path / layout.MODEL):
         if candidate.is_file():
             return candidate
     raise InputError(

@@ -8,9 +8,12 @@ All members of a committee share the features, their selection (`active`) and th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hpcir.descriptors.definition import SymmetryFunctionSet
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -89,3 +92,31 @@ class NetworkCommittee:
             tuple(np.concatenate(layer) for layer in zip(*(c.biases for c in all_), strict=True)),
             self.projection,
         )
+
+
+class ModelNetworks(Protocol):
+    """The parts of a model that inference reads: see hpcir.models.model.Model."""
+
+    @property
+    def functions(self) -> SymmetryFunctionSet: ...
+
+    @property
+    def energy(self) -> dict[int, NetworkCommittee]: ...
+
+    @property
+    def charge(self) -> dict[int, NetworkCommittee]: ...
+
+    @property
+    def offsets(self) -> dict[int, float]: ...
+
+    @property
+    def total_charge(self) -> int: ...
+
+    @property
+    def members(self) -> int: ...
+
+    def require(self, numbers: IntArray) -> None:
+        """Raise InputError when a structure has an element that this model never saw."""
+
+    def require_charges(self, numbers: IntArray) -> None:
+        """Raise InputError when a structure has an element without charge networks."""

@@ -15,13 +15,15 @@ from hpcir.descriptors.derivatives import (
     element_indices,
     features_and_derivatives,
 )
-from hpcir.models.model import Model
+from hpcir.models.networks import ModelNetworks
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-def polar_tensors(model: Model, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> FloatArray:
+def polar_tensors(
+    model: ModelNetworks, numbers: IntArray, positions: FloatArray, charge: int | None = None
+) -> FloatArray:
     """dmu_x / dr_jy of the committee's mean dipole at [j, y, x] in e, (N, 3, 3), about an origin at rest.
 
     numbers (N,); positions (N, 3) in bohr; charge: total charge in e (default: the model's). Raises InputError for a
@@ -45,7 +47,7 @@ def polar_tensors(model: Model, numbers: IntArray, positions: FloatArray, charge
 
 
 def _outputs_and_slopes(
-    model: Model, numbers: IntArray, features: FloatArray, factors: FloatArray
+    model: ModelNetworks, numbers: IntArray, features: FloatArray, factors: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Committee means: outputs (N, n), and slopes (N, 3, F) of the dipole by each atom's symmetry functions; factors
     (N, 3, n): the dipole of an output of one."""
@@ -67,7 +69,7 @@ def _by_the_functions(slopes: FloatArray, derivatives: FloatArray, neighbours: I
     return np.asarray(tensors)
 
 
-def _by_the_vectors(model: Model, numbers: IntArray, positions: FloatArray, factors: FloatArray) -> FloatArray:
+def _by_the_vectors(model: ModelNetworks, numbers: IntArray, positions: FloatArray, factors: FloatArray) -> FloatArray:
     """sum_i (M_ij - M_ji), M_ij = sum_s y_i^(e(j), s) d(g_s u_ij) / dr_j: factors (N, elements times shells)."""
     across, along, units = (part[0] for part in atomic_dipole_slopes(model.functions, positions[None]))
     shells = across.shape[2]

@@ -85,7 +85,7 @@ class Clashes:
 
         # Older versions of scipy read indices of four bytes alone.
         ends = tuple(graph.pairs.T.astype(np.int32))
-        links = coo_array((np.ones(len(graph.pairs)), ends), shape=(len(graph), len(graph)))
+        links = coo_array((np.ones(len(graph.pairs)), ends), shape=(len(graph), len(graph))).tocsr()
         steps = shortest_path(links, directed=False, unweighted=True)
         radii = np.asarray(vdw_radii)[graph.numbers] * ANGSTROM
         polar = np.isin(graph.numbers, (NITROGEN, OXYGEN))

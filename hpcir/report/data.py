@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +15,26 @@ from hpcir.report.evidence import (
     AtomMap,
     Conservation,
     Settling,
-    TrustRow,
     atom_map,
     conservation,
     settling,
     trust_rows,
 )
 from hpcir.report.parts import Parts, contributions
+from hpcir.sampling.trust import AtomTrust
+from hpcir.spectra.bands import Band
+from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage import layout
+from hpcir.storage.hdf5 import read_h5
+from hpcir.study.learning.curve import LearningCurve, read_curve
+from hpcir.study.results.compared import Compared
+from hpcir.study.results.records import HarmonicFigures, Summary, TargetSummary, read_summary
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
+Found = TypeVar("Found")
 
-SUMMARY = "summary.json"
-SPECTRUM = "spectrum.csv"
-REFERENCE = "prepare.h5"
-LEARNING_CURVE = "models/learning_curve.json"
-TEST = "test.h5"
-DECK = "deck.resolved.yaml"
-TARGETS = "targets"
-# Molecules of a series that its title names.
+# Molecules of a run that its title names.
 SHOWN_NAMES = 6
 
 
@@ -82,34 +83,37 @@ class Calibration:
 class ReportData:
     """Everything the figures and the page need. What a run has not reached is empty or None, and in `missing`.
 
-    summary: summary.json as it is. bands: its bands. modes: its modes (harmonic and anharmonic positions,
-    contributions) and groups: its groups of atoms, a dict each; parts: their curves. learning_curve: a dict a round
-    (labels and held-out errors). targets: what the summary says of each molecule of a run of several, by name; all
-    else is about the first. pages: those that have a page of their own.
+    summary: summary.json, about the first target but for its table of all. parts: curves of the summary's modes and
+    groups of atoms. learning: rounds of sampling, and why there were no more. pages: targets that have a page of their
+    own.
     """
 
     name: str
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: Summary = field(default_factory=Summary)
     spectrum: Curve | None = None
     others: tuple[Curve, ...] = ()
     sticks: tuple[Sticks, ...] = ()
-    bands: list[dict[str, Any]] = field(default_factory=list)
-    modes: list[dict[str, Any]] = field(default_factory=list)
-    groups: list[dict[str, Any]] = field(default_factory=list)
     parts: Parts | None = None
-    learning_curve: list[dict[str, Any]] = field(default_factory=list)
-    sampling_reason: str = ""
+    learning: LearningCurve = field(default_factory=LearningCurve)
     parity: tuple[Parity, ...] = ()
     calibration: Calibration | None = None
     atoms: AtomMap | None = None
-    trust: tuple[TrustRow, ...] = ()
+    trust: tuple[AtomTrust, ...] = ()
     settling: tuple[Settling, ...] = ()
     conservation: Conservation | None = None
-    stage_seconds: dict[str, float] = field(default_factory=dict)
     deck_text: str = ""
     missing: tuple[str, ...] = ()
-    targets: dict[str, dict[str, Any]] = field(default_factory=dict)
     pages: tuple[str, ...] = ()
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """The bands of the first target."""
+        return self.summary.bands
+
+    @property
+    def targets(self) -> dict[str, TargetSummary]:
+        """What the summary says of each target, by name."""
+        return self.summary.targets or {}
 
     @property
     def title(self) -> str:
@@ -127,70 +131,70 @@ def load_report_data(run_dir: str | Path) -> ReportData:
     Raises InputError when the folder is no run directory at all.
     """
     folder = Path(run_dir)
-    if not (folder / "manifest.json").is_file() and not (folder / DECK).is_file():
+    if not (folder / layout.MANIFEST).is_file() and not (folder / layout.DECK).is_file():
         raise InputError("this is no run directory of hpcir", where=str(folder), hint="give what `hpcir run` wrote")
     missing: list[str] = []
-    deck_text = _text(folder / DECK, missing)
-    summary = _json(folder / SUMMARY, "the summary", missing)
-    summary = summary if isinstance(summary, dict) else {}
-    # In a run of several molecules no minimum is labelled, and the learning curve is that of all.
-    own = missing if _one_molecule(summary) else []
-    curve, reason = _learning_curve(folder / LEARNING_CURVE, own)
-    targets = _targets(summary)
-    evidence = _evidence_folder(folder, targets)
-    parity, calibration = _test(evidence / TEST, missing)
-    bands = [band for band in summary.get("bands") or [] if isinstance(band, dict)]
+    deck_text = _text(folder / layout.DECK, missing)
+    summary = _read(read_summary, folder / layout.SUMMARY, "the summary", missing) or Summary()
+    curve = _read(
+        read_curve, folder / layout.LEARNING_CURVE, "the learning curve", [] if _shares_a_model(folder) else missing
+    )
+    evidence = _evidence_folder(folder, summary)
+    compared = _read(Compared.read, evidence / layout.TEST, "the independent test", missing)
+    engine = _engine_sticks(folder / layout.REFERENCE, missing if _labelled_whole(summary.harmonic) else [])
     return ReportData(
         name=_name(deck_text, folder),
         summary=summary,
-        spectrum=_spectrum(folder / SPECTRUM, "", missing),
+        spectrum=_spectrum(folder / layout.spectrum_csv(), "", missing),
         others=tuple(
             other
-            for path in sorted(folder.glob("spectrum-*.csv"))
-            if (other := _spectrum(path, path.stem.removeprefix("spectrum-"), missing)) is not None
+            for path in sorted(folder.glob(layout.spectrum_csv("*")))
+            if (other := _spectrum(path, path.stem.removeprefix(layout.spectrum_name("*")[:-1]), missing)) is not None
         ),
-        sticks=_sticks(folder / REFERENCE, summary, own),
-        bands=bands,
-        modes=[mode for mode in summary.get("modes") or [] if isinstance(mode, dict)],
-        groups=[group for group in summary.get("groups") or [] if isinstance(group, dict)],
+        sticks=(*engine, *_model_sticks(summary.harmonic)),
         parts=contributions(folder),
-        learning_curve=curve,
-        sampling_reason=reason or str((summary.get("sampling") or {}).get("stopped_because", "")),
-        parity=parity,
-        calibration=calibration,
+        learning=curve or _curve_of(summary),
+        parity=_parity(compared) if compared is not None else (),
+        calibration=_calibration(compared) if compared is not None else None,
         atoms=atom_map(evidence),
         trust=trust_rows(evidence),
-        settling=settling(folder, bands),
+        settling=settling(folder, summary.bands),
         conservation=conservation(evidence),
-        stage_seconds={
-            str(name): float(seconds)
-            for name, seconds in (summary.get("stages") or {}).items()
-            if isinstance(seconds, (int, float))
-        },
         deck_text=deck_text,
         missing=tuple(missing),
-        targets=targets,
-        pages=tuple(name for name in targets if (folder / TARGETS / name / "report.html").is_file()),
+        pages=tuple(name for name in summary.targets or {} if _has_page(folder, name)),
     )
 
 
-def _targets(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the summary says of each molecule of a run of several; nothing of a run of one."""
-    targets = summary.get("targets")
-    found = targets.items() if isinstance(targets, dict) else ()
-    return {name: target for name, target in found if isinstance(target, dict) and Path(name).name == name}
+def _has_page(folder: Path, name: str) -> bool:
+    """Whether a target has a page of its own; a name that leads out of the folder has none."""
+    return Path(name).name == name and (folder / layout.target_folder(name) / layout.REPORT).is_file()
 
 
-def _evidence_folder(folder: Path, targets: dict[str, dict[str, Any]]) -> Path:
-    """Where test, trust map and trajectories are: in a run of several molecules in the folder of the first one."""
-    first = folder / TARGETS / next(iter(targets)) if targets else folder
-    return first if first.is_dir() else folder
+def _evidence_folder(folder: Path, summary: Summary) -> Path:
+    """Where test, trust map and trajectories are: in the run directory itself, or in the folder of the first target,
+    where the first versions had them."""
+    for name in list(summary.targets or {})[:1]:
+        own = folder / layout.target_folder(name)
+        if Path(name).name == name and own.is_dir():
+            return own
+    return folder
 
 
-def _one_molecule(summary: dict[str, Any]) -> bool:
-    """Whether a run is of one molecule: it has, or will have, the label engine's harmonic analysis."""
-    harmonic = summary.get("harmonic")
-    return not isinstance(harmonic, dict) or "engine_wavenumbers_per_cm" in harmonic
+def _shares_a_model(folder: Path) -> bool:
+    """Whether a folder is that of a further target, whose model and learning curve are the run's."""
+    return folder.resolve().parent.name == layout.TARGETS
+
+
+def _curve_of(summary: Summary) -> LearningCurve:
+    """Why sampling stopped, from the summary of a target, or of a run whose learning curve is not there."""
+    known = summary.sampling
+    return LearningCurve() if known is None else LearningCurve(reason=known.stopped_because, stopped=known.stopped)
+
+
+def _labelled_whole(harmonic: HarmonicFigures | None) -> bool:
+    """Whether the first target has, or will have, the label engine's harmonic analysis."""
+    return harmonic is None or harmonic.engine_wavenumbers_per_cm is not None
 
 
 def _text(path: Path, missing: list[str]) -> str:
@@ -201,14 +205,16 @@ def _text(path: Path, missing: list[str]) -> str:
         return ""
 
 
-def _json(path: Path, what: str, missing: list[str]) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _read(reader: Callable[[Path], Found], path: Path, what: str, missing: list[str]) -> Found | None:
+    """What a reader makes of a file; None where there is none, or it cannot be read."""
+    if not path.is_file():
         missing.append(f"{what} ({path.name}: not written yet)")
-    except (OSError, ValueError) as error:
+        return None
+    try:
+        return reader(path)
+    except HpcirError as error:
         missing.append(f"{what} ({path.name} cannot be read: {error})")
-    return None
+        return None
 
 
 def _name(deck_text: str, folder: Path) -> str:
@@ -223,78 +229,46 @@ def _name(deck_text: str, folder: Path) -> str:
 
 
 def _spectrum(path: Path, name: str, missing: list[str]) -> Curve | None:
-    from hpcir.spectra.spectrum import Spectrum
-
-    if not path.is_file():
-        missing.append(f"the spectrum ({path.name}: not written yet)")
-        return None
-    try:
-        spectrum = Spectrum.from_csv(path)
-    except InputError as error:
-        missing.append(f"the spectrum ({error})")
-        return None
-    return Curve(name, spectrum.wavenumbers, spectrum.absorption, spectrum.stderr)
+    spectrum = _read(Spectrum.from_csv, path, "the spectrum", missing)
+    return None if spectrum is None else Curve(name, spectrum.wavenumbers, spectrum.absorption, spectrum.stderr)
 
 
-def _arrays(path: Path, what: str, missing: list[str]) -> dict[str, Any]:
-    from hpcir.storage.hdf5 import read_h5
-
-    if not path.is_file():
-        missing.append(f"{what} ({path.name}: not written yet)")
-        return {}
-    try:
-        return read_h5(path)[0]
-    except HpcirError as error:
-        missing.append(f"{what} ({error})")
-        return {}
+def _engine_sticks(path: Path, missing: list[str]) -> tuple[Sticks, ...]:
+    """Harmonic lines of the label engine at its minimum."""
+    found = _read(read_h5, path, "the harmonic spectrum", missing)
+    arrays = {} if found is None else found[0]
+    if not {"harmonic_wavenumbers_per_cm", "harmonic_intensities_km_per_mol"} <= arrays.keys():
+        return ()
+    return (Sticks("engine", arrays["harmonic_wavenumbers_per_cm"], arrays["harmonic_intensities_km_per_mol"]),)
 
 
-def _sticks(path: Path, summary: dict[str, Any], missing: list[str]) -> tuple[Sticks, ...]:
-    """Harmonic lines of the engine (prepare.h5) and, where the summary has them, of the model at its minimum."""
+def _model_sticks(harmonic: HarmonicFigures | None) -> tuple[Sticks, ...]:
+    """Harmonic lines of the model at its minimum, where the summary has them."""
+    if harmonic is None or not harmonic.model_wavenumbers_per_cm or not harmonic.model_intensities_km_per_mol:
+        return ()
+    columns = (np.array(harmonic.model_wavenumbers_per_cm), np.array(harmonic.model_intensities_km_per_mol))
+    return (Sticks("model", *columns),)
+
+
+def _parity(test: Compared) -> tuple[Parity, ...]:
+    if not len(test.energy_reference):
+        return ()
+    quantities = (
+        ("energy", "kcal/mol", KCAL_PER_MOL, test.energy_reference, test.energy_model),
+        ("forces", "kcal/mol/Å", KCAL_PER_MOL_ANGSTROM, test.forces_reference, test.forces_model),
+        ("dipole", "D", DEBYE, test.dipole_reference, test.dipole_model),
+    )
     found = []
-    arrays = _arrays(path, "the harmonic spectrum", missing)
-    if {"harmonic_wavenumbers_per_cm", "harmonic_intensities_km_per_mol"} <= arrays.keys():
-        found.append(Sticks("engine", arrays["harmonic_wavenumbers_per_cm"], arrays["harmonic_intensities_km_per_mol"]))
-    harmonic = summary.get("harmonic") or {}
-    if harmonic.get("model_wavenumbers_per_cm") and harmonic.get("model_intensities_km_per_mol"):
-        found.append(
-            Sticks(
-                "model",
-                np.array(harmonic["model_wavenumbers_per_cm"], float),
-                np.array(harmonic["model_intensities_km_per_mol"], float),
-            )
-        )
+    for name, unit, size, reference, model in quantities:
+        # Total energies are large numbers: both from the lowest of the reference.
+        zero = np.min(reference) if name == "energy" else 0.0
+        found.append(Parity(name, unit, (np.ravel(reference) - zero) / size, (np.ravel(model) - zero) / size))
     return tuple(found)
 
 
-def _learning_curve(path: Path, missing: list[str]) -> tuple[list[dict[str, Any]], str]:
-    """The rounds of sampling, with the reason why it ended where the file says it."""
-    content = _json(path, "the learning curve", missing)
-    rounds, reason = content, ""
-    if isinstance(content, dict):
-        rounds, reason = content.get("rounds"), str(content.get("reason") or "")
-    rounds = rounds if isinstance(rounds, list) else []
-    return [entry for entry in rounds if isinstance(entry, dict) and "labels" in entry], reason
-
-
-def _test(path: Path, missing: list[str]) -> tuple[tuple[Parity, ...], Calibration | None]:
-    arrays = _arrays(path, "the independent test", missing)
-    parity = []
-    quantities = (
-        ("energy", "kcal/mol", KCAL_PER_MOL),
-        ("forces", "kcal/mol/Å", KCAL_PER_MOL_ANGSTROM),
-        ("dipole", "D", DEBYE),
-    )
-    for name, unit, size in quantities:
-        reference, model = arrays.get(f"{name}_reference"), arrays.get(f"{name}_model")
-        if reference is None or model is None or np.shape(reference) != np.shape(model) or not np.size(reference):
-            continue
-        # Total energies are large numbers: both from the lowest of the reference.
-        zero = np.min(reference) if name == "energy" else 0.0
-        parity.append(Parity(name, unit, (np.ravel(reference) - zero) / size, (np.ravel(model) - zero) / size))
-    calibration = None
-    if {"forces_reference", "forces_model", "forces_spread"} <= arrays.keys() and np.size(arrays["forces_spread"]):
-        error = np.linalg.norm(arrays["forces_model"] - arrays["forces_reference"], axis=-1).ravel()
-        spread = np.linalg.norm(arrays["forces_spread"], axis=-1).ravel()
-        calibration = Calibration(spread / KCAL_PER_MOL_ANGSTROM, error / KCAL_PER_MOL_ANGSTROM)
-    return tuple(parity), calibration
+def _calibration(test: Compared) -> Calibration | None:
+    if not test.forces_spread.size:
+        return None
+    error = np.linalg.norm(test.forces_model - test.forces_reference, axis=-1).ravel()
+    spread = np.linalg.norm(test.forces_spread, axis=-1).ravel()
+    return Calibration(spread / KCAL_PER_MOL_ANGSTROM, error / KCAL_PER_MOL_ANGSTROM)

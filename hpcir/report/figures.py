@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
 from hpcir.report.data import Parity, ReportData
 from hpcir.storage.provenance import png_texts
+from hpcir.study.learning.curve import Errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.float64]
 
 # Okabe and Ito's colours, told apart by everyone: the model's curve, the harmonic reference, a third.
 CURVE, REFERENCE, THIRD = "#0072B2", "#D55E00", "#009E73"
@@ -22,11 +26,8 @@ GREY = "#666666"
 RESOLUTION = 200
 # Characters of a name in a legend.
 LONGEST_NAME = 40
-ERRORS = (
-    ("force_rmse_kcal_per_mol_angstrom", "forces", "kcal/mol/Å"),
-    ("energy_rmse_kcal_per_mol", "energy", "kcal/mol"),
-    ("dipole_rmse_debye", "dipole", "D"),
-)
+# Units of the fields of `Errors`.
+UNITS = ("kcal/mol/Å", "kcal/mol", "D")
 
 
 def write_figures(data: ReportData, folder: Path) -> list[Path]:
@@ -36,7 +37,7 @@ def write_figures(data: ReportData, folder: Path) -> list[Path]:
     """
     drawings: dict[str, tuple[bool, Callable[[ReportData], Figure]]] = {
         "spectrum.png": (data.spectrum is not None, spectrum_figure),
-        "learning_curve.png": (bool(data.learning_curve), learning_curve_figure),
+        "learning_curve.png": (bool(data.learning.rounds), learning_curve_figure),
         "parity.png": (bool(data.parity), parity_figure),
         "committee.png": (data.calibration is not None, committee_figure),
     }
@@ -46,7 +47,7 @@ def write_figures(data: ReportData, folder: Path) -> list[Path]:
             continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            draw(data).savefig(folder / name, dpi=RESOLUTION, metadata=png_texts(data.summary.get("provenance")))
+            draw(data).savefig(folder / name, dpi=RESOLUTION, metadata=png_texts(data.summary.provenance))
         except OSError as error:
             raise RunStopped(f"{folder / name}: cannot write: {error.strerror}") from error
         written.append(folder / name)
@@ -59,20 +60,23 @@ def plain(text: str) -> str:
     return shown.replace("$", r"\$")
 
 
-def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
+def _figure(
+    width: float, height: float, columns: int = 1, heights: tuple[int, ...] = (1,)
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure and its axes in rows, whose heights are to one another as `heights`, sharing x in a column."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(**grid)
-    for one in np.atleast_1d(axes).flat:
+    grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights, sharex="col")
+    for one in grid.flat:
         one.spines[["top", "right"]].set_visible(False)
         one.tick_params(labelsize=9)
-    return figure, axes
+    return figure, [list(row) for row in grid]
 
 
 def spectrum_figure(data: ReportData) -> Figure:
     """The curve with its error band (one standard error), the harmonic lines below, the strongest bands named."""
-    figure, axes = _figure(9, 4.2)
+    figure, ((axes,),) = _figure(9, 4.2)
     curve = data.spectrum
     assert curve is not None
     axes.plot(
@@ -125,9 +129,13 @@ def _name_bands(axes: Axes, data: ReportData, top: float) -> None:
     assert curve is not None
     width = abs(float(curve.wavenumbers[-1] - curve.wavenumbers[0]))
     taken: list[float] = []
-    for band in sorted(data.bands, key=lambda band: -(band.get("intensity_km_per_mol") or 0.0)):
-        position = band.get("position_per_cm")
-        if position is None or any(abs(position - other) < 0.035 * width for other in taken) or len(taken) >= 12:
+    for band in sorted(data.bands, key=lambda band: -np.nan_to_num(band.intensity_km_per_mol)):
+        position = band.position_per_cm
+        if (
+            not np.isfinite(position)
+            or any(abs(position - other) < 0.035 * width for other in taken)
+            or len(taken) >= 12
+        ):
             continue
         taken.append(position)
         near = np.abs(curve.wavenumbers - position) < 0.01 * width
@@ -147,29 +155,30 @@ def _name_bands(axes: Axes, data: ReportData, top: float) -> None:
 def learning_curve_figure(data: ReportData) -> Figure:
     """Errors of the rounds' models against the number of labels, one panel a quantity, logarithmic: on the independent
     test where there is one, else on what the rounds held out."""
-    kinds = [kind for kind in ERRORS if any(_positive(entry.get(kind[0])) for entry in data.learning_curve)]
-    figure, axes = _figure(3.2 * max(len(kinds), 1), 3, ncols=max(len(kinds), 1), squeeze=False)
-    tested = any(_positive(entry.get(f"test_{kind[0]}")) for kind in kinds for entry in data.learning_curve)
-    for one, (key, name, unit) in zip(axes[0], kinds, strict=False):
-        column = f"test_{key}" if tested else key
-        points = [(entry["labels"], entry[column]) for entry in data.learning_curve if _positive(entry.get(column))]
+    rounds, test = data.learning.rounds, data.summary.test
+    kinds = [kind for kind in range(len(UNITS)) if any(_positive(entry.held_out[kind]) for entry in rounds)]
+    tested = any(_positive(entry.tested[kind]) for kind in kinds for entry in rounds)
+    figure, axes = _figure(3.2 * max(len(kinds), 1), 3, columns=max(len(kinds), 1))
+    for one, kind in zip(axes[0], kinds, strict=False):
+        errors = [(entry.labels, (entry.tested if tested else entry.held_out)[kind]) for entry in rounds]
+        points = [(labels, error) for labels, error in errors if error is not None and _positive(error)]
         if points:
             one.plot(*zip(*points, strict=True), "o-", color=CURVE, markersize=4, linewidth=1.3, label="rounds")
-        final = (data.summary.get("test") or {}).get(key)
-        if _positive(final):
+        final = None if test is None else test.errors[kind]
+        if final is not None and _positive(final):
             one.axhline(final, color=REFERENCE, linewidth=1.2, linestyle="--", label=f"final model: {final:.3g}")
             one.legend(frameon=False, fontsize=9)
         one.set_yscale("log")
-        one.set_title(f"{name}", fontsize=10)
-        what = "test RMSE" if tested else "held-out RMSE"
+        one.set_title(Errors._fields[kind], fontsize=10)
+        what, unit = "test RMSE" if tested else "held-out RMSE", UNITS[kind]
         one.set_ylabel(f"{what} / ({unit})" if "/" in unit else f"{what} / {unit}", fontsize=9)
         one.set_xlabel("labels", fontsize=9)
         _plain_log_ticks(one)
     return figure
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and bool(np.isfinite(value)) and value > 0
+def _positive(value: float | None) -> bool:
+    return value is not None and bool(np.isfinite(value)) and value > 0
 
 
 def _plain_log_ticks(axes: Axes) -> None:
@@ -184,7 +193,7 @@ def _plain_log_ticks(axes: Axes) -> None:
 def parity_figure(data: ReportData) -> Figure:
     """The model against the label engine on the independent test, one panel a quantity, the errors below."""
     count = len(data.parity)
-    figure, axes = _figure(3.4 * count, 4.6, nrows=2, ncols=count, squeeze=False, height_ratios=(3, 1), sharex="col")
+    figure, axes = _figure(3.4 * count, 4.6, columns=count, heights=(3, 1))
     for column, parity in enumerate(data.parity):
         _draw_parity(axes[0][column], axes[1][column], parity)
     return figure
@@ -208,7 +217,7 @@ def _draw_parity(above: Axes, below: Axes, parity: Parity) -> None:
 
 def committee_figure(data: ReportData) -> Figure:
     """Committee spread of each atom's force against its true error, with the median error at a spread."""
-    figure, axes = _figure(4.6, 4.2)
+    figure, ((axes,),) = _figure(4.6, 4.2)
     assert data.calibration is not None
     spread, error = data.calibration.spread, data.calibration.error
     good = (spread > 0) & (error > 0)
@@ -226,7 +235,7 @@ def committee_figure(data: ReportData) -> Figure:
     return figure
 
 
-def binned_medians(x: Any, y: Any, bins: int = 8) -> tuple[Any, Any]:
+def binned_medians(x: FloatArray, y: FloatArray, bins: int = 8) -> tuple[FloatArray, FloatArray]:
     """Medians of x and y in groups of equal count along x: (bins,), (bins,); fewer where there are few points."""
     order = np.argsort(x)
     groups = [group for group in np.array_split(order, bins) if len(group) >= 3]

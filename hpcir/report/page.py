@@ -9,21 +9,27 @@ import base64
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpcir.report import series, tables
+from hpcir.report import molecules, tables
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import harmonic_rows
 from hpcir.report.parts import summed
-from hpcir.report.tables import plain_number, text
-from hpcir.report.verdict import ensemble_verdict, findings, sentence
+from hpcir.report.tables import text
+from hpcir.report.verdict import ensemble_verdict, findings, known, sentence
+from hpcir.spectra.bands import Band
 from hpcir.storage.files import write_atomic
+from hpcir.storage.records import as_dict
+from hpcir.study.learning.curve import Round
+from hpcir.study.results.records import IndependentTest, LabelFigures, MdFigures
 from hpcir.version import __version__
+
+FloatArray = NDArray[np.float64]
 
 # More points than this in a scatter plot make the page slow and show nothing new.
 MOST_POINTS = 4000
@@ -43,8 +49,8 @@ def write_page(data: ReportData, path: Path, figures: Sequence[Path] = ()) -> Pa
 
 def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
     """The page as text."""
-    plotly, found = _plotly(), findings(data)
-    modes = tables.mode_table(harmonic_rows(data.summary), data.modes)
+    plotly, found, test = _plotly(), findings(data), data.summary.test
+    modes = tables.mode_table(harmonic_rows(data.summary.harmonic), data.summary.modes)
     parts = {
         "title": text(data.title),
         "style": _asset("page.css"),
@@ -55,20 +61,20 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "findings": "".join(tables.finding(item) for item in found) or "<li>Nothing to judge yet.</li>",
         "of": f" of {text(data.name)}" if len(data.targets) > 1 else "",
         "bands": tables.band_table(data.bands, "bands"),
-        "molecules": series.molecules(data) + series.families(data),
+        "molecules": molecules.molecules(data) + molecules.families(data),
         "conformers": _conformers(data),
         "trust": tables.trust_table(data.trust),
         "modes": f'<details><summary>Mode by mode</summary><div class="scroll">{modes}</div></details>'
         if modes
         else "",
-        "locals": tables.local_table((data.summary.get("test") or {}).get("local_frequencies") or []),
+        "locals": tables.local_table(test.local_frequencies or () if test is not None else ()),
         "figures": "" if plotly else _pictures(figures),
         "figures_class": "interactive" if plotly else "pictures",
-        "times": tables.time_table(data.stage_seconds),
-        "md": tables.facts(data.summary.get("md") or {}),
-        "labels": tables.facts(data.summary.get("labels") or {}),
+        "times": tables.time_table(data.summary.stages),
+        "md": tables.facts(_facts(data.summary.md)),
+        "labels": tables.facts(_facts(data.summary.labels)),
         "deck": text(data.deck_text or "The resolved deck is missing."),
-        "provenance": tables.facts(_without_deck(data.summary.get("provenance") or {})),
+        "provenance": tables.facts(_without_deck(data.summary.provenance)),
         "citation": text(f"{CITATION} Program: hpcir {__version__}."),
         "version": text(__version__),
         "data": _script_json(plot_data(data)),
@@ -80,7 +86,7 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
 
 
-def plot_data(data: ReportData) -> dict[str, Any]:
+def plot_data(data: ReportData) -> dict[str, object]:
     """What page.js draws, as JSON-able lists; numbers that are not finite become null."""
     calibration = data.calibration
     return {
@@ -100,8 +106,8 @@ def plot_data(data: ReportData) -> dict[str, Any]:
         ],
         "bands": [_band(band) for band in data.bands],
         "parts": _parts(data),
-        "curve": [{key: plain_number(value) for key, value in entry.items()} for entry in data.learning_curve],
-        "test": {key: plain_number(value) for key, value in (data.summary.get("test") or {}).items()},
+        "curve": [_plain_numbers(entry) for entry in data.learning.rounds],
+        "test": _plain_numbers(data.summary.test),
         "parity": [
             {
                 "quantity": parity.quantity,
@@ -119,14 +125,24 @@ def plot_data(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _band(band: dict[str, Any]) -> dict[str, Any]:
-    keys = {"position": "position_per_cm", "peak": "peak_per_cm", "intensity": "intensity_km_per_mol"}
-    keys |= {"low": "lower_per_cm", "high": "upper_per_cm"}
-    numbers: dict[str, Any] = {name: plain_number(band.get(key)) for name, key in keys.items()}
-    return numbers | {"assignment": str(band.get("assignment") or "")}
+def _band(band: Band) -> dict[str, object]:
+    return {
+        "position": known(band.position_per_cm),
+        "peak": known(band.peak_per_cm),
+        "intensity": known(band.intensity_km_per_mol),
+        "low": known(band.lower_per_cm),
+        "high": known(band.upper_per_cm),
+        "assignment": band.assignment,
+    }
 
 
-def _parts(data: ReportData) -> dict[str, Any] | None:
+def _plain_numbers(record: Round | IndependentTest | None) -> dict[str, float | None]:
+    """The single numbers of a record by name; those that are not known are null."""
+    named = {} if record is None else as_dict(record)
+    return {name: known(value) if isinstance(value, (int, float)) else None for name, value in named.items()}
+
+
+def _parts(data: ReportData) -> dict[str, object] | None:
     """Curves that add up to the spectrum, of normal modes and of groups of atoms; None where the run has none."""
     parts = data.parts
     if parts is None:
@@ -143,7 +159,7 @@ def _parts(data: ReportData) -> dict[str, Any] | None:
     return {"x": _numbers(parts.wavenumbers, 7), **curves} if curves else None
 
 
-def _evidence(data: ReportData) -> dict[str, Any]:
+def _evidence(data: ReportData) -> dict[str, object]:
     atoms, kept = data.atoms, data.conservation
     return {
         "atoms": None
@@ -169,14 +185,17 @@ def _evidence(data: ReportData) -> dict[str, Any]:
 
 
 def _subtitle(data: ReportData) -> str:
-    provenance = data.summary.get("provenance") or {}
-    parts = [str((data.summary.get("labels") or {}).get("level") or "")]
-    if "temperature_kelvin" in provenance:
-        parts.append(f"{provenance['temperature_kelvin']:g} K")
-    md = data.summary.get("md") or {}
-    if md.get("trajectories"):
-        parts.append(f"{md['trajectories']} trajectories")
+    labels, md, kelvin = data.summary.labels, data.summary.md, data.summary.provenance.get("temperature_kelvin")
+    parts = [labels.level if labels is not None else ""]
+    if isinstance(kelvin, (int, float)):
+        parts.append(f"{kelvin:g} K")
+    if md is not None and md.trajectories:
+        parts.append(f"{md.trajectories} trajectories")
     return " · ".join(part for part in parts if part)
+
+
+def _facts(record: LabelFigures | MdFigures | None) -> dict[str, object]:
+    return {} if record is None else as_dict(record)
 
 
 def _notes(data: ReportData) -> str:
@@ -192,7 +211,7 @@ def _conformers(data: ReportData) -> str:
     return f'<p class="remark">{text(sentence(said))}</p>' if said else ""
 
 
-def _without_deck(provenance: dict[str, Any]) -> dict[str, Any]:
+def _without_deck(provenance: Mapping[str, object]) -> dict[str, object]:
     """The deck has its own place on the page."""
     return {key: value for key, value in provenance.items() if key != "deck"}
 
@@ -209,16 +228,16 @@ def _pictures(figures: Sequence[Path]) -> str:
 # -- small things -----------------------------------------------------------------------------------------------
 
 
-def _thinned(values: Any) -> Any:
+def _thinned(values: FloatArray) -> FloatArray:
     return values[:: max(1, math.ceil(len(values) / MOST_POINTS))]
 
 
-def _numbers(values: Any, digits: int = 5) -> list[float | None]:
+def _numbers(values: FloatArray, digits: int = 5) -> list[float | None]:
     """A list for JSON, rounded to so many significant digits."""
     return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in np.asarray(values, float)]
 
 
-def _script_json(content: Any) -> str:
+def _script_json(content: object) -> str:
     """JSON inside a script element: no '<' may end it early."""
     written = json.dumps(content, separators=(",", ":"), allow_nan=False, default=str)
     return written.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -6,16 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError
+from hpcir.storage import layout
+from hpcir.storage.hdf5 import read_h5
 
 FloatArray = NDArray[np.float64]
-
-SPECTRUM = "spectrum.h5"
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,12 @@ class Parts:
 
 def contributions(folder: Path) -> Parts | None:
     """The parts of a run directory's spectrum; None where there are none, or the file cannot be read."""
-    from hpcir.storage.hdf5 import read_h5
-
-    path = folder / SPECTRUM
+    path = folder / layout.spectrum_h5()
     if not path.is_file():
         return None
     try:
         arrays, attributes = read_h5(path)
-        names: dict[str, Any] = json.loads(attributes.get("parts", "{}"))
+        names: dict[str, list[str]] = json.loads(attributes.get("parts", "{}"))
     except (HpcirError, ValueError):
         return None
     if "mode_contributions" not in arrays:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpcir.exchange.datasets import Dataset, read_dataset
-from hpcir.exchange.potentials import AnyPotential, load_potential
+from hpcir.exchange.datasets import Dataset
+from hpcir.exchange.potentials import StoredPotential, load_potential
+from hpcir.exchange.reading import read_dataset
 from hpcir.report.data import ReportData, load_report_data
 from hpcir.report.tables import SIGNS
 from hpcir.report.verdict import findings
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage import layout
+from hpcir.study.results.records import Summary
+from hpcir.study.results.spectrum_files import read_spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Run:
@@ -32,30 +39,29 @@ class Run:
         return self._data.name
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """The content of summary.json; empty before the run has ended."""
+    def summary(self) -> Summary:
+        """What summary.json holds, such as `run.summary.labels.count`; empty before the run has ended."""
         return self._data.summary
 
     @cached_property
     def spectrum(self) -> Spectrum:
         """The spectrum with bands, errors and the trajectories' terms."""
-        from hpcir.study.results.spectrum_files import read_spectrum
-
         return read_spectrum(self.directory).spectrum
 
     @cached_property
-    def model(self) -> AnyPotential:
+    def model(self) -> StoredPotential:
         """The trained model."""
         return load_potential(self.directory)
 
     @cached_property
     def labels(self) -> Dataset:
         """Every label, in atomic units."""
-        return read_dataset(self.directory / "labels.h5")
+        return read_dataset(self.directory / layout.LABELS)
 
-    def plot(self, axes: Any = None, **style: Any) -> Any:
+    def plot(self, axes: Axes | None = None, **style: Any) -> Axes:
         """Draw the spectrum, see `Spectrum.plot`."""
-        return self.spectrum.plot(axes, **{"label": self.name, **style})
+        drawn: Axes = self.spectrum.plot(axes, **{"label": self.name, **style})
+        return drawn
 
     def verdicts(self) -> list[tuple[str, str]]:
         """Whether it can be trusted: a sign (✓ good, ! look at it, · note) and a sentence each."""

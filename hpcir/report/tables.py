@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from hpcir.report.data import ReportData
-from hpcir.report.evidence import HarmonicRow, TrustRow
-from hpcir.report.verdict import Finding
+from hpcir.report.evidence import HarmonicRow
+from hpcir.report.verdict import Finding, known
 from hpcir.runtime.progress import duration_text, figure_parts, number_text
+from hpcir.sampling.trust import AtomTrust
+from hpcir.spectra.bands import Band
+from hpcir.study.results.records import LocalFrequencyRow, ModeRow
 
-BAND_COLUMNS = (
-    ("position_per_cm", "position / cm⁻¹", "stderr_per_cm", 1),
-    ("intensity_km_per_mol", "intensity / (km/mol)", "stderr_km_per_mol", 1),
-)
+BAND_TITLES = ("position / cm⁻¹", "intensity / (km/mol)", "assignment")
 # Bands under this part of the strongest one are shown faintly.
 WEAK = 0.02
 # Atoms of the trust table that are not folded away.
@@ -28,7 +26,7 @@ def text(value: str) -> str:
     return html.escape(value, quote=True)
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A value of the summary as people read it."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number_text(value)
@@ -37,24 +35,19 @@ def short(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def plain_number(value: Any) -> float | None:
-    """A finite number, or None."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
-
-
 def tiles(data: ReportData) -> str:
     """The figures that count, large."""
-    test, labels = data.summary.get("test") or {}, data.summary.get("labels") or {}
-    shown = [
-        ("labels", labels.get("count"), ""),
-        ("force RMSE", test.get("force_rmse_kcal_per_mol_angstrom"), "kcal/mol/Å"),
-        ("energy RMSE", test.get("energy_rmse_kcal_per_mol"), "kcal/mol"),
-        ("dipole RMSE", test.get("dipole_rmse_debye"), "D"),
-        ("polar tensor RMSE", test.get("polar_tensor_rmse_e"), "e"),
-        ("harmonic MAE", test.get("harmonic_mae_per_cm"), "cm⁻¹"),
-        ("wall time", duration_text(sum(data.stage_seconds.values())) if data.stage_seconds else None, ""),
-    ]
+    test, labels, stages = data.summary.test, data.summary.labels, data.summary.stages
+    shown: list[tuple[str, object, str]] = [("labels", labels.count if labels is not None else None, "")]
+    if test is not None:
+        shown += [
+            ("force RMSE", known(test.force_rmse_kcal_per_mol_angstrom), "kcal/mol/Å"),
+            ("energy RMSE", known(test.energy_rmse_kcal_per_mol), "kcal/mol"),
+            ("dipole RMSE", known(test.dipole_rmse_debye), "D"),
+            ("polar tensor RMSE", known(test.polar_tensor_rmse_e), "e"),
+            ("harmonic MAE", known(test.harmonic_mae_per_cm), "cm⁻¹"),
+        ]
+    shown.append(("wall time", duration_text(sum(stages.values())) if stages else None, ""))
     return "".join(
         f'<div class="tile"><span class="label">{text(name)}</span><span class="value">{text(short(value))}</span> '
         f'<span class="unit">{text(unit)}</span></div>'
@@ -82,66 +75,69 @@ def finding(item: Finding) -> str:
     )
 
 
-def band_table(bands: Sequence[dict[str, Any]], name: str = "") -> str:
+def band_table(bands: Sequence[Band], name: str = "") -> str:
     """Bands with their errors. The table that has a name is the one of the curve: a row knows the range of its band,
     for the zoom."""
     if not bands:
         return "<p>No bands yet.</p>"
-    titles = [title for _, title, *_ in BAND_COLUMNS] + ["assignment"]
     head = "".join(
         f'<th scope="col"><button type="button" data-column="{index}">{text(title)}</button></th>'
-        for index, title in enumerate(titles)
+        for index, title in enumerate(BAND_TITLES)
     )
-    strongest = max((plain_number(band.get("intensity_km_per_mol")) or 0.0 for band in bands), default=0.0) or 1.0
+    strongest = max((known(band.intensity_km_per_mol) or 0.0 for band in bands), default=0.0) or 1.0
     rows = "".join(_band_row(band, strongest, bool(name)) for band in bands)
     own = f'id="{text(name)}" ' if name else ""
     return f'<table {own}class="bands sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def _band_row(band: dict[str, Any], strongest: float, zooms: bool) -> str:
-    cells = []
-    for key, _, error_key, digits in BAND_COLUMNS:
-        value, error = plain_number(band.get(key)), plain_number(band.get(error_key))
-        shown = "–" if value is None else f"{value:.{digits}f}"
-        if value is not None and error is not None:
-            shown += f' <span class="error">± {error:.{digits}f}</span>'
-        bar = f' style="--share:{100 * max(value or 0.0, 0.0) / strongest:.1f}%"' if "intensity" in key else ""
-        cells.append(f'<td{bar} data-value="{"" if value is None else value}"{_sources(band, key)}>{shown}</td>')
-    word = str(band.get("assignment") or "")
-    cells.append(f'<td data-value="{text(word)}">{text(word) or "–"}</td>')
-    low, high = plain_number(band.get("lower_per_cm")), plain_number(band.get("upper_per_cm"))
+def _band_row(band: Band, strongest: float, zooms: bool) -> str:
+    share = 100 * max(known(band.intensity_km_per_mol) or 0.0, 0.0) / strongest
+    cells = [
+        _band_cell(band.position_per_cm, band.stderr_per_cm, ""),
+        _band_cell(band.intensity_km_per_mol, band.stderr_km_per_mol, f' style="--share:{share:.1f}%"', _sources(band)),
+        f'<td data-value="{text(band.assignment)}">{text(band.assignment) or "–"}</td>',
+    ]
+    low, high = known(band.lower_per_cm), known(band.upper_per_cm)
     span = "" if low is None or high is None or not zooms else f' data-low="{low:g}" data-high="{high:g}" tabindex="0"'
-    weak = (plain_number(band.get("intensity_km_per_mol")) or 0.0) < WEAK * strongest
+    weak = (known(band.intensity_km_per_mol) or 0.0) < WEAK * strongest
     kind = ' class="weak"' if weak else ""
     return f"<tr{kind}{span}>{''.join(cells)}</tr>"
 
 
-def _sources(band: dict[str, Any], key: str) -> str:
+def _band_cell(number: float, stderr: float, style: str, title: str = "") -> str:
+    value, error = known(number), known(stderr)
+    shown = "–" if value is None else f"{value:.1f}"
+    if value is not None and error is not None:
+        shown += f' <span class="error">± {error:.1f}</span>'
+    return f'<td{style} data-value="{"" if value is None else value}"{title}>{shown}</td>'
+
+
+def _sources(band: Band) -> str:
     """What an intensity's error is made of, shown by hovering."""
-    sampling, committee = (plain_number(band.get(f"{name}_stderr_km_per_mol")) for name in ("sampling", "committee"))
-    if "intensity" not in key or sampling is None:
+    sampling, committee = known(band.sampling_stderr_km_per_mol), known(band.committee_stderr_km_per_mol)
+    if sampling is None:
         return ""
     parts = f"sampling {sampling:.2g}" + ("" if committee is None else f", committee {committee:.2g}")
     return f' title="{text(f"standard error: {parts} km/mol")}"'
 
 
-def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[dict[str, Any]] = ()) -> str:
+def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[ModeRow] = ()) -> str:
     """The harmonic analysis, label engine against model, and where a mode is in the trajectories.
 
     modes: those of summary.json in the same order, if any.
     """
     if not rows:
         return ""
-    moving = any("anharmonic_per_cm" in mode for mode in modes)
+    moving = any(mode.anharmonic_per_cm is not None for mode in modes)
     body = []
     for index, row in enumerate(rows):
         both = row.engine is not None and row.model is not None
         difference = f"{round((row.model or 0.0) - (row.engine or 0.0), 1) + 0.0:+.1f}" if both else "–"
         cells = [_one(row.engine, 1), _one(row.model, 1), difference]
         cells += [_one(row.engine_intensity, 1), _one(row.model_intensity, 1)]
-        mode = modes[index] if index < len(modes) else {}
+        mode = modes[index] if index < len(modes) else ModeRow("")
         cells += [_moving(mode)] if moving else []
-        name = f'<th scope="row">{text(str(mode.get("name") or ""))}</th>' if moving else ""
+        name = f'<th scope="row">{text(mode.name)}</th>' if moving else ""
         body.append(f"<tr>{name}" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return (
         '<table class="figures"><thead><tr>'
@@ -154,7 +150,7 @@ def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[dict[str, Any]] = ()
     )
 
 
-def local_table(rows: Sequence[dict[str, Any]]) -> str:
+def local_table(rows: Sequence[LocalFrequencyRow]) -> str:
     """Where the model's forces put each kind of vibration in the independent test, folded away."""
     if not rows:
         return ""
@@ -162,12 +158,12 @@ def local_table(rows: Sequence[dict[str, Any]]) -> str:
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     body = []
     for row in rows:
-        place, shift, error = (
-            plain_number(row.get(key)) for key in ("wavenumber_per_cm", "shift_per_cm", "shift_error_per_cm")
+        shift, error = known(row.shift_per_cm), _one(row.shift_error_per_cm, 1)
+        shown = "–" if shift is None else f'{shift:+.1f} <span class="error">± {error}</span>'
+        cells = (short(row.count), _one(row.wavenumber_per_cm, 1), shown)
+        body.append(
+            f'<tr><th scope="row">{text(row.motion)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         )
-        shown = "–" if shift is None else f'{shift:+.1f} <span class="error">± {_one(error, 1)}</span>'
-        name = f'<th scope="row">{text(str(row.get("motion") or ""))}</th>'
-        body.append(f"<tr>{name}<td>{text(short(row.get('count')))}</td><td>{_one(place, 1)}</td><td>{shown}</td></tr>")
     return (
         "<details><summary>Where the model's forces put the vibrations</summary>"
         f'<div class="scroll"><table class="figures"><thead><tr>{head}</tr></thead>'
@@ -178,20 +174,20 @@ def local_table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _moving(mode: dict[str, Any]) -> str:
+def _moving(mode: ModeRow) -> str:
     """Where a mode is in the trajectories, with its error."""
-    place, error = plain_number(mode.get("anharmonic_per_cm")), plain_number(mode.get("stderr_per_cm"))
+    place, error = known(mode.anharmonic_per_cm), known(mode.stderr_per_cm)
     return _one(place, 1) + ("" if place is None or error is None else f' <span class="error">± {error:.1f}</span>')
 
 
-def trust_table(rows: Sequence[TrustRow]) -> str:
+def trust_table(rows: Sequence[AtomTrust]) -> str:
     """The atoms farthest from the training data, the rest folded away."""
     if not rows:
         return ""
     titles = ("atom", "distance", "spread", "frames outside", "symmetry function farthest outside its range")
     head = "<thead><tr>" + "".join(f'<th scope="col">{title}</th>' for title in titles) + "</tr></thead>"
 
-    def table(part: Sequence[TrustRow]) -> str:
+    def table(part: Sequence[AtomTrust]) -> str:
         return f'<table class="trust">{head}<tbody>{"".join(_trust_row(row) for row in part)}</tbody></table>'
 
     more = rows[SHOWN_ATOMS:]
@@ -203,21 +199,23 @@ def trust_table(rows: Sequence[TrustRow]) -> str:
     return table(rows[:SHOWN_ATOMS]) + folded
 
 
-def _trust_row(row: TrustRow) -> str:
-    percent = "–" if row.outside is None else f"{100 * row.outside:.0f} %"
-    function = row.function or "none"
-    if row.function and row.excess:
-        function += f" (by {100 * row.excess:.2g} %)"
+def _trust_row(row: AtomTrust) -> str:
+    outside, excess = known(row.outside), known(row.excess)
+    function = row.description or "none"
+    if row.description and excess:
+        function += f" (by {100 * excess:.2g} %)"
     pairs = [(row.largest_distance, row.mean_distance, 1), (row.largest_spread, row.mean_spread, 2)]
     cells = [
         f'{_one(largest, digits)} <span class="error">({_one(mean, digits)})</span>' for largest, mean, digits in pairs
     ]
-    cells += [percent, text(function)]
-    return f'<tr><th scope="row">{text(row.name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    cells += ["–" if outside is None else f"{100 * outside:.0f} %", text(function)]
+    name = row.name or f"atom {row.atom + 1}"
+    return f'<tr><th scope="row">{text(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _one(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    shown = known(value)
+    return "–" if shown is None else f"{shown:.{digits}f}"
 
 
 def time_table(seconds: dict[str, float]) -> str:
@@ -236,7 +234,7 @@ def time_table(seconds: dict[str, float]) -> str:
     )
 
 
-def facts(named: dict[str, Any]) -> str:
+def facts(named: Mapping[str, object]) -> str:
     """Named facts as a table; nested ones in one cell."""
     if not named:
         return "<p>Nothing yet.</p>"

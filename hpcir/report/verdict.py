@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from hpcir.report.data import ReportData
+from hpcir.study.results.records import ConformerVerdict, TrustVerdict
 
 # Where a figure begins to be a reason to look: force error of the potential, error of the harmonic wavenumbers,
 # standard error of the strongest bands' intensities, trajectories left out.
@@ -32,30 +32,34 @@ def findings(data: ReportData) -> list[Finding]:
     return [finding for finding in made if finding is not None]
 
 
-def _number(value: Any) -> float | None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
+def known(value: float | None) -> float | None:
+    """A number that is known: neither None nor NaN."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _sampling(data: ReportData) -> Finding | None:
-    if not data.sampling_reason:
+    reason, stopped = data.learning.reason, data.learning.stopped
+    if not reason:
         return None
-    spent = "budget" in data.sampling_reason or "all " in data.sampling_reason[:4]
-    ended = "It ended at its limit, not at its goal" if spent else "It ended"
-    return Finding("Sampling", not spent, f"{ended}: {data.sampling_reason}.")
+    if stopped is None:  # a run of a version that did not say it
+        return Finding("Sampling", None, f"It ended: {reason}.")
+    ended = "It ended at its limit, not at its goal" if stopped.is_limit else "It ended"
+    return Finding("Sampling", not stopped.is_limit, f"{ended}: {reason}.")
 
 
 def _forces(data: ReportData) -> Finding | None:
-    test = data.summary.get("test") or {}
-    error = _number(test.get("force_rmse_kcal_per_mol_angstrom"))
+    test = data.summary.test
+    if test is None:
+        return None
+    error = known(test.force_rmse_kcal_per_mol_angstrom)
     if error is None:
-        return Finding("Potential", None, "There is no independent test (test.count in the deck).") if test else None
-    text = f"Forces are off by {error:.2g} kcal/mol/Å (RMSE) on {test.get('n', '?')} independent geometries."
+        return Finding("Potential", None, "There is no independent test (test.count in the deck).")
+    text = f"Forces are off by {error:.2g} kcal/mol/Å (RMSE) on {test.n} independent geometries."
     return Finding("Potential", error < FORCE_LIMIT_KCAL_PER_MOL_ANGSTROM, text)
 
 
 def _harmonic(data: ReportData) -> Finding | None:
-    error = _number((data.summary.get("test") or {}).get("harmonic_mae_per_cm"))
+    error = known(data.summary.test.harmonic_mae_per_cm) if data.summary.test is not None else None
     if error is None:
         return None
     text = f"Harmonic wavenumbers of the model at its minimum are off by {error:.2g} cm⁻¹ on average."
@@ -63,18 +67,16 @@ def _harmonic(data: ReportData) -> Finding | None:
 
 
 def _trajectories(data: ReportData) -> Finding | None:
-    md = data.summary.get("md") or {}
-    total = _number(md.get("trajectories"))
-    left_out = next((_number(md[key]) for key in ("left_out", "flagged", "excluded") if key in md), None)
-    if total is None or left_out is None or total + left_out == 0:
+    md = data.summary.md
+    if md is None or md.left_out is None or md.trajectories == 0:
         return None
-    text = f"{left_out:.0f} of {total:.0f} trajectories were left out."
-    return Finding("Trajectories", left_out / total <= LEFT_OUT_LIMIT, text)
+    text = f"{md.left_out} of {md.trajectories} trajectories were left out."
+    return Finding("Trajectories", md.left_out / md.trajectories <= LEFT_OUT_LIMIT, text)
 
 
 def _surroundings(data: ReportData) -> Finding | None:
     """How far the trajectories went from the training data, as the run says it."""
-    verdict = _said(data, "trust")
+    verdict = _said(data.summary.trust)
     return Finding("Surroundings", None, sentence(verdict)) if verdict else None
 
 
@@ -85,12 +87,11 @@ def _conformers(data: ReportData) -> Finding | None:
 
 def ensemble_verdict(data: ReportData) -> str:
     """Why one minimum does not represent the trajectories; empty where it does, or nothing is known."""
-    return _said(data, "ensemble")
+    return _said(data.summary.ensemble)
 
 
-def _said(data: ReportData, name: str) -> str:
-    known = data.summary.get(name)
-    return str(known.get("verdict") or "") if isinstance(known, dict) else ""
+def _said(found: TrustVerdict | ConformerVerdict | None) -> str:
+    return "" if found is None else found.verdict
 
 
 def sentence(words: str) -> str:
@@ -100,11 +101,9 @@ def sentence(words: str) -> str:
 
 def _intensities(data: ReportData) -> Finding | None:
     bands = [
-        (intensity, error)
+        (band.intensity_km_per_mol, band.stderr_km_per_mol)
         for band in data.bands
-        if (intensity := _number(band.get("intensity_km_per_mol"))) is not None
-        and (error := _number(band.get("stderr_km_per_mol"))) is not None
-        and intensity > 0
+        if band.intensity_km_per_mol > 0 and math.isfinite(band.stderr_km_per_mol)
     ]
     if not bands:
         return None
@@ -116,6 +115,5 @@ def _intensities(data: ReportData) -> Finding | None:
 
 def _own(data: ReportData) -> Finding | None:
     """What the spectrum stage says itself."""
-    spectrum = data.summary.get("spectrum") or {}
-    verdict = spectrum.get("verdict") if isinstance(spectrum, dict) else None
-    return Finding("Spectrum", None, str(verdict)) if verdict else None
+    spectrum = data.summary.spectrum
+    return Finding("Spectrum", None, spectrum.verdict) if spectrum is not None and spectrum.verdict else None

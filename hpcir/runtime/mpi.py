@@ -22,6 +22,7 @@ from hpcir.runtime.rank_watch import Watchman, post
 from hpcir.runtime.stopping import PATIENCE
 
 Result = TypeVar("Result")
+Function = TypeVar("Function", bound=Callable[..., Any])
 # A numpy array; the parser imports this module, and is not to wait for numpy.
 Array = Any
 
@@ -65,18 +66,25 @@ class Communicator(Protocol):
     def counter(self, total: int) -> Items: ...
 
 
-def deal(
+def collective(function: Function) -> Function:
+    """Mark a function that every rank must call: it communicates (a test holds the marks against the calls)."""
+    function.collective = True  # type: ignore[attr-defined]
+    return function
+
+
+@collective
+def map_over_ranks(
     comm: Communicator,
     todo: Sequence[int],
     work: Callable[[int], Result],
-    told: Callable[[int], None] = lambda handed_out: None,
+    on_progress: Callable[[int], None] = lambda handed_out: None,
 ) -> dict[int, Result] | None:
     """work(index) of every index of `todo`, each on the rank that asks next; the results by index on rank 0, None
-    elsewhere (collective). told(handed_out) follows each piece of work: how many the ranks have been handed so far."""
+    elsewhere (collective). on_progress(handed_out) follows each piece of work: the pieces handed out so far."""
     mine = {}
     for item in comm.counter(len(todo)):
         mine[todo[item]] = work(todo[item])
-        told(item + 1)
+        on_progress(item + 1)
     gathered = comm.gather(mine)
     return None if gathered is None else {index: result for part in gathered for index, result in part.items()}
 
@@ -349,6 +357,7 @@ def world() -> Communicator:
     return MpiCommunicator(MPI.COMM_WORLD)
 
 
+@collective
 def on_root(comm: Communicator, work: Callable[[], Result]) -> Result:
     """work() on rank 0 alone: its result, or the HpcirError that it raised, on every rank (collective)."""
     outcome: tuple[Result | None, HpcirError | None] = (None, None)

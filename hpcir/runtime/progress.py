@@ -20,9 +20,10 @@ from types import TracebackType
 from typing import Any
 
 from hpcir.errors import Interrupted
+from hpcir.storage import layout
 
-LOG_FILE = "log.txt"
-PROGRESS_FILE = "progress.json"
+LOG_FILE = layout.LOG
+PROGRESS_FILE = layout.PROGRESS
 PROGRESS_FORMAT = 1
 
 # Seconds between writes of progress.json, between lines of a stage where there is no terminal, and of rate memory.

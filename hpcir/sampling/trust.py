@@ -86,8 +86,8 @@ class AtomTrust:
     largest_distance: float
     outside: float
     excess: float
-    function: int
-    description: str
+    function: int = -1
+    description: str = ""
 
 
 def element_reference(features: FloatArray, most: int = MOST_POINTS) -> ElementReference:

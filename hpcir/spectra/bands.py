@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcir.spectra.correlation import cosine_transform, window
 from hpcir.spectra.estimators import ControlVariates, standard_error
-from hpcir.units import PER_CM
+from hpcir.units import PER_CM, KmPerMol, PerCm
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -49,17 +49,17 @@ class Band:
     without member spectra); plain_stderr: what the plain mean over the same trajectories would have.
     """
 
-    position_per_cm: float
-    stderr_per_cm: float
-    intensity_km_per_mol: float
-    stderr_km_per_mol: float
-    peak_per_cm: float
-    peak_stderr_per_cm: float
-    lower_per_cm: float
-    upper_per_cm: float
-    sampling_stderr_km_per_mol: float
-    committee_stderr_km_per_mol: float = 0.0
-    plain_stderr_km_per_mol: float = 0.0
+    position_per_cm: PerCm
+    stderr_per_cm: PerCm
+    intensity_km_per_mol: KmPerMol
+    stderr_km_per_mol: KmPerMol
+    peak_per_cm: PerCm
+    peak_stderr_per_cm: PerCm
+    lower_per_cm: PerCm
+    upper_per_cm: PerCm
+    sampling_stderr_km_per_mol: KmPerMol
+    committee_stderr_km_per_mol: KmPerMol = 0.0
+    plain_stderr_km_per_mol: KmPerMol = 0.0
     assignment: str = ""
 
     def describe(self) -> str:

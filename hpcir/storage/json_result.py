@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,12 +13,12 @@ from hpcir.storage.files import write_atomic
 from hpcir.storage.provenance import origin
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a result with its `origin`, in one step. Raises RunStopped when that fails."""
     write_atomic(path, json.dumps(finite({**content, "origin": origin()}), indent=1))
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """JSON knows no NaN: such numbers become null, arrays lists."""
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}

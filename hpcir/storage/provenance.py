@@ -89,7 +89,7 @@ def library_versions() -> tuple[tuple[str, str], ...]:
 @cache
 def git_commit() -> str:
     """The commit of the checkout that the program runs from, or that it was installed from; '' where none is known."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     try:
         return _head(_git_folder(root)) or _installed_commit()
     except OSError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcir.errors import InputError, RunStopped
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest, file_digest
 from hpcir.storage.files import keep_text, text_of, write_atomic
 from hpcir.storage.journal import Heading, Journal, Place, Record, Walk, read_record
@@ -22,14 +23,14 @@ from hpcir.storage.lock import WATCH, create_whole, holder_lives, is_local, lock
 from hpcir.version import __version__
 
 # The deck with every key and its value, in a run directory.
-RESOLVED = "deck.resolved.yaml"
+RESOLVED = layout.DECK
 
 
 class RunDirectory:
     """A run's folder. Rank 0 alone writes the manifest; every rank may read, and appends to its node's journals."""
 
-    MANIFEST = "manifest.json"
-    LOCK = "lock.json"
+    MANIFEST = layout.MANIFEST
+    LOCK = layout.LOCK
     HEARTBEAT = 300.0
     WATCH = WATCH
 

@@ -3,38 +3,61 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
-from hpcir.labels.isolation import IsolatedEngine
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import write_h5
 from hpcir.storage.journal import Record
 from hpcir.study.context import Context
 
 Result = TypeVar("Result")
+BoolArray = NDArray[np.bool_]
 
-FOLDER = "labels"
-FILE = "labels.h5"
+FOLDER = layout.LABEL_JOURNALS
+FILE = layout.LABELS
+# Purposes that begin so are of labels that no model learns.
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A geometry to be labelled, and for which purpose; learnt (N,): the atoms whose forces count (None: all)."""
+
+    structure: Structure
+    purpose: str
+    learnt: BoolArray | None = None
+
+
+def candidates(structures: Iterable[Structure], purpose: str) -> list[Candidate]:
+    """Geometries to be labelled for one purpose, all of their forces learnt."""
+    return [Candidate(structure, purpose) for structure in structures]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the label store: a geometry, what it was labelled for, and its label (None: quarantined)."""
+    """One line of the label store: a geometry, its purpose, and its label (None: quarantined).
+
+    learnt (N,): the atoms whose forces count (None: all); said by who asks for the label, not kept on the disk.
+    """
 
     structure: Structure
     level: str
     purpose: str
     label: Label | None
     reason: str = ""
+    learnt: BoolArray | None = None
 
 
 class LabelStore:
@@ -49,9 +72,11 @@ class LabelStore:
         self.entries: dict[str, Entry] = {}
         self._asked: dict[str, None] = {}
 
-    def ask(self, key: str) -> Entry:
-        """A known entry; from here on it counts as asked for."""
+    def ask(self, key: str, learnt: BoolArray | None = None) -> Entry:
+        """A known entry; from here on it counts as asked for, with the forces that are `learnt` of it."""
         self._asked[key] = None
+        if learnt is not None:
+            self.entries[key] = replace(self.entries[key], learnt=learnt)
         return self.entries[key]
 
     @property
@@ -139,7 +164,7 @@ class LabelFarm:
         self.context = context
         self.store = store
         self.settings = settings
-        self.engine = IsolatedEngine(settings, reference, settings.time_limit, check_stop=context.stop.check)
+        self.engine = context.engine(settings, reference)
         self.journal = context.directory.journal(FOLDER, context.comm.node)
         self.seconds = 0.0
 
@@ -155,21 +180,23 @@ class LabelFarm:
         self.engine.close()
         self.journal.close()
 
-    def label(self, structures: Sequence[Structure] | None, purpose: str) -> list[Label | None]:
+    @collective
+    def label(self, wanted: Sequence[Candidate] | None) -> list[Label | None]:
         """Label geometries (rank 0's list counts; collective). Returns them in order on every rank, None for
         those that failed and were set aside. Raises RunStopped when every one of three or more failed."""
         context = self.context
-        structures, todo = context.comm.bcast(self._todo(structures) if context.root else None)
+        wanted, todo = context.on_root(lambda: self._todo(wanted))
+        purpose = wanted[0].purpose if wanted else "nothing"
         started = time.monotonic()
         done: list[tuple[int, Entry]] = []
         with context.progress.stage(f"label {purpose}", total=len(todo), unit="labels") as stage:
             for item in context.comm.counter(len(todo)):
-                done.append((todo[item], self._one(structures[todo[item]], purpose)))
+                done.append((todo[item], self._one(wanted[todo[item]])))
                 stage.advance_to(item + 1)
             stage.advance_to(len(todo))
         self.seconds += time.monotonic() - started
         gathered = context.comm.gather(done)
-        labels = self._collect(structures, gathered) if gathered is not None else None
+        labels = self._collect(wanted, gathered) if gathered is not None else None
         result: list[Label | None] = context.comm.bcast(labels)
         if len(todo) >= 3 and all(result[index] is None for index in todo):
             raise RunStopped(
@@ -178,7 +205,8 @@ class LabelFarm:
             )
         return result
 
-    def label_beside(self, structures: Sequence[Structure] | None, purpose: str, work: Callable[[], Result]) -> Result:
+    @collective
+    def label_beside(self, wanted: Sequence[Candidate] | None, work: Callable[[], Result]) -> Result:
         """work() on rank 0, its result on every rank; until it is done, the other ranks label geometries that will be
         asked for later, as far as they come (rank 0's list counts; collective).
 
@@ -186,15 +214,15 @@ class LabelFarm:
         depend on how many they were.
         """
         context = self.context
-        structures, todo = context.comm.bcast(self._todo(structures) if context.root else None)
+        wanted, todo = context.on_root(lambda: self._todo(wanted))
         items = context.comm.counter(len(todo))
         result: Result | None = None
         if context.root:
             result = work()
             items.stop()
-        gathered = context.comm.gather([(todo[item], self._one(structures[todo[item]], purpose)) for item in items])
+        gathered = context.comm.gather([(todo[item], self._one(wanted[todo[item]])) for item in items])
         if gathered is not None:
-            self._remember(structures, gathered)
+            self._remember(wanted, gathered)
         found: Result = context.comm.bcast(result)
         return found
 
@@ -202,20 +230,21 @@ class LabelFarm:
         """One label on the calling rank alone, without polar tensors (geometry optimisation). Raises LabelFailed."""
         key = LabelStore.key(structure, self.level)
         if key not in self.store.entries:
-            self.store.entries[key] = self._one(structure, purpose, polar=False)
+            self.store.entries[key] = self._one(Candidate(structure, purpose), polar=False)
         entry = self.store.ask(key)
         if entry.label is None:
             raise LabelFailed(entry.reason)
         return entry.label
 
-    def _todo(self, structures: Sequence[Structure] | None) -> tuple[list[Structure], list[int]]:
-        wanted = list(structures or [])
-        keys = [self.key(structure) for structure in wanted]
+    def _todo(self, wanted: Sequence[Candidate] | None) -> tuple[list[Candidate], list[int]]:
+        wanted = list(wanted or [])
+        keys = [self.key(item.structure) for item in wanted]
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
         return wanted, sorted(index for key, index in first.items() if key not in self.store.entries)
 
-    def _one(self, structure: Structure, purpose: str, polar: bool | None = None) -> Entry:
+    def _one(self, wanted: Candidate, polar: bool | None = None) -> Entry:
         self.context.stop.check()
+        structure, purpose = wanted.structure, wanted.purpose
         polar = self.settings.polar_tensors if polar is None else polar
         try:
             entry = Entry(structure, self.level, purpose, self.engine.label(structure, polar))
@@ -226,20 +255,37 @@ class LabelFarm:
         self.journal.append(LabelStore.key(structure, self.level, polar), arrays, attributes)
         return entry
 
-    def _collect(self, structures: Sequence[Structure], gathered: list[list[tuple[int, Entry]]]) -> list[Label | None]:
-        self._remember(structures, gathered)
-        found = [self.store.ask(self.key(structure)) for structure in structures]
+    def _collect(self, wanted: Sequence[Candidate], gathered: list[list[tuple[int, Entry]]]) -> list[Label | None]:
+        self._remember(wanted, gathered)
+        found = [self.store.ask(self.key(item.structure), item.learnt) for item in wanted]
         return [entry.label for entry in found]
 
-    def _remember(self, structures: Sequence[Structure], gathered: list[list[tuple[int, Entry]]]) -> None:
+    def _remember(self, wanted: Sequence[Candidate], gathered: list[list[tuple[int, Entry]]]) -> None:
         """Put all ranks' new labels into the store, in the order of the geometries."""
         new = sorted(((index, entry) for part in gathered for index, entry in part), key=lambda pair: pair[0])
         for index, entry in new:
-            self.store.entries[self.key(structures[index])] = entry
+            self.store.entries[self.key(wanted[index].structure)] = entry
 
     def _first_reason(self) -> str:
         failed = self.store.failed(self.level)
         return failed[0].reason if failed else "see log.txt"
+
+
+@dataclass(frozen=True)
+class LabelBudget:
+    """The label budget of one level: the farm that spends it, and the most labels, the test's apart (rank 0)."""
+
+    farm: LabelFarm
+    most: int
+
+    def used(self) -> int:
+        """Labels of this level asked for so far."""
+        entries = self.farm.store.asked
+        return sum(entry.level == self.farm.level and not entry.purpose.startswith(TEST) for entry in entries)
+
+    def room(self, wanted: int) -> int:
+        """How many of `wanted` labels the budget still allows."""
+        return max(0, min(wanted, self.most - self.used()))
 
 
 def export(context: Context, store: LabelStore) -> None:

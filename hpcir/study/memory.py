@@ -6,9 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
-from hpcir.deck.study import heavy_atoms
+from hpcir.deck.study import Study, heavy_atoms
 from hpcir.descriptors.definition import functions_of
 
 MEBI = 1 << 20
@@ -22,24 +21,21 @@ FRAME_COPIES = 6
 SPECTRUM_COPIES = 4
 
 
-def rank_memory(loaded: LoadedDeck) -> dict[str, int]:
+def rank_memory(study: Study) -> dict[str, int]:
     """Bytes by what they are for, at most; 'spectrum' is rank 0's alone. The label engine's process is not in it."""
     return {
         "program": PROGRAM,
-        "training": training_memory(loaded),
-        "trajectories": trajectory_memory(loaded),
-        "spectrum": spectrum_memory(loaded),
+        "training": training_memory(study),
+        "trajectories": trajectory_memory(study),
+        "spectrum": spectrum_memory(study),
     }
 
 
-def training_memory(loaded: LoadedDeck) -> int:
+def training_memory(study: Study) -> int:
     """The stored descriptor derivatives of the largest training set, every atom in every cutoff: an upper bound."""
-    deck, atoms = loaded.deck, labelled_atoms(loaded)
-    elements = tuple(sorted(set(loaded.structure.numbers.tolist())))
-    if deck.is_series:
-        elements = loaded.series.elements
+    deck, atoms = study.deck, labelled_atoms(study)
     cheap = 0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels
-    return max(deck.sampling.max_labels, cheap) * label_memory(deck, atoms, elements)
+    return max(deck.sampling.max_labels, cheap) * label_memory(deck, atoms, study.elements)
 
 
 def label_memory(deck: Deck, atoms: int, elements: tuple[int, ...]) -> int:
@@ -59,21 +55,20 @@ def physical_memory() -> int:
     return found
 
 
-def labelled_atoms(loaded: LoadedDeck) -> int:
+def labelled_atoms(study: Study) -> int:
     """Atoms of the largest molecule that is labelled for training; of fragments, about."""
-    if not loaded.deck.is_series:
-        return len(loaded.structure)
-    largest = loaded.deck.sampling.largest_fragment
+    largest = study.deck.sampling.largest_fragment
     # A fragment has the molecule's share of hydrogen, and the capping ones.
-    whole = [len(item) * min(1.0, largest / max(1, heavy_atoms(item))) for item in loaded.series.targets]
-    return max(round(max(whole)) + 2, *(len(seed) for seed in loaded.series.seeds))
+    sizes = [
+        len(item) if study.labelled_whole(item) else round(len(item) * largest / heavy_atoms(item)) + 2
+        for item in study.targets
+    ]
+    return max(*sizes, *(len(seed) for seed in study.seeds), 0)
 
 
-def trajectory_memory(loaded: LoadedDeck) -> int:
+def trajectory_memory(study: Study) -> int:
     """A block's frames of one chunk, and its series since it began."""
-    dynamics, atoms = loaded.deck.dynamics, len(loaded.structure)
-    if loaded.deck.is_series:
-        atoms = max(len(item) for item in loaded.series.targets)
+    dynamics, atoms = study.deck.dynamics, max(len(item) for item in study.targets)
     width = min(dynamics.lockstep, dynamics.trajectories)
     frames = CHUNK_STEPS // dynamics.dipole_every
     samples = int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)
@@ -81,9 +76,9 @@ def trajectory_memory(loaded: LoadedDeck) -> int:
     return 8 * width * (FRAME_COPIES * frames * 3 * atoms + samples * 3) + 4 * width * samples * modes
 
 
-def spectrum_memory(loaded: LoadedDeck) -> int:
+def spectrum_memory(study: Study) -> int:
     """All trajectories' spectra on rank 0."""
     from hpcir.spectra.intensities import wavenumber_grid
 
-    points = len(wavenumber_grid(loaded.deck.spectrum))
-    return SPECTRUM_COPIES * 8 * points * loaded.deck.dynamics.trajectories
+    points = len(wavenumber_grid(study.deck.spectrum))
+    return SPECTRUM_COPIES * 8 * points * study.deck.dynamics.trajectories

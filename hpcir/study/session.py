@@ -13,9 +13,10 @@ from hpcir.deck.resolved import deck_digest, resolved_text
 from hpcir.deck.sections import Deck, System
 from hpcir.errors import EXIT_INTERRUPTED, InputError
 from hpcir.molecules.structures import Structure, check_geometry, check_spin, read_frames
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
+from hpcir.storage import layout
 from hpcir.storage.provenance import tell
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
@@ -40,6 +41,7 @@ def session(
     """
     directory = RunDirectory(folder)
 
+    @collective
     def opened() -> None:
         on_root(comm, lambda: _open(directory, key, resolved_text(deck), force))
 
@@ -84,7 +86,7 @@ def default_deck(structure: Path, charge: int = 0, multiplicity: int = 1) -> Dec
 
 def deck_of(model_dir: Path) -> Deck | None:
     """The resolved deck that lies in a model or run directory; None when there is none."""
-    path = model_dir / "deck.resolved.yaml"
+    path = model_dir / layout.DECK
     return load_deck(path).deck if path.is_file() else None
 
 

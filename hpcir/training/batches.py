@@ -13,7 +13,8 @@ from hpcir.deck.sections import ModelSettings
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import atomic_dipole_slopes, element_indices
 from hpcir.models.model import Model
-from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData
+from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData, dipole_operator
+from hpcir.training.evaluation import predict
 from hpcir.training.network import BatchGroup
 from hpcir.training.polar import PolarTargets, VectorSlopes
 
@@ -232,24 +233,6 @@ def _slices(numbers: NDArray) -> dict[int, slice]:
     }
 
 
-def dipole_operator(tensors: GroupTensors, with_vectors: bool) -> tuple[FloatArray, FloatArray]:
-    """operator (S, 3, N n) and constant (S, 3) of mu = operator y + constant, for network outputs y (N n).
-
-    With q_i = y_i0 + (Q - sum_j y_j0) / N, mu = sum_i y_i0 (r_i - rm) + Q (rm - R0), rm the mean position; the
-    other outputs multiply the atomic dipole vectors.
-    """
-    group = tensors.group
-    middle = group.positions.mean(1)
-    weights = group.numbers / group.numbers.sum()
-    origin = np.einsum("i,six->sx", weights, group.positions)
-    columns = (group.positions - middle[:, None])[:, :, None]
-    if with_vectors and tensors.vectors is not None:
-        columns = np.concatenate([columns, tensors.vectors], 2)
-    count, atoms, outputs = columns.shape[:3]
-    operator = columns.reshape(count, atoms * outputs, 3).transpose(0, 2, 1)
-    return operator, group.charge * (middle - origin)
-
-
 def _unit(data: TrainingData) -> float:
     """Root mean square of a learnt force component, or the spread of energies an atom when there are no forces."""
     learnt = [
@@ -267,8 +250,6 @@ def _unit(data: TrainingData) -> float:
 def fit_offsets(data: TrainingData, start: Model | None) -> dict[int, float]:
     """Per-element offsets (hartree) by least squares of the energies on the compositions, least norm where the
     compositions leave them free (one molecule). With a start, what its own predictions leave over is fitted."""
-    from hpcir.training.evaluation import predict
-
     elements = list(data.elements)
     known = [t for t in data.groups if t.group.energies is not None]
     base = {z: 0.0 if start is None else start.offsets[z] for z in elements}

@@ -384,3 +384,21 @@ def _taken(centres: IntArray, jacobian: NDArray, labels: IntArray, moved: IntArr
     """Number of centres below `centre` that atom `moved` of each label already has in slots 1 and up."""
     used = np.abs(jacobian[labels, moved, :, 1:]).sum((1, 3)) > 0
     return np.asarray(used.sum(1), np.int64)
+
+
+def dipole_operator(tensors: GroupTensors, with_vectors: bool) -> tuple[FloatArray, FloatArray]:
+    """operator (S, 3, N n) and constant (S, 3) of mu = operator y + constant, for network outputs y (N n).
+
+    With q_i = y_i0 + (Q - sum_j y_j0) / N, mu = sum_i y_i0 (r_i - rm) + Q (rm - R0), rm the mean position; the
+    other outputs multiply the atomic dipole vectors.
+    """
+    group = tensors.group
+    middle = group.positions.mean(1)
+    weights = group.numbers / group.numbers.sum()
+    origin = np.einsum("i,six->sx", weights, group.positions)
+    columns = (group.positions - middle[:, None])[:, :, None]
+    if with_vectors and tensors.vectors is not None:
+        columns = np.concatenate([columns, tensors.vectors], 2)
+    count, atoms, outputs = columns.shape[:3]
+    operator = columns.reshape(count, atoms * outputs, 3).transpose(0, 2, 1)
+    return operator, group.charge * (middle - origin)

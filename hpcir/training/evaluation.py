@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.models.model import Model
-from hpcir.training.dataset import GroupTensors, TrainingData
+from hpcir.training.dataset import GroupTensors, TrainingData, dipole_operator
 
 FloatArray = NDArray[np.float64]
 
@@ -29,8 +29,6 @@ class Prediction:
 
 def predict(model: Model, data: TrainingData, tensors: GroupTensors, with_forces: bool = True) -> Prediction:
     """Predictions for one group of `data` from its stored inputs; the model must have the data's reduction."""
-    from hpcir.training.batches import dipole_operator
-
     group = tensors.group
     count, atoms = len(group), len(group.numbers)
     energies = np.zeros((model.members, count))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import features_and_derivatives
 from hpcir.models.networks import NetworkCommittee
-from hpcir.runtime.mpi import Communicator, SerialCommunicator
+from hpcir.runtime.mpi import Communicator, SerialCommunicator, collective
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -74,6 +74,7 @@ def reduction_of(committee: NetworkCommittee) -> Reduction:
     return Reduction(committee.active, committee.shift, committee.scale, projection)
 
 
+@collective
 def fit_reductions(
     functions: SymmetryFunctionSet,
     sample: Sequence[tuple[IntArray, FloatArray]],

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import TrainingSettings
-from hpcir.runtime.mpi import Communicator, SerialCommunicator
+from hpcir.runtime.mpi import Communicator, SerialCommunicator, collective
 from hpcir.training.dataset import LabelledGroup
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Team:
 ALONE = Team(SerialCommunicator())
 
 
+@collective
 def form_team(comm: Communicator, member_ranks: Sequence[int], parts: int) -> Team | None:
     """A team of the ranks `member_ranks` of comm, as many as divide `parts`; None on a rank that is not needed.
 
@@ -99,6 +100,7 @@ class Pace:
         self.steps = 1
         self._began = time.perf_counter()
 
+    @collective
     def done(self, steps: int) -> None:
         """So many steps were just done, since the last call or the beginning (collective on the team)."""
         now = time.perf_counter()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hpcir.deck.sections import ModelSettings, TrainingSettings
 from hpcir.errors import InputError
 from hpcir.models.model import Model
+from hpcir.runtime.mpi import collective
 from hpcir.training.batches import BatchCounts, DeviceData
 from hpcir.training.dataset import TrainingData
 from hpcir.training.dipoles import (
@@ -259,6 +260,7 @@ class _Run:
         energy.gradient.copy_(first.view_as(energy.flat))
         charge.gradient.copy_(second.view_as(charge.flat))
 
+    @collective
     def agree(self) -> None:
         """Give every rank of the team its first rank's state: on unlike processors the last bits drift apart."""
         if self.team.comm.size > 1:

@@ -1,83 +1,161 @@
-"""A deck small enough for a test, and the undisturbed run that others are compared with."""
+"""A deck small enough for a test, the undisturbed run that others are compared with, and runs that are stopped."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+from hpcir.storage.journal import read_journal
+from tests.conftest import mpirun_command
+
 ROOT = Path(__file__).parents[2]
+WATER = Path(__file__).parent / "water.xyz"
+# Open MPI refuses to start as root without these.
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 DECK = f"""\
-system: {{structure: {ROOT / "inputs" / "methanol.xyz"}}}
+system: {{structure: {WATER}}}
 labels: {{engine: tblite}}
-model: {{members: 2, hidden: [16, 16], radial: 6, shells: 3, zetas: [1, 2]}}
-training: {{steps: 250, retrain_steps: 80, final_steps: 100}}
+model: {{members: 2, hidden: [16, 16], radial: 6, shells: 2, zetas: [1, 2]}}
+training: {{steps: 100, final_steps: 100}}
 sampling:
-  {{max_labels: 110, initial_labels: 40, round_labels: 15, rounds: 2, trajectories: 16, duration: 0.2 ps,
+  {{max_labels: 40, initial_labels: 10, round_labels: 8, rounds: 2, trajectories: 16, duration: 0.1 ps,
     force_error: 5 kcal/mol/A}}
 test: {{count: 10}}
-dynamics: {{trajectories: 16, lockstep: 8, equilibration: 0.1 ps, duration: 1 ps, force_error: 20 kcal/mol/A}}
-spectrum: {{depth: 0.5 ps, committee_errors: false}}
+dynamics: {{trajectories: 16, lockstep: 8, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 20 kcal/mol/A}}
+spectrum: {{depth: 0.3 ps, committee_errors: false}}
 """
 
 
-@pytest.fixture(scope="session")
-def deck(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("deck") / "tiny.yaml"
-    path.write_text(DECK)
-    return path
+def replaced(text: str, words: dict[str, str]) -> str:
+    """A deck with other values in it; each of the old ones must be there."""
+    for old, new in words.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
 
 
 @pytest.fixture(scope="session")
-def undisturbed(deck, run_deck) -> Path:
+def deck(made_once) -> Path:
+    """The tiny deck: water, two rounds of exploration, sixteen trajectories in two blocks."""
+    return made_once("tiny-deck", lambda folder: (folder / "tiny.yaml").write_text(DECK)) / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(deck, finished_run) -> Path:
     """The finished run directory of the tiny deck on one rank."""
-    out = deck.parent / "undisturbed"
-    done = run_deck(deck, out, ranks=1)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
+    return finished_run("tiny", deck)
 
 
 @pytest.fixture(scope="session")
-def undisturbed_on_two(deck, run_deck) -> Path:
-    """The same on two ranks, one for each member of the committee: what more ranks give too, bit for bit."""
-    out = deck.parent / "undisturbed-on-two"
-    done = run_deck(deck, out, ranks=2)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
+def undisturbed_on_two(deck, finished_run) -> Path:
+    """The same on two ranks, one for each member of the committee."""
+    return finished_run("tiny-on-two", deck, ranks=2)
+
+
+@pytest.fixture(scope="session")
+def finished_run(made_once, run_deck):
+    """finished_run(name, deck, ranks=1) -> its finished run directory, made once for all tests, which only read it."""
+
+    def run(name: str, deck: Path, ranks: int = 1) -> Path:
+        def make(folder: Path) -> None:
+            done = run_deck(deck, folder / "run", ranks=ranks)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        return made_once(name, make) / "run"
+
+    return run
 
 
 @pytest.fixture(scope="session")
 def run_deck():
     """run_deck(deck, out, ranks=1) -> CompletedProcess, under a real mpirun for more than one rank."""
-    import os
-    import subprocess
-    import sys
 
-    from tests.conftest import mpirun_command
-
-    def start(deck, out, ranks=1, timeout=600, **kwargs):
-        launcher = mpirun_command(ranks) if ranks > 1 else []
-        environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    def run(deck, out, ranks=1, timeout=600, **kwargs):
         return subprocess.run(
-            [*launcher, sys.executable, "-m", "hpcir", "run", str(deck), "--out", str(out)],
+            run_command(deck, out, ranks),
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=environment,
+            env=os.environ | AS_ROOT,
             check=False,
             **kwargs,
         )
 
-    return start
+    return run
+
+
+def finish(run_deck, deck: Path, out: Path, ranks: int = 1) -> None:
+    done = run_deck(deck, out, ranks=ranks)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run_command(deck: Path, out: Path, ranks: int = 1, program: Sequence[str] = ("-m", "hpcir")) -> list[str]:
+    launcher = mpirun_command(ranks) if ranks > 1 else []
+    return [*launcher, sys.executable, *program, "run", str(deck), "--out", str(out)]
+
+
+# -- runs that something happens to -----------------------------------------------------------------------------
+
+
+def start(deck: Path, out: Path, ranks: int = 1, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
+    """A run in a session of its own; what it says goes to OUT.said."""
+    with open(said_file(out), "w") as file:
+        return subprocess.Popen(
+            [*run_command(deck, out, ranks, **kwargs), *arguments],
+            stdout=file, stderr=file, text=True, env=os.environ | AS_ROOT, start_new_session=True,
+        )  # fmt: skip
+
+
+def said_file(out: Path) -> Path:
+    return out.with_name(out.name + ".said")
+
+
+def said(out: Path) -> str:
+    return said_file(out).read_text()
+
+
+def log_of(out: Path) -> str:
+    return (out / "log.txt").read_text() if (out / "log.txt").exists() else ""
+
+
+def wait_for_stage(out: Path, stage: str, process: subprocess.Popen[str], known: str = "") -> None:
+    """Wait until the log, what was `known` of it apart, says that a stage has started."""
+    end = time.monotonic() + 300
+    while f"{stage}: starts" not in log_of(out)[len(known) :]:
+        assert process.poll() is None, f"the run ended before the stage {stage}: {said(out)}"
+        assert time.monotonic() < end, f"{stage} did not start"
+        time.sleep(0.01)
+
+
+def kill_in_stages(deck: Path, out: Path, stages: Iterable[str]) -> None:
+    """Run and kill -9 a deck in one stage after the other, each run going on where the one before was killed."""
+    for stage in stages:
+        known = log_of(out)
+        process = start(deck, out)
+        wait_for_stage(out, stage, process, known)
+        time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+# -- results ----------------------------------------------------------------------------------------------------
 
 
 def results(run: Path) -> dict[str, np.ndarray]:
     """Everything that two runs of one deck must share: labels, weights, dipole series, spectrum."""
-    import h5py
-
     found: dict[str, np.ndarray] = {}
 
     def collect(prefix: str, path: Path, skip: tuple[str, ...] = ()) -> None:
@@ -113,3 +191,27 @@ def differences(first: dict[str, np.ndarray], second: dict[str, np.ndarray], tol
         elif a.size and not np.allclose(a, b, rtol=0, atol=tolerance * np.nanmax(np.abs(a)), equal_nan=True):
             wrong.append(f"{name}: by {np.nanmax(np.abs(a - b)):.3g}")
     return wrong
+
+
+def computed(out: Path) -> Counter[str]:
+    """How often each unit of work was recorded: labels, explored blocks, chunks of trajectories."""
+    records = [record for path in out.rglob("*.journal") for record in read_journal(path)[0]]
+    return Counter(f"{record.key}" for record in records)
+
+
+def assert_same(undisturbed: Path, out: Path) -> None:
+    assert differences(results(undisturbed), results(out)) == []
+    assert computed(out) == computed(undisturbed)
+    assert set(computed(out).values()) == {1}, "work was done twice"
+    assert not list(out.glob("trajectories/in-progress/*/*"))
+
+
+@pytest.fixture
+def say(capsys) -> Callable[[str], None]:
+    """say(text): what a test counted, past pytest's capture."""
+
+    def told(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", flush=True)
+
+    return told

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcir.cli import main
+
 INPUTS = Path(__file__).parents[2] / "inputs"
 METHANOL = (INPUTS / "methanol.xyz").read_text(encoding="utf-8")
 DECK = "system:\n  structure: methanol.xyz\nlabels:\n  engine: tblite\n"
@@ -88,12 +90,29 @@ def assert_refused(result: subprocess.CompletedProcess, expected: list[str]) -> 
     assert result.stdout == ""
 
 
+@pytest.fixture
+def in_process(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """As the fixture hpcir, without a process of its own: for what answers before there is anything to do."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments: str) -> subprocess.CompletedProcess:
+        capfd.readouterr()
+        status = main(list(arguments))
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, status, said.out, said.err)
+
+    return start
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize("name", CASES)
-def test_one_message_status_2_nothing_written(hpcir: Run, tmp_path: Path, name: str, command: str) -> None:
+def test_one_message_status_2_nothing_written(
+    hpcir: Run, in_process: Run, tmp_path: Path, name: str, command: str
+) -> None:
     expected = write_case(tmp_path, name)
     before = sorted(tmp_path.rglob("*"))
-    assert_refused(hpcir(command, "deck.yaml"), expected)
+    answer = hpcir if command == "run" else in_process
+    assert_refused(answer(command, "deck.yaml"), expected)
     assert sorted(tmp_path.rglob("*")) == before
 
 

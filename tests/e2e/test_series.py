@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hpcir.storage.hdf5 import read_h5, write_h5
-from tests.e2e.conftest import ROOT, differences, results
-from tests.e2e.test_run import start, wait_for_stage
+from tests.e2e.conftest import ROOT, differences, finish, kill_in_stages, replaced, results
 
 ALKANES = ROOT / "inputs" / "alkanes"
 TARGETS = ("C6H14", "C8H18")
@@ -23,10 +19,10 @@ DECK = f"""\
 system: {{structure: {ALKANES / "C6H14.xyz"}, targets: [{ALKANES / "C8H18.xyz"}]}}
 labels: {{engine: tblite}}
 model: {{cutoff: 4 A, members: 2, hidden: [16, 16], radial: 8, shells: 2, zetas: [1, 2, 4]}}
-training: {{steps: 300, final_steps: 900}}
+training: {{steps: 150, final_steps: 250}}
 sampling:
   {{seeds: [{ALKANES / "C2H6.xyz"}, {ALKANES / "C3H8.xyz"}, {ALKANES / "C4H10.xyz"}], largest_fragment: 7,
-    max_labels: 90, initial_labels: 60, round_labels: 15, rounds: 2, trajectories: 8, duration: 0.1 ps,
+    max_labels: 70, initial_labels: 45, round_labels: 12, rounds: 2, trajectories: 8, duration: 0.1 ps,
     force_error: 8 kcal/mol/A}}
 test: {{count: 4}}
 dynamics: {{trajectories: 4, lockstep: 2, equilibration: 0.1 ps, duration: 1 ps, force_error: 32 kcal/mol/A}}
@@ -35,18 +31,13 @@ spectrum: {{depth: 0.5 ps, committee_errors: false}}
 
 
 @pytest.fixture(scope="module")
-def series_deck(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("series") / "series.yaml"
-    path.write_text(DECK)
-    return path
+def series_deck(made_once) -> Path:
+    return made_once("series-deck", lambda folder: (folder / "series.yaml").write_text(DECK)) / "series.yaml"
 
 
 @pytest.fixture(scope="module")
-def finished(series_deck, run_deck) -> Path:
-    out = series_deck.parent / "undisturbed"
-    done = run_deck(series_deck, out)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
+def finished(series_deck, finished_run) -> Path:
+    return finished_run("series", series_deck)
 
 
 def all_results(run: Path) -> dict[str, np.ndarray]:
@@ -63,7 +54,7 @@ def all_results(run: Path) -> dict[str, np.ndarray]:
 def test_every_target_has_its_spectrum_and_the_run_says_what_it_rests_on(finished):
     summary = json.loads((finished / "summary.json").read_text())
     assert list(summary["targets"]) == list(TARGETS)
-    assert summary["labels"]["count"] <= 90
+    assert summary["labels"]["count"] <= 70
     assert summary["largest_labelled_heavy_atoms"] <= 7
     for name in TARGETS:
         folder = finished / "targets" / name
@@ -98,30 +89,19 @@ def test_fragments_of_the_target_were_labelled_and_nothing_larger(finished):
     assert sizes >= {2, 3, 4}
 
 
-def test_its_own_resolved_deck_is_the_same_run(finished, run_deck):
-    done = run_deck(finished / "deck.resolved.yaml", finished.parent / "again", timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    first, second = (json.loads((run / "summary.json").read_text()) for run in (finished, finished.parent / "again"))
-    assert first["labels"]["by_purpose"] == second["labels"]["by_purpose"]
-
-
 @pytest.mark.mpi
-def test_the_result_does_not_depend_on_the_rank_count(finished, series_deck, run_deck, tmp_path):
-    done = run_deck(series_deck, tmp_path / "run", ranks=2)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert differences(all_results(finished), all_results(tmp_path / "run")) == []
+def test_its_own_resolved_deck_gives_the_same_on_two_ranks(finished, run_deck, tmp_path):
+    out = tmp_path / "again"
+    finish(run_deck, finished / "deck.resolved.yaml", out, ranks=2)
+    first, second = (json.loads((run / "summary.json").read_text()) for run in (finished, out))
+    assert first["labels"]["by_purpose"] == second["labels"]["by_purpose"]
+    assert differences(all_results(finished), all_results(out)) == []
 
 
-@pytest.mark.parametrize("stage", ["explore round 0", "train round 1", "starts of C8H18"])
-def test_killed_and_run_again_it_ends_the_same(finished, series_deck, run_deck, tmp_path, stage):
+def test_killed_and_run_again_it_ends_the_same(finished, series_deck, run_deck, tmp_path):
     out = tmp_path / "run"
-    process = start(series_deck, out, 1)
-    assert wait_for_stage(out, stage, process)
-    time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done = run_deck(series_deck, out)
-    assert done.returncode == 0, done.stdout + done.stderr
+    kill_in_stages(series_deck, out, ("explore round 0", "train round 1", "starts of C8H18"))
+    finish(run_deck, series_deck, out)
     assert differences(all_results(finished), all_results(out)) == []
 
 
@@ -149,13 +129,14 @@ def test_a_target_without_a_sane_trajectory_does_not_cost_the_others_their_spect
 
 
 def test_a_cheap_level_comes_first_where_the_deck_wants_it(series_deck, run_deck, tmp_path):
-    text = DECK.replace(
-        "{engine: tblite}", "{engine: tblite, method: GFN1-xTB, pretrain: {engine: tblite, labels: 90}}"
-    )
     path = tmp_path / "levels.yaml"
-    path.write_text(text.replace("max_labels: 90, initial_labels: 60", "max_labels: 30, initial_labels: 20"))
-    done = run_deck(path, tmp_path / "run")
-    assert done.returncode == 0, done.stdout + done.stderr
+    changed = {
+        "{engine: tblite}": "{engine: tblite, method: GFN1-xTB, pretrain: {engine: tblite, labels: 90}}",
+        "training: {": "training: {pretrain_steps: 300, ",
+        "max_labels: 70, initial_labels: 45": "max_labels: 30, initial_labels: 20",
+    }
+    path.write_text(replaced(DECK, changed))
+    finish(run_deck, path, tmp_path / "run")
     labels = json.loads((tmp_path / "run" / "summary.json").read_text())["labels"]
     assert labels["level"].startswith("GFN1-xTB")
     assert labels["count"] <= 30

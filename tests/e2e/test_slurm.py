@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import programs_path
-from tests.e2e.conftest import ROOT, differences, results
+from tests.e2e.conftest import ROOT, differences, replaced, results
 
-pytestmark = [pytest.mark.long, pytest.mark.mpi, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.mpi, pytest.mark.timeout(1800)]
+LONG = pytest.mark.long
 
 JOBS = ROOT / "jobs"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
@@ -87,18 +88,6 @@ class Cluster:
         return self.wait_until(number, lambda job: job["JobState"] in OVER)
 
 
-def require_slurm() -> None:
-    """Find Slurm's programs, or install Debian's; skip where neither is possible."""
-    if all(map(shutil.which, PROGRAMS)):
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        pytest.skip("Slurm is not installed, and only root can: apt-get install slurm-wlm munge")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update"], ["install", "-y", "slurm-wlm", "munge"]):
-        if subprocess.run(["apt-get", "-qq", *words], env=quiet, capture_output=True, check=False).returncode:
-            pytest.skip(f"Slurm is not installed, and `apt-get {' '.join(words)}` fails here")
-
-
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for item in sockets:
@@ -111,7 +100,8 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    require_slurm()
+    if not all(map(shutil.which, PROGRAMS)):
+        pytest.skip("no Slurm: apt-get install slurm-wlm munge")
     if os.geteuid() != 0:
         pytest.skip("Slurm's daemons are started by hand here, which only root can")
     folder = tmp_path_factory.mktemp("slurm")
@@ -218,13 +208,14 @@ def test_the_gpu_script_says_where_there_is_none(cluster, deck, tmp_path):
         pytest.skip("there is a GPU here")
     script = prepared("gpu.slurm", tmp_path / "job", deck, ntasks="2", time="30:00")
     deck_of_job = script.parent / "a study.yaml"
-    deck_of_job.write_text(deck_of_job.read_text().replace("training: {", "training: {device: cuda, "))
+    deck_of_job.write_text(replaced(deck_of_job.read_text(), {"training: {": "training: {device: cuda, "}))
     job = cluster.wait(cluster.submit(script))
     assert (job["JobState"], job["ExitCode"]) == ("FAILED", "2:0"), log_of(script)
     assert f"training.device: {problem}" in log_of(script)
     assert not (script.parent / "a study.run").exists()
 
 
+@LONG
 def test_the_array_script_runs_a_study_for_each_line(cluster, undisturbed, deck, tmp_path):
     folder = tmp_path / "job"
     folder.mkdir()
@@ -239,11 +230,12 @@ def test_the_array_script_runs_a_study_for_each_line(cluster, undisturbed, deck,
         assert differences(results(undisturbed), results(folder / name)) == []
 
 
+@LONG
 def test_before_its_time_limit_the_job_queues_itself_again(cluster, deck, tmp_path):
     """Slurm's own signal, 20 s after the start (it may be a minute late) of a study that takes much longer."""
     script = prepared("requeue.slurm", tmp_path / "job", deck, ntasks="2", time="3:00", signal="B:USR1@160")
     study = script.parent / "a study.yaml"
-    study.write_text(study.read_text().replace("steps: 250", "steps: 1000000"))
+    study.write_text(replaced(study.read_text(), {"steps: 100, final": "steps: 1000000, final"}))
     number = cluster.submit(script)
     cluster.wait_until(number, lambda job: int(job["Restarts"]) >= 1)
     cluster.run("scancel", number)
@@ -253,6 +245,7 @@ def test_before_its_time_limit_the_job_queues_itself_again(cluster, deck, tmp_pa
     assert "Traceback" not in log_of(script)
 
 
+@LONG
 def test_a_signalled_job_queues_itself_again_and_goes_on_to_the_end(cluster, undisturbed_on_two, deck, tmp_path):
     script = prepared("requeue.slurm", tmp_path / "job", deck, ntasks="2", time="30:00")
     number = cluster.submit(script)
@@ -266,6 +259,7 @@ def test_a_signalled_job_queues_itself_again_and_goes_on_to_the_end(cluster, und
     assert differences(results(undisturbed_on_two), results(script.parent / "a study.run")) == []
 
 
+@LONG
 def test_the_script_of_init_runs(cluster, undisturbed_on_two, deck, tmp_path):
     folder = tmp_path / "a job"
     folder.mkdir()

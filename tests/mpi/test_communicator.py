@@ -36,10 +36,10 @@ def test_counter_hands_out_every_item_once(mpirun, ranks):
 
 DEALT = """
 import json
-from hpcir.runtime.mpi import deal, world
+from hpcir.runtime.mpi import map_over_ranks, world
 comm = world()
 handed = []
-found = deal(comm, [7, 3, 11, 5], lambda index: (index ** 2, comm.rank), handed.append)
+found = map_over_ranks(comm, [7, 3, 11, 5], lambda index: (index ** 2, comm.rank), handed.append)
 parts = comm.gather((found is None, handed))
 if comm.rank == 0:
     print(json.dumps([sorted((index, *result) for index, result in found.items()), parts]))

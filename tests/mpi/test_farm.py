@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from hpcir.deck.sections import LabelSettings
 from hpcir.runtime.mpi import world
-from hpcir.study.label_farm import LabelFarm, LabelStore
+from hpcir.study.label_farm import LabelFarm, LabelStore, candidates
 from hpcir.study.session import default_deck, session
 from hpcir.molecules.structures import read_structure
 comm, methanol = world(), read_structure(Path(sys.argv[2]))
@@ -27,9 +27,10 @@ moved = [methanol.moved(methanol.positions + np.random.default_rng(n).normal(0, 
 with session(Path(sys.argv[1]), comm, deck, methanol, "test-1") as context:
     store = LabelStore()
     farm = LabelFarm(context, settings, None, store)
-    result = farm.label_beside(moved if context.root else None, "round 0", lambda: time.sleep(4.0) or "minimum")
+    wanted = candidates(moved, "round 0") if context.root else None
+    result = farm.label_beside(wanted, lambda: time.sleep(4.0) or "minimum")
     known, asked = len(store.entries), len(store.asked)
-    labels = farm.label(moved if context.root else None, "round 0")
+    labels = farm.label(wanted)
     farm.close()
     if context.root:
         energies = [label.energy for label in labels]

@@ -10,7 +10,9 @@ from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import RECORDS, ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import degrees_of_freedom, kinetic_energy, remove_motion, thermal_velocities
 from hpcir.errors import InputError
+from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.models.evaluator import Evaluator
+from hpcir.models.potential import ReplicaFunction
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import standard_masses
 from hpcir.units import ANGSTROM, FS, KELVIN
@@ -47,11 +49,7 @@ def as_function(model, numbers, replicas, **options):
     """The same model as a plain potential."""
     evaluator = Evaluator(model, numbers, replicas, **options)
 
-    def potential(positions):
-        energies, forces = evaluator.evaluate(positions)
-        return energies, forces, evaluator.dipoles(positions)[0]
-
-    return potential
+    return ReplicaFunction(evaluator.evaluate_with_dipoles)
 
 
 THERMOSTATS = [None, Thermostat("langevin", KT, 50 * FS, 3), Thermostat("svr", KT, 50 * FS, 3)]
@@ -120,7 +118,7 @@ def test_nve_conserves_momentum():
 
 def harmonic(constants):
     """Every atom in its own well, constants (N, 1, 1) in hartree/bohr^2."""
-    return lambda x: (0.5 * (constants * x * x).sum((0, 1)), -constants * x)
+    return ReplicaFunction(lambda x: ReplicaEvaluation(0.5 * (constants * x * x).sum((0, 1)), -constants * x))
 
 
 def test_baoab_samples_harmonic_positions_exactly_at_a_large_timestep():

@@ -12,10 +12,12 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from ase.vibrations import Infrared
 
-from hpcir.ase import Calculator, load_potential
+from hpcir.ase import Calculator
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
-from hpcir.models.model import Evaluation, Model
+from hpcir.exchange.potentials import load_potential
+from hpcir.models.evaluation import Evaluation
+from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM, KM_PER_MOL_PER_E2_ME, PER_CM
 
@@ -26,6 +28,7 @@ class Springs:
     """An analytic stand-in for a model: a harmonic molecule of fixed charges, in atomic units."""
 
     elements = (1, 8)
+    level = ""
     constant = 0.4
     charges = np.array([-0.7, 0.35, 0.35])
 

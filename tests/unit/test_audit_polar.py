@@ -11,8 +11,9 @@ import pytest
 
 from hpcir.deck.sections import LabelSettings
 from hpcir.exchange.audit import audit
-from hpcir.exchange.datasets import Dataset, Frame, read_dataset, to_groups
+from hpcir.exchange.datasets import Dataset, Frame, to_groups
 from hpcir.exchange.extxyz import write_extxyz
+from hpcir.exchange.reading import read_dataset
 from hpcir.labels import create_engine
 from hpcir.molecules.structures import Structure
 

@@ -17,6 +17,7 @@ import pytest
 from hpcir import cli
 from hpcir.commands.check import check_engine, formula
 from hpcir.commands.status import run_status, status_lines
+from hpcir.deck.checks import check_deck
 from hpcir.deck.loader import load_deck
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.threads import VARIABLES, crowded, set_threads
@@ -123,11 +124,11 @@ def test_init_writes_a_deck_that_loads(hpcir: Run, tmp_path: Path, charge: int, 
     (tmp_path / "my molecule.xyz").write_text(METHANOL)
     result = hpcir("init", "my molecule.xyz", "--charge", charge, "--engine", engine, "-o", "sub/my.yaml", "--slurm")
     assert result.returncode == 0, result.stderr
-    loaded = load_deck(tmp_path / "sub/my.yaml")
-    assert loaded.structure.multiplicity == multiplicity
-    assert loaded.deck.labels.engine == engine
-    assert loaded.name == "my molecule"
-    check_engine(loaded)
+    study = check_deck(load_deck(tmp_path / "sub/my.yaml"))
+    assert study.structure.multiplicity == multiplicity
+    assert study.deck.labels.engine == engine
+    assert study.loaded.name == "my molecule"
+    check_engine(study)
     job = tmp_path / "sub/my.slurm"
     assert subprocess.run(["bash", "-n", job], check=False).returncode == 0
     assert "requeue" in job.read_text()
@@ -150,7 +151,7 @@ def test_init_says_which_spin_it_takes(
     assert result.returncode == 0, result.stderr
     assert f"multiplicity {multiplicity}" in result.stdout
     assert word in result.stdout
-    assert load_deck(tmp_path / "x.yaml").structure.multiplicity == multiplicity
+    assert check_deck(load_deck(tmp_path / "x.yaml")).structure.multiplicity == multiplicity
 
 
 def test_check_prints_plan_and_cost_and_writes_nothing(hpcir: Run, tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def test_work_is_done_once_and_comes_in_order_of_the_keys(context):
         done.append(index)
         return {"values": np.array([1.5 * index])}, {"index": index}
 
-    first = context.deal_once("work", "pieces", ["a", "b", "c"], work, "pieces")
+    first = context.map_journalled("work", "pieces", ["a", "b", "c"], work, "pieces")
     assert done == [0, 1, 2]
-    again = context.deal_once("work", "pieces", ["c", "d", "a"], work, "pieces")
+    again = context.map_journalled("work", "pieces", ["c", "d", "a"], work, "pieces")
     assert done == [0, 1, 2, 1]
     assert [record.key for record in again] == ["c", "d", "a"]
     assert [record.attributes["index"] for record in again] == [2, 1, 0]
@@ -46,5 +46,5 @@ def test_what_was_done_before_a_stop_is_kept(context):
         return {"values": np.array([float(index)])}, {}
 
     with pytest.raises(Interrupted):
-        context.deal_once("work", "pieces", ["a", "b", "c"], work, "pieces")
+        context.map_journalled("work", "pieces", ["a", "b", "c"], work, "pieces")
     assert sorted(record.key for record in context.directory.records("pieces")) == ["a", "b"]

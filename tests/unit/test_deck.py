@@ -42,7 +42,7 @@ def with_keys(text: str) -> str:
 @pytest.mark.parametrize("name", ["methanol.yaml", "methanol-xtb.yaml"])
 def test_inputs_are_sound(name: str) -> None:
     loaded = load_deck(INPUTS / name)
-    assert loaded.structure.symbols == ["C", "O", "H", "H", "H", "H"]
+    assert check_deck(loaded).structure.symbols == ["C", "O", "H", "H", "H", "H"]
     assert loaded.deck.sampling.max_labels <= 250
     assert deck_warnings(loaded) == []
 
@@ -179,7 +179,7 @@ def test_isotopes_must_be_of_the_molecule(tmp_path: Path, pattern: str, expected
 
 def test_isotopes_of_the_molecule_are_taken(tmp_path: Path) -> None:
     text = "system: {structure: water.xyz, isotopes: {HDO: {H2: 2.014}, D2O: {H: 2.014}}}"
-    assert len(check_deck(load_deck(deck_file(tmp_path, text)))) == 3
+    assert len(check_deck(load_deck(deck_file(tmp_path, text))).structure) == 3
 
 
 @pytest.mark.parametrize(

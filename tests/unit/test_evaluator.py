@@ -10,8 +10,8 @@ import pytest
 from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
 from hpcir.descriptors.reference import _gaussian, features_and_jacobian
 from hpcir.errors import InputError
+from hpcir.models.evaluation import Evaluation
 from hpcir.models.evaluator import Evaluator, evaluate
-from hpcir.models.model import Evaluation
 from hpcir.models.polar import polar_tensors
 from hpcir.models.random_model import random_model
 

@@ -10,8 +10,9 @@ from ase.db import connect
 from ase.io import write
 
 from hpcir.errors import InputError
-from hpcir.exchange.datasets import Dataset, Frame, read_dataset, to_groups, unit_size
+from hpcir.exchange.datasets import Dataset, Frame, to_groups, unit_size
 from hpcir.exchange.extxyz import write_extxyz
+from hpcir.exchange.reading import read_dataset
 from hpcir.molecules.structures import centre, standard_masses
 from hpcir.storage.hdf5 import write_h5
 from hpcir.units import ANGSTROM, DEBYE, EV, KCAL_PER_MOL

@@ -13,7 +13,8 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import TOO_FAR, ExplorationPlan, Sanity, explore_block, first_take
-from hpcir.study.learning.loop import Sampler
+from hpcir.study.learning.curve import StopReason
+from hpcir.study.learning.loop import LearningLoop
 from hpcir.units import ANGSTROM, FS, KELVIN, PS
 
 WATER = Structure(
@@ -112,9 +113,11 @@ def test_either_error_alone_takes() -> None:
 )
 def test_sampling_ends_when_the_goal_is_shown(explored, takes, reason):
     deck = SimpleNamespace(sampling=SimpleNamespace(goal=100 * PS))
-    sampler = SimpleNamespace(context=SimpleNamespace(deck=deck))
-    figures = {"takes": takes, "picoseconds_between_takes": explored / max(takes, 1)}
-    found = Sampler._stop_after_exploring(sampler, [WATER], figures)
-    assert reason in found
-    assert bool(reason) == bool(found)
-    assert Sampler._stop_after_exploring(sampler, [], figures)
+    loop = SimpleNamespace(context=SimpleNamespace(deck=deck))
+    between = explored / max(takes, 1)
+    found = LearningLoop._stop_after_exploring(loop, [WATER], between)
+    assert (found is None) == (not reason)
+    if found is not None:
+        assert reason in found.sentence
+        assert found.reason is StopReason.GOAL
+    assert LearningLoop._stop_after_exploring(loop, [], between) is not None

@@ -10,7 +10,8 @@ import pytest
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.conformers import Conformer, torsion, torsion_scan
 from hpcir.molecules.structures import read_structure
-from hpcir.study.learning.exploration_starts import Block, ExplorationStarts
+from hpcir.study.learning.exploration_starts import ExplorationStarts
+from hpcir.study.learning.source import Block
 from hpcir.units import KCAL_PER_MOL, KELVIN
 
 ROUNDS = 4
@@ -29,7 +30,8 @@ def starts(request):
         random=lambda purpose, item=0: np.random.default_rng([len(purpose), ord(purpose[-1]), item]),
     )
     graph = bond_graph(structure)
-    found = ExplorationStarts(context, [structure], [graph], lambda structures, number: [])
+    study = SimpleNamespace(targets=[structure], labelled_whole=lambda target: True)
+    found = ExplorationStarts(context, study, [graph], lambda structures, number: [])
     turned = torsion_scan(structure, 9, 1, graph)
     anti = next(s for s in turned if abs(hydroxyl(s.positions)) > 150)
     gauche = next(s for s in turned if abs(hydroxyl(s.positions)) < 90)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hpcir.molecules.structures import Structure
+from hpcir.study.results.records import IndependentTest, LocalFrequencyRow
 from hpcir.study.results.summary import local_line
 from hpcir.units import PER_CM
 from hpcir.vibrations.local_frequencies import FEWEST, local_frequencies
@@ -64,14 +65,14 @@ def test_a_softer_bend_is_found(frames: np.ndarray) -> None:
 def test_few_geometries_say_nothing(frames: np.ndarray) -> None:
     few = frames[: FEWEST - 1]
     assert local_frequencies(WATER, few, forces(few, 1, 1), forces(few, 1, 1)) == []
-    assert local_line({}) == []
+    assert local_line(IndependentTest(0)) == []
 
 
 def test_the_summary_names_the_largest_shift() -> None:
-    rows = [
-        {"motion": "CH2 stretch", "wavenumber_per_cm": 2900.0, "shift_per_cm": 1.0, "shift_error_per_cm": 0.5},
-        {"motion": "CH2 bend", "wavenumber_per_cm": 1460.0, "shift_per_cm": -3.0, "shift_error_per_cm": 0.6},
-    ]
-    (line,) = local_line({"local_frequencies": rows})
+    rows = (
+        LocalFrequencyRow("CH2 stretch", 80, 2900.0, 1.0, 0.5),
+        LocalFrequencyRow("CH2 bend", 40, 1460.0, -3.0, 0.6),
+    )
+    (line,) = local_line(IndependentTest(2, local_frequencies=rows))
     assert "CH2 bend -3.0 +- 0.6 cm-1" in line
     assert "2 kinds" in line

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hpcir.deck.checks import check_deck
 from hpcir.deck.loader import load_deck
 from hpcir.study import memory
 from hpcir.study.production.trajectories import CHUNK_STEPS
@@ -10,42 +11,43 @@ from hpcir.training.dataset import LabelledGroup, TrainingData
 
 
 @pytest.fixture
-def loaded(tmp_path):
+def study(tmp_path):
     from ase.build import molecule
 
     molecule("CH3OH").write(tmp_path / "m.xyz")
     (tmp_path / "deck.yaml").write_text(
         "system: {structure: m.xyz}\nlabels: {engine: tblite}\nsampling: {max_labels: 60, initial_labels: 20}\n"
     )
-    return load_deck(tmp_path / "deck.yaml")
+    return check_deck(load_deck(tmp_path / "deck.yaml"))
 
 
-def test_a_training_set_takes_no_more_than_is_said(loaded):
+def test_a_training_set_takes_no_more_than_is_said(study):
     from hpcir.descriptors.definition import automatic_set
 
-    model = loaded.deck.model
+    model = study.deck.model
     functions = automatic_set((1, 6, 8), model.cutoff, model.radial, model.shells, tuple(model.zetas))
-    cheap = loaded.deck.labels.pretrain.labels
+    cheap = study.deck.labels.pretrain.labels
     count = 60
-    positions = loaded.structure.positions + np.random.default_rng(1).normal(0, 0.1, (count, 6, 3))
-    group = LabelledGroup(loaded.structure.numbers, positions, np.zeros(count), np.zeros((count, 6, 3)))
+    positions = study.structure.positions + np.random.default_rng(1).normal(0, 0.1, (count, 6, 3))
+    group = LabelledGroup(study.structure.numbers, positions, np.zeros(count), np.zeros((count, 6, 3)))
     data = TrainingData.build([group], functions)
-    assert data.nbytes <= memory.training_memory(loaded) * count / max(count, cheap)
+    assert data.nbytes <= memory.training_memory(study) * count / max(count, cheap)
 
 
-def test_the_chunk_is_the_one_of_the_trajectories(loaded):
+def test_the_chunk_is_the_one_of_the_trajectories(study):
     assert memory.CHUNK_STEPS == CHUNK_STEPS
-    dynamics = loaded.deck.dynamics
+    dynamics = study.deck.dynamics
     frames = CHUNK_STEPS // dynamics.dipole_every * 2 * dynamics.lockstep * 6 * 3 * 8
-    assert frames < memory.trajectory_memory(loaded) < 20 * frames
+    assert frames < memory.trajectory_memory(study) < 20 * frames
 
 
-def test_more_trajectories_take_more_on_rank_0_alone(loaded):
-    parts = memory.rank_memory(loaded)
-    dynamics = loaded.deck.dynamics.model_copy(update={"trajectories": 10 * loaded.deck.dynamics.trajectories})
+def test_more_trajectories_take_more_on_rank_0_alone(study):
+    parts = memory.rank_memory(study)
+    dynamics = study.deck.dynamics.model_copy(update={"trajectories": 10 * study.deck.dynamics.trajectories})
     from dataclasses import replace
 
-    grown = memory.rank_memory(replace(loaded, deck=loaded.deck.model_copy(update={"dynamics": dynamics})))
+    deck = study.deck.model_copy(update={"dynamics": dynamics})
+    grown = memory.rank_memory(replace(study, loaded=replace(study.loaded, deck=deck)))
     assert grown["spectrum"] == 10 * parts["spectrum"]
     assert grown["trajectories"] == parts["trajectories"]
 

@@ -13,7 +13,7 @@ import pytest
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import export_n2p2, import_n2p2
-from hpcir.exchange.n2p2_potential import N2p2Potential
+from hpcir.exchange.n2p2.potential import N2p2Potential
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
 from hpcir.units import ANGSTROM, EV

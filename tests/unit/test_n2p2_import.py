@@ -13,10 +13,10 @@ import hpcir
 from hpcir.cli import main
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import export_n2p2, import_n2p2
-from hpcir.exchange.n2p2_conversion import as_model
-from hpcir.exchange.n2p2_files import unknown_keywords
-from hpcir.exchange.n2p2_potential import N2p2Potential
-from hpcir.exchange.n2p2_range import extrapolations
+from hpcir.exchange.n2p2.conversion import as_model
+from hpcir.exchange.n2p2.files import unknown_keywords
+from hpcir.exchange.n2p2.potential import N2p2Potential
+from hpcir.exchange.n2p2.training_range import extrapolations
 from hpcir.models.model import Model
 from tests.unit.test_n2p2 import METHANOL, POSITIONS, plain_atomic, random_model, write_potential
 
@@ -121,15 +121,15 @@ def test_lockstep_replicas_are_single_evaluations(tmp_path, cutoff, activations,
     potential = import_n2p2(folders, total_charge=-1)
     positions = replicas(5)
     masses = np.linspace(1.0, 16.0, len(METHANOL))
-    answer = potential.lockstep(METHANOL, 5, masses=masses)(positions)
-    assert len(answer) == (3 if charges else 2)
+    answer = potential.replicas(METHANOL, 5, masses=masses).evaluate_with_dipoles(positions)
+    assert (answer.dipoles is not None) == charges
     for r in range(5):
         single = potential.evaluate(METHANOL, positions[:, :, r])
-        assert answer[0][r] == pytest.approx(single.energy, rel=1e-12)
-        np.testing.assert_allclose(answer[1][:, :, r], single.forces, atol=1e-12)
+        assert answer.energies[r] == pytest.approx(single.energy, rel=1e-12)
+        np.testing.assert_allclose(answer.forces[:, :, r], single.forces, atol=1e-12)
         if charges:
             origin = masses @ positions[:, :, r] / masses.sum()
-            np.testing.assert_allclose(answer[2][:, r], single.charges @ (positions[:, :, r] - origin), atol=1e-11)
+            np.testing.assert_allclose(answer.dipoles[:, r], single.charges @ (positions[:, :, r] - origin), atol=1e-11)
 
 
 def test_export_and_import_give_the_model_back(tmp_path):
@@ -163,7 +163,7 @@ def test_extrapolation_names_the_atom_and_the_function(tmp_path):
 
 
 def neighbours_of(potential: N2p2Potential):
-    from hpcir.exchange.n2p2_potential import find_neighbours
+    from hpcir.exchange.n2p2.networks import find_neighbours
 
     return find_neighbours(POSITIONS, potential.cutoff)
 

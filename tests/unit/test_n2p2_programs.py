@@ -285,8 +285,8 @@ def read_lammps_data(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def energy_forces_virial(potential, numbers, positions, box) -> tuple[float, np.ndarray, float]:
     """eV, eV/A and the trace of the virial in eV, with the example's conversion factors."""
-    from hpcir.exchange.n2p2_kernel import all_gradients
-    from hpcir.exchange.n2p2_potential import find_neighbours
+    from hpcir.exchange.n2p2.kernel import all_gradients
+    from hpcir.exchange.n2p2.networks import find_neighbours
 
     neighbours = find_neighbours(positions * CFLENGTH, potential.cutoff, np.diag(box * CFLENGTH))
     energy, forces = potential.energy[0].energy_and_forces(numbers, neighbours)

@@ -19,7 +19,6 @@ from hpcir.molecules.structures import Structure, read_frames
 from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import provenance
-from hpcir.storage.checksums import file_digest
 from hpcir.storage.hdf5 import origin_of, read_h5, write_h5
 from hpcir.storage.json_result import write_json
 from hpcir.version import __version__
@@ -90,8 +89,9 @@ def test_other_formats_say_it_too(tmp_path, told):
 
 
 def test_files_made_with_a_model_name_it(tmp_path, told):
-    path = random_model(automatic_set((1, 8), 9.0, 5, 2, (1,)), 1).save(tmp_path / "model")
+    model = random_model(automatic_set((1, 8), 9.0, 5, 2, (1,)), 1)
+    model.save(tmp_path / "model")
     provenance.tell(seed=8, deck="another")
-    tell_model(tmp_path / "model")
-    assert provenance.origin()["model"] == file_digest(path)
+    tell_model(tmp_path / "model", model)
+    assert provenance.origin()["model"] == model.digest
     assert told.items() <= provenance.origin().items()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hpcir.commands.check import check_engine
+from hpcir.deck.checks import check_deck
 from hpcir.deck.loader import load_deck
 from hpcir.deck.resolved import resolved_text
 from hpcir.errors import InputError
@@ -19,7 +20,7 @@ from hpcir.molecules.fragments import fragment
 from hpcir.molecules.rotamers import GAUCHE_WEIGHT, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import bonds, read_structure
 from hpcir.sampling.target_exploration import TargetFindings, piece_of, pieces_of, whole
-from hpcir.study.learning.series_sampling import geometry_key, masked_groups
+from hpcir.study.learning.committee import LearntLabel, groups_of
 from hpcir.units import ANGSTROM, KELVIN
 from hpcir.vibrations.normal_modes import thermal_geometries
 
@@ -126,9 +127,8 @@ def test_masks_follow_their_geometries_into_the_training_groups():
     piece = piece_of(fragment(chain, 5, 3.5 * ANGSTROM, 8, graph=graph), np.ones(len(chain)))
     other = whole(alkane(8).moved(alkane(8).positions + 0.01))
     label = lambda s: Label(0.0, np.zeros((len(s), 3)), np.zeros(3))  # noqa: E731
-    masks = {geometry_key(piece.structure.numbers, piece.structure.positions): piece.learnt}
-    pairs = [(item.structure, label(item.structure)) for item in (other, piece)]
-    groups = masked_groups(pairs, masks)
+    labels = [label(item.structure) for item in (other, piece)]
+    groups = groups_of([LearntLabel(other.structure, labels[0]), LearntLabel(piece.structure, labels[1], piece.learnt)])
     assert len(groups) == 1  # both are C8H18 with their atoms sorted
     np.testing.assert_array_equal(groups[0].force_mask, [np.ones(26, bool), piece.learnt])
     assert 0 < piece.learnt.sum() < len(piece.learnt)
@@ -159,9 +159,7 @@ def deck_of(folder, **changes):
 
 def refused(path):
     def check():
-        loaded = load_deck(path)
-        _ = loaded.structure
-        check_engine(loaded)
+        check_engine(check_deck(load_deck(path)))
 
     with pytest.raises(InputError) as caught:
         check()
@@ -169,11 +167,11 @@ def refused(path):
 
 
 def test_a_good_deck_passes_and_its_resolved_text_is_read_again(tmp_path):
-    loaded = load_deck(deck_of(tmp_path))
-    check_engine(loaded)
-    assert [target.name for target in loaded.series.targets] == ["C8H18", "C16H34"]
-    (tmp_path / "again.yaml").write_text(resolved_text(loaded.deck))
-    assert load_deck(tmp_path / "again.yaml").deck == loaded.deck
+    study = check_deck(load_deck(deck_of(tmp_path)))
+    check_engine(study)
+    assert [target.name for target in study.targets] == ["C8H18", "C16H34"]
+    (tmp_path / "again.yaml").write_text(resolved_text(study.deck))
+    assert load_deck(tmp_path / "again.yaml").deck == study.deck
 
 
 def test_an_element_that_no_seed_has_is_refused_with_the_atom_named(tmp_path):
@@ -230,4 +228,9 @@ def test_seeds_larger_than_a_fragment_and_no_seed_at_all_are_refused(tmp_path):
 def test_two_targets_of_one_name_and_a_missing_file_are_refused(tmp_path):
     assert "same name" in refused(deck_of(tmp_path, targets=f"[{ALKANES / 'C8H18.xyz'}]"))
     assert "does not exist" in refused(deck_of(tmp_path, targets="[nowhere.xyz]"))
-    assert "isotopologues" in refused(deck_of(tmp_path, extra=", isotopes: {d: {H: 2.014}}"))
+
+
+def test_isotopologues_are_of_the_targets(tmp_path):
+    assert check_deck(load_deck(deck_of(tmp_path, extra=", isotopes: {d: {H: 2.014}}"))).deck.system.isotopes
+    assert "the molecule has no O" in refused(deck_of(tmp_path, extra=", isotopes: {o: {O: 17.999}}"))
+    assert "atoms 1 to 26" in refused(deck_of(tmp_path, extra=", isotopes: {d: {H27: 2.014}}"))

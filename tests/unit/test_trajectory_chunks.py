@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hpcir.errors import Interrupted
+from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import Structure, read_structure
 from hpcir.runtime.mpi import SerialCommunicator
@@ -24,16 +25,23 @@ KEY = "a set of trajectories"
 
 
 class Springs:
-    """A harmonic methanol with fixed charges; asks for a stop after so many forces."""
+    """Replicas of a harmonic methanol with fixed charges; asks for a stop after so many forces."""
 
-    chunk_steps = 40
+    chunk_steps, kernels = 40, None
 
     def __init__(self, structure: Structure, hessian: np.ndarray, context, calls: int | None = None) -> None:
         self.minimum, self.hessian, self.context, self.left = structure.positions, hessian, context, calls
         charges = structure.numbers - structure.numbers.mean()
         self.charges = 0.1 * (charges - charges.mean())
 
-    def __call__(self, positions: np.ndarray):
+    def spread_threshold(self, error: float) -> float:
+        return np.inf
+
+    def evaluate(self, positions: np.ndarray):
+        found = self.evaluate_with_dipoles(positions)
+        return found.energies, found.forces
+
+    def evaluate_with_dipoles(self, positions: np.ndarray) -> ReplicaEvaluation:
         if self.left is not None:
             self.left -= 1
             if self.left <= 0:
@@ -41,7 +49,8 @@ class Springs:
         moved = (positions - self.minimum[:, :, None]).reshape(-1, positions.shape[2])
         forces = -self.hessian @ moved
         energies = -0.5 * (moved * forces).sum(0)
-        return energies, forces.reshape(positions.shape), np.einsum("n,nxr->xr", self.charges, positions)
+        dipoles = np.einsum("n,nxr->xr", self.charges, positions)
+        return ReplicaEvaluation(energies, forces.reshape(positions.shape), dipoles)
 
 
 def run(folder: Path, calls: int | None = None) -> list[str]:
@@ -54,9 +63,9 @@ def run(folder: Path, calls: int | None = None) -> list[str]:
     deck = deck.model_copy(update={"dynamics": dynamics})
     modes = normal_modes(structure, hessian, np.ones((3, 18)))
     with session(folder, SerialCommunicator(), deck, structure, "test-1") as context:
-        chosen = sets.TrajectorySet("main", None, structure.masses, (modes,), 6)
-        plan = sets.plan_of(context, chosen)
         potential = Springs(structure, hessian, context, calls)
+        chosen = sets.TrajectorySet("main", potential, structure.masses, (modes,), 6)
+        plan = sets.plan_of(context, chosen)
         stage = TrajectoryStage(context, plan, KEY, lambda _: potential)
         run_stages([stage])
         return stage.files

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpcir.runtime.mpi import Communicator
+from hpcir.runtime.mpi import Communicator, collective
 from hpcir.runtime.stopping import StopRequest
 from hpcir.storage.files import replace_file
 from hpcir.storage.journal import encode_record, read_record
@@ -31,6 +31,7 @@ class TrainingCheckpoint:
         self.path, self.key, self.comm, self.stop = path, key, comm, stop
         self._saved = time.monotonic()
 
+    @collective
     def load(self) -> State | None:
         """The state to go on from, the same on every rank of the team (collective); None when there is none."""
         record = read_record(self.path) if self.comm.rank == 0 else None
@@ -38,6 +39,7 @@ class TrainingCheckpoint:
         shared: State | None = self.comm.bcast(state)
         return shared
 
+    @collective
     def keep(self, state: State) -> None:
         """Save the state when it is time (collective on the team). Raises Interrupted when a rank of the team is to
         stop, the state saved; RunStopped when the disk is full."""

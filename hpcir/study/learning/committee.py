@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.deck.sections import TrainingSettings
 from hpcir.descriptors.definition import SymmetryFunctionSet, functions_of
@@ -17,7 +18,8 @@ from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
-from hpcir.runtime.mpi import Communicator, SerialCommunicator, on_root
+from hpcir.runtime.mpi import Communicator, SerialCommunicator, collective, on_root
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.learning.checkpoint import TrainingCheckpoint
@@ -29,6 +31,8 @@ from hpcir.training.team import Team, batch_parts, form_team
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 from hpcir.version import __version__
 
+BoolArray = NDArray[np.bool_]
+
 # Held-out errors that a stage's line shows: unit in the figure's name, and its size in atomic units.
 SHOWN = {
     "energy_rmse": ("kcal_per_mol", KCAL_PER_MOL),
@@ -37,42 +41,54 @@ SHOWN = {
 }
 
 
-def symmetry_functions(context: Context, elements: Sequence[int] | None = None) -> SymmetryFunctionSet:
-    """The deck's symmetry functions for these elements (default: those of the molecule)."""
-    return functions_of(context.deck.model, context.structure.numbers.tolist() if elements is None else elements)
+def symmetry_functions(context: Context, elements: Sequence[int]) -> SymmetryFunctionSet:
+    """The deck's symmetry functions for these elements."""
+    return functions_of(context.deck.model, elements)
 
 
-def groups_of(
-    labelled: Sequence[tuple[Structure, Label]], always_learnt: Sequence[bool] | None = None
-) -> list[LabelledGroup]:
-    """Labels as training groups, one for each molecule (same atoms in the same order, same charge).
+@dataclass(frozen=True)
+class LearntLabel:
+    """A label to train on. forces (N,): the atoms whose forces are learnt (None: all); always: never held out."""
 
-    always_learnt: for each label, whether it may not be held out (None: all may).
-    """
-    gathered: dict[tuple[Any, ...], list[tuple[Structure, Label, bool]]] = {}
-    for (structure, label), always in zip(labelled, always_learnt or [False] * len(labelled), strict=True):
-        gathered.setdefault((structure.charge, *structure.numbers.tolist()), []).append((structure, label, always))
-    return [
-        LabelledGroup(
-            numbers=members[0][0].numbers,
-            positions=np.array([structure.positions for structure, _, _ in members]),
-            energies=np.array([label.energy for _, label, _ in members]),
-            forces=np.array([label.forces for _, label, _ in members]),
-            dipoles=np.array([label.dipole for _, label, _ in members]),
-            charge=members[0][0].charge,
-            always_learnt=np.array([always for _, _, always in members]),
-            polar_tensors=stacked_polar_tensors([label.polar_tensors for _, label, _ in members], len(members[0][0])),
-        )
-        for members in gathered.values()
-    ]
+    structure: Structure
+    label: Label
+    forces: BoolArray | None = None
+    always: bool = False
+
+
+def groups_of(labelled: Sequence[LearntLabel]) -> list[LabelledGroup]:
+    """Labels as training groups, one for each molecule (same atoms in the same order, same charge)."""
+    gathered: dict[tuple[int, ...], list[LearntLabel]] = {}
+    for item in labelled:
+        gathered.setdefault((item.structure.charge, *item.structure.numbers.tolist()), []).append(item)
+    return [_group(members) for members in gathered.values()]
+
+
+def _group(members: list[LearntLabel]) -> LabelledGroup:
+    first = members[0].structure
+    everything = np.ones(len(first), bool)
+    masked = any(item.forces is not None for item in members)
+    labels = [item.label for item in members]
+    return LabelledGroup(
+        numbers=first.numbers,
+        positions=np.array([item.structure.positions for item in members]),
+        energies=np.array([label.energy for label in labels]),
+        forces=np.array([label.forces for label in labels]),
+        dipoles=np.array([label.dipole for label in labels]),
+        charge=first.charge,
+        force_mask=np.array([everything if m.forces is None else m.forces for m in members]) if masked else None,
+        always_learnt=np.array([item.always for item in members]),
+        polar_tensors=stacked_polar_tensors([label.polar_tensors for label in labels], len(first)),
+    )
 
 
 # Where trainings in progress are, in the run directory.
-CHECKPOINTS = "models/in-progress"
+CHECKPOINTS = layout.TRAININGS
 # The charge networks' largest learning rate in a retraining.
 RETRAIN_DIPOLE_RATE = 5e-4
 
 
+@collective
 def require_device(comm: Communicator, settings: TrainingSettings) -> None:
     """Raise InputError on every rank when a node cannot train on the deck's device (collective)."""
     if settings.device == "cpu":
@@ -106,31 +122,25 @@ class CommitteeTrainer:
         # Teams by the parts of a batch: communicators are few, and trainings many.
         self._teams: dict[int, Team | None] = {}
 
-    def groups(
-        self, labelled: Sequence[tuple[Structure, Label]], always_learnt: Sequence[bool] | None = None
-    ) -> list[LabelledGroup]:
-        """What is learnt of the labels, one group for each molecule (see `groups_of`)."""
-        return groups_of(labelled, always_learnt)
-
+    @collective
     def train(
         self,
-        labelled: Sequence[tuple[Structure, Label]] | None,
+        labelled: Sequence[LearntLabel] | None,
         *,
         level: str,
         start: Model | None,
         steps: int,
         purpose: str,
-        always_learnt: Sequence[bool] | None = None,
         errors: dict[str, float] | None = None,
     ) -> Model:
         """Train all members on rank 0's labels (collective); the same model on every rank.
 
-        always_learnt: see `groups_of`. errors: of an earlier model on what it held out; with them all labels are
-        learnt, and the model carries these.
+        errors: of an earlier model on what it held out; with them all labels are learnt, and the model carries these.
         """
-        groups = self.groups(labelled or [], always_learnt) if self.context.root else None
+        groups = self.context.at_root(lambda: groups_of(labelled or []))
         return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose, errors=errors)
 
+    @collective
     def train_groups(
         self,
         groups: list[LabelledGroup] | None,
@@ -179,9 +189,7 @@ class CommitteeTrainer:
         settings = self.context.deck.model_dump(mode="json", include={"model", "training", "seed"})
         labels = list(itertools.chain.from_iterable(group.keys() for group in groups))
         masks = [m for group in groups for m in (group.force_mask, group.always_learnt) if m is not None]
-        models = [] if start is None else [start.energy, start.charge]
-        weights = [w for networks in models for c in networks.values() for w in (*c.weights, *c.biases, c.shift)]
-        return digest(__version__, settings, steps, hold_out, labels, *masks, *weights)
+        return digest(__version__, settings, steps, hold_out, labels, *masks, "" if start is None else start.digest)
 
     def _data(self, groups: list[LabelledGroup], start: Model | None, comm: Communicator) -> TrainingData:
         """The training set, with the start's reduction of the symmetry functions where there is a start.
@@ -227,7 +235,7 @@ class CommitteeTrainer:
                 stage.advance_to(done, **shown)
 
             for member in members:
-                path = context.directory / CHECKPOINTS / f"member-{member:03d}.training"
+                path = context.directory / layout.training_file(member)
                 checkpoint = TrainingCheckpoint(path, digest(key, member, STATE_FORMAT), team.comm, context.stop)
                 before = checkpoint.load()
                 if before is not None and team.leads:
@@ -265,12 +273,3 @@ class CommitteeTrainer:
             self.held_out, count = held_out_sums(joined, self.data, seed, validation)
             error = {"held_out": float(count), **error_figures(self.held_out)}
         return replace(joined, level=level, error=error, total_charge=self.context.structure.charge)
-
-
-def member_of(model: Model, index: int) -> Model:
-    """A model of one member of a committee."""
-    return replace(
-        model,
-        energy={element: committee.member(index) for element, committee in model.energy.items()},
-        charge={element: committee.member(index) for element, committee in model.charge.items()},
-    )

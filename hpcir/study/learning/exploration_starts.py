@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck.study import heavy_atoms
+from hpcir.deck.study import Study
 from hpcir.labels import Label
 from hpcir.models.evaluator import evaluate
 from hpcir.models.model import Model
@@ -28,11 +27,12 @@ from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.conformers import Conformer, boltzmann_weights, in_turns, lowest_unlike, proton_moved
 from hpcir.molecules.rotamers import random_rotamer
 from hpcir.molecules.structures import Structure
-from hpcir.sampling.target_exploration import TargetFindings
+from hpcir.runtime.mpi import collective
 from hpcir.study.context import Context
 from hpcir.study.learning.relaxation import ROUGH_TOLERANCE, harmonic_modes, minima, vibrational
-from hpcir.study.results.analysis import harmonics_at
+from hpcir.study.learning.source import Block, Exploration
 from hpcir.units import KELVIN
+from hpcir.vibrations.harmonics import harmonics_at
 from hpcir.vibrations.normal_modes import thermal_geometries
 
 FloatArray = NDArray[np.float64]
@@ -61,22 +61,12 @@ HIGHEST_END = 5.0
 LabelMinima = Callable[[Sequence[Structure], int], "list[Label | None]"]
 
 
-@dataclass(frozen=True)
-class Block:
-    """Replicas of one target that explore together: its index, the trajectories' ids, the temperature in hartree."""
-
-    target: int
-    ids: NDArray[np.int64]
-    temperature: float
-
-
 class ExplorationStarts:
     """The starts of every round, the same on all ranks."""
 
-    def __init__(
-        self, context: Context, targets: Sequence[Structure], graphs: Sequence[BondGraph], label: LabelMinima
-    ) -> None:
-        self.context, self.targets, self.graphs, self.label = context, targets, graphs, label
+    def __init__(self, context: Context, study: Study, graphs: Sequence[BondGraph], label: LabelMinima) -> None:
+        self.context, self.study, self.graphs, self.label = context, study, graphs, label
+        self.targets = study.targets
         # By target: where the quiet trajectories of the round before ended; the minima of all models so far, with the
         # energies of their labels, and the lowest of them with free energies; the round's model's energy of the lowest.
         self.ends: dict[int, FloatArray] = {}
@@ -84,21 +74,26 @@ class ExplorationStarts:
         self.started_in: dict[int, list[Conformer]] = {}
         self.lowest: dict[int, float] = {}
 
-    def labelled_whole(self, target: int) -> bool:
-        """Whether target number `target` is small enough to be labelled as it is."""
-        return heavy_atoms(self.targets[target]) <= self.context.deck.sampling.largest_fragment
+    def _whole(self, target: int) -> bool:
+        return self.study.labelled_whole(self.targets[target])
 
-    def keep_ends(self, blocks: Sequence[Block], found: Sequence[TargetFindings] | None) -> None:
-        """Remember where the quiet trajectories ended, of targets that are labelled whole (collective).
+    @collective
+    def keep_ends(self, exploration: Exploration | None) -> None:
+        """Remember where the quiet trajectories of a round ended, of targets that are labelled whole (collective).
 
-        found: what each block found, on rank 0; None elsewhere.
+        exploration: on rank 0; None elsewhere.
         """
-        ends: dict[int, list[FloatArray]] = {}
-        for block, findings in zip(blocks, found or (), strict=found is not None):
-            if self.labelled_whole(block.target):
-                ends.setdefault(block.target, []).append(findings.quiet_ends())
-        self.ends = self.context.comm.bcast({target: np.concatenate(parts) for target, parts in ends.items()})
+        self.ends = self.context.on_root(lambda: self._quiet_ends(exploration))
 
+    def _quiet_ends(self, exploration: Exploration | None) -> dict[int, FloatArray]:
+        ends: dict[int, list[FloatArray]] = {}
+        if exploration is not None:
+            for block, findings in zip(exploration.blocks, exploration.found, strict=True):
+                if self._whole(block.target):
+                    ends.setdefault(block.target, []).append(findings.quiet_ends())
+        return {target: np.concatenate(parts) for target, parts in ends.items()}
+
+    @collective
     def prepare(self, number: int, model: Model, key: str) -> None:
         """Find minima of round `number`'s model, label the lowest, and drop the ends that lie too high for it, or in a
         hole (collective).
@@ -108,7 +103,7 @@ class ExplorationStarts:
         context = self.context
         count, seed = context.deck.sampling.families, context.deck.seed + number
         for k in range(len(self.targets)) if count else ():
-            if not self.labelled_whole(k):
+            if not self._whole(k):
                 continue
             target, graph, before = self.targets[k], self.graphs[k], self.minima.get(k, [])
             known = [item.structure for item in before[:LABELLED_MINIMA]] + self._some_ends(k, number)
@@ -127,7 +122,7 @@ class ExplorationStarts:
             if self.minima[k]:
                 lowest = self.minima[k][0].structure
                 self.lowest[k] = evaluate(model, target.numbers, lowest.positions, target.charge).energy
-        self.ends = context.comm.bcast(self._plausible(model) if context.root else None)
+        self.ends = context.on_root(lambda: self._plausible(model))
 
     def _with_free_energies(self, model: Model, found: list[Conformer], key: str) -> list[Conformer]:
         """Conformers with free energies: their labels' and the model's harmonic vibrations' (collective)."""

@@ -20,21 +20,25 @@ from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels import Label, create_engine
-from hpcir.labels.isolation import IsolatedEngine
+from hpcir.labels.base import LabelEngine
+from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.models.model import Model
+from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
 from hpcir.study.label_farm import FOLDER as LABELS
-from hpcir.study.label_farm import LabelFarm, LabelStore
-from hpcir.study.learning.committee import CommitteeTrainer
+from hpcir.study.label_farm import LabelFarm, LabelStore, candidates
+from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
 from hpcir.units import FS
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
-FOLDER = "pretrain"
-MODEL = "models/pretrained.h5"
+FOLDER = layout.CHEAP_JOURNALS
+MODEL = layout.PRETRAINED_MODEL
 TIMESTEP = 1.0 * FS
 # Steps between two labels that are kept (12 fs: the fast vibrations have moved on), and labels kept of a trajectory
 # (0.6 ps: hindered rotors turn).
@@ -49,7 +53,7 @@ SPREADS = (0.04, 0.08, 0.12, 0.16)
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What the cheap level gave: its settings and level, its labels (rank 0), its minimum with the normal modes."""
+    """Results of the cheap level: its settings and level, its labels (rank 0), its minimum with the normal modes."""
 
     settings: LabelSettings
     level: str
@@ -84,6 +88,7 @@ def cheap_settings(context: Context) -> LabelSettings | None:
     return settings
 
 
+@collective
 def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -> Pretrained:
     """Minimum, modes and pool of the cheap level (collective)."""
     farm = LabelFarm(context, settings, None, store)
@@ -95,20 +100,25 @@ def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -
     return Pretrained(settings, level, pool, reference)
 
 
-def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer, inputs: str) -> Model:
-    """The committee trained on the cheap labels; from its file when it is there."""
+@collective
+def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer) -> Model:
+    """The committee trained on the cheap labels; from its file when it is there (collective)."""
     directory = context.directory
-    entry = context.comm.bcast(directory.finished("pretrain", inputs) if context.root else None)
-    if entry is not None:
-        loaded: Model = context.comm.bcast(Model.load(directory / MODEL) if context.root else None)
-        return loaded
-    return trainer.train(
-        pretrained.labelled,
+    content = context.deck.model_dump(mode="json", include={"model", "training", "seed"})
+    inputs = context.on_root(lambda: digest(content, *(s.positions for s, _ in pretrained.labelled)))
+    if context.on_root(lambda: directory.finished("pretrain", inputs)) is not None:
+        return context.on_root(lambda: Model.load(directory / MODEL))
+    model = trainer.train(
+        [LearntLabel(*pair) for pair in pretrained.labelled],
         level=pretrained.level,
         start=None,
         steps=context.deck.training.pretrain_steps,
         purpose=f"on {pretrained.level}",
     )
+    if context.root:
+        model.save(directory / MODEL)
+        directory.finish("pretrain", inputs, [MODEL], 0.0, model.error)
+    return model
 
 
 def around(context: Context, structures: Sequence[Structure], count: int) -> list[Structure]:
@@ -123,23 +133,24 @@ def around(context: Context, structures: Sequence[Structure], count: int) -> lis
     return pool
 
 
+@collective
 def pretrain_around(
     context: Context, settings: LabelSettings, structures: Sequence[Structure], trainer: CommitteeTrainer
 ) -> tuple[Model, str]:
     """The committee trained on cheap labels of geometries around `structures`, and the cheap level (collective)."""
     store = LabelStore()
-    if context.root:
-        store.load(list(context.directory.records(LABELS)))
+    context.at_root(lambda: store.load(list(context.directory.records(LABELS))))
     farm = LabelFarm(context, settings, None, store)
     pool = around(context, structures, context.deck.labels.pretrain.labels)
-    labels = farm.label(pool if context.root else None, "around the data")
+    labels = farm.label(candidates(pool, "around the data"))
     level = farm.level
     farm.close()
-    labelled = [(structure, label) for structure, label in zip(pool, labels, strict=True) if label is not None]
+    labelled = [LearntLabel(s, label) for s, label in zip(pool, labels, strict=True) if label is not None]
     steps = context.deck.training.pretrain_steps
     return trainer.train(labelled, level=level, start=None, steps=steps, purpose=f"on {level}"), level
 
 
+@collective
 def own_pool(context: Context, reference: Reference) -> list[Structure]:
     """Thermal geometries of the main engine itself, where its labels cost next to nothing (rank 0; else none)."""
     settings = context.deck.labels
@@ -149,18 +160,19 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     return [structure for structure, _ in _pool(context, settings, reference, count)]
 
 
+@collective
 def _pool(
     context: Context, settings: LabelSettings, reference: Reference, labels: int
 ) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
     count = -(-labels // KEPT)
     key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
-    engine = IsolatedEngine(settings, reference.structure, settings.time_limit, check_stop=context.stop.check)
+    engine = context.engine(settings, reference.structure)
 
     def trajectory(number: int) -> Kept:
         return _trajectory(context, engine, reference, number), {"trajectory": number}
 
-    records = context.deal_once(
+    records = context.map_journalled(
         "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
     )
     engine.close()
@@ -174,7 +186,7 @@ def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[St
     return [(structure.moved(r), Label(float(e), f, d)) for r, e, f, d in zip(*columns, strict=True)]
 
 
-def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+def _trajectory(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
     """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]
@@ -188,11 +200,12 @@ def _trajectory(context: Context, engine: IsolatedEngine, reference: Reference, 
     thermostat = Thermostat("langevin", temperature, FRICTION_TIME, seed)
     latest: dict[str, Label] = {}
 
-    def potential(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def answer(points: np.ndarray) -> ReplicaEvaluation:
         label = engine.label(reference.structure.moved(points[:, :, 0]))
         latest["label"] = label
-        return np.array([label.energy]), label.forces[:, :, None]
+        return ReplicaEvaluation(np.array([label.energy]), label.forces[:, :, None])
 
+    potential = ReplicaFunction(answer)
     kept: list[tuple[np.ndarray, Label]] = []
     for _ in range(KEPT):
         try:

@@ -11,21 +11,22 @@ from numpy.typing import NDArray
 from hpcir.errors import RunStopped
 from hpcir.labels import Label
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.context import Context
-from hpcir.study.label_farm import LabelFarm
+from hpcir.study.label_farm import Candidate, LabelFarm, candidates
+from hpcir.vibrations.harmonics import modes_of
 from hpcir.vibrations.normal_modes import (
     STEP,
     NormalModes,
-    derivatives_from_labels,
     displaced_geometries,
-    normal_modes,
 )
 from hpcir.vibrations.optimise import optimise
 
 FloatArray = NDArray[np.float64]
 
-FILE = "prepare.h5"
+FILE = layout.REFERENCE
 # Purpose of the displaced geometries in the label store; they train too.
 PURPOSE = "normal modes"
 
@@ -39,18 +40,19 @@ class Reference:
     energy: float
 
 
+@collective
 def optimised(
     context: Context,
     farm: LabelFarm,
     start: Structure,
     purpose: str = "optimisation",
     hessian: FloatArray | None = None,
-    beside: tuple[Sequence[Structure], str] = ((), ""),
+    beside: Sequence[Candidate] = (),
 ) -> Structure:
     """The minimum near `start`, found by rank 0 and told to all (collective).
 
-    hessian (3N, 3N): of a cheaper level, in hartree/bohr^2. beside: geometries, and their purpose, which the other
-    ranks label for what comes later as long as rank 0 is at it (rank 0's list counts).
+    hessian (3N, 3N): of a cheaper level, in hartree/bohr^2. beside: geometries that the other ranks label for what
+    comes later as long as rank 0 is at it (rank 0's list counts).
     """
 
     def label(structure: Structure) -> Label:
@@ -61,13 +63,13 @@ def optimised(
         with context.progress.stage(purpose, total=None):
             return optimise(start, label, hessian).structure
 
-    return farm.label_beside(*beside, search)
+    return farm.label_beside(beside, search)
 
 
 def harmonic_analysis(context: Context, farm: LabelFarm, minimum: Structure, purpose: str = PURPOSE) -> Reference:
     """Hessian and dipole derivatives by central differences of labels, spread over the ranks."""
     geometries = [minimum, *displaced_geometries(minimum, STEP)]
-    labels = farm.label(geometries, purpose)
+    labels = farm.label(candidates(geometries, purpose))
     missing = [index for index, label in enumerate(labels) if label is None]
     if missing:
         raise RunStopped(
@@ -76,11 +78,6 @@ def harmonic_analysis(context: Context, farm: LabelFarm, minimum: Structure, pur
         )
     good = [label for label in labels if label is not None]
     return Reference(minimum, modes_of(minimum, good), good[0].energy)
-
-
-def modes_of(minimum: Structure, labels: Sequence[Label], masses: FloatArray | None = None) -> NormalModes:
-    """Normal modes and intensities from the labels of the minimum and of `displaced_geometries(minimum, STEP)`."""
-    return normal_modes(minimum, *derivatives_from_labels(minimum, labels[0], labels[1:], STEP), masses)
 
 
 def write(context: Context, reference: Reference) -> None:

@@ -28,17 +28,19 @@ from hpcir.molecules.conformers import (
     unlike,
 )
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.results.analysis import as_label_function
 from hpcir.units import PER_CM
+from hpcir.vibrations.harmonics import as_label_function
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.optimise import optimise
 from hpcir.vibrations.quench import quench
 
 FloatArray = NDArray[np.float64]
 
-FOLDER = "families"
+FOLDER = layout.RELAXATIONS
 # Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.
 FORCE_TOLERANCE, ROUGH_TOLERANCE = 2e-4, 1e-3
 # Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.
@@ -47,6 +49,7 @@ SOFTEST = 50.0
 CANDIDATES, QUENCH_STEPS, LOCKSTEP = 8, 200, 8
 
 
+@collective
 def minima(
     context: Context,
     model: Model,
@@ -73,7 +76,7 @@ def minima(
         unrelaxed = [found[place] for place in unlike(found, NEAREST, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
-    lowest = context.comm.bcast(lowest_unlike(quenched, graph, math.inf)[:count] if context.root else None)
+    lowest = context.on_root(lambda: lowest_unlike(quenched, graph, math.inf)[:count])
     relaxed = over_ranks(
         context,
         f"relax {structure.name}",
@@ -86,9 +89,10 @@ def minima(
         for arrays in relaxed
         if arrays["converged"]
     ]
-    return context.comm.bcast(lowest_unlike(kept, graph, window) if context.root else None)
+    return context.on_root(lambda: lowest_unlike(kept, graph, window))
 
 
+@collective
 def _quenched(context: Context, model: Model, starts: Sequence[Structure], key: str) -> list[Conformer]:
     """Geometries of one molecule brought down by QUENCH_STEPS steps, with their energies (collective; on rank 0)."""
     first = starts[0]
@@ -108,7 +112,7 @@ def _quenched(context: Context, model: Model, starts: Sequence[Structure], key: 
         return {"positions": found.transpose(2, 0, 1), "energies": evaluator.evaluate(found)[0]}, {}
 
     what = f"quench {first.name}"
-    records = context.deal_once(what, FOLDER, [digest(what, key, item) for item in blocks], block, "blocks")
+    records = context.map_journalled(what, FOLDER, [digest(what, key, item) for item in blocks], block, "blocks")
     return [
         Conformer(first.moved(positions), float(energy))
         for record in records or ()
@@ -146,6 +150,7 @@ def vibrational(modes: NormalModes, temperature: float) -> float:
     return float(temperature * np.log(omega / temperature).sum())
 
 
+@collective
 def over_ranks(
     context: Context,
     what: str,
@@ -155,6 +160,6 @@ def over_ranks(
 ) -> list[dict[str, Any]]:
     """work(structure) of every structure, dealt to the ranks and journalled; in order, on every rank (collective)."""
     keys = [digest(what, key, structure.positions) for structure in structures]
-    records = context.deal_once(what, FOLDER, keys, lambda index: (work(structures[index]), {}), "geometries")
+    records = context.map_journalled(what, FOLDER, keys, lambda index: (work(structures[index]), {}), "geometries")
     found: list[dict[str, Any]] = context.comm.bcast(None if records is None else [r.arrays for r in records])
     return found

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +22,16 @@ from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.conformers import Conformer, Family, boltzmann_weights, families
 from hpcir.molecules.structures import Structure
 from hpcir.storage.checksums import digest
-from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
-from hpcir.study.label_farm import LabelFarm
+from hpcir.study.label_farm import LabelFarm, candidates
 from hpcir.study.learning.relaxation import harmonic_modes, minima, vibrational
-from hpcir.study.production.trajectories import Starts
-from hpcir.study.results.analysis import model_harmonics
-from hpcir.units import ANGSTROM, KCAL_PER_MOL
+from hpcir.study.production.plan import Starts
+from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
 FloatArray = NDArray[np.float64]
 
-FILE = "families.json"
 PURPOSE = "conformers"
 # Labelled geometries, the lowest, among the candidates: every round of sampling labels minima of its model, found from
 # other candidates than the final ones.
@@ -79,7 +75,7 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
     geometries = [item.structure for item in found]
     vibrations = harmonic_modes(context, geometries, weights_key, lambda s: model_harmonics(model, s))
     pairs = _worth_a_label(found, vibrations, temperature)
-    labels = farm.label([item.structure for item, _ in pairs], PURPOSE)
+    labels = farm.label(candidates([item.structure for item, _ in pairs], PURPOSE))
     kept, modes = [], []
     for (item, own), label in zip(pairs, labels, strict=True):
         if label is not None:
@@ -145,21 +141,3 @@ def worth_a_spectrum(ensemble: Ensemble) -> list[int]:
     """The families with a spectrum of their own."""
     numbers = [number for number, family in enumerate(ensemble.families) if family.weight >= LEAST_WEIGHT]
     return numbers[:MOST_FAMILIES]
-
-
-def describe(context: Context, ensemble: Ensemble, started: list[int]) -> list[dict[str, Any]]:
-    """The families for summary.json, written as families.json too (rank 0)."""
-    lowest = min(item.energy for _, item, _ in ensemble.conformers())
-    table = [
-        {
-            "name": family.name,
-            "weight": family.weight,
-            "conformers": len(family.members),
-            "free_energies_kcal_per_mol": [(item.energy - lowest) / KCAL_PER_MOL for item in family.members],
-            "trajectories": started.count(number),
-        }
-        for number, family in enumerate(ensemble.families)
-    ]
-    geometries = [(item.structure.positions / ANGSTROM).tolist() for _, item, _ in ensemble.conformers()]
-    write_json(context.directory / FILE, {"families": table, "angstrom": geometries})
-    return table

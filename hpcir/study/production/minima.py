@@ -18,21 +18,23 @@ from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import RunStopped
-from hpcir.exchange.potentials import AnyPotential, first_weights, on_replicas
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import Basin, all_basins, distance_squared
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import read_intact, write_h5
 from hpcir.study.context import Context
-from hpcir.study.results.analysis import model_harmonics
 from hpcir.units import FS
+from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes, sane
 from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.quench import quench
 
 FloatArray = NDArray[np.float64]
 
-FILE = "minima.h5"
+FILE = layout.MINIMA
 # The search: replicas, steps, steps between snapshots, and how much hotter than production.
 REPLICAS, STEPS, BETWEEN, HOTTER = 16, 6000, 1000, 1.5
 FRICTION = 200 * FS
@@ -46,14 +48,14 @@ SAME_QUENCHED, SAME_MINIMUM = 0.3, 0.1
 LEAST_WAVENUMBER = 10.0
 
 
-def find_minima(context: Context, model: AnyPotential, first: NormalModes, folder: str) -> list[NormalModes]:
+@collective
+def find_minima(context: Context, model: Potential, first: NormalModes, folder: str) -> list[NormalModes]:
     """The minima that thermal motion reaches from the first one, which leads the list; the same on every rank.
 
     Written to FOLDER/minima.h5, and read from there when model and settings are the same (collective).
     """
-    weights = first_weights(model)
     dynamics = context.deck.dynamics
-    key = digest("minima", context.deck.seed, dynamics.temperature, dynamics.timestep, first.positions, *weights)
+    key = digest("minima", context.deck.seed, dynamics.temperature, dynamics.timestep, first.positions, model.digest)
     found = None
     if context.root:
         path = context.directory / folder / FILE
@@ -70,13 +72,13 @@ def find_minima(context: Context, model: AnyPotential, first: NormalModes, folde
 
 
 def same_minima(
-    model: AnyPotential, minima: Sequence[NormalModes], masses: FloatArray, structure: Structure
+    model: Potential, minima: Sequence[NormalModes], masses: FloatArray, structure: Structure
 ) -> list[NormalModes]:
     """The minima with the normal modes of other masses (N,)."""
     return [model_harmonics(model, structure.moved(modes.positions), masses) for modes in minima]
 
 
-def _search(context: Context, model: AnyPotential, first: NormalModes) -> list[NormalModes]:
+def _search(context: Context, model: Potential, first: NormalModes) -> list[NormalModes]:
     minima = [first]
     if len(first) > MOST_MODES or len(first.numbers) < 4:
         return minima
@@ -103,7 +105,7 @@ def _is_known(geometry: FloatArray, known: Sequence[Basin], within: float, weigh
     return min(distance_squared(here, basin, weights) for basin in known) < within**2
 
 
-def _quenched(context: Context, model: AnyPotential, first: NormalModes) -> FloatArray:
+def _quenched(context: Context, model: Potential, first: NormalModes) -> FloatArray:
     """Snapshots (S, N, 3) of a hot run from the first minimum, brought down."""
     dynamics, seed = context.deck.dynamics, context.deck.seed
     temperature = HOTTER * dynamics.temperature
@@ -113,7 +115,7 @@ def _quenched(context: Context, model: AnyPotential, first: NormalModes) -> Floa
     ids = 2**31 + np.arange(REPLICAS)
     velocities = thermal_velocities(positions, first.masses, temperature, seed, ids)
     block = ReplicaBlock.start(positions, velocities, ids)
-    evaluator = on_replicas(model, context.structure.numbers, REPLICAS, context.structure.charge)
+    evaluator = model.replicas(context.structure.numbers, REPLICAS, context.structure.charge)
     thermostat = Thermostat("langevin", temperature, FRICTION, seed)
     found = []
     for _ in range(STEPS // BETWEEN):

@@ -25,16 +25,17 @@ from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.learning.loop import spread_threshold
-from hpcir.study.production.trajectories import Starts
+from hpcir.study.production.plan import Starts
 from hpcir.vibrations.normal_modes import thermal_geometries
 
 FloatArray = NDArray[np.float64]
 
-FOLDER = "starts"
+FOLDER = layout.STARTS
 # Rounds of moves and dynamics; moves of a round for each rotatable bond; steps of dynamics of a round.
 CYCLES = 10
 MOVES_A_BOND = 2
@@ -45,6 +46,7 @@ ATTEMPTS = 20
 UNKNOWN = 1e3
 
 
+@collective
 def sampled_starts(context: Context, model: Model, structure: Structure, count: int, weights_key: str) -> Starts:
     """Starts of `count` trajectories of a molecule at the deck's temperature (collective).
 
@@ -61,7 +63,7 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
         return _block(context, model, structure, ids), {"block": number}
 
     keys = [digest(key, number) for number in range(len(firsts))]
-    records = context.deal_once(f"starts of {structure.name}", FOLDER, keys, block, "blocks")
+    records = context.map_journalled(f"starts of {structure.name}", FOLDER, keys, block, "blocks")
     joined = None
     if records is not None:
         names = records[0].arrays
@@ -81,7 +83,7 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
     temperature, masses, sane = dynamics.temperature, structure.masses, Sanity(structure)
     moving = pivots(graph, flips=False)
     evaluator = Evaluator(model, structure.numbers, len(ids), charge=structure.charge)
-    limit = spread_threshold(model, dynamics.force_error)
+    limit = model.spread_threshold(dynamics.force_error)
 
     def known(positions: FloatArray) -> NDArray[np.bool_]:
         return np.asarray(sane(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))

@@ -11,30 +11,24 @@ import contextlib
 import itertools
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.integrators import Thermostat
-from hpcir.dynamics.runner import Potential, ReplicaBlock, run_chunk
-from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion, thermal_velocities
-from hpcir.models.evaluator import Evaluator
-from hpcir.spectra.projection import Projection
+from hpcir.dynamics.runner import ReplicaBlock, run_chunk
+from hpcir.dynamics.thermal import degrees_of_freedom, thermal_velocities
+from hpcir.models.potential import ReplicaPotential
+from hpcir.runtime.mpi import collective
+from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.storage.hdf5 import read_intact, write_h5
+from hpcir.storage.hdf5 import read_intact
 from hpcir.storage.journal import Journal, Place
 from hpcir.study.context import Context
-from hpcir.study.production.trajectory_arrays import (
-    CONTROL_AVERAGES,
-    SERIES,
-    chunk_arrays,
-    wavenumber_arrays,
-    weighted,
-)
-from hpcir.vibrations.normal_modes import NormalModes
+from hpcir.study.production.block import CONTROL_AVERAGES, TrajectoryBlock
+from hpcir.study.production.plan import TrajectoryPlan
+from hpcir.study.production.trajectory_arrays import SERIES, chunk_arrays, control_wavenumbers, weighted
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
 FloatArray = NDArray[np.float64]
@@ -43,83 +37,7 @@ FloatArray = NDArray[np.float64]
 CHUNK_STEPS = 2000
 # Steps between two looks at the committee's spread.
 SPREAD_STEPS = 200
-PotentialOf = Callable[[int], "Evaluator | Potential"]
-
-
-@dataclass(frozen=True)
-class Starts:
-    """Where production begins, taken from another set of trajectories: positions and velocities (N, 3, T) of the
-    trajectories 0 .. T-1, alive (T,); key: that of the other set."""
-
-    positions: FloatArray
-    velocities: FloatArray
-    alive: NDArray[np.bool_]
-    key: str
-
-
-@dataclass(frozen=True)
-class TrajectoryPlan:
-    """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue).
-
-    projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
-    a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
-    begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
-    """
-
-    name: str
-    dynamics: DynamicsSettings
-    modes: NormalModes
-    projection: Projection
-    pairs: list[tuple[int, int]]
-    groups: list[list[int]]
-    masses: FloatArray
-    spread_limit: float
-    folder: str
-    starts: Starts | None = None
-    assign: bool = False
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.dynamics.trajectories // self.lockstep)
-
-    @property
-    def lockstep(self) -> int:
-        return min(self.dynamics.lockstep, self.dynamics.trajectories)
-
-    def ids(self, block: int) -> NDArray[np.int64]:
-        first = block * self.lockstep
-        return np.arange(first, min(first + self.lockstep, self.dynamics.trajectories))
-
-    @property
-    def linear(self) -> bool:
-        return is_linear(self.modes.positions, self.masses)
-
-    def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
-        """The block without the motion of the whole molecule."""
-        return replace(
-            block, velocities=remove_motion(block.positions, block.velocities, self.masses, True, self.linear)
-        )
-
-    @property
-    def equilibration_steps(self) -> int:
-        return self._whole(self.dynamics.equilibration)
-
-    @property
-    def production_steps(self) -> int:
-        return self._whole(self.dynamics.duration)
-
-    def _whole(self, time: float) -> int:
-        """Steps in a time, up to a whole number of dipoles."""
-        every = self.dynamics.dipole_every
-        return -(-round(time / self.dynamics.timestep) // every) * every
-
-    @property
-    def chunks(self) -> str:
-        """The folder of the journals of this set's chunks, which goes when all blocks are files."""
-        return f"{self.folder}/in-progress/{self.name}"
-
-    def file(self, block: int) -> str:
-        return f"{self.folder}/{self.name}-{block:05d}.h5"
+PotentialOf = Callable[[int], ReplicaPotential]
 
 
 class TrajectoryStage:
@@ -127,7 +45,7 @@ class TrajectoryStage:
 
     def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
         self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
-        self.folder = context.directory / plan.folder
+        self.folder = context.directory / layout.TRAJECTORIES
         if context.root:
             self.folder.mkdir(exist_ok=True)
         context.comm.barrier()
@@ -137,6 +55,7 @@ class TrajectoryStage:
         """The names of all block files."""
         return [self.plan.file(block) for block in range(self.plan.blocks)]
 
+    @collective
     def forget_chunks(self) -> None:
         """Remove the chunks of a set whose blocks are all files: they take as much disk again (collective).
 
@@ -151,6 +70,7 @@ class TrajectoryStage:
                 folder.parent.rmdir()
         context.comm.barrier()
 
+    @collective
     def unfinished(self) -> list[int]:
         """The blocks without an intact file, the same on every rank; each looks at its share of the files."""
         comm, plan = self.context.comm, self.plan
@@ -216,7 +136,7 @@ class TrajectoryStage:
         return ReplicaBlock.start(positions, velocities, ids)
 
     def _advance(
-        self, block: ReplicaBlock, potential: Evaluator | Potential, number: int
+        self, block: ReplicaBlock, potential: ReplicaPotential, number: int
     ) -> tuple[ReplicaBlock, dict[str, Any]]:
         """One chunk: thermostatted before `equilibration_steps`, the deck's ensemble after; the journal's arrays."""
         plan, dynamics = self.plan, self.plan.dynamics
@@ -226,8 +146,7 @@ class TrajectoryStage:
             block = plan.at_rest(block)
         thermostat = self._thermostat(equilibrating or dynamics.ensemble == "nvt")
         every = dynamics.dipole_every
-        # A slow potential says itself after how many steps it wants its state on the disk.
-        wanted = min(CHUNK_STEPS, getattr(potential, "chunk_steps", CHUNK_STEPS))
+        wanted = min(CHUNK_STEPS, potential.chunk_steps)
         steps = min(max(1, wanted // every) * every, end - block.step)
         chunk = run_chunk(
             potential,
@@ -238,7 +157,7 @@ class TrajectoryStage:
             dipole_every=CHUNK_STEPS if equilibrating else every,
             thermostat=thermostat,
             record=() if equilibrating else ("dipoles", "positions", "velocities"),
-            spread_every=SPREAD_STEPS if isinstance(potential, Evaluator) else 0,
+            spread_every=SPREAD_STEPS if potential.kernels is not None else 0,
         )
         for retired in chunk.retired:
             self.context.progress.log(
@@ -263,35 +182,29 @@ class TrajectoryStage:
         spread = np.max([chunk["largest_spread"] for chunk in production], axis=0)
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
-        arrays = {
-            "dipoles": (dipoles, "e bohr", "time,xyz,trajectory"),
-            "total_energy": (np.concatenate([c["total_energy"] for c in production]), "hartree", "time,trajectory"),
-            "snapshots": (np.array([c["positions"] for c in production]), "bohr", "chunk,atom,xyz,trajectory"),
-            "largest_spread": (spread, "hartree/bohr", "trajectory"),
-            "trajectory": (self.plan.ids(number), "number", "trajectory"),
-            "sane": (alive & (spread <= self.plan.spread_limit), "bool", "trajectory"),
-            "alive": (alive, "bool", "trajectory"),
-            "start_positions": (start.positions, "bohr", "atom,xyz,trajectory"),
-            "start_velocities": (start.velocities, "bohr hartree/hbar", "atom,xyz,trajectory"),
-            "start_alive": (start.alive, "bool", "trajectory"),
-            **wavenumber_arrays(self.plan),
-        }
-        for name in production[0]:
-            if name.startswith(CONTROL_AVERAGES):
-                arrays[name] = (weighted(production, name), "powers of hartree", "trajectory,...")
-        for name, (units, axes) in SERIES.items():
-            if name in production[0]:
-                arrays[name] = (np.concatenate([chunk[name] for chunk in production]), units, axes)
-        dynamics = self.plan.dynamics
-        attributes = {
-            "format": "hpcir trajectories",
-            "inputs": self.key,
-            "time_between_dipoles": dynamics.timestep * dynamics.dipole_every,
-            "timestep": dynamics.timestep,
-            "temperature": dynamics.temperature,
-            "starts": self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,
-        }
-        write_h5(self.context.directory / self.plan.file(number), arrays, attributes)
+        dynamics, named = self.plan.dynamics, production[0]
+        joined = {name: np.concatenate([chunk[name] for chunk in production]) for name in SERIES if name in named}
+        TrajectoryBlock(
+            dipoles=dipoles,
+            total_energy=np.concatenate([chunk["total_energy"] for chunk in production]),
+            snapshots=np.array([chunk["positions"] for chunk in production]),
+            largest_spread=spread,
+            trajectory=self.plan.ids(number),
+            sane=alive & (spread <= self.plan.spread_limit),
+            alive=alive,
+            inputs=self.key,
+            starts=self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,
+            time_between_dipoles=dynamics.timestep * dynamics.dipole_every,
+            timestep=dynamics.timestep,
+            temperature=dynamics.temperature,
+            averages={name: weighted(production, name) for name in named if name.startswith(CONTROL_AVERAGES)},
+            wavenumbers=control_wavenumbers(self.plan),
+            start_positions=start.positions,
+            start_velocities=start.velocities,
+            start_alive=start.alive,
+            mode_dipoles=np.array([b.dipoles for b in self.plan.projection.basins]) if self.plan.assign else None,
+            **joined,
+        ).write(self.context.directory / self.plan.file(number))
 
     def _production_start(self, number: int, chunks: list[dict[str, Any]]) -> ReplicaBlock:
         """The replicas at the beginning of production: after the last chunk of equilibration."""
@@ -302,6 +215,7 @@ class TrajectoryStage:
         return self.plan.at_rest(block)
 
 
+@collective
 def run_stages(stages: Sequence[TrajectoryStage]) -> None:
     """Run what is not finished yet of several plans, all their blocks dealt to all ranks together (collective)."""
     context = stages[0].context

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.runner import Chunk, Potential
+from hpcir.dynamics.runner import Chunk
 from hpcir.models.evaluator import Evaluator
+from hpcir.models.potential import ReplicaPotential
 from hpcir.spectra.basins import eckart_rotations
 from hpcir.spectra.controls import mode_moments
 from hpcir.spectra.projection import (
@@ -18,25 +19,15 @@ from hpcir.spectra.projection import (
     rotation_velocities,
     rotation_wavenumbers,
 )
-
-if TYPE_CHECKING:
-    from hpcir.study.production.trajectories import TrajectoryPlan
+from hpcir.study.production.plan import TrajectoryPlan
 
 FloatArray = NDArray[np.float64]
 
 # Larger molecules have too many conformers for the modes of one of them to say much, and projecting on them takes time
 # by the square of the atoms: the stretches of their bonds are their controls.
 MOST_PROJECTED_MODES = 120
-# Beginnings of the names of the averages that the control variates are made of.
-CONTROL_AVERAGES = ("moments_", "mode_energies", "bond_energies", "rotation_energies")
-# Datasets of the assignment, with units and axes.
-SERIES = {
-    "mode_velocities": ("sqrt(hartree)", "time,mode,trajectory"),
-    "basin": ("number", "time,trajectory"),
-    "rotations": ("", "time,xyz of the basin,xyz,trajectory"),
-    "group_dipoles": ("e bohr", "time,group,xyz,trajectory"),
-}
-
+# Series of the assignment that chunks hold.
+SERIES = ("mode_velocities", "basin", "rotations", "group_dipoles")
 
 # Averages of squared mode velocities take every second frame (4 fs at the deck's defaults, half the time of a
 # projection): they go on for picoseconds, and any average of a control has its exact mean.
@@ -44,11 +35,11 @@ AVERAGED_EVERY = 2
 
 
 def chunk_arrays(
-    chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, potential: Evaluator | Potential
-) -> dict[str, Any]:
+    chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, potential: ReplicaPotential
+) -> dict[str, NDArray[Any]]:
     """What the journal keeps of a chunk: the state to go on from and, in production, series and averages."""
     block = chunk.block
-    arrays: dict[str, Any] = {
+    arrays: dict[str, NDArray[Any]] = {
         "positions": block.positions,
         "velocities": block.velocities,
         "step": np.int64(block.step),
@@ -63,8 +54,8 @@ def chunk_arrays(
         "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
     }
     arrays |= projected(chunk, plan)
-    if plan.groups and isinstance(potential, Evaluator):
-        arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential)
+    if plan.groups and potential.kernels is not None:
+        arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential.kernels)
     return arrays
 
 
@@ -114,20 +105,19 @@ def group_dipoles(positions: FloatArray, groups: list[list[int]], evaluator: Eva
     return found
 
 
-def wavenumber_arrays(plan: TrajectoryPlan) -> dict[str, Any]:
-    """Where the controls belong in the spectrum: of each kind of basin and of each bond's stretch."""
+def control_wavenumbers(plan: TrajectoryPlan) -> dict[str, FloatArray]:
+    """Where the controls belong in the spectrum: of each kind of basin and of each bond's stretch, cm-1."""
     basins = plan.projection.basins
     kinds = [basin.kind for basin in basins]
     firsts = [basins[kinds.index(kind)] for kind in range(1 + max(kinds))]
-    arrays = {"mode_wavenumbers": (np.array([basin.wavenumbers for basin in firsts]), "cm-1", "conformer,mode")}
-    if plan.assign:
-        arrays["mode_dipoles"] = (np.array([b.dipoles for b in basins]), "e/sqrt(electron mass)", "basin,mode,xyz")
+    found = {"mode_wavenumbers": np.array([basin.wavenumbers for basin in firsts])}
     if plan.pairs:
-        arrays["bond_wavenumbers"] = (bond_wavenumbers(firsts[0], plan.masses, plan.pairs), "cm-1", "bond")
+        found["bond_wavenumbers"] = bond_wavenumbers(firsts[0], plan.masses, plan.pairs)
     if plan.dynamics.rotation == "keep":
-        places = rotation_wavenumbers(firsts[0].positions, plan.masses, plan.dynamics.temperature)
-        arrays["rotation_wavenumbers"] = (places, "cm-1", "axis")
-    return arrays
+        found["rotation_wavenumbers"] = rotation_wavenumbers(
+            firsts[0].positions, plan.masses, plan.dynamics.temperature
+        )
+    return found
 
 
 def weighted(chunks: list[dict[str, Any]], name: str) -> FloatArray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,9 @@ from hpcir.spectra.assignment import (
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.correlation import differences
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.results.records import Group, ModeRow
+from hpcir.study.results.spectrum_files import Dataset
 from hpcir.vibrations.mode_names import AtomGroup
 from hpcir.vibrations.normal_modes import NormalModes
 
@@ -59,10 +61,10 @@ class Assignment:
         """The spectrum with its bands in words."""
         return replace(spectrum, bands=assign(spectrum.bands, self.modes, places=self.positions.centroid))
 
-    def arrays(self) -> dict[str, tuple[Any, str, str]]:
+    def arrays(self) -> dict[str, Dataset]:
         """Datasets of spectrum.h5."""
         positions = self.positions
-        found: dict[str, tuple[Any, str, str]] = {
+        found: dict[str, Dataset] = {
             "mode_contributions": (self.modes.contributions, "km/mol cm", "part,wavenumber"),
             "mode_harmonic": (positions.harmonic, "cm-1", "mode"),
             "mode_anharmonic": (positions.centroid, "cm-1", "mode"),
@@ -78,55 +80,46 @@ class Assignment:
         found = {"modes": list(self.modes.labels)}
         return found | ({"groups": list(self.groups.labels)} if self.groups is not None else {})
 
-    def tables(self, modes: NormalModes, groups: Sequence[AtomGroup]) -> dict[str, list[dict[str, Any]]]:
-        """What summary.json says: a row for each mode (and the remainder), a row for each group."""
+    def mode_rows(self, modes: NormalModes) -> tuple[ModeRow, ...]:
+        """A row of the summary for each mode, and one for the remainder."""
         place, integrals = self.positions, self.modes.integrals
-        rows: list[dict[str, Any]] = [
-            {
-                "name": self.modes.labels[mode],
-                "harmonic_per_cm": place.harmonic[mode],
-                "anharmonic_per_cm": place.centroid[mode],
-                "stderr_per_cm": place.stderr[mode],
-                "width_per_cm": place.width[mode],
-                "harmonic_intensity_km_per_mol": modes.intensities[mode],
-                "contribution_km_per_mol": integrals[mode],
-            }
+        rows = [
+            ModeRow(
+                name=self.modes.labels[mode],
+                harmonic_per_cm=float(place.harmonic[mode]),
+                anharmonic_per_cm=float(place.centroid[mode]),
+                stderr_per_cm=float(place.stderr[mode]),
+                width_per_cm=float(place.width[mode]),
+                harmonic_intensity_km_per_mol=float(modes.intensities[mode]),
+                contribution_km_per_mol=float(integrals[mode]),
+            )
             for mode in range(len(modes))
         ]
-        rows.append({"name": self.modes.labels[-1], "contribution_km_per_mol": integrals[-1]})
+        return (*rows, ModeRow(self.modes.labels[-1], contribution_km_per_mol=float(integrals[-1])))
+
+    def group_rows(self, groups: Sequence[AtomGroup]) -> tuple[Group, ...]:
+        """A row of the summary for each group of atoms."""
         if self.groups is None:
-            return {"modes": rows, "groups": []}
+            return ()
         areas = zip(groups, self.groups.integrals, strict=True)
-        return {
-            "modes": rows,
-            "groups": [
-                {"name": group.name, "atoms": [atom + 1 for atom in group.atoms], "contribution_km_per_mol": area}
-                for group, area in areas
-            ],
-        }
+        return tuple(Group(group.name, tuple(atom + 1 for atom in group.atoms), float(area)) for group, area in areas)
 
 
-def block_parts(arrays: dict[str, Any], attributes: dict[str, Any], settings: SpectrumSettings) -> PartSpectra | None:
-    """The parts of a block file's sane trajectories; None where the block holds no series for them."""
-    if "mode_velocities" not in arrays:
+def block_parts(block: TrajectoryBlock, settings: SpectrumSettings) -> PartSpectra | None:
+    """The parts of a block's sane trajectories; None where the block holds no series for them."""
+    if block.mode_velocities is None:
         return None
-    sane = arrays["sane"].astype(bool)
-    dipoles = arrays["dipoles"][:, :, sane]
-    between, timestep, temperature = (
-        float(attributes[name]) for name in ("time_between_dipoles", "timestep", "temperature")
-    )
-    velocities = arrays["mode_velocities"][:, :, sane].astype(float)
-    parts = mode_parts(
-        velocities,
-        arrays["mode_dipoles"],
-        arrays["rotations"][..., sane].astype(float),
-        between,
-        arrays["basin"][:, sane],
-    )
-    rest = (between, timestep, temperature, settings)
+    assert block.mode_dipoles is not None
+    assert block.rotations is not None
+    assert block.basin is not None
+    sane, dipoles, between = block.sane, block.sane_dipoles, block.time_between_dipoles
+    velocities = block.mode_velocities[:, :, sane].astype(float)
+    rotations = block.rotations[..., sane].astype(float)
+    parts = mode_parts(velocities, block.mode_dipoles, rotations, between, block.basin[:, sane])
+    rest = (between, block.timestep, block.temperature, settings)
     groups = np.zeros((0, len(dipoles[0, 0]), 0))
-    if "group_dipoles" in arrays:
-        own = np.moveaxis(arrays["group_dipoles"][..., sane].astype(float), 1, 0)
+    if block.group_dipoles is not None:
+        own = np.moveaxis(block.group_dipoles[..., sane].astype(float), 1, 0)
         # The last group is what the others leave, so that nothing is lost to rounding.
         groups = part_spectra(np.array([differences(group, between) for group in own[:-1]]).reshape(
             len(own) - 1, len(dipoles) - 1, *dipoles.shape[1:]

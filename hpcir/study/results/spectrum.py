@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import RunStopped
+from hpcir.runtime.mpi import collective
 from hpcir.spectra.bands import Band
 from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
-from hpcir.storage.hdf5 import read_h5
 from hpcir.study.context import Context
-from hpcir.study.production.trajectory_arrays import CONTROL_AVERAGES
+from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
+from hpcir.study.results.records import Group, MdFigures, ModeRow, SpectrumFigures
 from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.units import KCAL_PER_MOL, PS
 from hpcir.vibrations.mode_names import functional_groups
@@ -59,12 +59,12 @@ class SpectrumResult:
     """The spectrum and the figures of summary.json: bands, the weak ones apart, modes and groups of atoms."""
 
     spectrum: Spectrum
-    md: dict[str, Any]
-    figures: dict[str, Any]
-    bands: list[dict[str, Any]]
-    weak_bands: list[dict[str, Any]]
-    modes: list[dict[str, Any]]
-    groups: list[dict[str, Any]]
+    md: MdFigures
+    figures: SpectrumFigures
+    bands: tuple[Band, ...]
+    weak_bands: tuple[Band, ...]
+    modes: tuple[ModeRow, ...]
+    groups: tuple[Group, ...]
 
 
 class SpectrumStage:
@@ -94,33 +94,28 @@ class SpectrumStage:
             return None
         return self._combine(results, None).absorption
 
+    @collective
     def _collect(self) -> list[BlockResult] | None:
         numbers = range(len(self.blocks))
-        found = self.context.deal(
+        found = self.context.map_over_ranks(
             f"correlate {self.name}", numbers, lambda number: self._block(self.blocks[number]), "blocks"
         )
         return None if found is None else [found[number] for number in numbers]
 
     def _block(self, file: str) -> BlockResult:
-        arrays, attributes = read_h5(self.context.directory / file)
-        sane = arrays["sane"].astype(bool)
+        block, settings = TrajectoryBlock.read(self.context.directory / file), self.context.deck.spectrum
         spectra = trajectory_spectra(
-            arrays["dipoles"][:, :, sane],
-            float(attributes["time_between_dipoles"]),
-            float(attributes["timestep"]),
-            float(attributes["temperature"]),
-            self.context.deck.spectrum,
+            block.sane_dipoles, block.time_between_dipoles, block.timestep, block.temperature, settings
         )
-        energy = arrays["total_energy"][:, sane]
         return BlockResult(
             spectra=spectra,
-            parts=block_parts(arrays, attributes, self.context.deck.spectrum) if self.words else None,
-            moments={name: value[sane] for name, value in arrays.items() if name.startswith(CONTROL_AVERAGES)},
-            wavenumbers={name: value for name, value in arrays.items() if name.endswith("_wavenumbers")},
-            drift=energy[-1] - energy[0],
-            left_out=int((~sane).sum()),
-            trajectories=arrays["trajectory"][sane],
-            starts=str(attributes.get("starts", attributes.get("inputs", ""))),
+            parts=block_parts(block, settings) if self.words else None,
+            moments=block.sane_averages,
+            wavenumbers=block.wavenumbers,
+            drift=block.drift,
+            left_out=block.left_out,
+            trajectories=block.trajectory[block.sane],
+            starts=block.starts,
         )
 
     def _combine(self, results: list[BlockResult], member_spectra: FloatArray | None) -> Spectrum:
@@ -150,14 +145,13 @@ class SpectrumStage:
         else:
             spectrum = found.named(spectrum)
         self._write(spectrum, results, found)
-        tables = {"modes": [], "groups": []} if found is None else found.tables(self.modes, groups)
         return SpectrumResult(
             spectrum,
             self._md(results),
             self._figures(spectrum),
             *_listed(spectrum.bands),
-            tables["modes"],
-            tables["groups"],
+            () if found is None else found.mode_rows(self.modes),
+            () if found is None else found.group_rows(groups),
         )
 
     def _controls(self, results: list[BlockResult]) -> Controls:
@@ -166,7 +160,7 @@ class SpectrumStage:
         joined = {name: np.concatenate([result.moments[name] for result in results]) for name in names}
         return controls_of(joined, results[0].wavenumbers, dynamics.temperature, dynamics.timestep)
 
-    def _named(self, band: Any) -> Any:
+    def _named(self, band: Band) -> Band:
         """The band with the words of the harmonic modes nearest to it, the strongest first."""
         inside = (self.modes.wavenumbers > band.lower_per_cm - 30) & (self.modes.wavenumbers < band.upper_per_cm + 60)
         strong = sorted(np.flatnonzero(inside), key=lambda mode: -self.modes.intensities[mode])[:3]
@@ -179,40 +173,41 @@ class SpectrumStage:
         labels = {} if found is None else found.labels()
         write_spectrum(self.context.directory.path, self.name, spectrum, ids, results[0].starts, arrays, labels)
 
-    def _md(self, results: list[BlockResult]) -> dict[str, Any]:
+    def _md(self, results: list[BlockResult]) -> MdFigures:
         dynamics = self.context.deck.dynamics
         drift = np.concatenate([result.drift for result in results]) / KCAL_PER_MOL
         picoseconds = dynamics.duration / PS
-        return {
-            "trajectories": self.trajectories,
-            "left_out": sum(result.left_out for result in results),
-            "steps": round(dynamics.duration / dynamics.timestep) * self.trajectories,
-            "drift_kcal_per_mol_per_100_ps": float(np.mean(drift) / picoseconds * 100),
-            "largest_drift_kcal_per_mol": float(np.max(np.abs(drift))),
-        }
+        return MdFigures(
+            trajectories=self.trajectories,
+            left_out=sum(result.left_out for result in results),
+            steps=round(dynamics.duration / dynamics.timestep) * self.trajectories,
+            drift_kcal_per_mol_per_100_ps=float(np.mean(drift) / picoseconds * 100),
+            largest_drift_kcal_per_mol=float(np.max(np.abs(drift))),
+        )
 
-    def _figures(self, spectrum: Spectrum) -> dict[str, Any]:
-        keys = ("estimator", "verdict", "variance_gain", "trajectories")
-        integral = float(np.trapezoid(spectrum.absorption, spectrum.wavenumbers))
-        return {
-            **{key: spectrum.metadata[key] for key in keys},
-            "total_intensity_km_per_mol": integral,
-            "harmonic_total_km_per_mol": float(np.nansum(self.modes.intensities)),
-        }
+    def _figures(self, spectrum: Spectrum) -> SpectrumFigures:
+        known = spectrum.metadata
+        return SpectrumFigures(
+            estimator=known["estimator"],
+            verdict=known["verdict"],
+            variance_gain=known["variance_gain"],
+            trajectories=known["trajectories"],
+            total_intensity_km_per_mol=float(np.trapezoid(spectrum.absorption, spectrum.wavenumbers)),
+            harmonic_total_km_per_mol=float(np.nansum(self.modes.intensities)),
+        )
 
 
-def _listed(bands: Sequence[Band]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _listed(bands: Sequence[Band]) -> tuple[tuple[Band, ...], tuple[Band, ...]]:
     """Bands as summary.json has them: those to report, and the weak ones.
 
     A band is weak that has less than WEAK_KM_PER_MOL, or is not significant beside its own error.
     """
-    strong: list[dict[str, Any]] = []
-    weak: list[dict[str, Any]] = []
+    strong: list[Band] = []
+    weak: list[Band] = []
     for band in bands:
         significant = not band.intensity_km_per_mol < SIGNIFICANT * band.stderr_km_per_mol
-        listed = strong if band.intensity_km_per_mol >= WEAK_KM_PER_MOL and significant else weak
-        listed.append(asdict(band))
-    return strong, weak
+        (strong if band.intensity_km_per_mol >= WEAK_KM_PER_MOL and significant else weak).append(band)
+    return tuple(strong), tuple(weak)
 
 
 def controls_of(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +13,15 @@ from numpy.typing import NDArray
 from hpcir.errors import InputError, RunStopped
 from hpcir.spectra.bands import Band, curve_bands
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5, write_h5
 
 IntArray = NDArray[np.int64]
+# A dataset of an HDF5 file with its unit and axes.
+Dataset = tuple[NDArray[np.float64] | IntArray, str, str]
 
 FORMAT = "hpcir spectrum"
-NAME = "spectrum"
+NAME = layout.SPECTRUM
 # Maxima of a curve without stored bands that are nearer than this (cm-1) are one band.
 CURVE_RESOLUTION = 20.0
 
@@ -41,7 +43,7 @@ def write_spectrum(
     spectrum: Spectrum,
     trajectories: Sequence[int] | IntArray | None = None,
     starts: str = "",
-    assigned: dict[str, tuple[Any, str, str]] | None = None,
+    assigned: Mapping[str, Dataset] | None = None,
     labels: dict[str, list[str]] | None = None,
 ) -> tuple[Path, Path]:
     """Write NAME.csv and NAME.h5 (which has bands, metadata and the trajectories' terms, too).
@@ -50,7 +52,7 @@ def write_spectrum(
     """
     csv, h5 = folder / f"{name}.csv", folder / f"{name}.h5"
     spectrum.to_csv(csv)
-    arrays: dict[str, tuple[Any, str, str]] = {
+    arrays: dict[str, Dataset] = {
         "wavenumbers": (spectrum.wavenumbers, "cm-1", "wavenumber"),
         "absorption": (spectrum.absorption, "km/mol cm", "wavenumber"),
         "stderr": (spectrum.stderr, "km/mol cm", "wavenumber"),
@@ -61,7 +63,7 @@ def write_spectrum(
         arrays["trajectories"] = (spectrum.terms, "km/mol cm", "trajectory,wavenumber")
     if trajectories is not None:
         arrays["trajectory"] = (np.asarray(trajectories, np.int64), "number", "trajectory")
-    arrays |= assigned or {}
+    arrays.update(assigned or {})
     attributes = {
         "format": FORMAT,
         "temperature": spectrum.temperature,

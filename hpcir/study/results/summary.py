@@ -1,155 +1,199 @@
-"""summary.json: what was used, how good the model is, the bands, the time, where it all comes from."""
+"""summary.json of a run and of its targets, with trust.json beside it: what was found, how, and where it comes from."""
 
 from __future__ import annotations
 
 import json
+import math
 import platform
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from hpcir.deck.study import heavy_atoms
 from hpcir.models.model import Model
 from hpcir.runtime.progress import figure_parts
+from hpcir.spectra.bands import Band
+from hpcir.storage import layout
 from hpcir.storage.files import write_atomic
 from hpcir.storage.json_result import finite
 from hpcir.storage.provenance import origin
+from hpcir.storage.records import to_json
 from hpcir.study.context import Context
-from hpcir.study.label_farm import LabelStore
-from hpcir.study.learning.loop import Sampling
+from hpcir.study.label_farm import TEST, LabelStore
+from hpcir.study.learning.curve import LearningCurve
 from hpcir.study.learning.reference import Reference
-from hpcir.study.results.analysis import harmonic_error
+from hpcir.study.production.sets import MAIN_SECONDS
+from hpcir.study.production.targets import Target
+from hpcir.study.results import trust_map
+from hpcir.study.results.families import family_rows, write_families
+from hpcir.study.results.records import (
+    HarmonicFigures,
+    IndependentTest,
+    LabelFigures,
+    MdFigures,
+    ModelFigures,
+    SamplingFigures,
+    Summary,
+    TargetSummary,
+)
 from hpcir.study.results.spectrum import SpectrumResult
+from hpcir.study.results.trust_map import Trust
 from hpcir.units import FS, KELVIN
+from hpcir.vibrations.harmonics import harmonic_error
 from hpcir.vibrations.normal_modes import NormalModes
 
-FILE = "summary.json"
 # Bands weaker than this are in the files but not in the log.
 SHOWN_KM_PER_MOL = 2.0
 
 
-def content(
-    context: Context,
-    store: LabelStore,
-    level: str,
-    model: Model,
-    reference: Reference,
-    modes: NormalModes,
-    sampling: Sampling,
-) -> dict[str, Any]:
-    """What is known of labels, sampling, model and harmonic frequencies."""
-    return {
-        "labels": label_figures(store, level),
-        "sampling": {"rounds": len(sampling.rounds), "stopped_because": sampling.reason},
-        "model": {"members": model.members, "level": model.level, "held_out": model.error},
-        "harmonic": {
-            "mae_per_cm": harmonic_error(modes, reference.modes),
-            "engine_wavenumbers_per_cm": reference.modes.wavenumbers,
-            "engine_intensities_km_per_mol": reference.modes.intensities,
-            "model_wavenumbers_per_cm": modes.wavenumbers,
-            "model_intensities_km_per_mol": modes.intensities,
-        },
-    }
+@dataclass(frozen=True)
+class Shared:
+    """What all targets of a run share: labels and the level that counts, the model, how it came about, and the
+    environments that it was trained on."""
+
+    store: LabelStore
+    level: str
+    model: Model
+    curve: LearningCurve
+    environments: Trust
 
 
-def write(
-    context: Context, known: dict[str, Any], test: dict[str, Any], spectra: dict[str, SpectrumResult]
-) -> dict[str, Any]:
-    """Write summary.json in the run directory (rank 0) and return it."""
-    main = spectra["spectrum"]
-    stages = stage_seconds(context)
-    steps = main.md["steps"]
-    md = {**main.md, "microseconds_per_step": 1e6 * stages.get("trajectories", 0.0) * context.comm.size / max(steps, 1)}
-    summary = {
-        **known,
-        "test": {**test, "harmonic_mae_per_cm": known["harmonic"]["mae_per_cm"]},
-        "md": md,
-        "spectrum": main.figures,
-        "bands": main.bands,
-        "weak_bands": main.weak_bands,
-        "modes": main.modes,
-        "groups": main.groups,
-        "isotopologues": {name: result.bands for name, result in spectra.items() if result is not main},
-        "isotopologue_modes": {name: result.modes for name, result in spectra.items() if result is not main},
-        "stages": stages,
-        "provenance": provenance(context),
+@dataclass(frozen=True)
+class Finished:
+    """A target with its results: independent test, and spectra by name ('spectrum', those of isotopologues, 'family-1'
+    and so on)."""
+
+    target: Target
+    test: IndependentTest
+    spectra: Mapping[str, SpectrumResult]
+
+    @property
+    def context(self) -> Context:
+        """The context of the target, whose directory is its folder."""
+        return self.target.context
+
+    @property
+    def isotopologues(self) -> dict[str, SpectrumResult]:
+        """The spectra of isotopologues, by name."""
+        names = [one.name for one in self.target.isotopes]
+        return {name: self.spectra[name] for name in names if name in self.spectra}
+
+
+def write_run(context: Context, shared: Shared, finished: Sequence[Finished], lost: Sequence[Target] = ()) -> Summary:
+    """Write summary.json of the run and of each further target, with trust.json (and families.json) beside each
+    (rank 0); the run's summary: that of the first target, and a table of all."""
+    summaries = [target_summary(shared, one) for one in finished]
+    for one, found in zip(finished[1:], summaries[1:], strict=True):
+        write_summary(one.context, found)
+    targets = {
+        one.target.name: found.target(len(one.target.structure)) for one, found in zip(finished, summaries, strict=True)
     }
-    summary = finite(summary)
-    write_atomic(context.directory / FILE, json.dumps(summary, indent=1))
+    for target in lost:
+        count = target.main.trajectories
+        figures = MdFigures(trajectories=count, left_out=count)
+        targets[target.name] = TargetSummary(len(target.structure), md=figures)
+    summary = replace(
+        summaries[0],
+        stages=stage_seconds(context),
+        provenance=provenance(context),
+        largest_labelled_heavy_atoms=largest_labelled(shared.store),
+        targets=targets,
+    )
+    if finished[0].context.directory.path != context.directory.path:
+        write_summary(finished[0].context, summaries[0])
+    write_summary(context, summary)
     return summary
 
 
-def lines(summary: dict[str, Any]) -> list[str]:
-    """The summary in words, for the end of the log."""
-    labels, test, md, spectrum = (summary[name] for name in ("labels", "test", "md", "spectrum"))
-    said = [
-        f"labels: {labels['count']} of {labels['level']} ({labels['failed']} failed), {labels['test_count']} more for "
-        f"the test; {summary['sampling']['stopped_because']}",
-    ]
-    if test["n"]:
-        said.append(
-            f"independent test on {test['n']} geometries: force "
-            f"{test['force_rmse_kcal_per_mol_angstrom']:.3f} kcal/mol/A, energy "
-            f"{test['energy_rmse_kcal_per_mol']:.4f} kcal/mol, dipole {test['dipole_rmse_debye']:.4f} D"
-        )
-    said += local_line(test)
-    said.append(f"harmonic frequencies, model against engine: {test['harmonic_mae_per_cm']:.2f} cm-1 mean absolute")
-    step = figure_parts("microseconds_per_step", md["microseconds_per_step"])[1]
-    said.append(
-        f"trajectories: {md['trajectories']}, {md['left_out']} left out; drift "
-        f"{md['drift_kcal_per_mol_per_100_ps']:.3f} kcal/mol in 100 ps; {step}"
+def write_summary(context: Context, summary: Summary) -> None:
+    """Write summary.json in a folder. Raises RunStopped when that fails."""
+    write_atomic(context.directory / layout.SUMMARY, json.dumps(finite(to_json(summary)), indent=1))
+
+
+def target_summary(shared: Shared, one: Finished) -> Summary:
+    """The summary of a target by itself; trust.json and families.json are written (rank 0)."""
+    context, model, curve = one.context, shared.model, shared.curve
+    target, main = one.target, one.spectra[layout.SPECTRUM]
+    modes, ensemble = target.main.modes, target.ensemble
+    harmonic = harmonic_figures(modes, target.reference)
+    frames = trust_map.snapshots(context, target.main.blocks)
+    if ensemble is not None:
+        write_families(context, ensemble, target.started)
+    return Summary(
+        labels=label_figures(shared.store, shared.level),
+        sampling=SamplingFigures(len(curve.rounds), curve.reason, curve.stopped),
+        model=ModelFigures(model.members, model.level, model.error),
+        harmonic=harmonic,
+        trust=trust_map.write_trust(context, target.structure, model, shared.environments, frames),
+        ensemble=trust_map.ensemble(target.structure, modes.positions, frames),
+        families=None if ensemble is None else family_rows(ensemble, target.started, one.spectra),
+        test=replace(one.test, harmonic_mae_per_cm=harmonic.mae_per_cm),
+        md=timed(main.md, context),
+        spectrum=main.figures,
+        bands=main.bands,
+        weak_bands=main.weak_bands,
+        modes=main.modes,
+        groups=main.groups,
+        isotopologues={name: result.bands for name, result in one.isotopologues.items()},
+        isotopologue_modes={name: result.modes for name, result in one.isotopologues.items()},
+        stages=stage_seconds(context),
+        provenance=provenance(context),
     )
-    said += [band_line(band) for band in summary["bands"] if (band["intensity_km_per_mol"] or 0) > SHOWN_KM_PER_MOL]
-    said.append(spectrum["verdict"])
-    said += [summary[name]["verdict"] for name in ("trust", "ensemble") if summary.get(name, {}).get("verdict")]
-    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary["stages"].items())
-    said.append(f"time: {sum(summary['stages'].values()):.0f} s ({times})")
-    return said
 
 
-def band_line(band: dict[str, Any]) -> str:
-    """One band: position and intensity with their errors (? where few trajectories give none), and its words."""
+def harmonic_figures(modes: NormalModes, reference: Reference | None) -> HarmonicFigures:
+    """Harmonic spectra of the model and, where it is known, of the label engine."""
+    own = HarmonicFigures(
+        model_wavenumbers_per_cm=tuple(modes.wavenumbers.tolist()),
+        model_intensities_km_per_mol=tuple(modes.intensities.tolist()),
+    )
+    if reference is None:
+        return own
+    return replace(
+        own,
+        mae_per_cm=harmonic_error(modes, reference.modes),
+        engine_wavenumbers_per_cm=tuple(reference.modes.wavenumbers.tolist()),
+        engine_intensities_km_per_mol=tuple(reference.modes.intensities.tolist()),
+    )
 
-    def figure(name: str, width: int) -> str:
-        value = band[name]
-        return f"{value:{width}.1f}" if value is not None else f"{'?':>{width}}"
 
-    return (
-        f"band {figure('position_per_cm', 7)} +- {figure('stderr_per_cm', 4)} cm-1, "
-        f"{figure('intensity_km_per_mol', 6)} +- {figure('stderr_km_per_mol', 4)} km/mol  {band['assignment']}"
-    ).rstrip()
+def timed(md: MdFigures, context: Context) -> MdFigures:
+    """The trajectories' figures with the time of a step, over all sessions."""
+    spent = seconds_by_name(context).get(MAIN_SECONDS, 0.0)
+    return replace(md, microseconds_per_step=1e6 * spent * context.comm.size / max(md.steps or 0, 1))
 
 
-def label_figures(store: LabelStore, level: str) -> dict[str, Any]:
+def largest_labelled(store: LabelStore) -> int:
+    """Heavy atoms of the largest molecule or fragment that was learnt from."""
+    learnt = (entry.structure for entry in store.asked if not entry.purpose.startswith(TEST))
+    return max(map(heavy_atoms, learnt), default=0)
+
+
+def label_figures(store: LabelStore, level: str) -> LabelFigures:
     """Counts and time of the labels of the main level, and the cheap ones apart."""
     own = [entry for entry in store.asked if entry.level == level]
     good = [entry for entry in own if entry.label is not None]
-    test = [entry for entry in good if entry.purpose == "test"]
+    learnt = [entry for entry in good if not entry.purpose.startswith(TEST)]
     by_purpose: dict[str, int] = {}
     for entry in good:
         by_purpose[entry.purpose] = by_purpose.get(entry.purpose, 0) + 1
-    return {
-        "level": level,
-        "count": len(good) - len(test),
-        "test_count": len(test),
-        "failed": len(own) - len(good),
-        "seconds": float(sum(entry.label.seconds for entry in good if entry.label is not None)),
-        "by_purpose": by_purpose,
-        "other_levels": len(store.asked) - len(own),
-    }
-
-
-def local_line(test: dict[str, Any]) -> list[str]:
-    """The largest shift of a kind of vibration that the test's forces tell of, in words; none where they tell none."""
-    found = [row for row in test.get("local_frequencies") or [] if row["shift_per_cm"] is not None]
-    if not found:
-        return []
-    row = max(found, key=lambda row: abs(row["shift_per_cm"]))
-    return [
-        f"the test's forces put {row['motion']} {row['shift_per_cm']:+.1f} +- {row['shift_error_per_cm']:.1f} cm-1 "
-        f"from the engine's {row['wavenumber_per_cm']:.0f} cm-1, the largest shift of {len(found)} kinds of vibration"
-    ]
+    return LabelFigures(
+        level=level,
+        count=len(learnt),
+        test_count=by_purpose.get(TEST, 0),
+        failed=len(own) - len(good),
+        seconds=float(sum(entry.label.seconds for entry in good if entry.label is not None)),
+        by_purpose=by_purpose,
+        other_levels=len(store.asked) - len(own),
+    )
 
 
 def stage_seconds(context: Context) -> dict[str, float]:
     """Wall time of every stage over all sessions of this run."""
+    return {name: seconds for name, seconds in seconds_by_name(context).items() if name != MAIN_SECONDS}
+
+
+def seconds_by_name(context: Context) -> dict[str, float]:
+    """Wall time of every stage and of the main set of trajectories, over all sessions."""
     manifest = context.directory.manifest()
     spent = dict(manifest.get("spent", {}))
     for name, entry in manifest.get("stages", {}).items():
@@ -157,7 +201,7 @@ def stage_seconds(context: Context) -> dict[str, float]:
     return {name: round(seconds, 3) for name, seconds in spent.items()}
 
 
-def provenance(context: Context) -> dict[str, Any]:
+def provenance(context: Context) -> dict[str, object]:
     """Program, commit and libraries, seed, hosts, ranks and machine; the deck itself, and the digest by which the other
     files name it."""
     told = origin()
@@ -170,3 +214,99 @@ def provenance(context: Context) -> dict[str, Any]:
         "timestep_fs": context.deck.dynamics.timestep / FS,
         "deck": context.deck.model_dump(mode="json"),
     }
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+def lines(summary: Summary) -> list[str]:
+    """The summary in words, for the end of the log. Bands are those of the first target."""
+    said = [_labels_line(summary)]
+    targets = summary.targets or {}
+    for name, target in targets.items():
+        before = f"{name}: " if len(targets) > 1 else ""
+        said += [before + line for line in _target_lines(target)]
+    said += [band_line(band) for band in summary.bands if band.intensity_km_per_mol > SHOWN_KM_PER_MOL]
+    if summary.spectrum is not None:
+        said.append(summary.spectrum.verdict)
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.stages.items())
+    said.append(f"time: {sum(summary.stages.values()):.0f} s ({times})")
+    return said
+
+
+def _labels_line(summary: Summary) -> str:
+    labels, sampling = summary.labels, summary.sampling
+    assert labels is not None
+    assert sampling is not None
+    return (
+        f"labels: {labels.count} of {labels.level} ({labels.failed} failed), molecules and fragments of up to "
+        f"{summary.largest_labelled_heavy_atoms} heavy atoms, {labels.test_count} more for the test; "
+        f"{sampling.stopped_because}"
+    )
+
+
+def _target_lines(target: TargetSummary) -> list[str]:
+    """What the log says of one target; of a lost one no more than its trajectories."""
+    said = []
+    if target.test is not None:
+        said += _test_lines(target.test)
+    if target.md is not None:
+        said.append(_md_line(target.md))
+    said += [found.verdict for found in (target.trust, target.ensemble) if found is not None and found.verdict]
+    for number, family in enumerate(target.families or (), 1):
+        said.append(
+            f"family {number}, {100 * family.weight:.1f} %: {family.name} ({family.conformers} conformers, "
+            f"{family.trajectories} trajectories)"
+        )
+    return said
+
+
+def _test_lines(test: IndependentTest) -> list[str]:
+    said = []
+    if test.n:
+        said.append(
+            f"independent test on {test.n} geometries: force "
+            f"{figure(test.force_rmse_kcal_per_mol_angstrom, '.3f')} kcal/mol/A, energy "
+            f"{figure(test.energy_rmse_kcal_per_mol, '.4f')} kcal/mol, dipole {figure(test.dipole_rmse_debye, '.4f')} D"
+        )
+    said += local_line(test)
+    if test.harmonic_mae_per_cm is not None and math.isfinite(test.harmonic_mae_per_cm):
+        said.append(f"harmonic frequencies, model against engine: {test.harmonic_mae_per_cm:.2f} cm-1 mean absolute")
+    return said
+
+
+def _md_line(md: MdFigures) -> str:
+    said = f"trajectories: {md.trajectories}, {md.left_out} left out"
+    if md.drift_kcal_per_mol_per_100_ps is not None:
+        said += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
+    if md.microseconds_per_step is not None:
+        said += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
+    return said
+
+
+def figure(value: float | None, form: str) -> str:
+    """A number in a format, or ? in its width where it is not known."""
+    if value is None or not math.isfinite(value):
+        return f"{'?':>{form.split('.')[0] or 1}}"
+    return f"{value:{form}}"
+
+
+def band_line(band: Band) -> str:
+    """One band: position and intensity with their errors (? where few trajectories give none), and its words."""
+    return (
+        f"band {figure(band.position_per_cm, '7.1f')} +- {figure(band.stderr_per_cm, '4.1f')} cm-1, "
+        f"{figure(band.intensity_km_per_mol, '6.1f')} +- {figure(band.stderr_km_per_mol, '4.1f')} km/mol  "
+        f"{band.assignment}"
+    ).rstrip()
+
+
+def local_line(test: IndependentTest) -> list[str]:
+    """The largest shift of a kind of vibration that the test's forces tell of, in words; none where they tell none."""
+    found = [row for row in test.local_frequencies or () if math.isfinite(row.shift_per_cm)]
+    if not found:
+        return []
+    row = max(found, key=lambda row: abs(row.shift_per_cm))
+    return [
+        f"the test's forces put {row.motion} {row.shift_per_cm:+.1f} +- {row.shift_error_per_cm:.1f} cm-1 from the "
+        f"engine's {row.wavenumber_per_cm:.0f} cm-1, the largest shift of {len(found)} kinds of vibration"
+    ]

@@ -6,8 +6,6 @@ trust.json of a run or of a target's folder, and the figures and sentences of it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +18,17 @@ from hpcir.molecules.conformers import torsion
 from hpcir.molecules.rotamers import pivots
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.trust import ElementReference, references, trust_table
-from hpcir.storage.hdf5 import read_h5
+from hpcir.storage import layout
 from hpcir.storage.json_result import write_json
+from hpcir.storage.records import as_dict
 from hpcir.study.context import Context
+from hpcir.study.learning.committee import LearntLabel, groups_of
+from hpcir.study.production.block import TrajectoryBlock, spread_geometries
+from hpcir.study.results.records import ConformerVerdict, TrustMap, TrustVerdict
 from hpcir.units import KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
 
-FILE = "trust.json"
 # Frames of the trajectories that are looked at.
 FRAMES = 100
 # One minimum stands for the ensemble where so many of the frames share its torsions.
@@ -37,48 +38,36 @@ SAME_TORSION = 60.0
 Trust = dict[int, ElementReference]
 
 
-def training_environments(model: Model, structures: Sequence[Structure]) -> Trust:
-    """The environments of the geometries that a model was trained on, by element."""
+def training_environments(model: Model, labelled: Sequence[LearntLabel]) -> Trust:
+    """The environments that a model was trained on, by element: of the atoms whose forces were learnt."""
     from hpcir.descriptors.derivatives import features_only
 
-    groups: dict[bytes, list[Structure]] = {}
-    for structure in structures:
-        groups.setdefault(structure.numbers.tobytes(), []).append(structure)
     frames = []
-    for members in groups.values():
-        numbers = members[0].numbers
-        features = features_only(model.functions, numbers, np.array([item.positions for item in members]))
-        frames += [(numbers, values) for values in features]
+    for group in groups_of(labelled):
+        features = features_only(model.functions, group.numbers, group.positions)
+        mask = np.ones(features.shape[:2], bool) if group.force_mask is None else group.force_mask
+        frames += [(group.numbers[kept], values[kept]) for values, kept in zip(features, mask, strict=True)]
     return references(frames)
 
 
-def snapshots(context: Context, structure: Structure, blocks: Sequence[str]) -> FloatArray:
+def snapshots(context: Context, blocks: Sequence[str]) -> FloatArray:
     """Geometries (T, N, 3) of the sane trajectories of some blocks, evenly over them all."""
-    frames = []
-    for name in blocks:
-        arrays, _ = read_h5(context.directory / name)
-        kept = arrays["snapshots"][..., arrays["sane"].astype(bool)].transpose(0, 3, 1, 2)
-        frames.append(kept.reshape(-1, len(structure), 3))
-    every = np.concatenate(frames)
-    picked = np.unique(np.linspace(0, max(len(every) - 1, 0), FRAMES).round().astype(int))[: len(every)]
-    return np.asarray(every[picked])
+    return spread_geometries([TrajectoryBlock.read(context.directory / name) for name in blocks], FRAMES)
 
 
-def write_trust(
-    context: Context, structure: Structure, model: Model, known: Trust, frames: FloatArray
-) -> dict[str, Any]:
+def write_trust(context: Context, structure: Structure, model: Model, known: Trust, frames: FloatArray) -> TrustVerdict:
     """trust.json: every atom's distance from the training data over the frames; figures for the summary (rank 0)."""
     from hpcir.descriptors.derivatives import features_only
     from hpcir.models.evaluator import Evaluator
 
     if not len(frames):
-        return {"verdict": "no trajectory stayed sane: nothing is known of what they met"}
+        return TrustVerdict(verdict="no trajectory stayed sane: nothing is known of what they met")
     features = features_only(model.functions, structure.numbers, frames)
     evaluator = Evaluator(model, structure.numbers, 1, charge=structure.charge)
     spreads = np.array([evaluator.force_spread(frame[:, :, None])[:, 0] for frame in frames]) / KCAL_PER_MOL_ANGSTROM
     table = trust_table(known, model.functions, structure.numbers, features, spreads)
-    content = {"unit_of_spread": "kcal/mol/A", "frames": len(frames), "atoms": [asdict(row) for row in table]}
-    write_json(context.directory / FILE, content)
+    trust_map = TrustMap(atoms=tuple(table), frames=len(frames))
+    write_json(context.directory / layout.TRUST, as_dict(trust_map))
     worst, widest = table[0], max(table, key=lambda row: row.largest_spread)
     text = (
         f"the surroundings farthest from the training data are those of {worst.name}, {worst.largest_distance:.1f} "
@@ -91,17 +80,17 @@ def write_trust(
             f"({outside.description})"
         )
     text += f"; the committee disagrees most about {widest.name}, {widest.largest_spread:.2f} kcal/mol/A"
-    return {
-        "atom": worst.name,
-        "largest_distance": worst.largest_distance,
-        "mean_distance": float(np.mean([row.mean_distance for row in table])),
-        "outside": float(np.mean([row.outside for row in table])),
-        "largest_spread_kcal_per_mol_angstrom": widest.largest_spread,
-        "verdict": text,
-    }
+    return TrustVerdict(
+        atom=worst.name,
+        largest_distance=worst.largest_distance,
+        mean_distance=float(np.mean([row.mean_distance for row in table])),
+        outside=float(np.mean([row.outside for row in table])),
+        largest_spread_kcal_per_mol_angstrom=widest.largest_spread,
+        verdict=text,
+    )
 
 
-def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> dict[str, Any]:
+def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> ConformerVerdict:
     """How the frames are spread over conformers: whether the minimum (N, 3) of the harmonic lines stands for them.
 
     Mirror images count as one conformer where the molecule has no stereogenic centre. Nothing is said of a molecule
@@ -110,10 +99,10 @@ def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> d
     try:
         graph = bond_graph(structure)
     except InputError:
-        return {"rotatable": 0, "verdict": ""}
+        return ConformerVerdict(rotatable=0)
     torsions = [pivot.atoms for pivot in pivots(graph, flips=False)]
     if not torsions or not len(frames):
-        return {"rotatable": len(torsions), "in_minimum": 1.0, "conformers": 1, "verdict": ""}
+        return ConformerVerdict(rotatable=len(torsions), in_minimum=1.0, conformers=1)
     angles = np.array([[torsion(frame, item) for item in torsions] for frame in frames])
     own = np.array([torsion(minimum, item) for item in torsions])
     mirrored = not stereogenic(graph)
@@ -128,13 +117,9 @@ def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> d
             f"minimum of {structure.name} that the harmonic lines belong to, and {len(frames)} frames show {distinct} "
             f"conformers ({100 * trans:.0f} % of the torsions are trans)"
         )
-    return {
-        "rotatable": len(torsions),
-        "in_minimum": share,
-        "conformers": distinct,
-        "trans_fraction": trans,
-        "verdict": text,
-    }
+    return ConformerVerdict(
+        rotatable=len(torsions), in_minimum=share, conformers=distinct, trans_fraction=trans, verdict=text
+    )
 
 
 def _near(angles: FloatArray, own: FloatArray) -> NDArray[np.bool_]:

@@ -1,0 +1,174 @@
+"""Sources of geometries for the learning loop: their protocol, and the exploration over ranks that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.models.evaluator import Evaluator
+from hpcir.models.model import Model
+from hpcir.molecules.structures import Structure
+from hpcir.runtime.mpi import collective
+from hpcir.sampling.exploration import ExplorationPlan, explore_block
+from hpcir.sampling.target_exploration import TargetFindings, with_spreads
+from hpcir.storage import layout
+from hpcir.storage.checksums import digest
+from hpcir.storage.journal import Record
+from hpcir.study.context import Context, Kept
+from hpcir.study.label_farm import Candidate
+from hpcir.study.learning.curve import ExplorationFigures, TargetExploration
+from hpcir.units import PS
+
+FloatArray = NDArray[np.float64]
+
+FOLDER = layout.EXPLORATION
+
+
+@dataclass(frozen=True)
+class Block:
+    """Replicas of one target that explore together: its index, the trajectories' ids, the temperature in hartree."""
+
+    target: int
+    ids: NDArray[np.int64]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Expected errors that exploration goes on with: of an atom's force (hartree/bohr) and of the dipole (e bohr)."""
+
+    force: float
+    dipole: float
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """A round of exploration on rank 0: its blocks, and the findings of each."""
+
+    blocks: Sequence[Block]
+    found: Sequence[TargetFindings]
+
+
+class GeometrySource(Protocol):
+    """Geometries for the learning loop: the first ones, exploration with a model, and the choice from what it found."""
+
+    targets: Sequence[Structure]
+
+    def first(self) -> list[Candidate] | None:
+        """The geometries of the first round (collective; rank 0's list counts)."""
+
+    def explore(self, number: int, model: Model) -> Exploration | None:
+        """Explore with the model of round `number` on all ranks (collective; None but on rank 0)."""
+
+    def choose(self, number: int, model: Model, exploration: Exploration) -> list[Candidate]:
+        """The geometries of the next round, as many as the label budget allows (rank 0)."""
+
+
+def round_purpose(number: int) -> str:
+    """The purpose of a round's labels in the label store."""
+    return f"round {number}"
+
+
+def round_key(context: Context, number: int, model: Model) -> str:
+    """A digest of all that the findings of a round depend on."""
+    settings = context.deck.model_dump(mode="json")
+    return digest(number, settings["sampling"], settings["dynamics"], settings["seed"], model.error, model.digest)
+
+
+@collective
+def explore(
+    context: Context,
+    number: int,
+    model: Model,
+    targets: Sequence[Structure],
+    blocks: Sequence[Block],
+    starts_of: Callable[[int, Block], FloatArray],
+    tolerance_of: Callable[[Structure], Tolerance],
+) -> Exploration | None:
+    """Explore all blocks of round `number` over the ranks; known findings come from their journals (collective).
+
+    starts_of(index, block) -> (R, N, 3) bohr. Rank 0 has the findings, in the order of the blocks; None elsewhere.
+    """
+    key = context.on_root(lambda: round_key(context, number, model))
+
+    def work(index: int) -> Kept:
+        block = blocks[index]
+        target = targets[block.target]
+        starts = starts_of(index, block)
+        return _to_record(_explored(context, number, model, target, block, starts, tolerance_of(target)))
+
+    keys = [digest(key, index) for index in range(len(blocks))]
+    records = context.map_journalled(f"explore round {number}", FOLDER, keys, work, "blocks")
+    return None if records is None else Exploration(blocks, [_from_record(record) for record in records])
+
+
+def _explored(
+    context: Context,
+    number: int,
+    model: Model,
+    target: Structure,
+    block: Block,
+    starts: FloatArray,
+    tolerance: Tolerance,
+) -> TargetFindings:
+    settings, dynamics = context.deck.sampling, context.deck.dynamics
+    plan = ExplorationPlan(
+        temperature=block.temperature,
+        force_spread=model.spread_threshold(tolerance.force),
+        dipole_spread=model.spread_threshold(tolerance.dipole, "dipole"),
+        duration=settings.duration,
+        timestep=dynamics.timestep,
+        time_constant=dynamics.time_constant,
+    )
+    evaluator = Evaluator(model, target.numbers, len(starts), charge=target.charge)
+    seed = int(digest(context.deck.seed, f"explore {number}")[:12], 16)
+    findings = explore_block(evaluator, target, starts, block.ids, seed, plan, context.stop.check)
+    return with_spreads(model, target, findings)
+
+
+def _to_record(findings: TargetFindings) -> Kept:
+    """Arrays and attributes of a journal record of one explored block."""
+    arrays = {
+        "geometries": findings.geometries,
+        "force_spreads": findings.force_spreads,
+        "charge_spreads": findings.charge_spreads,
+    }
+    return arrays, {"time": findings.time, "takes": findings.takes, "insane": findings.insane}
+
+
+def _from_record(record: Record) -> TargetFindings:
+    """The inverse of `_to_record`."""
+    arrays, attributes = record.arrays, record.attributes
+    return TargetFindings(
+        arrays["geometries"],
+        arrays["force_spreads"],
+        arrays["charge_spreads"],
+        attributes["time"],
+        attributes["takes"],
+        attributes["insane"],
+    )
+
+
+def exploration_figures(targets: Sequence[Structure], exploration: Exploration) -> ExplorationFigures:
+    """Explored time (ps) and takes of a round, in all and by target; the time between takes is the smallest of any."""
+    by_target: dict[str, TargetExploration] = {}
+    for index in dict.fromkeys(block.target for block in exploration.blocks):
+        pairs = zip(exploration.blocks, exploration.found, strict=True)
+        own = [findings for block, findings in pairs if block.target == index]
+        by_target[targets[index].name] = TargetExploration(
+            sum(item.time for item in own) / PS,
+            sum(item.takes for item in own),
+            sum(item.insane for item in own),
+        )
+    found = by_target.values()
+    return ExplorationFigures(
+        explored_picoseconds=sum(item.explored_picoseconds for item in found),
+        takes=sum(item.takes for item in found),
+        insane=sum(item.insane for item in found),
+        picoseconds_between_takes=min(item.explored_picoseconds / max(item.takes, 1) for item in found),
+        targets=by_target,
+    )

@@ -1,0 +1,92 @@
+"""The plan of a set of trajectories: dynamics, starts, masses, projection, and the names of its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.deck.sections import DynamicsSettings
+from hpcir.dynamics.runner import ReplicaBlock
+from hpcir.dynamics.thermal import is_linear, remove_motion
+from hpcir.spectra.projection import Projection
+from hpcir.storage import layout
+from hpcir.vibrations.normal_modes import NormalModes
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Where production begins, taken from another set of trajectories: positions and velocities (N, 3, T) of the
+    trajectories 0 .. T-1, alive (T,); key: that of the other set."""
+
+    positions: FloatArray
+    velocities: FloatArray
+    alive: NDArray[np.bool_]
+    key: str
+
+
+@dataclass(frozen=True)
+class TrajectoryPlan:
+    """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue).
+
+    projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
+    a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
+    begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
+    """
+
+    name: str
+    dynamics: DynamicsSettings
+    modes: NormalModes
+    projection: Projection
+    pairs: list[tuple[int, int]]
+    groups: list[list[int]]
+    masses: FloatArray
+    spread_limit: float
+    starts: Starts | None = None
+    assign: bool = False
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.dynamics.trajectories // self.lockstep)
+
+    @property
+    def lockstep(self) -> int:
+        return min(self.dynamics.lockstep, self.dynamics.trajectories)
+
+    def ids(self, block: int) -> NDArray[np.int64]:
+        first = block * self.lockstep
+        return np.arange(first, min(first + self.lockstep, self.dynamics.trajectories))
+
+    @property
+    def linear(self) -> bool:
+        return is_linear(self.modes.positions, self.masses)
+
+    def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
+        """The block without the motion of the whole molecule."""
+        return replace(
+            block, velocities=remove_motion(block.positions, block.velocities, self.masses, True, self.linear)
+        )
+
+    @property
+    def equilibration_steps(self) -> int:
+        return self._whole(self.dynamics.equilibration)
+
+    @property
+    def production_steps(self) -> int:
+        return self._whole(self.dynamics.duration)
+
+    def _whole(self, time: float) -> int:
+        """Steps in a time, up to a whole number of dipoles."""
+        every = self.dynamics.dipole_every
+        return -(-round(time / self.dynamics.timestep) // every) * every
+
+    @property
+    def chunks(self) -> str:
+        """The folder of the journals of this set's chunks, which goes when all blocks are files."""
+        return layout.chunks(self.name)
+
+    def file(self, block: int) -> str:
+        return layout.block_file(self.name, block)

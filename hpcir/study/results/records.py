@@ -1,0 +1,292 @@
+"""The results of a run and of its targets as records: what summary.json holds, each number with its unit.
+
+Numbers that are not known are NaN (null in the file); what a run has not, or had not when it was written, is None (no
+key in the file).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hpcir.sampling.trust import AtomTrust
+from hpcir.spectra.bands import Band
+from hpcir.storage.records import read_record
+from hpcir.study.learning.curve import Errors, StopReason
+from hpcir.units import (
+    Debye,
+    ElementaryCharges,
+    KcalPerMol,
+    KcalPerMolAngstrom,
+    KcalPerMolPer100Ps,
+    KmPerMol,
+    Microseconds,
+    Milliseconds,
+    PerCm,
+    Seconds,
+)
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class ModeRow:
+    """A normal mode of the model: its harmonic wavenumber and intensity, where it is in the trajectories and how wide,
+    and what it contributes to the spectrum. The last row of a table is what the modes leave: a contribution alone."""
+
+    name: str
+    harmonic_per_cm: PerCm | None = None
+    anharmonic_per_cm: PerCm | None = None
+    stderr_per_cm: PerCm | None = None
+    width_per_cm: PerCm | None = None
+    harmonic_intensity_km_per_mol: KmPerMol | None = None
+    contribution_km_per_mol: KmPerMol | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of atoms (numbers from 1) and what it contributes to the spectrum."""
+
+    name: str
+    atoms: tuple[int, ...]
+    contribution_km_per_mol: KmPerMol
+
+
+@dataclass(frozen=True)
+class LabelFigures:
+    """Labels of the main level: those that were learnt from, those of the test, failures, seconds, and the count of
+    each purpose; other_levels: labels of cheaper levels."""
+
+    level: str
+    count: int
+    test_count: int = 0
+    failed: int = 0
+    seconds: Seconds = 0.0
+    by_purpose: dict[str, int] = field(default_factory=dict)
+    other_levels: int = 0
+
+
+@dataclass(frozen=True)
+class SamplingFigures:
+    """Rounds of sampling, and why there were no more."""
+
+    rounds: int
+    stopped_because: str = ""
+    stopped: StopReason | None = None
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """The committee, its level of theory, and its errors on labels held out, in atomic units."""
+
+    members: int
+    level: str
+    held_out: dict[str, float]
+
+
+@dataclass(frozen=True)
+class HarmonicFigures:
+    """Harmonic spectra of the model and, where the target was labelled whole, of the label engine, each at its own
+    minimum; mae: mean absolute difference of the sorted wavenumbers."""
+
+    mae_per_cm: PerCm = NAN
+    engine_wavenumbers_per_cm: tuple[PerCm, ...] | None = None
+    engine_intensities_km_per_mol: tuple[KmPerMol, ...] | None = None
+    model_wavenumbers_per_cm: tuple[PerCm, ...] = ()
+    model_intensities_km_per_mol: tuple[KmPerMol, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrustVerdict:
+    """How far from the training data the trajectories went: the farthest atom, distances in units of the usual one
+    between training environments, the fraction of frames outside the range of a symmetry function, the largest spread
+    of the committee, and all of it in words."""
+
+    atom: str | None = None
+    largest_distance: float | None = None
+    mean_distance: float | None = None
+    outside: float | None = None
+    largest_spread_kcal_per_mol_angstrom: KcalPerMolAngstrom | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class TrustMap:
+    """trust.json: every atom's distance from the training data over some frames, the farthest first."""
+
+    unit_of_spread: str = "kcal/mol/A"
+    frames: int = 0
+    atoms: tuple[AtomTrust, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConformerVerdict:
+    """How the trajectories are spread over conformers: rotatable bonds, the fraction of frames with the torsions of the
+    minimum of the harmonic lines, conformers seen, the fraction of torsions that are trans, and the verdict in words
+    ('': the minimum stands for the ensemble)."""
+
+    rotatable: int | None = None
+    in_minimum: float | None = None
+    conformers: int | None = None
+    trans_fraction: float | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of conformers: its weight in the ensemble, free energies from the lowest conformer's, the main
+    trajectories that started in it, and the bands of its own trajectories, where it has any."""
+
+    name: str
+    weight: float
+    conformers: int
+    free_energies_kcal_per_mol: tuple[KcalPerMol, ...]
+    trajectories: int
+    bands: tuple[Band, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LocalFrequencyRow:
+    """A kind of vibration: how often the molecule has it, the label engine's effective wavenumber over the geometries
+    of the test, and the model's shift from it with its standard error."""
+
+    motion: str
+    count: int
+    wavenumber_per_cm: PerCm
+    shift_per_cm: PerCm
+    shift_error_per_cm: PerCm
+
+
+@dataclass(frozen=True)
+class IndependentTest:
+    """Root mean square errors on geometries of the final model's own trajectories: energies of the molecule (and their
+    mean error), components of forces, dipoles and polar tensors. n: geometries, 0 where nothing was tested."""
+
+    n: int
+    energy_rmse_kcal_per_mol: KcalPerMol | None = None
+    energy_offset_kcal_per_mol: KcalPerMol | None = None
+    force_rmse_kcal_per_mol_angstrom: KcalPerMolAngstrom | None = None
+    dipole_rmse_debye: Debye | None = None
+    polar_tensor_rmse_e: ElementaryCharges | None = None
+    local_frequencies: tuple[LocalFrequencyRow, ...] | None = None
+    harmonic_mae_per_cm: PerCm | None = None
+
+    @property
+    def errors(self) -> Errors:
+        """Errors of forces, energy and dipole."""
+        return Errors(self.force_rmse_kcal_per_mol_angstrom, self.energy_rmse_kcal_per_mol, self.dipole_rmse_debye)
+
+
+@dataclass(frozen=True)
+class MdFigures:
+    """Trajectories, those left out of the average, steps, the mean drift of the total energy and the largest one of a
+    trajectory, and the time of a core for a step of one trajectory."""
+
+    trajectories: int
+    left_out: int | None = None
+    steps: int | None = None
+    drift_kcal_per_mol_per_100_ps: KcalPerMolPer100Ps | None = None
+    largest_drift_kcal_per_mol: KcalPerMol | None = None
+    microseconds_per_step: Microseconds | None = None
+
+
+@dataclass(frozen=True)
+class SpectrumFigures:
+    """How the spectrum was estimated, whether its errors are small enough, by what factor the control variates cut the
+    variance of band intensities (smallest, median, largest), and total intensities."""
+
+    estimator: str
+    verdict: str
+    variance_gain: dict[str, float]
+    trajectories: int
+    total_intensity_km_per_mol: KmPerMol
+    harmonic_total_km_per_mol: KmPerMol
+
+
+@dataclass(frozen=True)
+class TargetSummary:
+    """What the summary of a run says of each target; of one that lost all its trajectories no more than `md`."""
+
+    atoms: int
+    test: IndependentTest | None = None
+    md: MdFigures | None = None
+    spectrum: SpectrumFigures | None = None
+    bands: tuple[Band, ...] | None = None
+    trust: TrustVerdict | None = None
+    ensemble: ConformerVerdict | None = None
+    families: tuple[Family, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """summary.json of a run or of a target's folder. That of a run is about its first target, and has a table of all
+    `targets`. stages: seconds of wall time; provenance: named facts, the deck among them."""
+
+    labels: LabelFigures | None = None
+    sampling: SamplingFigures | None = None
+    model: ModelFigures | None = None
+    harmonic: HarmonicFigures | None = None
+    trust: TrustVerdict | None = None
+    ensemble: ConformerVerdict | None = None
+    families: tuple[Family, ...] | None = None
+    test: IndependentTest | None = None
+    md: MdFigures | None = None
+    spectrum: SpectrumFigures | None = None
+    bands: tuple[Band, ...] = ()
+    weak_bands: tuple[Band, ...] = ()
+    modes: tuple[ModeRow, ...] = ()
+    groups: tuple[Group, ...] = ()
+    isotopologues: dict[str, tuple[Band, ...]] = field(default_factory=dict)
+    isotopologue_modes: dict[str, tuple[ModeRow, ...]] = field(default_factory=dict)
+    stages: dict[str, Seconds] = field(default_factory=dict)
+    provenance: dict[str, object] = field(default_factory=dict)
+    largest_labelled_heavy_atoms: int | None = None
+    targets: dict[str, TargetSummary] | None = None
+
+    def target(self, atoms: int) -> TargetSummary:
+        """The row of this target in the table of its run."""
+        return TargetSummary(
+            atoms, self.test, self.md, self.spectrum, self.bands, self.trust, self.ensemble, self.families
+        )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time of a step of `hpcir md`: of a core with a model, of a rank with the label engine (and its labels); wall
+    time of the whole session, and its ranks."""
+
+    microseconds_per_step: Microseconds | None = None
+    labels: int | None = None
+    milliseconds_per_step: Milliseconds | None = None
+    seconds: Seconds | None = None
+    ranks: int | None = None
+
+
+@dataclass(frozen=True)
+class TrajectorySummary:
+    """summary.json of `hpcir md`: the level of theory, the key of the starts, and the results of the trajectories."""
+
+    level: str
+    starts: str
+    md: MdFigures
+    spectrum: SpectrumFigures
+    bands: tuple[Band, ...]
+    weak_bands: tuple[Band, ...]
+    modes: tuple[ModeRow, ...]
+    groups: tuple[Group, ...]
+    timing: Timing
+
+
+def read_summary(path: Path) -> Summary:
+    """summary.json of a run or a target. Raises InputError where it cannot be read, FileNotFoundError without one."""
+    return read_record(Summary, path)
+
+
+def read_trajectory_summary(path: Path) -> TrajectorySummary:
+    """summary.json of `hpcir md`; raises as `read_summary`."""
+    return read_record(TrajectorySummary, path)
+
+
+def read_trust_map(path: Path) -> TrustMap:
+    """trust.json; raises as `read_summary`."""
+    return read_record(TrustMap, path)

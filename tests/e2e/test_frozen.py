@@ -1,0 +1,78 @@
+"""Small decks give what was recorded of them before the program was reshaped, on one, two and three ranks.
+
+tools/frozen compares two trees bit for bit, and records anew where results are meant to change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.frozen.comparison import differences
+from tests.frozen.recording import deviations, figures
+from tests.frozen.rounding import PINNED, probe
+
+FROZEN = Path(__file__).parents[1] / "frozen"
+# Of each figure, relative to its norm. Runs that round alike agree to the 12 digits that are recorded.
+TOLERANCE = 1e-9
+# Where a machine rounds otherwise: what is labelled before anything is trained (AVX-512 to AVX2: 3e-8).
+BEFORE_TRAINING = re.compile(
+    r"GFN2-xTB.*/((cheap )?(optimisation|normal modes)|round 0)/(energy|positions|forces|dipole)"
+)
+ROUNDING_OF_LABELS = 1e-6
+
+
+@pytest.fixture(scope="module")
+def rounds_alike() -> bool:
+    """Whether this machine's libraries give the bits that they gave when the results were recorded."""
+    return probe() == json.loads((FROZEN / "recorded" / "rounding.json").read_text())["probe"]
+
+
+@pytest.fixture
+def run_frozen(run_deck, tmp_path, monkeypatch):
+    """run_frozen(name, ranks) -> the finished run directory of a frozen deck."""
+    for variable, value in PINNED.items():
+        monkeypatch.setenv(variable, value)
+
+    def start(name: str, ranks: int) -> Path:
+        out = tmp_path / f"{name}-{ranks}"
+        done = run_deck(FROZEN / "decks" / f"{name}.yaml", out, ranks=ranks)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return out
+
+    return start
+
+
+def check(run: Path, name: str, rounds_alike: bool) -> None:
+    recorded = json.loads((FROZEN / "recorded" / f"{name}.json").read_text())
+    found = dict(deviations(recorded, figures(run)))
+    early = {key: value for key, value in found.items() if BEFORE_TRAINING.search(key)}
+    assert len(early) >= 3
+    assert {key: value for key, value in early.items() if not value < ROUNDING_OF_LABELS} == {}
+    if not rounds_alike:
+        pytest.skip("other libraries or another processor than in the recording: compared up to the first training")
+    assert {key: value for key, value in found.items() if not value < TOLERANCE} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks"),
+    [
+        pytest.param("alkanes", 1),
+        pytest.param("ethanol", 2, marks=pytest.mark.mpi),
+        pytest.param("methanol", 3, marks=pytest.mark.mpi),
+        pytest.param("alkanes-levels", 2, marks=pytest.mark.mpi),
+    ],
+)
+def test_the_results_are_those_recorded(run_frozen, rounds_alike, name, ranks):
+    check(run_frozen(name, ranks), name, rounds_alike)
+
+
+@pytest.mark.mpi
+def test_the_results_are_those_recorded_on_any_rank_count(run_frozen, rounds_alike):
+    one, two, three = (run_frozen("peroxide-levels", ranks) for ranks in (1, 2, 3))
+    assert differences(one, two) == ([], [])
+    assert differences(one, three) == ([], [])
+    check(three, "peroxide-levels", rounds_alike)
