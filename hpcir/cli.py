@@ -77,11 +77,11 @@ def _answer(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _warn_when_crowded(options: argparse.Namespace, comm: Communicator) -> None:
-    from hpcir.runtime.threads import crowded, own_cores
+def _warn_when_oversubscribed(options: argparse.Namespace, comm: Communicator) -> None:
+    from hpcir.runtime.threads import host_cores, oversubscription
 
-    places = comm.gather(own_cores())
-    warning = crowded(places, options.threads) if places is not None else ""
+    places = comm.gather(host_cores())
+    warning = oversubscription(places, options.threads) if places is not None else ""
     if warning:
         print(f"hpcir: warning: {warning}", file=sys.stderr, flush=True)
 
@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace, comm: Communicator) -> None:
     from hpcir.study.road import run
 
     on_root(comm, lambda: check_output(out))
-    _warn_when_crowded(options, comm)
+    _warn_when_oversubscribed(options, comm)
 
     run(
         study,
@@ -181,7 +181,7 @@ def _stage_command(name: str) -> Answer:
         keywords = {key: value for key, value in vars(options).items() if key not in ("answer", "command", "threads")}
         if "deck" in keywords:
             keywords["deck"] = _settings(options, comm) if options.deck is not None else None
-        _warn_when_crowded(options, comm)
+        _warn_when_oversubscribed(options, comm)
         from importlib import import_module
 
         getattr(import_module("hpcir.commands.dispatch"), name)(**keywords, comm=comm)
