@@ -61,9 +61,9 @@ def _answer(options: argparse.Namespace) -> int:
     try:
         comm = world()
         rank = comm.rank
-        from hpcir.storage.provenance import tell
+        from hpcir.storage.provenance import record_facts
 
-        tell(hosts=comm.nodes)
+        record_facts(hosts=comm.nodes)
         with abort_on_exception(comm):
             options.answer(options, comm)
     except HpcirError as error:

@@ -17,7 +17,7 @@ from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
 from hpcir.storage import layout
-from hpcir.storage.provenance import tell
+from hpcir.storage.provenance import record_facts
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
 from hpcir.units import ANGSTROM
@@ -63,7 +63,7 @@ def at_work(
     stop = StopRequest(walltime, overdue=lambda message: comm.abort(EXIT_INTERRUPTED, message)).install()
     try:
         opened()
-        tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
+        record_facts(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
         with Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat) as progress:
             yield Context(deck, structure, directory, comm, progress, stop)
     finally:

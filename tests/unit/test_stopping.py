@@ -37,8 +37,8 @@ def test_who_reaches_no_safe_point_is_overdue(number):
     wait_for(said)
     stop.close()
     assert (
-        said[0]
-        == f"stopped by signal {signal.Signals(number).name}; everything finished is saved, the same command continues the run"
+        said[0] == f"stopped by signal {signal.Signals(number).name}; "
+        "everything finished is saved, the same command continues the run"
     )
     assert time.monotonic() - asked > 0.3
 
