@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 
 # Every atom is as heavy as carbon: then the stiffest stretches allow these timesteps, and torsions do not lag behind.
 MASS = 12 * AMU
-FIRST_TIMESTEP, LONGEST_TIMESTEP = 1.0 * FS, 4.0 * FS
+FIRST_TIMESTEP, MAX_TIMESTEP = 1.0 * FS, 4.0 * FS
 # The paper's parameters: mixing, its decrease, growth and decrease of the timestep, steps uphill-free before growth.
 MIXING, LESS_MIXING, FASTER, SLOWER, PATIENCE = 0.1, 0.99, 1.1, 0.5, 5
 # Longest step of an atom in bohr.
@@ -46,7 +46,7 @@ def quench(
         v = np.where(good, (1 - mixing) * v + mixing * speed / np.maximum(size, 1e-300) * f, 0.0)
         downhill = np.where(good, downhill + 1, 0)
         grown = good & (downhill > PATIENCE)
-        timestep = np.where(grown, np.minimum(FASTER * timestep, LONGEST_TIMESTEP), timestep)
+        timestep = np.where(grown, np.minimum(FASTER * timestep, MAX_TIMESTEP), timestep)
         timestep = np.where(good, timestep, SLOWER * timestep)
         mixing = np.where(grown, LESS_MIXING * mixing, np.where(good, mixing, MIXING))
         v = v + timestep * f / MASS
