@@ -21,12 +21,12 @@ def run_status(run_dir: str | Path) -> dict[str, Any]:
     """The state of a run: progress.json, with `state` as it is now, `alive`, and the finished stages.
 
     state is 'running', 'done', 'interrupted', 'failed', 'killed' (it says running, and nobody runs) or 'not
-    started'. Raises InputError when the folder is no run directory.
+    started'. Raises InputError when the folder is not a run directory.
     """
     folder = Path(run_dir)
     directory = RunDirectory(folder)
     if not (folder / RunDirectory.MANIFEST).is_file():
-        raise InputError("this is no run directory of hpcir", where=str(folder), hint="give what `hpcir run` wrote")
+        raise InputError("this is not a run directory of hpcir", where=str(folder), hint="give what `hpcir run` wrote")
     manifest = directory.manifest()
     progress = _progress(folder / PROGRESS_FILE)
     lock = folder / RunDirectory.LOCK

@@ -79,7 +79,7 @@ def test_trust_map_tells_what_trajectories_met(runs: Path, tmp_path: Path) -> No
     ]  # fmt: skip
     np.testing.assert_allclose(data.atoms.values[1].value, np.arange(1.0, 7.0))
     np.testing.assert_allclose(data.atoms.values[2].value, np.arange(6.0, 0.0, -1))
-    assert data.atoms.values[1].told[5] == "G2 to H, eta 2.0 A^-2: 7 % outside its range"
+    assert data.atoms.values[1].details[5] == "G2 to H, eta 2.0 A^-2: 7 % outside its range"
     assert [row.name for row in data.trust] == ["X6", "X5", "X4", "X3", "X2", "X1"]
     write_report(folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
