@@ -33,7 +33,7 @@ from hpcir.study.results import summary
 from hpcir.study.results.analysis import engine_reference, independent_test
 from hpcir.study.results.records import IndependentTest
 from hpcir.study.results.spectra import target_spectra
-from hpcir.study.results.spectrum import ALL_LEFT, SpectrumResult
+from hpcir.study.results.spectrum import NO_VALID_TRAJECTORY, SpectrumResult
 from hpcir.study.results.summary import Finished, Shared
 from hpcir.study.results.trust_map import training_environments
 from hpcir.study.session import at_work
@@ -188,7 +188,7 @@ class Road:
         done = list(zip(targets, tests, spectra, strict=True))
         lost = [target for target, _, found in done if found is None]
         if len(lost) == len(targets):
-            raise RunStopped(ALL_LEFT)
+            raise RunStopped(NO_VALID_TRAJECTORY)
         if shared is not None:
             finished = [Finished(target, test, found) for target, test, found in done if found is not None]
             self._summarise(shared, finished, lost)
@@ -196,7 +196,9 @@ class Road:
         self.context.comm.barrier()
         if lost:
             names = ", ".join(target.name for target in lost)
-            raise RunStopped(f"no spectrum of {names} (those of the other molecules are written): {ALL_LEFT}")
+            raise RunStopped(
+                f"no spectrum of {names} (those of the other molecules are written): {NO_VALID_TRAJECTORY}"
+            )
 
     def _summarise(self, shared: Shared, finished: Sequence[Finished], lost: Sequence[Target]) -> None:
         """summary.json of the run and of every target; the run's spectrum is that of the first target (rank 0)."""

@@ -83,7 +83,7 @@ def test_trust_map_tells_what_trajectories_met(runs: Path, tmp_path: Path) -> No
     assert [row.name for row in data.trust] == ["X6", "X5", "X4", "X3", "X2", "X1"]
     write_report(folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "The surroundings farthest from the training data are those of &lt;X6&gt;." in page
+    assert "The environment farthest from the training data is that of &lt;X6&gt;." in page
     assert page.count("One minimum does not represent the ensemble: 12 % of the frames.") == 2  # verdicts, and plot
     assert "G2 to H, eta 2.0 A^-2 (by 7 %)" in page
     # Of a molecule too large to be labelled whole this is all that is known.
