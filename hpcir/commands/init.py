@@ -96,7 +96,7 @@ def write_start(
     """Write a deck for a structure file, and a job script when `slurm`; prints and returns what was written.
 
     Without a multiplicity it is the lowest that the electrons allow, and 3 for `TRIPLETS`. Raises InputError when the
-    structure is wrong, the engine cannot label it, or a file is there already and not `force`.
+    structure is wrong, the engine cannot label it, or a file exists already and not `force`.
     """
     structure = read_structure(path, charge, multiplicity or _usual_multiplicity(path, charge))
     check_vibrates(structure)
@@ -109,7 +109,7 @@ def write_start(
         files[script] = _slurm_text(deck, script)
     for file in files:
         if file.exists() and not force:
-            raise InputError("the file is there already", where=str(file), hint="give -o another name, or --force")
+            raise InputError("the file exists already", where=str(file), hint="give -o another name, or --force")
     for file, text in files.items():
         _write(file, text)
         print(f"wrote {file}")

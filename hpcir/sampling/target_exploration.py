@@ -49,7 +49,7 @@ class TargetFindings:
             charge_spreads=self.charge_spreads[kept],
         )
 
-    def quiet_ends(self) -> FloatArray:
+    def final_geometries(self) -> FloatArray:
         """(Q, N, 3) Where the replicas were that ran to the end of their time."""
         return self.geometries[self.takes :]
 

@@ -44,7 +44,7 @@ STAGES = ("pretrain", "prepare", "sample", "trajectories", "variants", "test", "
 
 
 class Until(Exception):
-    """The stage that --until names is done."""
+    """Raised when the stage of --until is done."""
 
 
 def run(
@@ -129,7 +129,7 @@ class Road:
         self, loop: LearningLoop, farm: LabelFarm, reference: Reference | None, trainer: CommitteeTrainer
     ) -> None:
         model, curve = self._timed("sample", lambda: self._sample(loop, trainer))
-        # Now: labels of conformers come later, and no model has learnt them.
+        # Before the labels of conformers, which no model has learnt.
         shared = self.context.at_root(lambda: self._shared(loop, model, curve))
         targets = self._timed(
             "trajectories",
@@ -225,7 +225,7 @@ class Road:
         folders = [target.context.directory.path for target in targets]
         for folder in [*(folder for folder in folders if folder != run), run]:
             self.report(folder)
-        self.context.progress.log(f"the page to look at: {self.context.directory / layout.REPORT}")
+        self.context.progress.log(f"report: {self.context.directory / layout.REPORT}")
 
     # -- time ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A folder for one command's work: opened, locked, resumed; its display and its stop flag. And what it starts from."""
+"""A folder for one command's work: opened, locked, resumed; its display, stop flag and input files."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def at_work(
     opened: Callable[[], None],
     walltime: float | None = None,
 ) -> Iterator[Context]:
-    """What every command that computes has around it on all ranks (collective): signals heard, the directory locked,
-    the origin of its files known, its display. opened: opens the directory (collective)."""
+    """The context of every command that computes, on all ranks (collective): signals caught, the directory locked,
+    the origin of its files recorded, its display. opened: opens the directory (collective)."""
     stop = StopRequest(walltime, overdue=lambda message: comm.abort(EXIT_INTERRUPTED, message)).install()
     try:
         opened()
@@ -74,7 +74,7 @@ def at_work(
 
 def _open(directory: RunDirectory, key: str, text: str, force: bool) -> None:
     before = str(directory.manifest().get("deck", ""))
-    # Only what the same command made is cleared: --force on a run's directory must not cost its labels.
+    # Only files of the same command are cleared: --force must not delete the labels of a run.
     fresh = force and before != key and before.split("-")[0] == key.split("-")[0]
     directory.open(key, text, fresh=fresh, force=fresh)
 
@@ -95,7 +95,7 @@ def check_new(path: Path, force: bool) -> None:
     if path.is_dir():
         raise InputError("this is a folder, and a file is to be written", where=str(path), hint="give -o another name")
     if path.exists() and not force:
-        raise InputError("the file is there already", where=str(path), hint="give -o another name, or --force")
+        raise InputError("the file exists already", where=str(path), hint="give -o another name, or --force")
     if not path.absolute().parent.is_dir():
         raise InputError("the folder does not exist", where=str(path.parent), hint="make it, or give -o another name")
 
@@ -107,7 +107,7 @@ def check_folder(folder: Path, names: tuple[str, ...], force: bool) -> None:
     for name in names:
         if (folder / name).exists() and not force:
             raise InputError(
-                "the file is there already", where=str(folder / name), hint="give -o another name, or --force"
+                "the file exists already", where=str(folder / name), hint="give -o another name, or --force"
             )
 
 

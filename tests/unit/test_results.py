@@ -344,7 +344,7 @@ def shared(context: Context) -> Shared:
         moved = structure.moved(structure.positions + 0.01 * number)
         label = Label(-1.0, np.zeros_like(structure.positions), np.zeros(3))
         store.entries[str(number)] = Entry(moved, "level", purpose, label)
-        store.ask(str(number))
+        store.request(str(number))
     curve = LearningCurve([Round(0, 3)])
     curve.stop(Stop(StopReason.ROUNDS, "all 1 rounds of exploration are done"))
     return Shared(

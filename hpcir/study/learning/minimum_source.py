@@ -1,4 +1,4 @@
-"""Geometries around the minimum of one molecule: thermal ones first, then takes that are far from the labelled ones."""
+"""Geometries around the minimum of one molecule: thermal ones first, then explored ones far from the labelled ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float64]
 
 # Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
 # blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
-BLOCK, LARGE_BLOCK, LARGE_MOLECULE = 8, 4, 30
+REPLICAS, LARGE_MOLECULE_REPLICAS, LARGE_MOLECULE_ATOMS = 8, 4, 30
 
 
 def pool_order(context: Context, count: int) -> NDArray[np.int64]:
@@ -61,7 +61,7 @@ class MinimumSource:
         self.context, self.budget, self.reference = context, budget, reference
         self.functions, self.pool = functions, pool
         self.targets: Sequence[Structure] = [reference.structure]
-        self.block = LARGE_BLOCK if len(reference.structure) >= LARGE_MOLECULE else BLOCK
+        self.block = LARGE_MOLECULE_REPLICAS if len(reference.structure) >= LARGE_MOLECULE_ATOMS else REPLICAS
 
     def first(self) -> list[Candidate] | None:
         """The geometries of the first round (rank 0)."""
@@ -102,7 +102,7 @@ class MinimumSource:
         return explore(self.context, number, model, self.targets, blocks, starts, lambda _: tolerance)
 
     def choose(self, number: int, model: Model, exploration: Exploration) -> list[Candidate]:
-        """The takes that are farthest from each other and from all labels, in descriptor space (rank 0)."""
+        """The geometries taken that are farthest from each other and from all labels, in descriptor space (rank 0)."""
         found = [
             self.reference.structure.moved(positions)
             for findings in exploration.found

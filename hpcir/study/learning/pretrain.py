@@ -29,7 +29,7 @@ from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import Sanity
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.study.label_farm import LabelFarm, LabelStore
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
@@ -39,12 +39,12 @@ from hpcir.vibrations.normal_modes import sample as sample_modes
 FOLDER = layout.CHEAP_JOURNALS
 MODEL = layout.PRETRAINED_MODEL
 TIMESTEP = 1.0 * FS
-# Steps between two labels that are kept (12 fs: the fast vibrations have moved on), and labels kept of a trajectory
-# (0.6 ps: hindered rotors turn).
-KEEP_EVERY = 12
-KEPT = 50
-# Geometries that the first labels of a cheap main engine are picked from: so many for each, and in all at most.
-OWN_POOL_EACH, OWN_POOL = 10, 1000
+# Steps between two labels (12 fs: the fast vibrations decorrelate), and labels of a trajectory (0.6 ps: hindered rotors
+# turn).
+LABEL_INTERVAL = 12
+LABELS_PER_TRAJECTORY = 50
+# Geometries of the pool for each first label of a cheap main engine, and most in all.
+POOL_FACTOR, MAX_POOL = 10, 1000
 FRICTION_TIME = 50.0 * FS
 
 
@@ -124,7 +124,7 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     settings = context.deck.labels
     if settings.engine != "tblite":
         return []
-    count = min(OWN_POOL, OWN_POOL_EACH * context.deck.sampling.initial_labels)
+    count = min(MAX_POOL, POOL_FACTOR * context.deck.sampling.initial_labels)
     return [structure for structure, _ in _pool(context, settings, reference, count)]
 
 
@@ -133,11 +133,11 @@ def _pool(
     context: Context, settings: LabelSettings, reference: Reference, labels: int
 ) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
-    count = -(-labels // KEPT)
+    count = -(-labels // LABELS_PER_TRAJECTORY)
     key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
     engine = context.engine(settings, reference.structure)
 
-    def trajectory(number: int) -> Kept:
+    def trajectory(number: int) -> JournalEntry:
         return _trajectory(context, engine, reference, number), {"trajectory": number}
 
     records = context.map_journalled(
@@ -155,7 +155,7 @@ def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[St
 
 
 def _trajectory(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
-    """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
+    """One short Langevin trajectory of the cheap engine; every LABEL_INTERVAL-th physical frame with its label."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]
     masses, sane = reference.structure.masses, Sanity(reference.structure)
@@ -175,9 +175,9 @@ def _trajectory(context: Context, engine: LabelEngine, reference: Reference, ind
 
     potential = ReplicaFunction(answer)
     kept: list[tuple[np.ndarray, Label]] = []
-    for _ in range(KEPT):
+    for _ in range(LABELS_PER_TRAJECTORY):
         try:
-            chunk = run_chunk(potential, block, masses, KEEP_EVERY, TIMESTEP, thermostat=thermostat, record=())
+            chunk = run_chunk(potential, block, masses, LABEL_INTERVAL, TIMESTEP, thermostat=thermostat, record=())
         except LabelFailed:
             break
         block = chunk.block

@@ -164,13 +164,13 @@ def timed(md: MdFigures, context: Context) -> MdFigures:
 
 def largest_labelled(store: LabelStore) -> int:
     """Heavy atoms of the largest molecule or fragment that was learnt from."""
-    learnt = (entry.structure for entry in store.asked if not entry.purpose.startswith(TEST))
+    learnt = (entry.structure for entry in store.requested if not entry.purpose.startswith(TEST))
     return max(map(heavy_atoms, learnt), default=0)
 
 
 def label_figures(store: LabelStore, level: str) -> LabelFigures:
     """Counts and time of the labels of the main level, and the cheap ones apart."""
-    own = [entry for entry in store.asked if entry.level == level]
+    own = [entry for entry in store.requested if entry.level == level]
     good = [entry for entry in own if entry.label is not None]
     learnt = [entry for entry in good if not entry.purpose.startswith(TEST)]
     by_purpose: dict[str, int] = {}
@@ -183,7 +183,7 @@ def label_figures(store: LabelStore, level: str) -> LabelFigures:
         failed=len(own) - len(good),
         seconds=float(sum(entry.label.seconds for entry in good if entry.label is not None)),
         by_purpose=by_purpose,
-        other_levels=len(store.asked) - len(own),
+        other_levels=len(store.requested) - len(own),
     )
 
 
@@ -307,7 +307,7 @@ def local_line(test: IndependentTest) -> list[str]:
         return []
     row = max(found, key=lambda row: abs(row.shift_per_cm))
     return [
-        f"effective frequencies of {len(found)} kinds of vibration by the test's forces: the largest shift is that of "
-        f"{row.motion}, {row.shift_per_cm:+.1f} +- {row.shift_error_per_cm:.1f} cm-1 from the engine's "
+        f"effective frequencies of {len(found)} kinds of vibration by the test's forces: the largest shift is "
+        f"{row.motion} {row.shift_per_cm:+.1f} +- {row.shift_error_per_cm:.1f} cm-1 from the engine's "
         f"{row.wavenumber_per_cm:.0f} cm-1"
     ]
