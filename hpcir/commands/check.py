@@ -16,7 +16,7 @@ from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
-from hpcir.vibrations.optimise import USUAL_LABELS
+from hpcir.vibrations.optimise import TYPICAL_LABELS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,7 +113,7 @@ def label_counts(study: Study) -> dict[str, int]:
     deck, families = study.deck, study.deck.sampling.families
     counts = {"training, at most": deck.sampling.max_labels}
     if study.one_minimum:
-        counts |= {"optimisation (about)": USUAL_LABELS, "normal modes": 6 * len(study.structure) + 1}
+        counts |= {"optimisation (about)": TYPICAL_LABELS, "normal modes": 6 * len(study.structure) + 1}
     if families:
         counts["conformers, at most"] = families * len(study.targets)
     tested = [item for item in study.targets if heavy_atoms(item) <= deck.test.largest]

@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 
 # Our own ordinate, as `write_jcamp` names it.
 Y_UNITS = "NAPIERIAN MOLAR ABSORPTION (KM/MOL PER CM-1)"
-# Transmittance below this is taken as saturated: stray light and rounding decide it.
+# Transmittance below which a point counts as saturated: stray light and rounding decide it.
 SATURATION = 0.05
 # Temperature in kelvin of a file that names none.
 ROOM_TEMPERATURE = 296.15
@@ -136,7 +136,7 @@ def _ordinate(
     given: tuple[float | None, float | None, float | None],
     saturation: float,
 ) -> tuple[FloatArray, bool, float, list[str]]:
-    """Absorption, whether it is absolute, the temperature in kelvin and notes."""
+    """The absorption, a flag for an absolute scale, the temperature in kelvin and notes."""
     units = str(content.get("yunits", "")).upper()
     path_length, pressure, temperature = given
     kelvin, notes = _temperature(content, temperature)

@@ -248,7 +248,7 @@ def test_a_block_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_another_file_is_no_block(tmp_path: Path) -> None:
     structure = read_structure(INPUTS / "methanol.xyz")
     compared(structure).write(tmp_path / "test.h5", "level")
-    with pytest.raises(InputError, match="not a file of hpcir's trajectories"):
+    with pytest.raises(InputError, match="not a trajectory file of hpcir"):
         TrajectoryBlock.read(tmp_path / "test.h5")
     example_block(structure).write(tmp_path / "block.h5")
     with pytest.raises(InputError, match="no independent test"):

@@ -21,7 +21,7 @@ from hpcir.labels import Label
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
-from hpcir.molecules.conformers import NEAREST, unlike
+from hpcir.molecules.conformers import MIN_DISTANCE, unlike
 from hpcir.molecules.fragments import fragment
 from hpcir.molecules.rotamers import random_rotamer
 from hpcir.molecules.structures import Structure
@@ -144,7 +144,7 @@ class FragmentSource:
         wanted, graph = self.context.deck.sampling.conformers, bond_graph(seed)
         random = self.context.random("seed conformers", index)
         found = [seed, *(random_rotamer(seed, graph, random) for _ in range(4 * (wanted - 1)))]
-        return [found[k] for k in unlike(found, NEAREST, graph)][:wanted]
+        return [found[k] for k in unlike(found, MIN_DISTANCE, graph)][:wanted]
 
     # -- exploration on the targets -----------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from hpcir.study.label_farm import Candidate, LabelBudget, candidates
 from hpcir.study.learning.reference import Reference
 from hpcir.study.learning.source import Block, Exploration, Tolerance, explore, round_purpose
 from hpcir.vibrations.normal_modes import sample as sample_modes
-from hpcir.vibrations.optimise import USUAL_LABELS
+from hpcir.vibrations.optimise import TYPICAL_LABELS
 
 FloatArray = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def certain_geometries(context: Context, pool: Sequence[Structure]) -> list[Stru
     """Those of a pool that the first round will surely label, in the order of picking: as many as the budget leaves
     room for after an optimisation of the usual length and the normal modes."""
     settings = context.deck.sampling
-    reserved = USUAL_LABELS + 6 * len(context.structure) + 1
+    reserved = TYPICAL_LABELS + 6 * len(context.structure) + 1
     count = max(0, min(settings.initial_labels, settings.max_labels - reserved))
     return [pool[index] for index in pool_order(context, len(pool))[:count]]
 

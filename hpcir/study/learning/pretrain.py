@@ -26,7 +26,7 @@ from hpcir.models.model import Model
 from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
-from hpcir.sampling.exploration import Sanity
+from hpcir.sampling.exploration import GeometryCheck
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, JournalEntry
@@ -158,7 +158,7 @@ def _trajectory(context: Context, engine: LabelEngine, reference: Reference, ind
     """One short Langevin trajectory of the cheap engine; every LABEL_INTERVAL-th physical frame with its label."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]
-    masses, sane = reference.structure.masses, Sanity(reference.structure)
+    masses, is_physical = reference.structure.masses, GeometryCheck(reference.structure)
     start = sample_modes(reference.modes, temperature, 1, context.random("pretrain", index))
     positions = np.ascontiguousarray(start.transpose(1, 2, 0))
     ids = np.array([index])
@@ -182,7 +182,7 @@ def _trajectory(context: Context, engine: LabelEngine, reference: Reference, ind
             break
         block = chunk.block
         frame = block.positions[:, :, 0].copy()
-        if not block.alive.all() or not sane(frame):
+        if not block.alive.all() or not is_physical(frame):
             break
         kept.append((frame, latest["label"]))
     shape = (len(kept), len(masses), 3)

@@ -18,8 +18,8 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.conformers import (
-    NEAREST,
-    WINDOW,
+    ENERGY_WINDOW,
+    MIN_DISTANCE,
     Conformer,
     embedded,
     lowest_unlike,
@@ -60,7 +60,7 @@ def minima(
     key: str,
     tolerance: float = FORCE_TOLERANCE,
     known: Sequence[Structure] = (),
-    window: float = WINDOW,
+    window: float = ENERGY_WINDOW,
 ) -> list[Conformer]:
     """Up to `count` unlike minima of a model, by energy (collective; rank 0's arguments count).
 
@@ -73,7 +73,7 @@ def minima(
     if context.root:
         many = CANDIDATES * count
         found = [structure, *embedded(structure, many, seed, graph), *torsion_scan(structure, many, seed, graph)]
-        unrelaxed = [found[place] for place in unlike(found, NEAREST, graph)]
+        unrelaxed = [found[place] for place in unlike(found, MIN_DISTANCE, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
     lowest = context.comm.bcast(lowest_unlike(quenched, graph, math.inf)[:count] if context.root else None)

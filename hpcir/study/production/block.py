@@ -37,11 +37,11 @@ class TrajectoryBlock:
 
     dipoles at T times; total_energy at fewer; snapshots: geometries at ends of chunks; largest_spread of the
     committee; trajectory: numbers; sane: valid, the expected force error stayed below the limit; alive: stayed
-    physical. start_*: the start of production. averages: of squares and products of velocities, by name, the trajectory
-    being the first axis; wavenumbers: of these in the spectrum. The rest, which only blocks with an assignment have:
-    velocities of modes, the basin that a trajectory is in and the rotation into its frame, dipoles of groups of atoms, and
-    the dipole derivatives of the basins' modes. inputs, starts: keys of all that the trajectories depend on, and of their
-    starts. time_between_dipoles, timestep: atomic time; temperature: kT.
+    physical. start_*: the start of production. averages: of squares and products of velocities, by name, the
+    trajectory being the first axis; wavenumbers: of these in the spectrum. The rest, which only blocks with an
+    assignment have: velocities of modes, the basin that a trajectory is in and the rotation into its frame, dipoles
+    of groups of atoms, and the dipole derivatives of the basins' modes. inputs, starts: keys of all that the
+    trajectories depend on, and of their starts. time_between_dipoles, timestep: atomic time; temperature: kT.
     """
 
     dipoles: FloatArray = field(metadata=_dataset("e bohr", "time,xyz,trajectory"))

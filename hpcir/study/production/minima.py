@@ -28,7 +28,7 @@ from hpcir.storage.hdf5 import read_intact, write_h5
 from hpcir.study.context import Context
 from hpcir.units import FS
 from hpcir.vibrations.harmonics import model_harmonics
-from hpcir.vibrations.normal_modes import NormalModes, sane
+from hpcir.vibrations.normal_modes import NormalModes, keeps_bonds
 from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.quench import quench
 
@@ -87,7 +87,7 @@ def _search(context: Context, model: Potential, first: NormalModes) -> list[Norm
     for geometry in _quenched(context, model, first):
         context.stop.check()
         known = all_basins(minima, structure)
-        if len(minima) == MAX_MINIMA or not sane(first.numbers, first.positions, geometry):
+        if len(minima) == MAX_MINIMA or not keeps_bonds(first.numbers, first.positions, geometry):
             continue
         if _is_known(geometry, known, QUENCHED_DISTANCE, weights):
             continue

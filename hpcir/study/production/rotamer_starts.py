@@ -26,7 +26,7 @@ from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
-from hpcir.sampling.exploration import Sanity
+from hpcir.sampling.exploration import GeometryCheck
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, JournalEntry
@@ -80,13 +80,13 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
 def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np.int64]) -> dict[str, Any]:
     """Positions and velocities (N, 3, R) of one block after all cycles; alive (R,)."""
     dynamics, graph = context.deck.dynamics, bond_graph(structure)
-    temperature, masses, sane = dynamics.temperature, structure.masses, Sanity(structure)
+    temperature, masses, physical = dynamics.temperature, structure.masses, GeometryCheck(structure)
     moving = pivots(graph, flips=False)
     evaluator = Evaluator(model, structure.numbers, len(ids), charge=structure.charge)
     limit = model.spread_threshold(dynamics.force_error)
 
     def known(positions: FloatArray) -> NDArray[np.bool_]:
-        return np.asarray(sane(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))
+        return np.asarray(physical(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))
 
     positions = _first(context, structure, graph, ids, known)
     seed = int(digest(context.deck.seed, "starts")[:12], 16)
@@ -98,7 +98,7 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
         context.stop.check()
         chunk = run_chunk(evaluator, block, masses, CYCLE_STEPS, dynamics.timestep, thermostat=thermostat, record=())
         random = context.random("moves", int(ids[0]), cycle)
-        moved, moves = _moved(chunk.block, evaluator, sane, moving, temperature, limit, random)
+        moved, moves = _moved(chunk.block, evaluator, physical, moving, temperature, limit, random)
         block = _unless_lost(block, moved, known)
         tried, taken = tried + moves[0], taken + moves[1]
     return {
@@ -149,7 +149,7 @@ def _unless_lost(
 def _moved(
     block: ReplicaBlock,
     evaluator: Evaluator,
-    sane: Sanity,
+    physical: GeometryCheck,
     moving: list[Pivot],
     temperature: float,
     limit: float,
@@ -162,6 +162,6 @@ def _moved(
         return np.asarray(energies.mean(0) + np.where(spread_of(forces).max(0) < limit, 0.0, PENALTY))
 
     frames = block.positions.transpose(2, 0, 1)
-    moves = torsion_moves(energies_of, sane, moving, frames, temperature, MOVES_PER_BOND * len(moving), random)
+    moves = torsion_moves(energies_of, physical, moving, frames, temperature, MOVES_PER_BOND * len(moving), random)
     moved = replace(block, positions=np.ascontiguousarray(moves.positions.transpose(1, 2, 0)))
     return moved, (moves.tried, moves.taken)

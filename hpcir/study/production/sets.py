@@ -16,7 +16,7 @@ from hpcir.models.potential import Potential, ReplicaPotential
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import all_basins
-from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
+from hpcir.spectra.projection import MAX_ORTHONORMAL, Projection
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
@@ -54,7 +54,7 @@ class TrajectorySet:
     def assign(self) -> bool:
         """True where its bands are to be assigned: not a single member's, nor where the series would be too large."""
         size = self.trajectories * len(self.modes)
-        return not self.name.startswith(layout.MEMBERS) and size <= MAX_SERIES and len(self.modes) <= MOST_ORTHONORMAL
+        return not self.name.startswith(layout.MEMBERS) and size <= MAX_SERIES and len(self.modes) <= MAX_ORTHONORMAL
 
     @property
     def modes(self) -> NormalModes:
