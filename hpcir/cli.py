@@ -1,7 +1,7 @@
-"""The command line: what can be asked for, and which function answers. Nothing is computed here.
+"""The command line: commands, their options and the functions behind them. Nothing is computed here.
 
 Exit status: 0 done; 2 wrong input; 3 stopped for a reason that is named; 75 stopped on request, run again to go on.
-Under mpirun every rank reads the same arguments, rank 0 alone speaks, and all end with one status.
+Under mpirun every rank reads the same arguments, rank 0 alone prints, and all end with one status.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EPILOG = """\
 three commands from a structure to a spectrum:
   hpcir init molecule.xyz                 writes molecule.yaml
   hpcir check molecule.yaml               plan, cost and memory, before anything is spent
-  mpirun -n 4 hpcir run molecule.yaml     goes on where it stopped, as often as need be
+  mpirun -n 4 hpcir run molecule.yaml     continues where it stopped, as often as needed
 
 exit status: 0 done, 2 wrong input, 3 stopped for a reason that it names, 75 stopped on request with all saved
 """
@@ -90,7 +90,7 @@ def _warn_when_oversubscribed(options: argparse.Namespace, comm: Communicator) -
 
 
 def _load(options: argparse.Namespace, comm: Communicator) -> Study:
-    """The deck, its molecules and what the label engine says of them, checked by rank 0 and told to all."""
+    """The deck, its molecules and what the label engine says of them, checked by rank 0 and broadcast."""
 
     def read() -> Study:
         from hpcir.commands.check import check_engine
@@ -232,7 +232,7 @@ def _completion(options: argparse.Namespace, comm: Communicator) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but rank 0 alone speaks."""
+    """argparse where rank 0 alone prints."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if local_rank() == 0:

@@ -1,4 +1,4 @@
-"""`hpcir check`: everything that can be known before the first label, and what the run will cost."""
+"""`hpcir check`: checks of a deck before the first label, and the cost of the run."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def check_engine(study: Study) -> None:
 
 
 def check_device(study: Study) -> list[str]:
-    """Warnings about the device of the training: this machine may be none of those that train.
+    """Warnings about the device of the training: this machine may not be the one that trains.
 
-    Raises InputError where the installed torch knows no GPU at all.
+    Raises InputError where the installed torch supports no GPU at all.
     """
     device = study.deck.training.device
     if device == "cpu":
@@ -71,7 +71,7 @@ def check_output(out: Path) -> Path:
     while not place.exists():
         place = place.parent
     try:
-        # Only the attempt tells: permissions, read-only disks, root on a network disk, a spent quota.
+        # Only an attempt shows: permissions, read-only disks, root on a network disk, a spent quota.
         with tempfile.TemporaryDirectory(prefix=".hpcir-check-", dir=place):
             return place
     except OSError as error:
@@ -86,7 +86,7 @@ def check_output(out: Path) -> Path:
 def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
     """Check output folder and disk space, label once, and print plan, cost and memory; the engine is checked already.
 
-    Raises InputError for what the user can mend, RunStopped when the disk is too full.
+    Raises InputError for what the user can correct, RunStopped when the disk is too full.
     """
     from rich.console import Console
 
@@ -95,7 +95,7 @@ def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = Tru
     need, free = disk_need(study), shutil.disk_usage(place).free
     if free < need:
         raise RunStopped(
-            f"{place}: the run wants about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
+            f"{place}: the run needs about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
             "Give --out another place"
         )
     looked_at = on_terminal()
@@ -159,7 +159,7 @@ def _table(title: str) -> Table:
 def _row(table: Any, name: str, value: str) -> None:
     from rich.text import Text
 
-    table.add_row(Text(name), Text(value))  # what users typed stays text, never markup
+    table.add_row(Text(name), Text(value))  # user input stays text, never markup
 
 
 def _plan(study: Study, out: Path) -> Table:

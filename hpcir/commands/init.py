@@ -19,7 +19,7 @@ _ENGINES = {
   functional: bp86            # or b3lyp, pbe0, ... : any that PySCF knows
   basis: def2-svp             # def2-tzvp is better and costs several times as much
   density_fitting: true
-  dispersion: none            # or d3bj, d4: wants `pip install 'hpcir[dispersion]'`
+  dispersion: none            # or d3bj, d4: needs `pip install 'hpcir[dispersion]'`
 """,
     "tblite": """\
   engine: tblite              # a label takes milliseconds; less accurate than density functional theory
@@ -44,7 +44,7 @@ _DECK = """\
 # {title}
 #
 #   hpcir check {deck}             plan, cost and memory, before anything is spent
-#   mpirun -n 4 hpcir run {deck}   goes on where it stopped, as often as need be
+#   mpirun -n 4 hpcir run {deck}   continues where it stopped, as often as needed
 #
 # Every key that is not here has a default; the run directory's deck.resolved.yaml shows them all.
 

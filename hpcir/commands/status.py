@@ -1,4 +1,4 @@
-"""`hpcir status`: where a run stands, from any other shell or host that sees its directory."""
+"""`hpcir status`: the progress of a run, from any other shell or host that sees its directory."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def _headline(status: dict[str, Any]) -> str:
         crew = f"{ranks} rank{'s'[: ranks > 1]}"
         return f"{status['state']} for {since} on {process['host']}, process {process['pid']}, {crew}"
     ending = {
-        "done": "done" if status["summary"] else "stopped where --until said; the same command without it goes on",
-        "interrupted": "stopped on request with everything saved; the same command goes on",
-        "failed": "stopped by an error, see log.txt; the same command goes on",
-        "killed": "was killed; the same command goes on",
+        "done": "done" if status["summary"] else "stopped by --until; the same command without it continues",
+        "interrupted": "stopped on request with everything saved; the same command continues the run",
+        "failed": "stopped by an error, see log.txt; the same command continues the run",
+        "killed": "was killed; the same command continues the run",
     }
     return ending.get(status["state"], "not started")
 

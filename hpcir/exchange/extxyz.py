@@ -27,7 +27,7 @@ from hpcir.storage.provenance import origin_line
 
 # Returns the value of a name in one frame and whether it is in a place whose units ASE defines; None: not there.
 Lookup = Callable[[str], tuple[Any, bool] | None]
-# What `write_extxyz` writes beside quantities.
+# Keys that `write_extxyz` writes beside quantities.
 OWN_WORDS = ("units", "level", "charge", "origin")
 
 
@@ -148,7 +148,7 @@ def _dataset(
 
 
 def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mapping[str, str] | None) -> dict[str, str]:
-    """Quantity -> name: what was asked for; else the standard names that occur in the file."""
+    """Quantity -> name: the keys given; else the standard names that occur in the file."""
     if keys is not None:
         unknown = set(keys) - set(STANDARD_KEYS)
         if unknown:

@@ -222,7 +222,7 @@ def assign(
     """The bands with words: the parts that make at least MIN_SHARE of each, largest first ("C-O stretch 71 %").
 
     names: one for each part (the labels by default); parts of one name are added up. The last label is that of the
-    remainder. places: wavenumbers (cm-1) of the first parts' fundamentals; its part in a band beyond MAX_DISTANCE from it
+    remainder. places: wavenumbers (cm-1) of the first parts' fundamentals; its part in a band beyond MAX_DISTANCE
     counts with the remainder, and is named behind it ("overtones and combinations of C-O stretch 71 %"). A part that
     makes the whole band, or more since another takes away from it, has no figure.
     """

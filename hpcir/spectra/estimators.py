@@ -218,7 +218,7 @@ class ControlVariates:
     def curve(self, spectra: FloatArray, wavenumbers: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Terms (R, F) of spectra (R, F) at wavenumbers (F,), and the weights (R, F) of the trajectories in each.
 
-        The frequencies around every multiple of CURVE_WINDOW are regressed together, and the explained part is faded over
+        The frequencies around every multiple of CURVE_WINDOW are regressed together; the explained part is faded over
         into its neighbours': the curve is as smooth as the spectra.
         """
         explained, sums, freedom = np.zeros_like(spectra), np.zeros_like(spectra), np.zeros(len(wavenumbers))

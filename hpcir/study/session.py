@@ -36,7 +36,7 @@ def session(
 ) -> Iterator[Context]:
     """A command's folder and display on all ranks (collective).
 
-    key: 'COMMAND-DIGEST' of what the command works on. The folder goes on with the same key; with another one it is
+    key: 'COMMAND-DIGEST' of what the command works on. The same key continues the folder; with another one it is
     refused, or cleared with `force` when it is the same command's. Raises InputError as `RunDirectory.open`.
     """
     directory = RunDirectory(folder)

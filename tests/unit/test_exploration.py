@@ -89,7 +89,7 @@ def test_quiet_replicas_say_where_they_ended() -> None:
     assert GeometryCheck(WATER)(found.final).all()
     taken = explore_block(evaluator, WATER, starts, np.arange(2), 5, replace(plan, force_spread=1e-9))
     assert taken.takes == 2
-    assert taken.quiet.shape == (0, 3, 3)
+    assert taken.final.shape == (0, 3, 3)
 
 
 def test_either_error_alone_takes() -> None:

@@ -30,7 +30,7 @@ MINIMUM_PURPOSES = ("optimisation", PURPOSE)
 class LearningLoop:
     """Rounds of labels, training and exploration with one source of geometries, at one level of theory.
 
-    start: the model of the level below, which every training goes on from; None: each begins from fresh weights.
+    start: the model of the level below, which every training starts from; None: each begins from fresh weights.
     """
 
     def __init__(
