@@ -76,8 +76,8 @@ def minima(
         unrelaxed = [found[place] for place in unlike(found, MIN_DISTANCE, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
-    lowest = context.comm.bcast(lowest_unlike(quenched, graph, math.inf)[:count] if context.root else None)
-    relaxed = map_structures(
+    lowest = context.on_root(lambda: lowest_unlike(quenched, graph, math.inf)[:count])
+    relaxed = over_ranks(
         context,
         f"relax {structure.name}",
         [item.structure for item in lowest],
@@ -89,7 +89,7 @@ def minima(
         for arrays in relaxed
         if arrays["converged"]
     ]
-    return context.comm.bcast(lowest_unlike(kept, graph, window) if context.root else None)
+    return context.on_root(lambda: lowest_unlike(kept, graph, window))
 
 
 @collective
