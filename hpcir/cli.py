@@ -1,6 +1,6 @@
 """The command line: commands, their options and the functions behind them. Nothing is computed here.
 
-Exit status: 0 done; 2 wrong input; 3 stopped for a reason that is named; 75 stopped on request, run again to go on.
+Exit status: 0 done; 2 wrong input; 3 stopped for a reason that is named; 75 stopped on request, run again to continue.
 Under mpirun every rank reads the same arguments, rank 0 alone prints, and all end with one status.
 """
 
@@ -278,7 +278,7 @@ def _command(commands: Any, name: str, help: str, answer: Answer) -> argparse.Ar
 
 
 def _add_run_commands(commands: Any) -> None:
-    run = _command(commands, "run", "run a deck, or go on with it where it stopped", _run)
+    run = _command(commands, "run", "run a deck, or continue it where it stopped", _run)
     run.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
     run.add_argument("-o", "--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
     run.add_argument("--until", metavar="STAGE", help="stop after this stage, such as prepare, sample or spectrum")

@@ -36,7 +36,7 @@ class InputError(HpcirError):
 
 
 class RunStopped(HpcirError):
-    """The run cannot go on: no label converged, no space on the disk, a damaged file that cannot be redone."""
+    """The run cannot continue: no label converged, no space on the disk, a damaged file that cannot be redone."""
 
     status = EXIT_STOPPED
 

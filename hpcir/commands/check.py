@@ -212,7 +212,7 @@ def _widths(model: ModelSettings) -> str:
 
 
 def _functions(study: Study) -> list[tuple[str, str]]:
-    """How many symmetry functions there are, and what contractions add to the arithmetic of a step."""
+    """The number of symmetry functions, and the share of contractions in the arithmetic of a step."""
     model, structure = study.deck.model, study.structure
     functions = functions_of(model, study.elements)
     angular = functions.n_behler - functions.n_radial

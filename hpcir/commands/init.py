@@ -159,7 +159,7 @@ def _of_file(path: Path, charge: int | None, multiplicity: int | None) -> Struct
 def _of_string(
     smiles: str | None, name: str | None, charge: int | None, multiplicity: int | None, output: Path | None
 ) -> tuple[Path, Structure, dict[Path, str], list[str]]:
-    """The structure file of a string, its structure, the files to write and what is to be told."""
+    """The structure file of a string, its structure, the files to write and notes to print."""
     from hpcir.molecules.strings import from_smiles, smiles_of_name
 
     notes = []
@@ -186,7 +186,7 @@ def _of_string(
 
 
 def _of_size(structure: Structure) -> tuple[str, str, list[str]]:
-    """What the size of a molecule wants in the deck beside the defaults: lines of `model`, of `sampling`, and why."""
+    """Settings for the size of a molecule beside the defaults: lines of `model`, of `sampling`, and the reason."""
     model, sampling, reasons = [], [], []
     heavy = int((structure.numbers != 1).sum())
     elements = len(set(structure.numbers.tolist()))

@@ -15,14 +15,14 @@ from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
 # Velocity Verlet is unstable past a timestep of 2 / omega; an X-H stretch of 3,800 cm-1 has 2 / omega = 2.8 fs.
-LONGEST_TIMESTEP = 2.0 * FS
-SENSIBLE_TIMESTEP = 1.0 * FS
-# The shortest thermostatted time in which collapsed ring polymers take their shape.
-SHORTEST_SPREADING = 500.0 * FS
-# Of products of the units.
-ROUNDING = 1e-9
-# Above every fundamental but those of H2 and HF: what a dipole series must resolve so that no band folds back.
-HIGHEST_BAND_PER_CM = 4000.0
+MAX_TIMESTEP = 2.0 * FS
+MAX_USUAL_TIMESTEP = 1.0 * FS
+# Least thermostatted time in which collapsed ring polymers take their shape.
+MIN_SPREADING_TIME = 500.0 * FS
+# Relative rounding error of products of units.
+UNIT_ROUNDING = 1e-9
+# Above every fundamental but those of H2 and HF: wavenumbers that a dipole series must resolve against aliasing.
+MAX_WAVENUMBER_PER_CM = 4000.0
 
 _ISOTOPE = re.compile(r"^([A-Z][a-z]?)(\d{0,6})$", re.ASCII)
 
@@ -57,11 +57,11 @@ def check_deck(loaded: LoadedDeck) -> Study:
 
 
 def deck_warnings(study: Study) -> list[str]:
-    """What is allowed but rarely meant, one sentence each."""
+    """Warnings of settings that are allowed but rarely intended, one sentence each."""
     loaded = study.loaded
     dynamics, spectrum = loaded.deck.dynamics, loaded.deck.spectrum
     found = [f"{item.source}: {note}" for item in study.targets for note in structure_notes(item)]
-    if dynamics.timestep > SENSIBLE_TIMESTEP:
+    if dynamics.timestep > MAX_USUAL_TIMESTEP:
         found.append(
             f"{loaded.where('dynamics.timestep')}: {dynamics.timestep / FS:g} fs is long for stretches of "
             "hydrogen; 0.5 fs is usual"
@@ -164,9 +164,9 @@ def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
             where=loaded.where("spectrum.quantum_correction"),
             value=spectrum.quantum_correction,
         )
-    if dynamics.nuclei == "trpmd" and dynamics.equilibration < SHORTEST_SPREADING:
+    if dynamics.nuclei == "trpmd" and dynamics.equilibration < MIN_SPREADING_TIME:
         yield InputError(
-            f"ring polymers need {SHORTEST_SPREADING / FS:g} fs to spread",
+            f"ring polymers need {MIN_SPREADING_TIME / FS:g} fs to spread",
             where=loaded.where("dynamics.equilibration"),
             value=f"{dynamics.equilibration / FS:g} fs",
         )

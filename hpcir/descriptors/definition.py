@@ -72,7 +72,7 @@ class SymmetryFunctionSet:
 
     @property
     def angular(self) -> bool:
-        """Whether any function reads the angular shells."""
+        """True where any function reads the angular shells."""
         return bool(self.angles or self.contractions)
 
     def describe(self, feature: int) -> str:

@@ -1,7 +1,7 @@
 """Compiled dynamics of lockstep replicas: the loop over steps, with forces, records and retirement inside.
 
 The equations are those of integrators.py. Arrays are flat in the evaluator's layout, (atoms, 3, stride) with replicas
-innermost. A replica that leaves physics is frozen where it was one step before, and the arithmetic of the others does
+innermost. An unphysical replica is frozen where it was one step before, and the arithmetic of the others does
 not notice: every operation acts on each replica by itself.
 """
 

@@ -222,7 +222,7 @@ def check_levels(dataset: Dataset) -> list[Finding]:
                 "error",
                 "levels",
                 f"{len(levels)} levels of theory are mixed: {', '.join(levels)}",
-                "train on one level at a time: the cheap one first, then go on with the expensive one",
+                "train on one level at a time: the cheap one first, then the expensive one",
             )
         )
     for (numbers, _, _), members in dataset.compositions().items():

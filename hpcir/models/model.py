@@ -36,7 +36,7 @@ IntArray = NDArray[np.int64]
 
 # Format 2 has contractions of moments; models without them are written, and stay, in format 1.
 MODEL_FORMAT = 2
-SHOWN_ERRORS = (
+ERROR_UNITS = (
     ("energy", KCAL_PER_MOL, "kcal/mol"),
     ("force", KCAL_PER_MOL_ANGSTROM, "kcal/mol/A"),
     ("dipole", DEBYE, "D"),

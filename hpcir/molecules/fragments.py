@@ -91,7 +91,7 @@ def fragment(
     """The fragment around one atom (0-based) with at most `largest` heavy atoms.
 
     radius in bohr, the cutoff of the symmetry functions. graph: the bond graph, when the geometry is a hot frame
-    of a molecule whose bonds are known. fill: go on along the bonds up to `largest` after the sphere is complete,
+    of a molecule whose bonds are known. fill: continue along the bonds up to `largest` after the sphere is complete,
     which brings more core atoms a label. A molecule no larger than `largest` is returned whole. Where the sphere
     needs more than `largest` the fragment grows along the bonds as far as it may and `core` tells what is left.
     Bonds in rings, multiple, conjugated and hetero-hetero bonds and bonds to charged atoms are never cut; C-C bonds of

@@ -23,7 +23,7 @@ def follow_launcher() -> None:
 
 
 def speaks_pmix_alone() -> bool:
-    """Whether the launcher, such as `srun --mpi=pmix`, offers PMIx and no older interface."""
+    """True where the launcher, such as `srun --mpi=pmix`, offers PMIx and no older interface."""
     older = ("PMI_RANK", "PMI_FD", "PMI_SIZE", "OMPI_COMM_WORLD_RANK")
     return "PMIX_RANK" in os.environ and not any(name in os.environ for name in older)
 

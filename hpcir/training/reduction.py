@@ -25,7 +25,7 @@ IntArray = NDArray[np.int64]
 MAX_SILENT_SLOPE = 1e-7
 # Most inputs of an element, and the smallest eigenvalue that makes one, relative to the largest.
 MAX_INPUTS = 80
-FLOOR = 1e-7
+MIN_EIGENVALUE = 1e-7
 # The same where the set has contractions: what they add to small molecules is in the small eigenvalues
 # (docs/benchmarks-published.md).
 CONTRACTED_FLOOR = 1e-10
@@ -101,7 +101,7 @@ def fit_reductions(
             features.setdefault(element, []).append(values)
             slopes[element] = slopes.get(element, 0.0) + gram
             slope_counts[element] = slope_counts.get(element, 0) + len(values)
-    floor = CONTRACTED_FLOOR if functions.contractions else FLOOR
+    floor = CONTRACTED_FLOOR if functions.contractions else MIN_EIGENVALUE
     fitted = {
         element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element], floor)
         for element in sorted(features)
@@ -135,7 +135,7 @@ def _fit(features: FloatArray, slope_gram: FloatArray, floor: float) -> Reductio
     sum over displacements of (dG/dr)(dG/dr)^T: the covariance of the features when every neighbour moves by
     itself, which is of full rank also when the labels are few. floor: the
     smallest eigenvalue that makes an input, relative to the largest."""
-    active = np.flatnonzero(np.sqrt(np.diag(slope_gram)) > SILENT)
+    active = np.flatnonzero(np.sqrt(np.diag(slope_gram)) > MAX_SILENT_SLOPE)
     if len(active) == 0:
         active = np.array([0])
     shift = features[:, active].mean(0)

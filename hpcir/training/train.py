@@ -69,7 +69,7 @@ def train_members(
 ) -> tuple[Model, State]:
     """Train committee members, all at once, and return them as a Model with its members in the order given.
 
-    A member depends on (data, settings, seed, its number) alone. start: a model to go on from, whose member m is
+    A member depends on (data, settings, seed, its number) alone. start: a model to continue from, whose member m is
     the start of member m (m modulo its members); its reduction of the symmetry functions is kept. steps: optimiser
     steps (default settings.steps, or retrain_steps with a start). on_progress gets {step, steps, seconds,
     energy_rmse, force_rmse, dipole_rmse} of held-out labels (atomic units, mean over members) about 20 times;

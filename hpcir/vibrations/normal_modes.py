@@ -203,7 +203,7 @@ def sample(
     moves an atom by more than 0.4 bohr rms, because straight lines leave the path of a torsion. Geometries with
     broken bonds or new contacts are drawn again, and after 20 draws shrunk towards the minimum.
     """
-    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST_PER_CM)
+    omega = PER_CM * np.maximum(modes.wavenumbers, MIN_WAVENUMBER_PER_CM)
     sigma = np.sqrt(temperature) / omega
     if quantum:
         sigma = np.sqrt(1 / (2 * omega * np.tanh(omega / (2 * temperature))))

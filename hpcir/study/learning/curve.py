@@ -71,7 +71,7 @@ class TargetExploration:
 
 @dataclass(frozen=True)
 class ExplorationFigures:
-    """Figures of exploration in a round: time, geometries taken (takes), those that became unphysical (insane), and
+    """Figures of exploration in a round: time, geometries taken (takes), those that became unphysical (`insane`), and
     the time between takes; `targets`: by name, where they are distinguished."""
 
     explored_picoseconds: Picoseconds

@@ -1,12 +1,12 @@
 """Geometries of several molecules, large or flexible ones: seeds first, then fragments around uncertain atoms.
 
 The first are thermal geometries about conformers of the seeds. Then the committee runs on the targets themselves; the
-atoms whose forces or charges it disagrees about give capped fragments to be labelled, until every target runs quietly
-(Gastegger, Behler, Marquetand, Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose surroundings are
-those of the whole are learnt, unless the deck wants all of them (`sampling.fragment_forces`).
+atoms whose forces or charges it disagrees about give capped fragments to be labelled, until no target exceeds the
+tolerance (Gastegger, Behler, Marquetand, Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose
+surroundings are those of the whole are learnt, unless the deck wants all of them (`sampling.fragment_forces`).
 
-Of a target that is labelled whole the ends of quiet trajectories are labelled too: a committee of local networks can
-agree and be wrong. Where trajectories begin: `exploration_starts`.
+Of a target that is labelled whole the final geometries of completed trajectories are labelled too: a committee of local
+networks can agree and be wrong. Starts of trajectories: `exploration_starts`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 
 # Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
 # blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
-BLOCK, LARGE_BLOCK, LARGE_MOLECULE = 8, 4, 30
+REPLICAS, LARGE_MOLECULE_REPLICAS, LARGE_MOLECULE_ATOMS = 8, 4, 30
 # Ring polymers that explore together, where nuclei are quantum ones.
 RINGS = 4
 
@@ -64,7 +64,7 @@ class MinimumSource:
         self.context, self.budget, self.reference = context, budget, reference
         self.functions, self.pool = functions, pool
         self.targets: Sequence[Structure] = [reference.structure]
-        self.block = LARGE_BLOCK if len(reference.structure) >= LARGE_MOLECULE else BLOCK
+        self.block = LARGE_MOLECULE_REPLICAS if len(reference.structure) >= LARGE_MOLECULE_ATOMS else REPLICAS
         dynamics = context.deck.dynamics
         self.ring = None if dynamics.nuclei == "classical" else ring_of(dynamics, reference.modes)
 

@@ -30,7 +30,7 @@ from hpcir.runtime.mpi import collective
 from hpcir.sampling.exploration import GeometryCheck
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.study.label_farm import FOLDER as LABELS
 from hpcir.study.label_farm import LabelFarm, LabelStore, candidates
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
@@ -166,12 +166,12 @@ def _pool(
     context: Context, settings: LabelSettings, reference: Reference, labels: int
 ) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
-    count = -(-labels // KEPT)
+    count = -(-labels // LABELS_PER_TRAJECTORY)
     quantum = context.deck.dynamics.nuclei != "classical"
     key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
     engine = context.engine(settings, reference.structure)
 
-    def trajectory(number: int) -> Kept:
+    def trajectory(number: int) -> JournalEntry:
         labelled = _zero_point if quantum and number % 2 else _trajectory
         return labelled(context, engine, reference, number), {"trajectory": number}
 
@@ -224,12 +224,12 @@ def _trajectory(context: Context, engine: LabelEngine, reference: Reference, ind
 
 
 def _zero_point(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
-    """KEPT geometries of the quantum harmonic distribution, with their labels: where the beads of quantum nuclei go."""
+    """Labelled geometries of the quantum harmonic distribution, which the beads of quantum nuclei reach."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]
     random = context.random("pretrain", index)
     kept: list[tuple[np.ndarray, Label]] = []
-    for geometry in sample_modes(reference.modes, temperature, KEPT, random, quantum=True):
+    for geometry in sample_modes(reference.modes, temperature, LABELS_PER_TRAJECTORY, random, quantum=True):
         context.stop.check()
         with suppress(LabelFailed):
             kept.append((geometry, engine.label(reference.structure.moved(geometry))))

@@ -77,7 +77,7 @@ def minima(
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
     lowest = context.on_root(lambda: lowest_unlike(quenched, graph, math.inf)[:count])
-    relaxed = over_ranks(
+    relaxed = map_structures(
         context,
         f"relax {structure.name}",
         [item.structure for item in lowest],

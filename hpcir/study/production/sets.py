@@ -43,7 +43,7 @@ MAX_MEMBER_TRAJECTORIES = 32
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
-    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes); surface: the
+    trajectories; starts: their starts (None: thermal samples of the starting minimum's normal modes); surface: the
     model and its minima without the correction for quantum nuclei, where `model` has one (PIGS)."""
 
     name: str

@@ -31,9 +31,9 @@ MAX_PROJECTED_MODES = 120
 SERIES = ("mode_velocities", "basin", "rotations", "group_dipoles")
 
 # Frames between two looks at the bonds (20 fs at the deck's defaults).
-EVENTS_EVERY = 10
+EVENT_INTERVAL = 10
 # Those after which a trajectory is no longer one of its molecule.
-UNMADE = (EVENT_KINDS.index("apart"), EVENT_KINDS.index("broken"))
+DISSOCIATED = (EVENT_KINDS.index("apart"), EVENT_KINDS.index("broken"))
 
 # Averages of squared mode velocities take every second frame (4 fs at the deck's defaults, half the time of a
 # projection): they go on for picoseconds, and any average of a control has its exact mean.
@@ -70,7 +70,7 @@ def chunk_arrays(
 def bond_events(chunk: Chunk, connectivity: Connectivity) -> NDArray[np.int64]:
     """(K, 6) what happened to the bonds of living replicas: replica, index into EVENT_KINDS, three atoms from 0 (-1:
     none), the absolute step."""
-    looked_at = np.unique(np.r_[np.arange(0, len(chunk.positions), EVENTS_EVERY), len(chunk.positions) - 1])
+    looked_at = np.unique(np.r_[np.arange(0, len(chunk.positions), EVENT_INTERVAL), len(chunk.positions) - 1])
     rows = [
         [event.replica, EVENT_KINDS.index(event.kind), *(*event.atoms, -1, -1)[:3], chunk.steps[looked_at[event.frame]]]
         for event in connectivity.events(chunk.positions[looked_at])

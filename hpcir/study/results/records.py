@@ -180,8 +180,8 @@ class IndependentTest:
 @dataclass(frozen=True)
 class MdFigures:
     """Trajectories, those left out of the average, steps, the mean drift of the total energy and the largest one of a
-    trajectory, and the time of a core for a step of one trajectory; those that came apart and that broke a bond, and
-    what happened to bonds, in words."""
+    trajectory, and the time of a core for a step of one trajectory; those in which a cluster dissociated and those
+    that broke a bond, and the events of bonds, in words."""
 
     trajectories: int
     left_out: int | None = None

@@ -127,7 +127,7 @@ class SpectrumStage:
         spectra = np.concatenate([result.spectra for result in results])
         if len(spectra) == 0:
             said = self._bond_events(results)
-            raise RunStopped(" ".join([*said.lines, said.advice]) if said.unmade else ALL_LEFT)
+            raise RunStopped(" ".join([*said.lines, said.advice]) if said.unmade else NO_VALID_TRAJECTORY)
         return combine(
             spectra,
             context.deck.spectrum,
