@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcir.commands.tables import NARROWEST, with_error
+from hpcir.commands.tables import MIN_WIDTH, with_error
 from hpcir.deck.sections import Deck, LabelSettings
 from hpcir.errors import InputError
 from hpcir.exchange.potentials import load_potential, tell_model
@@ -142,7 +142,7 @@ def _print(found: Levels, title: str) -> None:
             _words(one),
         )
     console = Console()
-    console = console if console.is_terminal else Console(width=NARROWEST)
+    console = console if console.is_terminal else Console(width=MIN_WIDTH)
     console.print(table, markup=False)
     zero = with_error(found.zero_point_per_cm, found.zero_point_stderr_per_cm, 1)
     print(f"zero-point energy {zero} cm-1")

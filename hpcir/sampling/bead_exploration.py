@@ -15,7 +15,7 @@ from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
 from hpcir.molecules.structures import Structure
-from hpcir.sampling.exploration import TOO_FAR, ExplorationPlan, Findings, GeometryCheck
+from hpcir.sampling.exploration import MAX_EXCESS, ExplorationPlan, Findings, GeometryCheck
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -59,7 +59,7 @@ class _Search:
         plan: ExplorationPlan,
     ) -> None:
         self.evaluator, self.ring, self.plan = evaluator, ring, plan
-        self.sane, self.masses = GeometryCheck(reference), reference.masses
+        self.is_physical, self.masses = GeometryCheck(reference), reference.masses
         positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
         speeds = thermal_velocities(positions, self.masses, ring.temperature, seed, ids)
         velocities = bead_velocities(ring, speeds, self.masses, seed, ids)
@@ -91,7 +91,7 @@ class _Search:
         beads = self._beads()
         force, dipole = (ring.split(spread) for spread in self.evaluator.spread_here())
         excess = np.maximum(force / plan.force_spread, dipole / plan.dipole_spread)
-        good = self.sane(beads) & np.isfinite(excess) & (excess < TOO_FAR) & self.block.alive
+        good = self.is_physical(beads) & np.isfinite(excess) & (excess < MAX_EXCESS) & self.block.alive
         for r in np.flatnonzero(running):
             self.frames += 1
             if good[:, r].all() and (excess[:, r] <= 1.0).all():
@@ -111,7 +111,7 @@ class _Search:
 
     def findings(self) -> Findings:
         geometries = np.array([geometry for geometry, _ in self.taken]).reshape(-1, len(self.masses), 3)
-        quiet = self._beads()[0][self.block.alive]
+        final = self._beads()[0][self.block.alive]
         time = self.frames * self.ring.beads * self.plan.check_every * self.plan.timestep
         most = np.array([excess for _, excess in self.taken])
-        return Findings(geometries, most, quiet, time, len(self.taken), self.insane)
+        return Findings(geometries, most, final, time, len(self.taken), self.insane)

@@ -30,8 +30,8 @@ from hpcir.study.production.block import CONTROL_AVERAGES, TrajectoryBlock
 from hpcir.study.production.motion import Motion, motion_of
 from hpcir.study.production.plan import TrajectoryPlan
 from hpcir.study.production.trajectory_arrays import (
+    DISSOCIATED,
     SERIES,
-    UNMADE,
     chunk_arrays,
     control_wavenumbers,
     first_events,
@@ -180,7 +180,7 @@ class TrajectoryStage:
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
         events = first_events(production, self.plan.ids(number), self.plan.equilibration_steps)
-        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], UNMADE), 0])
+        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], DISSOCIATED), 0])
         dynamics, named = self.plan.dynamics, production[0]
         joined = {name: np.concatenate([chunk[name] for chunk in production]) for name in SERIES if name in named}
         TrajectoryBlock(
