@@ -138,7 +138,7 @@ def check_fragmentable(
                 break
         else:
             raise InputError(
-                f"the environment of atom {atom + 1} ({structure.symbols[atom]}) do not fit in a fragment: "
+                f"the surroundings of atom {atom + 1} ({structure.symbols[atom]}) do not fit in a fragment: "
                 f"within {radius / ANGSTROM:.2f} A of it, rings and functional groups kept whole, are {min(needs)} "
                 "heavy atoms",
                 where=structure.source or "system.structure",

@@ -62,7 +62,7 @@ def test_evidence_is_read_from_the_files_of_the_run(runs: Path) -> None:
     apart = np.hypot(x[:, None] - x, y[:, None] - y)[np.triu_indices(6, 1)]
     assert apart.min() > 0.1
     assert data.conservation is not None
-    assert data.conservation.energy.shape == (7, 20)  # the one that left physics is not among them
+    assert data.conservation.energy.shape == (7, 20)  # the unphysical one is not among them
     assert data.conservation.time[-1] == pytest.approx(0.2)
     assert [settled.percent[-1] for settled in data.settling] == [0.0] * len(data.settling)
     assert len(data.settling) == 5
