@@ -189,9 +189,9 @@ class MdFigures:
     drift_kcal_per_mol_per_100_ps: KcalPerMolPer100Ps | None = None
     largest_drift_kcal_per_mol: KcalPerMol | None = None
     microseconds_per_step: Microseconds | None = None
-    came_apart: int = 0
-    broke_a_bond: int = 0
-    bond_events: tuple[str, ...] = ()
+    came_apart: int | None = None
+    broke_a_bond: int | None = None
+    bond_events: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
