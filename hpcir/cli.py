@@ -338,11 +338,34 @@ def _add_model_commands(commands: Any) -> None:
     _output(md, "DIR", "folder to write")
     _walltime(md)
 
+    _add_levels(commands)
+
     export = _command(commands, "export", "write a model for another program", _stage_command("export"))
     export.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
     export.add_argument("--format", choices=("n2p2",), required=True, help="format to write")
     _output(export, "DIR", "folder to write", required=False)
     _add_import(commands)
+
+
+def _add_levels(commands: Any) -> None:
+    levels = _command(commands, "levels", "quantum vibrational levels from the surface", _stage_command("levels"))
+    levels.add_argument("model", metavar="RUN", type=Path, help="run directory, or a model and STRUCTURE")
+    levels.add_argument(
+        "structure", metavar="STRUCTURE", type=Path, nargs="?", help="structure near the minimum (default: the run's)"
+    )
+    levels.add_argument(
+        "--potential", choices=("model", "labels"), default="model", help="labels: of the label engine's own surface"
+    )
+    levels.add_argument(
+        "--masses",
+        metavar="ATOM=AMU",
+        action=_Pairs,
+        nargs="+",
+        default={},
+        help="other masses, such as H=2.014 or H6=2.014 (default: the deck's isotopes)",
+    )
+    levels.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the model's)")
+    _output(levels, "FILE.json", "file to write (default: levels.json in RUN)", required=False)
 
 
 def _add_train(commands: Any) -> None:
@@ -376,6 +399,12 @@ def _add_train(commands: Any) -> None:
         choices=("error", "allow"),
         default="error",
         help="allow: take geometries that lack a quantity which others have",
+    )
+    train.add_argument(
+        "--pretrain",
+        choices=("none", "auto"),
+        default="none",
+        help="auto: learn cheap labels of geometries around the data's first (the deck's labels.pretrain)",
     )
     _output(train, "MODEL_DIR", "model directory to write", force="overwrite; train in spite of the audit")
     _walltime(train)

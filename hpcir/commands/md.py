@@ -120,6 +120,13 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
     require_charge(model, path, molecule.charge, str(structure))
     level, starts = f"model of {model.level or 'unknown level'}", None
     if potential == "labels":
+        if deck.dynamics.nuclei != "classical":
+            raise InputError(
+                "trajectories of the label engine are those of classical nuclei",
+                where="dynamics.nuclei",
+                value=deck.dynamics.nuclei,
+                hint="give a deck with nuclei: classical",
+            )
         engine = create_engine(deck.labels)
         engine.check(molecule)
         level = engine.level

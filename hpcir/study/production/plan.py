@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import DynamicsSettings
-from hpcir.dynamics.runner import ReplicaBlock
-from hpcir.dynamics.thermal import is_linear, remove_motion
+from hpcir.dynamics.thermal import is_linear
 from hpcir.molecules.pieces import Connectivity
 from hpcir.spectra.projection import Projection
 from hpcir.storage import layout
@@ -66,12 +65,6 @@ class TrajectoryPlan:
     @property
     def linear(self) -> bool:
         return is_linear(self.modes.positions, self.masses)
-
-    def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
-        """The block without the motion of the whole molecule."""
-        return replace(
-            block, velocities=remove_motion(block.positions, block.velocities, self.masses, True, self.linear)
-        )
 
     @property
     def equilibration_steps(self) -> int:

@@ -113,7 +113,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
     """The summary of a target by itself; trust.json and families.json are written (rank 0)."""
     context, model, curve = one.context, shared.model, shared.curve
     target, main = one.target, one.spectra[layout.SPECTRUM]
-    modes, ensemble = target.main.modes, target.ensemble
+    modes, ensemble = target.main.surface_modes, target.ensemble
     harmonic = harmonic_figures(modes, target.reference)
     frames = trust_map.snapshots(context, target.main.blocks)
     if ensemble is not None:
