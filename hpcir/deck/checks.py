@@ -10,6 +10,7 @@ from hpcir.deck.messages import join, nearest
 from hpcir.deck.sections import Deck
 from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
+from hpcir.molecules.pieces import structure_notes
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
@@ -55,10 +56,11 @@ def check_deck(loaded: LoadedDeck) -> Study:
     return study
 
 
-def deck_warnings(loaded: LoadedDeck) -> list[str]:
+def deck_warnings(study: Study) -> list[str]:
     """What is allowed but rarely meant, one sentence each."""
+    loaded = study.loaded
     dynamics, spectrum = loaded.deck.dynamics, loaded.deck.spectrum
-    found = []
+    found = [f"{item.source}: {note}" for item in study.targets for note in structure_notes(item)]
     if dynamics.timestep > SENSIBLE_TIMESTEP:
         found.append(
             f"{loaded.where('dynamics.timestep')}: {dynamics.timestep / FS:g} fs is long for stretches of "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.thermal import is_linear
+from hpcir.molecules.pieces import Connectivity
 from hpcir.spectra.projection import Projection
 from hpcir.storage import layout
 from hpcir.vibrations.normal_modes import NormalModes
@@ -34,6 +35,7 @@ class TrajectoryPlan:
     projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
     a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
     begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
+    connectivity: what trajectories are held against, to see them react or come apart.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TrajectoryPlan:
     spread_limit: float
     starts: Starts | None = None
     assign: bool = False
+    connectivity: Connectivity | None = None
 
     @property
     def blocks(self) -> int:

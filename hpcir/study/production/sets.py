@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.models.potential import Potential, ReplicaPotential
+from hpcir.molecules.pieces import Connectivity
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import all_basins
@@ -98,6 +99,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         masses=chosen.masses,
         spread_limit=chosen.model.spread_threshold(deck.dynamics.force_error),
         starts=chosen.starts,
+        connectivity=Connectivity(structure),
     )
 
 

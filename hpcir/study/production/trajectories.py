@@ -29,7 +29,14 @@ from hpcir.study.context import Context
 from hpcir.study.production.block import CONTROL_AVERAGES, TrajectoryBlock
 from hpcir.study.production.motion import Motion, motion_of
 from hpcir.study.production.plan import TrajectoryPlan
-from hpcir.study.production.trajectory_arrays import SERIES, chunk_arrays, control_wavenumbers, weighted
+from hpcir.study.production.trajectory_arrays import (
+    SERIES,
+    UNMADE,
+    chunk_arrays,
+    control_wavenumbers,
+    first_events,
+    weighted,
+)
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
 FloatArray = NDArray[np.float64]
@@ -171,6 +178,8 @@ class TrajectoryStage:
         spread = np.max([chunk["largest_spread"] for chunk in production], axis=0)
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
+        events = first_events(production, self.plan.ids(number), self.plan.equilibration_steps)
+        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], UNMADE), 0])
         dynamics, named = self.plan.dynamics, production[0]
         joined = {name: np.concatenate([chunk[name] for chunk in production]) for name in SERIES if name in named}
         TrajectoryBlock(
@@ -179,7 +188,8 @@ class TrajectoryStage:
             snapshots=np.array([self.motion.geometries(chunk["positions"]) for chunk in production]),
             largest_spread=spread,
             trajectory=self.plan.ids(number),
-            sane=alive & (spread <= self.plan.spread_limit),
+            sane=alive & (spread <= self.plan.spread_limit) & whole,
+            events=events,
             alive=alive,
             inputs=self.key,
             starts=self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,

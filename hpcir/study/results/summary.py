@@ -281,7 +281,7 @@ def _md_line(md: MdFigures) -> str:
         said += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
     if md.microseconds_per_step is not None:
         said += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
-    return said
+    return ". ".join([said, *(event.rstrip(".") for event in md.bond_events)])
 
 
 def figure(value: float | None, form: str) -> str:
