@@ -120,6 +120,14 @@ class ModelSettings(Section):
     zetas: list[Annotated[int, Field(ge=1, le=8)]] = Field(
         default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
     )
+    channels: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="mixtures of neighbour elements and shells whose moments are contracted to functions of three and "
+        "four bodies; 0: Behler's functions alone",
+    )
+    degree: int = Field(3, ge=1, le=3, description="largest degree of the moments that are contracted")
     inputs: int = Field(
         80,
         ge=1,
