@@ -112,8 +112,8 @@ class LabelSettings(Section):
     basis: str = Field("def2-svp", description="pyscf: basis set")
     wavefunction: Literal["none", "mp2", "ccsd", "ccsd(t)"] = Field(
         "none",
-        description="pyscf: a correlated wavefunction on Hartree-Fock orbitals instead of a functional; integrals are "
-        "exact then, whatever density_fitting says",
+        description="pyscf: a correlated wavefunction on Hartree-Fock orbitals instead of a functional; mp2 with "
+        "density_fitting (closed shells) or without, coupled cluster always without",
     )
     frozen_core: bool = Field(True, description="pyscf, with a wavefunction: core orbitals are not correlated")
     density_fitting: bool = Field(True, description="pyscf: density fitting of Coulomb (and exchange)")

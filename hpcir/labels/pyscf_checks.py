@@ -31,6 +31,13 @@ def check_level(settings: LabelSettings, structure: Structure) -> None:
     if settings.wavefunction != "none":
         _check_basis(settings.basis, structure)
         _check_electrons(settings, structure)
+        if settings.wavefunction == "mp2" and settings.density_fitting and structure.multiplicity != 1:
+            raise InputError(
+                "MP2 with density fitting is for closed shells",
+                where="labels.density_fitting",
+                value=True,
+                hint="set it to false: MP2 of open shells has exact integrals",
+            )
         return
     _check_functional(settings.functional)
     _check_basis(settings.basis, structure)
@@ -74,7 +81,10 @@ def wavefunction_memory(settings: LabelSettings, structure: Structure) -> int:
     space = orbital_space(settings, structure)
     n, o, v = space.functions, sum(space.occupied) / 2, sum(space.virtual) / 2
     amplitudes = (o * v) ** 2
-    if settings.wavefunction == "mp2":
+    if settings.wavefunction == "mp2" and settings.density_fitting:
+        # Three-index amplitudes over some three fitting functions for each basis function, and blocks of integrals.
+        numbers = 9 * n * (o * v + n * sum(space.occupied) / 2) + 2e8
+    elif settings.wavefunction == "mp2":
         numbers = n**4 / 8 + 2 * amplitudes + 2 * (o * n) ** 2
     else:
         integrals = o**4 + 2 * o**3 * v + 3 * amplitudes + o * v**3 / 2 + v**4 / 4

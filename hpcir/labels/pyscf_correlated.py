@@ -1,8 +1,9 @@
-"""Correlated wavefunctions with PySCF on a Hartree-Fock field: MP2, CCSD and CCSD(T), with analytic forces and dipoles.
+"""Correlated wavefunctions with PySCF on a Hartree-Fock field: MP2, CCSD and CCSD(T), analytic forces and dipoles.
 
-The dipole comes out of the gradient itself: that is linear in the derivatives of the one-electron Hamiltonian, which it
-contracts with the relaxed density, so with the dipole integrals added to those of the last atom the sum of the gradient
-over all atoms is the trace of relaxed density and dipole integrals. Without them it is zero: there is no grid.
+With exact integrals the dipole comes out of the gradient itself: that is linear in the derivatives of the one-electron
+Hamiltonian, which it contracts with the relaxed density, so with the dipole integrals added to those of the last atom
+the sum of the gradient over all atoms is the trace of relaxed density and dipole integrals. Without them it is zero:
+there is no grid.
 
 MP2: Pople et al., Int. J. Quantum Chem. Symp. 13, 225, 1979; coupled cluster: Scheiner et al., J. Chem. Phys. 87, 5361,
 1987; CCSD(T): Lee and Rendell, J. Chem. Phys. 94, 6229, 1991. Only stages that label import this module.
@@ -27,6 +28,7 @@ from pyscf.grad import uccsd_t as uccsd_t_grad
 from pyscf.grad import ump2 as ump2_grad
 
 from hpcir.errors import LabelFailed
+from hpcir.labels.pyscf_dfmp2 import fitted_mp2
 from hpcir.labels.pyscf_field import field_slopes
 
 FloatArray = NDArray[np.float64]
@@ -56,13 +58,16 @@ def frozen_orbitals(molecule: Any) -> int:
 def correlate(
     field: Any, wavefunction: str, frozen_core: bool, name: str, strength: FloatArray = NO_FIELD
 ) -> Correlated:
-    """Energy, forces and dipole of 'mp2', 'ccsd' or 'ccsd(t)' on a converged Hartree-Fock field (RHF or UHF).
+    """Energy, forces and dipole of "mp2", "ccsd" or "ccsd(t)" on a converged Hartree-Fock field; one of RHF with
+    density fitting has MP2 with density fitting.
 
     strength (3,): the uniform electric field that is in the mean field's one-electron Hamiltonian. Raises LabelFailed
     when orbitals, amplitudes or their multipliers do not converge. name: of the molecule, for that.
     """
     tighten(field, name)
     molecule = field.mol
+    if getattr(field, "with_df", None) is not None:
+        return _fitted(field, frozen_orbitals(molecule) if frozen_core else 0, name, strength)
     solver, run = _prepared(field, wavefunction, frozen_orbitals(molecule) if frozen_core else 0)
     gradients = _probed(solver._scf, strength)
     solver._scf.nuc_grad_method = lambda: gradients
@@ -78,6 +83,21 @@ def correlate(
     gradient[-1] -= trace
     forces = charges[:, None] * strength - gradient
     return Correlated(energy, forces, charges @ molecule.atom_coords() - trace)
+
+
+def _fitted(field: Any, core: int, name: str, strength: FloatArray) -> Correlated:
+    """MP2 with density fitting, whose relaxed density gives the dipole."""
+    molecule = field.mol
+
+    def pull_on_centres(density: FloatArray) -> FloatArray:
+        moved = -2 * np.einsum("x,xyij,ij->yi", strength, field_slopes(molecule), density)
+        return np.array([moved[:, first:last].sum(1) for first, last in molecule.aoslice_by_atom()[:, 2:]])
+
+    found = fitted_mp2(field, core, pull_on_centres, name)
+    charges = molecule.atom_charges()
+    electrons = np.einsum("xij,ij->x", molecule.intor("int1e_r"), found.density)
+    forces = charges[:, None] * strength - found.gradient
+    return Correlated(found.energy, forces, charges @ molecule.atom_coords() - electrons)
 
 
 def tighten(field: Any, name: str) -> None:

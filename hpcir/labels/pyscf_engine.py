@@ -152,17 +152,19 @@ def _key(structure: Structure) -> tuple[Any, ...]:
 
 
 def mean_field_settings(settings: LabelSettings) -> LabelSettings:
-    """The settings of the mean field: with a wavefunction, Hartree-Fock with exact integrals."""
+    """The settings of the mean field: Hartree-Fock below a wavefunction, with exact integrals below coupled cluster."""
     if settings.wavefunction == "none":
         return settings
-    return settings.model_copy(update={"functional": "hf", "density_fitting": False, "dispersion": "none"})
+    fitted = settings.density_fitting and settings.wavefunction == "mp2"
+    return settings.model_copy(update={"functional": "hf", "density_fitting": fitted, "dispersion": "none"})
 
 
 def _level(settings: LabelSettings) -> str:
     """The level of theory in one line; everything that changes the numbers is in it."""
     if settings.wavefunction != "none":
         core = "frozen core" if settings.frozen_core else "all electrons"
-        return f"{settings.wavefunction.upper()}/{settings.basis.lower()} (PySCF, {core})"
+        fitted = "density fitting, " if mean_field_settings(settings).density_fitting else ""
+        return f"{settings.wavefunction.upper()}/{settings.basis.lower()} (PySCF, {fitted}{core})"
     functional = settings.functional
     details = ["density fitting"] if settings.density_fitting else []
     if functional.lower() != "hf":

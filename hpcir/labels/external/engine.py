@@ -75,6 +75,8 @@ class ExternalEngine:
         told = digest(list(level_lines(self.settings.template, form)))[:8] if form else ""
         self.level = f"{self.settings.level} ({kind}, files{f', template {told}' if told else ''})"
         self._form: OutputFormat | None = form
+        # Geometries that were asked for and have no answer yet, by name.
+        self._open: dict[str, Structure] = {}
 
     def check(self, structure: Structure) -> None:
         """InputError when the level has no name, the template lacks a place, or polar tensors are wanted."""
@@ -126,12 +128,14 @@ class ExternalEngine:
                 waiting.append(str(error))
             except InputError as error:
                 refused.append(error)
+            self._open.pop(name_of(structure), None)
             if labels[-1] is None:
+                self._open[name_of(structure)] = structure
                 self._write_input(structure)
-        missing = [item for item, label in zip(structures, labels, strict=True) if label is None]
-        self._write_wanted(missing)
+        self._write_wanted()
         suffix = self._form.input_suffix if self._form else ""
-        return Answers(labels, refused, waiting, self.folder, f"its *{suffix} files" if suffix else WANTED)
+        inputs = f"the inputs (*{suffix})" if suffix else f"the geometries of {WANTED}"
+        return Answers(labels, refused, waiting, self.folder, inputs, len(self._open))
 
     def _answer(self, structure: Structure, frames: list[Frame]) -> Label | None:
         assert self.folder is not None
@@ -169,13 +173,13 @@ class ExternalEngine:
         name = name_of(structure)
         keep_text(self.folder / f"{name}{self._form.input_suffix}", filled(self.settings.template, structure, name))
 
-    def _write_wanted(self, structures: Sequence[Structure]) -> None:
-        """wanted.xyz with all geometries, and missing.txt with the names of their inputs."""
+    def _write_wanted(self) -> None:
+        """wanted.xyz with all geometries that have no answer, and missing.txt with the names of their inputs."""
         assert self.folder is not None
-        text = "".join(_xyz_frame(structure, self.settings.level) for structure in structures)
+        text = "".join(_xyz_frame(structure, self.settings.level) for structure in self._open.values())
         keep_text(self.folder / WANTED, text)
         suffix = self._form.input_suffix if self._form else ""
-        keep_text(self.folder / MISSING, "".join(f"{name_of(structure)}{suffix}\n" for structure in structures))
+        keep_text(self.folder / MISSING, "".join(f"{name}{suffix}\n" for name in self._open))
 
 
 def name_of(structure: Structure) -> str:
