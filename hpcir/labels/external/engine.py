@@ -38,14 +38,16 @@ class Answers:
     """What the outputs say about a list of geometries, in its order.
 
     labels: a label, why the geometry is set aside, or None where nothing is there yet; refused: outputs that cannot be
-    what was asked for; waiting: one line for each output that is not finished; folder: of all of them.
+    what was asked for; waiting: one line for each output that is not finished; folder: of all of them; inputs: what is
+    to be run, in words; unanswered: how many geometries have no answer, those of earlier lists included.
     """
 
     labels: list[Label | LabelFailed | None]
     refused: list[InputError]
     waiting: list[str]
     folder: Path
-    missing: str
+    inputs: str
+    unanswered: int
 
     def require_all(self) -> None:
         """Raise InputError when an output is refused, LabelsMissing when one is not there."""
@@ -57,8 +59,9 @@ class Answers:
             )
         if count:
             unfinished = "".join(f"\n{line}" for line in self.waiting)
+            others = f", and {self.unanswered - count} more that will be asked for" if self.unanswered > count else ""
             raise LabelsMissing(
-                f"{count} label{'s are' if count > 1 else ' is'} missing: run {self.missing} in {self.folder} "
+                f"{count} label{'s are' if count > 1 else ' is'} missing{others}: run {self.inputs} in {self.folder} "
                 f"({MISSING} has their names), then start the same command again{unfinished}"
             )
 
