@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,11 +137,13 @@ def _pool(
 ) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
     count = -(-labels // KEPT)
-    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
+    quantum = context.deck.dynamics.nuclei != "classical"
+    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
     engine = context.engine(settings, reference.structure)
 
     def trajectory(number: int) -> Kept:
-        return _trajectory(context, engine, reference, number), {"trajectory": number}
+        labelled = _zero_point if quantum and number % 2 else _trajectory
+        return labelled(context, engine, reference, number), {"trajectory": number}
 
     records = context.map_journalled(
         "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
@@ -187,7 +190,25 @@ def _trajectory(context: Context, engine: LabelEngine, reference: Reference, ind
         if not block.alive.all() or not sane(frame):
             break
         kept.append((frame, latest["label"]))
-    shape = (len(kept), len(masses), 3)
+    return _arrays(kept, len(masses))
+
+
+def _zero_point(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+    """KEPT geometries of the quantum harmonic distribution, with their labels: where the beads of quantum nuclei go."""
+    temperatures = context.deck.sampling.temperatures
+    temperature = temperatures[index % len(temperatures)]
+    random = context.random("pretrain", index)
+    kept: list[tuple[np.ndarray, Label]] = []
+    for geometry in sample_modes(reference.modes, temperature, KEPT, random, quantum=True):
+        context.stop.check()
+        with suppress(LabelFailed):
+            kept.append((geometry, engine.label(reference.structure.moved(geometry))))
+    return _arrays(kept, len(reference.structure))
+
+
+def _arrays(kept: list[tuple[np.ndarray, Label]], atoms: int) -> dict[str, np.ndarray]:
+    """The arrays that the journal keeps of labelled geometries."""
+    shape = (len(kept), atoms, 3)
     return {
         "positions": np.array([frame for frame, _ in kept]).reshape(shape),
         "energy": np.array([label.energy for _, label in kept]),
