@@ -67,7 +67,7 @@ class _Fit:
             while last < shells and places[last + 1] - places[first] <= most:
                 last += 1
             orbitals = self.molecule.nbas
-            slices = (0, orbitals, 0, orbitals, orbitals + first, orbitals + last)
+            slices = (0, orbitals, 0, orbitals, first, last)
             block = df.incore.aux_e2(
                 self.molecule, self.auxiliary, kind, aosym="s1", comp=components, shls_slice=slices
             )

@@ -135,64 +135,57 @@ GRADIENTS = {
 }
 
 
-@pytest.mark.parametrize("wrong", ["level", "charge", "end", "broken", "gradient", "short", "turned", "nan", "atoms"])
-def test_wrong_outputs_are_named_with_file_and_line(
-    engine: ExternalEngine, program: str, wrong: str, tmp_path: Path
-) -> None:
-    text = written(engine, program, WATER)
-    kept = text
-    words = {
-        "level": "right would be",
-        "charge": "the charge is not",
-        "end": "has no end",
-        "broken": "gave up",
-        "gradient": "has no gradient",
-        "short": "the gradient has 2 atoms",
-        "turned": "turned or moved",
-        "nan": "energy",
-        "atoms": "the atoms are not",
-    }
+# What is wrong with an output -> what is said.
+WRONG = {
+    "level": "the output was made",
+    "charge": "the charge is not",
+    "end": "has no end",
+    "broken": "gave up",
+    "gradient": "has no gradient",
+    "short": "the gradient has 2 atoms",
+    "turned": "turned or moved",
+    "atoms": "the atoms are not",
+}
+
+
+def spoilt(text: str, program: str, wrong: str, source: str) -> str:
+    """A good output of WATER with one thing wrong; source: the text of its input."""
     if wrong == "level":
-        text = text.replace(LEVELS[program], "BP86")
-    elif wrong == "charge":
-        text = text.replace(*STATES[program])
-    elif wrong == "end":
-        text = "".join(line for line in text.splitlines(True) if ENDS[program] not in line)
-    elif wrong == "broken":
-        text += BROKEN[program] + "\n"
-    elif wrong == "gradient":
-        text = text.replace(GRADIENTS[program], "nothing here")
-    elif wrong == "short":
+        return text.replace(LEVELS[program], "BP86")
+    if wrong == "charge":
+        return text.replace(*STATES[program])
+    if wrong == "end":
+        return "".join(line for line in text.splitlines(True) if ENDS[program] not in line)
+    if wrong == "broken":
+        return text + BROKEN[program] + "\n"
+    if wrong == "gradient":
+        return text.replace(GRADIENTS[program], "nothing here")
+    if wrong == "short":
         pair = Structure(WATER.numbers[:2], WATER.positions[:2])
-        short = OUTPUTS[program]("#p x\n* xyz 0 1\n", pair, Label(0, np.zeros((2, 3)), np.zeros(3)))
-        start = {
-            "orca": "CARTESIAN GRAD",
-            "gaussian": " Center     Atomic                   F",
-            "psi4": "  -Total",
-            "qchem": " Gradient",
-        }
-        at, other = text.index(start[program]), short.index(start[program])
-        text = text[:at] + short[other:]
-        if program == "orca":
-            text = text.replace("Nuclear contribution   :", "Nuclear contribution   : ")
-    elif wrong in ("turned", "atoms"):
-        turned = WATER.moved((WATER.positions - nuclear_charge_centre(WATER))[:, [1, 0, 2]] * np.array([1, -1, 1]))
-        other_atoms = replace(WATER, numbers=np.array([16, 1, 1]))
-        structure = turned if wrong == "turned" else other_atoms
-        source = output_of(engine, program, WATER).with_suffix(SUFFIXES[program][0]).read_text()
-        text = OUTPUTS[program](source, structure, invented(WATER))
-    elif wrong == "nan":
-        text = text.replace(f"{invented(structure_of(text) if program == 'x' else WATER).energy:.6f}"[:9], "not_a_num")
-    assert text != kept
+        short = OUTPUTS[program](source, pair, Label(0, np.zeros((2, 3)), np.zeros(3)))
+        at, other = (part.index(GRADIENTS[program]) for part in (text, short))
+        return text[:at] + short[other:]
+    if wrong == "turned":
+        turned = (WATER.positions - nuclear_charge_centre(WATER))[:, [1, 0, 2]] * np.array([1, -1, 1])
+        return OUTPUTS[program](source, WATER.moved(turned), invented(WATER))
+    return OUTPUTS[program](source, replace(WATER, numbers=np.array([16, 1, 1])), invented(WATER))
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_outputs_are_named_with_file_and_line(engine: ExternalEngine, program: str, wrong: str) -> None:
+    good = written(engine, program, WATER)
     path = output_of(engine, program, WATER)
+    source = path.with_suffix(SUFFIXES[program][0]).read_text()
+    text = spoilt(good, program, wrong, source)
+    assert text != good
     path.write_text(text)
     with pytest.raises((InputError, LabelsMissing)) as caught:
         engine.label(WATER)
     assert f"{path}:" in str(caught.value)
-    assert words[wrong] in str(caught.value)
+    assert WRONG[wrong] in str(caught.value)
     # An output without an end may be in the making: that is waited for, all else is the user's to mend.
     assert caught.value.status == (EXIT_INTERRUPTED if wrong == "end" else EXIT_INPUT)
-    path.write_text(kept)
+    path.write_text(good)
     assert engine.label(WATER).energy == pytest.approx(invented(WATER).energy, abs=1e-9)
 
 

@@ -38,9 +38,10 @@ class OutputFormat:
 
     finished: printed at a proper end; broken: printed when the program gives up; transposed: the gradient comes as
     three rows of up to six atoms; dipole: three numbers on a line, or one on each of three lines; nuclear: likewise the
-    nuclei's part, which tells about which origin the dipole is (None: that of the coordinates); echo: what stands
-    before a line of the echoed input; wrapped_route: only the route is echoed, broken at any letter; resources: input
-    lines that may be changed without changing the level; needs: words that a template must have, with the reason.
+    nuclei's part, which tells about which origin the dipole is (None: that of the coordinates); state_after: the line
+    before that of charge and multiplicity, where their patterns alone would fit elsewhere; echo: what stands before a
+    line of the echoed input; wrapped_route: only the route is echoed, broken at any letter; resources: input lines that
+    may be changed without changing the level; needs: words that a template must have, with the reason.
     """
 
     name: str
@@ -57,6 +58,7 @@ class OutputFormat:
     dipole_unit: float = 1.0
     nuclear: Pattern[str] | None = None
     transposed: bool = False
+    state_after: Pattern[str] | None = None
     echo: Pattern[str] | None = None
     wrapped_route: bool = False
     resources: Pattern[str] = field(default=re.compile(r"(?!)"))
@@ -170,6 +172,7 @@ QCHEM = OutputFormat(
     dipole_unit=DEBYE,
     charge=_pattern(r"^\s*([-+]?\d+)\s+\d+\s*$"),
     multiplicity=_pattern(r"^\s*[-+]?\d+\s+(\d+)\s*$"),
+    state_after=_pattern(r"^\s*\$molecule\s*$"),
     echo=_pattern(r"^(.*)$"),
     resources=_pattern(r"^(mem_total|mem_static|threads)"),
     needs={"force": "asks for the gradient", "sym_ignore": "keeps orientation and place of the geometry"},

@@ -48,14 +48,7 @@ def read_output(path: Path, form: OutputFormat, structure: Structure, expected: 
     lines = _lines(path)
     _check_end(path, form, lines)
     _check_level(path, form, lines, expected)
-    for name, pattern, right in (
-        ("charge", form.charge, structure.charge),
-        ("multiplicity", form.multiplicity, structure.multiplicity),
-    ):
-        found = _last(path, lines, pattern, name)
-        if int(found.value[0]) != right:
-            place = f"{path}:{found.line}"
-            raise _wrong(place, f"the {name} is not that of the geometry", int(found.value[0]), str(right))
+    _check_state(path, form, lines, structure)
     wanted = structure.positions - nuclear_charge_centre(structure)
     _check_geometry(*_geometry(path, lines, form.geometry), structure, wanted)
     gradient = _gradient(path, form, lines, len(structure))
@@ -194,6 +187,22 @@ def _check_level(path: Path, form: OutputFormat, lines: list[str], expected: Seq
         number, text = min(near) if near else (1, None)
         what = "the output was made from another input than the deck's template"
         raise _wrong(f"{path}:{number}", what, text, wanted)
+
+
+def _check_state(path: Path, form: OutputFormat, lines: list[str], structure: Structure) -> None:
+    """Charge and multiplicity must be those of the geometry."""
+    there = lines
+    if form.state_after is not None:
+        start = _last(path, lines, form.state_after, "charge").line
+        there = ["" if number != start else line for number, line in enumerate(lines)]
+    for name, pattern, right in (
+        ("charge", form.charge, structure.charge),
+        ("multiplicity", form.multiplicity, structure.multiplicity),
+    ):
+        found = _last(path, there, pattern, name)
+        if int(found.value[0]) != right:
+            place = f"{path}:{found.line}"
+            raise _wrong(place, f"the {name} is not that of the geometry", int(found.value[0]), str(right))
 
 
 def _check_route(path: Path, lines: list[str], expected: Sequence[str]) -> None:
