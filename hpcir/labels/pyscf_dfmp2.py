@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import df
-from pyscf.scf import cphf
 from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse.linalg import LinearOperator, cg
 
 from hpcir.errors import LabelFailed
 
@@ -193,22 +193,33 @@ def _relaxed(field: Any, found: _Amplitudes, pull: FloatArray, core: int, name: 
         back = coefficients @ of @ coefficients.T
         return np.asarray(coefficients.T @ np.asarray(field.get_veff(field.mol, back)) @ coefficients)
 
+    gaps = energies[o:, None] - energies[None, :o]
+
     def response(flat: FloatArray) -> FloatArray:
         part = np.zeros_like(density)
-        part[o:, :o] = flat.reshape(len(density) - o, o)
-        return 2 * potential(part + part.T)[o:, :o]
+        part[o:, :o] = flat.reshape(gaps.shape)
+        return (gaps * part[o:, :o] + 2 * potential(part + part.T)[o:, :o]).ravel()
 
-    right = 0.5 * (pull[:o, o:].T - pull[o:, :o]) - 2 * potential(density)[o:, :o]
-    solved = np.asarray(
-        cphf.solve(response, energies, field.mo_occ, -right, max_cycle=CYCLES, tol=RESPONSE, verbose=0)[0]
-    ).reshape(right.shape)
-    gaps = energies[o:, None] - energies[None, :o]
-    if not np.abs(gaps * solved + response(solved) - right).max() < 1e-6:
+    right = (0.5 * (pull[:o, o:].T - pull[o:, :o]) - 2 * potential(density)[o:, :o]).ravel()
+    solved = _conjugate_gradient(response, right, gaps.ravel())
+    if solved is None:
         raise LabelFailed(f"{name}: the orbitals' response to MP2 did not converge in {CYCLES} cycles")
+    solved = solved.reshape(gaps.shape)
     density[o:, :o], density[:o, o:] = solved, solved.T
     slope = pull + 2 * energies[:, None] * density
     slope[:, :o] += 4 * potential(density)[:, :o]
     return density, -0.25 * (slope + slope.T)
+
+
+def _conjugate_gradient(
+    product: Callable[[FloatArray], FloatArray], right: FloatArray, diagonal: FloatArray
+) -> FloatArray | None:
+    """Solution of product(x) = right, symmetric and positive, to RESPONSE; None when CYCLES do not suffice."""
+    shape = (len(right), len(right))
+    operator = LinearOperator(shape, matvec=product, dtype=float)
+    rough = LinearOperator(shape, matvec=lambda x: x / diagonal, dtype=float)
+    solved, left_off = cg(operator, right, rtol=0.0, atol=RESPONSE, maxiter=CYCLES, M=rough)
+    return None if left_off else np.asarray(solved)
 
 
 def _mean_field_gradient(field: Any, with_: FloatArray, occupied: FloatArray) -> FloatArray:
