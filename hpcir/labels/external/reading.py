@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,10 @@ def _check_level(path: Path, form: OutputFormat, lines: list[str], expected: Seq
     for wanted in expected:
         if _plain(wanted) in echoed:
             continue
-        first = _plain(wanted)[:1]
-        near = [(n, text) for text, n in echoed.items() if text[:1] == first] if first in "!%" else []
-        number, text = min(near) if near else (1, None)
+        mark = _plain(wanted)[:1]
+        near = [text for text in echoed if text[:1] == mark] if mark in "!%" else []
+        near = near or get_close_matches(_plain(wanted), echoed, 1, 0.5)
+        number, text = (echoed[near[0]], near[0]) if near else (1, None)
         what = "the output was made from another input than the deck's template"
         raise _wrong(f"{path}:{number}", what, text, wanted)
 
