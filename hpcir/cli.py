@@ -400,6 +400,12 @@ def _add_train(commands: Any) -> None:
         default="error",
         help="allow: take geometries that lack a quantity which others have",
     )
+    train.add_argument(
+        "--pretrain",
+        choices=("none", "auto"),
+        default="none",
+        help="auto: learn cheap labels of geometries around the data's first (the deck's labels.pretrain)",
+    )
     _output(train, "MODEL_DIR", "model directory to write", force="overwrite; train in spite of the audit")
     _walltime(train)
 

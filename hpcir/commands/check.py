@@ -6,14 +6,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcir.deck.checks import deck_warnings
 from hpcir.deck.sections import ModelSettings
 from hpcir.deck.study import Study, heavy_atoms
+from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.models.work import step_operations
 from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
@@ -184,6 +186,8 @@ def _plan(study: Study, out: Path) -> Table:
     _row(table, "labels", _engine(study))
     _row(table, "pretraining", _pretraining(study))
     _row(table, "committee", f"{deck.model.members} networks of {_widths(deck.model)}")
+    for name, text in _functions(study):
+        _row(table, name, text)
     _row(table, "trained on", "the processor" if deck.training.device == "cpu" else "GPUs (cuda)")
     _row(
         table,
@@ -206,6 +210,25 @@ def _plan(study: Study, out: Path) -> Table:
 def _widths(model: ModelSettings) -> str:
     energy, charge = (" x ".join(map(str, widths)) for widths in (model.hidden, model.charge_widths))
     return energy if charge == energy else f"{energy}, of {charge} for the charges"
+
+
+def _functions(study: Study) -> list[tuple[str, str]]:
+    """How many symmetry functions there are, and what contractions add to the arithmetic of a step."""
+    model, structure = study.deck.model, study.structure
+    functions = functions_of(model, study.elements)
+    angular = functions.n_behler - functions.n_radial
+    text = f"{functions.n_features} a centre: {functions.n_radial} radial, {angular} angular"
+    if not functions.contractions:
+        return [("symmetry functions", text)]
+    plain = replace(functions, channels=(), contractions=())
+    widths = tuple(model.hidden), model.members
+    ratio = sum(step_operations(functions, structure.numbers, *widths)) / sum(
+        step_operations(plain, structure.numbers, *widths)
+    )
+    return [
+        ("symmetry functions", f"{text}, {len(functions.contractions)} contractions of {model.channels} channels"),
+        ("work of a step", f"about {ratio:.1f} times that without contractions (model.channels: 0)"),
+    ]
 
 
 def _engine(study: Study) -> str:

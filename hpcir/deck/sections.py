@@ -158,6 +158,14 @@ class ModelSettings(Section):
     zetas: list[Annotated[int, Field(ge=1, le=8)]] = Field(
         default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
     )
+    channels: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="mixtures of neighbour elements and shells whose moments are contracted to functions of three and "
+        "four bodies; 0: Behler's functions alone",
+    )
+    degree: int = Field(3, ge=1, le=3, description="largest degree of the moments that are contracted")
     inputs: int = Field(
         80,
         ge=1,
@@ -316,6 +324,11 @@ class SpectrumSettings(Section):
     )
     committee_errors: bool = Field(
         True, description="run each committee member alone too, for its share of the error bars"
+    )
+    levels: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="quantum levels at the minimum of the model by perturbation theory, beside the bands "
+        "(`hpcir levels` has more); auto: of molecules of up to 12 atoms",
     )
     timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
     first: Wavenumber = quantity_field("0 cm-1", ge=0, description="first wavenumber of the spectrum")

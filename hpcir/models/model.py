@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.descriptors.contractions import Contraction
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError, RunStopped
 from hpcir.models.evaluation import Evaluation, html_table
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MODEL_FORMAT = 1
+# Format 2 has contractions of moments; models without them are written, and stay, in format 1.
+MODEL_FORMAT = 2
 SHOWN_ERRORS = (
     ("energy", KCAL_PER_MOL, "kcal/mol"),
     ("force", KCAL_PER_MOL_ANGSTROM, "kcal/mol/A"),
@@ -257,7 +259,7 @@ def find_model_file(path: Path) -> Path:
 def _write(file: Any, model: Model) -> None:
     file.attrs.update(
         format="hpcir model",
-        format_version=MODEL_FORMAT,
+        format_version=MODEL_FORMAT if model.functions.contractions else 1,
         program_version=__version__,
         level=model.level,
         total_charge=model.total_charge,
@@ -274,6 +276,8 @@ def _write(file: Any, model: Model) -> None:
         ("angles", model.functions.angles, "zeta, lambda"),
     ):
         functions.create_dataset(name, data=np.asarray(value)).attrs["units"] = units
+    if model.functions.contractions:
+        _write_contractions(functions, model.functions)
     for kind, committees in (("energy", model.energy), ("charge", model.charge)):
         for element, committee in committees.items():
             group = file.create_group(f"{kind}/{element}")
@@ -289,10 +293,34 @@ def _write(file: Any, model: Model) -> None:
                 group.attrs["offset_hartree"] = model.offsets[element]
 
 
+def _write_contractions(group: Any, functions: SymmetryFunctionSet) -> None:
+    """channels (C, E, S); for each contraction its channels and the indices that they share, -1 where there are
+    fewer."""
+    group.create_dataset("channels", data=np.asarray(functions.channels))
+    for name in ("channels", "shared"):
+        rows = [getattr(contraction, name) for contraction in functions.contractions]
+        width = max(len(row) for row in rows)
+        filled = np.array([(*row, *(-1,) * (width - len(row))) for row in rows], np.int64)
+        group.create_dataset(f"contraction_{name}", data=filled)
+
+
+def _read_contractions(group: Any) -> tuple[tuple[tuple[tuple[float, ...], ...], ...], tuple[Contraction, ...]]:
+    """Channels and contractions; none in a file of format 1."""
+    if "channels" not in group:
+        return (), ()
+    channels = tuple(tuple(tuple(float(w) for w in row) for row in channel) for channel in group["channels"][()])
+    rows = [
+        [tuple(int(value) for value in row if value >= 0) for row in group[f"contraction_{name}"][()]]
+        for name in ("channels", "shared")
+    ]
+    return channels, tuple(Contraction(*pair) for pair in zip(*rows, strict=True))
+
+
 def _read(file: Any) -> Model:
     if file.attrs.get("format") != "hpcir model" or file.attrs["format_version"] > MODEL_FORMAT:
         raise InputError("not a model file of this version of hpcir", where=file.filename)
     stored = file["symmetry_functions"]
+    channels, contractions = _read_contractions(stored)
     functions = SymmetryFunctionSet(
         elements=tuple(int(z) for z in stored["elements"]),
         cutoff=float(stored["cutoff"][()]),
@@ -300,6 +328,8 @@ def _read(file: Any) -> Model:
         shells=tuple((float(a), float(b)) for a, b in stored["shells"]),
         angles=tuple((int(a), int(b)) for a, b in stored["angles"]),
         cutoff_function=str(stored.attrs["cutoff_function"]),
+        channels=channels,
+        contractions=contractions,
     )
     committees: dict[str, dict[int, NetworkCommittee]] = {"energy": {}, "charge": {}}
     for kind, target in committees.items():

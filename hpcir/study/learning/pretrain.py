@@ -31,7 +31,8 @@ from hpcir.sampling.exploration import Sanity
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.label_farm import LabelFarm, LabelStore
+from hpcir.study.label_farm import FOLDER as LABELS
+from hpcir.study.label_farm import LabelFarm, LabelStore, candidates
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
 from hpcir.units import FS
@@ -47,6 +48,8 @@ KEPT = 50
 # Geometries that the first labels of a cheap main engine are picked from: so many for each, and in all at most.
 OWN_POOL_EACH, OWN_POOL = 10, 1000
 FRICTION_TIME = 50.0 * FS
+# Sizes of an atom's step along an axis from geometries of outside data, bohr: up to a hydrogen atom's at 500 K.
+SPREADS = (0.04, 0.08, 0.12, 0.16)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,35 @@ def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer
         model.save(directory / MODEL)
         directory.finish("pretrain", inputs, [MODEL], 0.0, model.error)
     return model
+
+
+def around(context: Context, structures: Sequence[Structure], count: int) -> list[Structure]:
+    """`count` geometries around those given: each of these once, as far as they go, then in turn with every atom moved
+    by normally distributed steps, whose size is one of SPREADS."""
+    pool = list(structures[:count])
+    while len(pool) < count:
+        number = len(pool)
+        random = context.random("around the data", number)
+        base = structures[number % len(structures)]
+        pool.append(base.moved(base.positions + random.choice(SPREADS) * random.standard_normal(base.positions.shape)))
+    return pool
+
+
+@collective
+def pretrain_around(
+    context: Context, settings: LabelSettings, structures: Sequence[Structure], trainer: CommitteeTrainer
+) -> tuple[Model, str]:
+    """The committee trained on cheap labels of geometries around `structures`, and the cheap level (collective)."""
+    store = LabelStore()
+    context.at_root(lambda: store.load(list(context.directory.records(LABELS))))
+    farm = LabelFarm(context, settings, None, store)
+    pool = around(context, structures, context.deck.labels.pretrain.labels)
+    labels = farm.label(candidates(pool, "around the data"))
+    level = farm.level
+    farm.close()
+    labelled = [LearntLabel(s, label) for s, label in zip(pool, labels, strict=True) if label is not None]
+    steps = context.deck.training.pretrain_steps
+    return trainer.train(labelled, level=level, start=None, steps=steps, purpose=f"on {level}"), level
 
 
 @collective
