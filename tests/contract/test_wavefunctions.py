@@ -183,9 +183,9 @@ def test_levels_and_refusals_name_what_they_are() -> None:
     }
     assert len(levels) == 8
     assert "CCSD(T)/6-31g (PySCF, frozen core)" in levels
-    lithium = Structure(np.array([3, 1]), np.array([[0.0, 0, 0], [0, 0, 3.0]]), charge=2, multiplicity=1)
+    one_electron = Structure(np.array([1, 1]), np.array([[0.0, 0, 0], [0, 0, 2.0]]), charge=1, multiplicity=2)
     with pytest.raises(InputError, match="nothing to correlate") as caught:
-        create_engine(settings("ccsd")).check(lithium)
+        create_engine(settings("ccsd")).check(one_electron)
     assert caught.value.where == "labels.wavefunction"
     with pytest.raises(InputError, match="closed shells") as caught:
         create_engine(settings("df-mp2")).check(HYDROXYL)
