@@ -287,6 +287,11 @@ class SpectrumSettings(Section):
     committee_errors: bool = Field(
         True, description="run each committee member alone too, for its share of the error bars"
     )
+    levels: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="quantum levels at the minimum of the model by perturbation theory, beside the bands "
+        "(`hpcir levels` has more); auto: of molecules of up to 12 atoms",
+    )
     timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
     first: Wavenumber = quantity_field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
     last: Wavenumber = quantity_field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")

@@ -28,7 +28,7 @@ from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
 from hpcir.study.learning.curve import LearningCurve, read_curve
 from hpcir.study.results.compared import Compared
-from hpcir.study.results.records import HarmonicFigures, Summary, TargetSummary, read_summary
+from hpcir.study.results.records import HarmonicFigures, LevelFigures, Summary, TargetSummary, read_summary
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
@@ -153,7 +153,7 @@ def load_report_data(run_dir: str | Path) -> ReportData:
             for path in sorted(folder.glob(layout.spectrum_csv("*")))
             if (other := _spectrum(path, path.stem.removeprefix(layout.spectrum_name("*")[:-1]), missing)) is not None
         ),
-        sticks=(*engine, *_model_sticks(summary.harmonic)),
+        sticks=(*engine, *_model_sticks(summary.harmonic), *_level_sticks(summary.levels)),
         parts=contributions(folder),
         learning=curve or _curve_of(summary),
         parity=_parity(compared) if compared is not None else (),
@@ -242,6 +242,15 @@ def _engine_sticks(path: Path, missing: list[str]) -> tuple[Sticks, ...]:
     if not {"harmonic_wavenumbers_per_cm", "harmonic_intensities_km_per_mol"} <= arrays.keys():
         return ()
     return (Sticks("engine", arrays["harmonic_wavenumbers_per_cm"], arrays["harmonic_intensities_km_per_mol"]),)
+
+
+def _level_sticks(levels: LevelFigures | None) -> tuple[Sticks, ...]:
+    """Quantum fundamentals of the model at its minimum, those with an intensity."""
+    rows = [row for row in levels.fundamentals if row.intensity_km_per_mol > 0] if levels is not None else []
+    if not rows:
+        return ()
+    columns = (np.array([row.wavenumber_per_cm for row in rows]), np.array([row.intensity_km_per_mol for row in rows]))
+    return (Sticks("levels", *columns),)
 
 
 def _model_sticks(harmonic: HarmonicFigures | None) -> tuple[Sticks, ...]:

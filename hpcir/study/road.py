@@ -31,7 +31,8 @@ from hpcir.study.learning.reference import Reference
 from hpcir.study.production.targets import Target, main_trajectories, variants
 from hpcir.study.results import summary
 from hpcir.study.results.analysis import engine_reference, independent_test
-from hpcir.study.results.records import IndependentTest
+from hpcir.study.results.levels import target_levels
+from hpcir.study.results.records import IndependentTest, LevelFigures
 from hpcir.study.results.spectra import target_spectra
 from hpcir.study.results.spectrum import NO_VALID_TRAJECTORY, SpectrumResult
 from hpcir.study.results.summary import Finished, Shared
@@ -40,7 +41,7 @@ from hpcir.study.session import at_work
 
 Result = TypeVar("Result")
 
-STAGES = ("pretrain", "prepare", "sample", "trajectories", "variants", "test", "spectrum", "report")
+STAGES = ("pretrain", "prepare", "sample", "trajectories", "variants", "test", "spectrum", "levels", "report")
 
 
 class Until(Exception):
@@ -141,7 +142,8 @@ class Road:
         targets = self._timed("variants", lambda: [variants(target) for target in targets])
         targets, tests = self._timed("test", lambda: self._test(farm, model, targets, curve))
         spectra = self._timed("spectrum", lambda: [target_spectra(target) for target in targets])
-        self._finish(targets, tests, spectra, shared)
+        levels = self._timed("levels", lambda: [self._levels(target, model) for target in targets])
+        self._finish(targets, tests, spectra, levels, shared)
 
     # -- stages -------------------------------------------------------------------------------------------------
 
@@ -174,6 +176,11 @@ class Road:
         ]
         return known, tests
 
+    def _levels(self, target: Target, model: Model) -> LevelFigures | None:
+        """Quantum levels at a target's minimum (rank 0)."""
+        minimum = target.structure.moved(target.main.modes.positions)
+        return self.context.at_root(lambda: target_levels(target.context, model, minimum))
+
     def _shared(self, loop: LearningLoop, model: Model, curve: LearningCurve) -> Shared:
         """The part of the results that all targets share (rank 0)."""
         known = training_environments(model, loop.learnt_labels())
@@ -185,17 +192,18 @@ class Road:
         targets: Sequence[Target],
         tests: Sequence[IndependentTest],
         spectra: Sequence[dict[str, SpectrumResult] | None],
+        levels: Sequence[LevelFigures | None],
         shared: Shared | None,
     ) -> None:
         """Write summaries and pages. Raises RunStopped where a target lost all its trajectories, after the others'."""
-        done = list(zip(targets, tests, spectra, strict=True))
-        lost = [target for target, _, found in done if found is None]
+        done = list(zip(targets, tests, spectra, levels, strict=True))
+        lost = [target for target, _, found, _ in done if found is None]
         if len(lost) == len(targets):
             raise RunStopped(NO_VALID_TRAJECTORY)
         if shared is not None:
-            finished = [Finished(target, test, found) for target, test, found in done if found is not None]
+            finished = [Finished(target, test, found, own) for target, test, found, own in done if found is not None]
             self._summarise(shared, finished, lost)
-        self._timed("report", lambda: self._report([target for target, _, found in done if found is not None]))
+        self._timed("report", lambda: self._report([target for target, _, found, _ in done if found is not None]))
         self.context.comm.barrier()
         if lost:
             names = ", ".join(target.name for target in lost)

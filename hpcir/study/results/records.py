@@ -97,6 +97,32 @@ class HarmonicFigures:
 
 
 @dataclass(frozen=True)
+class LevelRow:
+    """A fundamental of the quantum levels at the model's minimum: position and intensity with the standard deviation
+    over the committee's members, and a remark where the figure should not be trusted."""
+
+    name: str
+    motion: str
+    wavenumber_per_cm: PerCm
+    stderr_per_cm: PerCm
+    intensity_km_per_mol: KmPerMol
+    stderr_km_per_mol: KmPerMol
+    harmonic_per_cm: PerCm
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class LevelFigures:
+    """Quantum levels at the model's minimum, 0 K: the method in words, zero-point energy, fundamentals, remarks."""
+
+    method: str
+    zero_point_per_cm: PerCm
+    zero_point_stderr_per_cm: PerCm
+    fundamentals: tuple[LevelRow, ...]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrustVerdict:
     """Distance of the trajectories from the training data: the farthest atom, distances in units of the usual one
     between training environments, the fraction of frames outside the range of a symmetry function, the largest spread
@@ -189,9 +215,9 @@ class MdFigures:
     drift_kcal_per_mol_per_100_ps: KcalPerMolPer100Ps | None = None
     largest_drift_kcal_per_mol: KcalPerMol | None = None
     microseconds_per_step: Microseconds | None = None
-    came_apart: int = 0
-    broke_a_bond: int = 0
-    bond_events: tuple[str, ...] = ()
+    came_apart: int | None = None
+    broke_a_bond: int | None = None
+    bond_events: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +256,7 @@ class Summary:
     sampling: SamplingFigures | None = None
     model: ModelFigures | None = None
     harmonic: HarmonicFigures | None = None
+    levels: LevelFigures | None = None
     trust: TrustVerdict | None = None
     ensemble: ConformerVerdict | None = None
     families: tuple[Family, ...] | None = None

@@ -29,6 +29,7 @@ from hpcir.study.results.records import (
     HarmonicFigures,
     IndependentTest,
     LabelFigures,
+    LevelFigures,
     MdFigures,
     ModelFigures,
     SamplingFigures,
@@ -65,6 +66,7 @@ class Finished:
     target: Target
     test: IndependentTest
     spectra: Mapping[str, SpectrumResult]
+    levels: LevelFigures | None = None
 
     @property
     def context(self) -> Context:
@@ -123,6 +125,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
         sampling=SamplingFigures(len(curve.rounds), curve.reason, curve.stopped),
         model=ModelFigures(model.members, model.level, model.error),
         harmonic=harmonic,
+        levels=one.levels,
         trust=trust_map.write_trust(context, target.structure, model, shared.environments, frames),
         ensemble=trust_map.ensemble(target.structure, modes.positions, frames),
         families=None if ensemble is None else family_rows(ensemble, target.started, one.spectra),
@@ -281,7 +284,7 @@ def _md_line(md: MdFigures) -> str:
         text += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
     if md.microseconds_per_step is not None:
         text += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
-    return ". ".join([text, *(event.rstrip(".") for event in md.bond_events)])
+    return ". ".join([text, *(event.rstrip(".") for event in md.bond_events or ())])
 
 
 def figure(value: float | None, form: str) -> str:

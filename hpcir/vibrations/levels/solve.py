@@ -76,14 +76,15 @@ def vibrational_levels(
     masses: FloatArray,
     members: Sequence[Surface] = (),
     tick: Callable[[str], None] = lambda word: None,
+    quick: bool = False,
 ) -> Levels:
     """Levels of the molecule at the surface's minimum near a structure, for masses (N,) in electron masses.
 
     members: surfaces of the committee's members, for error bars. tick is called with a word before each part of the
-    work.
+    work. quick: perturbation theory, whatever the molecule's size.
     Raises InputError at a saddle point and where the expansion diverges, RunStopped where there is no minimum.
     """
-    solved = solve_surface(surface, near, masses, members, tick)
+    solved = solve_surface(surface, near, masses, members, tick, quick)
     others = []
     for number, member in enumerate(members, 1):
         tick(f"member {number} of {len(members)}")
@@ -97,6 +98,7 @@ def solve_surface(
     masses: FloatArray,
     members: Sequence[Surface] = (),
     tick: Callable[[str], None] = lambda word: None,
+    quick: bool = False,
 ) -> SolvedSurface:
     """Minimum, normal modes, force field, perturbation theory, and the best method that is affordable and that the
     members, if any, allow."""
@@ -119,7 +121,7 @@ def solve_surface(
     large = _checked(result.states, frame, numbers, minimum.name, large)
     doubts = _doubts(members, frame, numbers)
     tick("levels")
-    final, method, converged = _best(surface, minimum, masses, frame, result.states, not doubts)
+    final, method, converged = _best(surface, minimum, masses, frame, result.states, not (doubts or quick))
     return SolvedSurface(
         minimum, modes, frame, field, numbers, result.states, final, method, converged, result.resonances, large, doubts
     )
