@@ -248,7 +248,9 @@ class DynamicsSettings(Section):
         0, ge=0, description="trpmd, pigs: beads of a ring polymer; 0: as many as the stiffest mode needs"
     )
     pigs_temperature: Temperature = quantity_field(
-        "500 K", gt=0, description="pigs: temperature of the ring polymers about the held centroids"
+        "430 K",
+        gt=0,
+        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")

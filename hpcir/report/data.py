@@ -278,7 +278,7 @@ def _parity(test: Compared) -> tuple[Parity, ...]:
 
 
 def _calibration(test: Compared) -> Calibration | None:
-    if not test.forces_spread.size:
+    if not np.any(test.forces_spread):  # not in the file, or of a committee of one
         return None
     error = np.linalg.norm(test.forces_model - test.forces_reference, axis=-1).ravel()
     spread = np.linalg.norm(test.forces_spread, axis=-1).ravel()

@@ -228,7 +228,9 @@ def unruly_deck(folder: Path, arguments: str) -> Path:
     changed = {
         str(WATER): str(ROOT / "inputs" / "methanol.xyz"),
         "{engine: tblite}": f"{{engine: ase, {words}}}",
-        "max_labels: 40, initial_labels: 10": "max_labels: 80, initial_labels: 25",
+        "max_labels: 40, initial_labels: 10": "max_labels: 110, initial_labels: 40",
+        "shells: 2": "shells: 3",
+        "steps: 100, final": "steps: 250, final",
         "rounds: 2": "rounds: 0",
         "count: 10": "count: 0",
     }

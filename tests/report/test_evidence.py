@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from hpcir.report.data import load_report_data
 from hpcir.report.figures import binned_medians
 from hpcir.report.verdict import findings
 from hpcir.report.writing import write_report
+from hpcir.storage.hdf5 import write_h5
 from hpcir.study.learning.curve import StopReason
 from hpcir.study.results.records import Summary
 from tests.report.conftest import (
@@ -47,6 +49,19 @@ def test_calibration_is_the_norm_of_each_atoms_force(runs: Path) -> None:
     assert calibration.spread.shape == (600,)
     # Errors were drawn from the spread: three components of it, on average.
     assert np.mean(calibration.error**2) == pytest.approx(np.mean(calibration.spread**2), rel=0.15)
+
+
+def test_one_member_has_no_spread_to_calibrate(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    shutil.copytree(runs / "good", folder)
+    with h5py.File(folder / "test.h5") as file:
+        arrays = {name: (item[()], "atomic units", "") for name, item in file.items()}
+    arrays["forces_spread"] = (np.zeros((100, 6, 3)), "atomic units", "")
+    write_h5(folder / "test.h5", arrays, {})
+    assert load_report_data(folder).calibration is None
+    written = {path.name for path in write_report(folder)}
+    assert "report.html" in written
+    assert "committee.png" not in written
 
 
 def test_evidence_is_read_from_the_files_of_the_run(runs: Path) -> None:

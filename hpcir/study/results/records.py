@@ -207,13 +207,14 @@ class IndependentTest:
 class MdFigures:
     """Trajectories, those left out of the average, steps, the mean drift of the total energy and the largest one of a
     trajectory, and the time of a core for a step of one trajectory; those in which a cluster dissociated and those
-    that broke a bond, and the events of bonds, in words."""
+    that broke a bond, and the events of bonds, in words; nuclei: how they moved, where not classically."""
 
     trajectories: int
     left_out: int | None = None
     steps: int | None = None
     drift_kcal_per_mol_per_100_ps: KcalPerMolPer100Ps | None = None
     largest_drift_kcal_per_mol: KcalPerMol | None = None
+    nuclei: str | None = None
     microseconds_per_step: Microseconds | None = None
     came_apart: int | None = None
     broke_a_bond: int | None = None

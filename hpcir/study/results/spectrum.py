@@ -182,6 +182,8 @@ class SpectrumStage:
         dynamics = self.context.deck.dynamics
         drift = np.concatenate([result.drift for result in results]) / KCAL_PER_MOL
         picoseconds = dynamics.duration / PS
+        # The beads of ring polymers are thermostatted, so their energy has no drift.
+        free = dynamics.nuclei != "trpmd"
         said = self._bond_events(results)
         for line in said.lines:
             self.context.progress.log(line, warning=True)
@@ -192,8 +194,9 @@ class SpectrumStage:
             trajectories=self.trajectories,
             left_out=sum(result.left_out for result in results),
             steps=round(dynamics.duration / dynamics.timestep) * self.trajectories,
-            drift_kcal_per_mol_per_100_ps=float(np.mean(drift) / picoseconds * 100),
-            largest_drift_kcal_per_mol=float(np.max(np.abs(drift))),
+            drift_kcal_per_mol_per_100_ps=float(np.mean(drift) / picoseconds * 100) if free else None,
+            largest_drift_kcal_per_mol=float(np.max(np.abs(drift))) if free else None,
+            nuclei=None if dynamics.nuclei == "classical" else dynamics.nuclei,
         )
 
     def _bond_events(self, results: list[BlockResult]) -> BondEvents:
