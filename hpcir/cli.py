@@ -1,7 +1,7 @@
-"""The command line: what can be asked for, and which function answers. Nothing is computed here.
+"""The command line: commands, their options and the functions behind them. Nothing is computed here.
 
-Exit status: 0 done; 2 wrong input; 3 stopped for a reason that is named; 75 stopped on request, run again to go on.
-Under mpirun every rank reads the same arguments, rank 0 alone speaks, and all end with one status.
+Exit status: 0 done; 2 wrong input; 3 stopped for a reason that is named; 75 stopped on request, run again to continue.
+Under mpirun every rank reads the same arguments, rank 0 alone prints, and all end with one status.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EPILOG = """\
 three commands from a structure to a spectrum:
   hpcir init molecule.xyz                 writes molecule.yaml
   hpcir check molecule.yaml               plan, cost and memory, before anything is spent
-  mpirun -n 4 hpcir run molecule.yaml     goes on where it stopped, as often as need be
+  mpirun -n 4 hpcir run molecule.yaml     continues where it stopped, as often as needed
 
 exit status: 0 done, 2 wrong input, 3 stopped for a reason that it names, 75 stopped on request with all saved
 """
@@ -61,9 +61,9 @@ def _answer(options: argparse.Namespace) -> int:
     try:
         comm = world()
         rank = comm.rank
-        from hpcir.storage.provenance import tell
+        from hpcir.storage.provenance import record_facts
 
-        tell(hosts=comm.nodes)
+        record_facts(hosts=comm.nodes)
         with abort_on_exception(comm):
             options.answer(options, comm)
     except HpcirError as error:
@@ -77,11 +77,11 @@ def _answer(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _warn_when_crowded(options: argparse.Namespace, comm: Communicator) -> None:
-    from hpcir.runtime.threads import crowded, own_cores
+def _warn_when_oversubscribed(options: argparse.Namespace, comm: Communicator) -> None:
+    from hpcir.runtime.threads import host_cores, oversubscription
 
-    places = comm.gather(own_cores())
-    warning = crowded(places, options.threads) if places is not None else ""
+    places = comm.gather(host_cores())
+    warning = oversubscription(places, options.threads) if places is not None else ""
     if warning:
         print(f"hpcir: warning: {warning}", file=sys.stderr, flush=True)
 
@@ -90,7 +90,7 @@ def _warn_when_crowded(options: argparse.Namespace, comm: Communicator) -> None:
 
 
 def _load(options: argparse.Namespace, comm: Communicator) -> Study:
-    """The deck, its molecules and what the label engine says of them, checked by rank 0 and told to all."""
+    """The deck, its molecules and what the label engine says of them, checked by rank 0 and broadcast."""
 
     def read() -> Study:
         from hpcir.commands.check import check_engine
@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace, comm: Communicator) -> None:
     from hpcir.study.road import run
 
     on_root(comm, lambda: check_output(out))
-    _warn_when_crowded(options, comm)
+    _warn_when_oversubscribed(options, comm)
 
     run(
         study,
@@ -152,6 +152,8 @@ def _init(options: argparse.Namespace, comm: Communicator) -> None:
 
         write_start(
             options.structure,
+            smiles=options.smiles,
+            name=options.name,
             charge=options.charge,
             multiplicity=options.multiplicity,
             engine=options.engine,
@@ -181,7 +183,7 @@ def _stage_command(name: str) -> Answer:
         keywords = {key: value for key, value in vars(options).items() if key not in ("answer", "command", "threads")}
         if "deck" in keywords:
             keywords["deck"] = _settings(options, comm) if options.deck is not None else None
-        _warn_when_crowded(options, comm)
+        _warn_when_oversubscribed(options, comm)
         from importlib import import_module
 
         getattr(import_module("hpcir.commands.dispatch"), name)(**keywords, comm=comm)
@@ -232,7 +234,7 @@ def _completion(options: argparse.Namespace, comm: Communicator) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but rank 0 alone speaks."""
+    """argparse where rank 0 alone prints."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if local_rank() == 0:
@@ -276,7 +278,7 @@ def _command(commands: Any, name: str, help: str, answer: Answer) -> argparse.Ar
 
 
 def _add_run_commands(commands: Any) -> None:
-    run = _command(commands, "run", "run a deck, or go on with it where it stopped", _run)
+    run = _command(commands, "run", "run a deck, or continue it where it stopped", _run)
     run.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
     run.add_argument("-o", "--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
     run.add_argument("--until", metavar="STAGE", help="stop after this stage, such as prepare, sample or spectrum")
@@ -287,8 +289,12 @@ def _add_run_commands(commands: Any) -> None:
     run.add_argument("--walltime", metavar="TIME", type=_seconds, help="stop in time with all saved, such as '110 min'")
 
     init = _command(commands, "init", "write a commented deck that runs", _init)
-    init.add_argument("structure", metavar="STRUCTURE", type=Path, help="structure file (xyz, extxyz)")
-    init.add_argument("--charge", metavar="Q", type=int, default=0, help="total charge (default: 0)")
+    init.add_argument(
+        "structure", metavar="STRUCTURE", type=Path, nargs="?", help="structure file (xyz, mol, pdb, ... as ASE reads)"
+    )
+    init.add_argument("--smiles", metavar="TEXT", help="SMILES string in place of a file, such as CCO")
+    init.add_argument("--name", metavar="TEXT", help="name in place of a file, such as ethanol")
+    init.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the file's, else 0)")
     init.add_argument("--multiplicity", metavar="M", type=_count, help="2S+1 (default: the ground state's usual one)")
     init.add_argument("--engine", choices=("pyscf", "tblite"), default="pyscf", help="label engine (default: pyscf)")
     _output(init, "DECK", "the deck to write (default: the structure's name with .yaml)", required=False)
@@ -332,11 +338,34 @@ def _add_model_commands(commands: Any) -> None:
     _output(md, "DIR", "folder to write")
     _walltime(md)
 
+    _add_levels(commands)
+
     export = _command(commands, "export", "write a model for another program", _stage_command("export"))
     export.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
     export.add_argument("--format", choices=("n2p2",), required=True, help="format to write")
     _output(export, "DIR", "folder to write", required=False)
     _add_import(commands)
+
+
+def _add_levels(commands: Any) -> None:
+    levels = _command(commands, "levels", "quantum vibrational levels from the surface", _stage_command("levels"))
+    levels.add_argument("model", metavar="RUN", type=Path, help="run directory, or a model and STRUCTURE")
+    levels.add_argument(
+        "structure", metavar="STRUCTURE", type=Path, nargs="?", help="structure near the minimum (default: the run's)"
+    )
+    levels.add_argument(
+        "--potential", choices=("model", "labels"), default="model", help="labels: of the label engine's own surface"
+    )
+    levels.add_argument(
+        "--masses",
+        metavar="ATOM=AMU",
+        action=_Pairs,
+        nargs="+",
+        default={},
+        help="other masses, such as H=2.014 or H6=2.014 (default: the deck's isotopes)",
+    )
+    levels.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the model's)")
+    _output(levels, "FILE.json", "file to write (default: levels.json in RUN)", required=False)
 
 
 def _add_train(commands: Any) -> None:
@@ -370,6 +399,12 @@ def _add_train(commands: Any) -> None:
         choices=("error", "allow"),
         default="error",
         help="allow: take geometries that lack a quantity which others have",
+    )
+    train.add_argument(
+        "--pretrain",
+        choices=("none", "auto"),
+        default="none",
+        help="auto: learn cheap labels of geometries around the data's first (the deck's labels.pretrain)",
     )
     _output(train, "MODEL_DIR", "model directory to write", force="overwrite; train in spite of the audit")
     _walltime(train)
@@ -408,6 +443,18 @@ def _add_spectrum_commands(commands: Any) -> None:
     )
     spectrum.add_argument("--temperature", metavar="T", type=_kelvin, help="temperature, such as '300 K'")
     spectrum.add_argument("--unit", metavar="UNIT", help="unit of the dipoles: D, e*A or e*bohr")
+    spectrum.add_argument(
+        "--program",
+        choices=("i-pi", "cp2k", "lammps", "gpumd", "orca", "gaussian"),
+        help="program that wrote the series (default: by the file's contents)",
+    )
+    spectrum.add_argument(
+        "--cell",
+        metavar="LENGTH",
+        type=_angstrom,
+        nargs="+",
+        help="edges of the box of a Berry-phase dipole, such as '12.4 A', to undo changes of branch",
+    )
     _output(spectrum, "DIR", "folder to write")
 
     compare = _command(commands, "compare", "band shifts and overlap with another spectrum", _stage_command("compare"))
@@ -485,6 +532,10 @@ def _seconds(text: str) -> float:
 
 def _femtoseconds(text: str) -> float:
     return _quantity(text, "time")
+
+
+def _angstrom(text: str) -> float:
+    return _quantity(text, "length")
 
 
 def _kelvin(text: str) -> float:

@@ -1,22 +1,26 @@
-"""`hpcir check`: everything that can be known before the first label, and what the run will cost."""
+"""`hpcir check`: checks of a deck before the first label, and the cost of the run."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcir.deck.checks import deck_warnings
 from hpcir.deck.sections import ModelSettings
 from hpcir.deck.study import Study, heavy_atoms
+from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.models.work import step_operations
+from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
-from hpcir.vibrations.optimise import USUAL_LABELS
+from hpcir.vibrations.optimise import TYPICAL_LABELS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,17 +42,19 @@ def check_engine(study: Study) -> None:
     Raises InputError that names the deck's line. Computes nothing.
     """
     from hpcir.commands.check_molecules import check_molecules
+    from hpcir.study.nuclei import refuse_too_few_beads
 
     try:
+        refuse_too_few_beads(study.deck.dynamics, study.targets)
         check_molecules(study)
     except InputError as error:
         raise study.loaded.located(error) from None
 
 
 def check_device(study: Study) -> list[str]:
-    """Warnings about the device of the training: this machine may be none of those that train.
+    """Warnings about the device of the training: this machine may not be the one that trains.
 
-    Raises InputError where the installed torch knows no GPU at all.
+    Raises InputError where the installed torch supports no GPU at all.
     """
     device = study.deck.training.device
     if device == "cpu":
@@ -71,7 +77,7 @@ def check_output(out: Path) -> Path:
     while not place.exists():
         place = place.parent
     try:
-        # Only the attempt tells: permissions, read-only disks, root on a network disk, a spent quota.
+        # Only an attempt shows: permissions, read-only disks, root on a network disk, a spent quota.
         with tempfile.TemporaryDirectory(prefix=".hpcir-check-", dir=place):
             return place
     except OSError as error:
@@ -86,7 +92,7 @@ def check_output(out: Path) -> Path:
 def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
     """Check output folder and disk space, label once, and print plan, cost and memory; the engine is checked already.
 
-    Raises InputError for what the user can mend, RunStopped when the disk is too full.
+    Raises InputError for what the user can correct, RunStopped when the disk is too full.
     """
     from rich.console import Console
 
@@ -95,15 +101,15 @@ def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = Tru
     need, free = disk_need(study), shutil.disk_usage(place).free
     if free < need:
         raise RunStopped(
-            f"{place}: the run wants about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
+            f"{place}: the run needs about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
             "Give --out another place"
         )
     looked_at = on_terminal()
     console = Console(highlight=False, soft_wrap=True, force_terminal=looked_at, width=None if looked_at else 110)
     console.print(_plan(study, out))
-    for warning in [*deck_warnings(study.loaded), *lacking]:
+    for warning in [*deck_warnings(study), *lacking]:
         console.print(f"warning: {warning}", markup=False)
-    timed = _time_one(study, console) if time_label else None
+    timed = _time_one(study, console) if time_label and study.deck.labels.engine != "files" else None
     console.print(_cost(study, ranks, timed, need, free))
     console.print("The deck is fine.")
 
@@ -113,7 +119,7 @@ def label_counts(study: Study) -> dict[str, int]:
     deck, families = study.deck, study.deck.sampling.families
     counts = {"training, at most": deck.sampling.max_labels}
     if study.one_minimum:
-        counts |= {"optimisation (about)": USUAL_LABELS, "normal modes": 6 * len(study.structure) + 1}
+        counts |= {"optimisation (about)": TYPICAL_LABELS, "normal modes": 6 * len(study.structure) + 1}
     if families:
         counts["conformers, at most"] = families * len(study.targets)
     tested = [item for item in study.targets if heavy_atoms(item) <= deck.test.largest]
@@ -159,7 +165,7 @@ def _table(title: str) -> Table:
 def _row(table: Any, name: str, value: str) -> None:
     from rich.text import Text
 
-    table.add_row(Text(name), Text(value))  # what users typed stays text, never markup
+    table.add_row(Text(name), Text(value))  # user input stays text, never markup
 
 
 def _plan(study: Study, out: Path) -> Table:
@@ -174,10 +180,14 @@ def _plan(study: Study, out: Path) -> Table:
         _row(table, "targets", ", ".join(item.name for item in study.targets))
         _row(table, "seeds", ", ".join(item.name for item in study.seeds))
         _row(table, "labelled", f"molecules and fragments of up to {sampling.largest_fragment} heavy atoms")
+    if structure.nuclear_masses is not None:
+        _row(table, "isotopes", isotope_words(structure))
     _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
     _row(table, "labels", _engine(study))
     _row(table, "pretraining", _pretraining(study))
     _row(table, "committee", f"{deck.model.members} networks of {_widths(deck.model)}")
+    for name, text in _functions(study):
+        _row(table, name, text)
     _row(table, "trained on", "the processor" if deck.training.device == "cpu" else "GPUs (cuda)")
     _row(
         table,
@@ -202,10 +212,32 @@ def _widths(model: ModelSettings) -> str:
     return energy if charge == energy else f"{energy}, of {charge} for the charges"
 
 
+def _functions(study: Study) -> list[tuple[str, str]]:
+    """The number of symmetry functions, and the share of contractions in the arithmetic of a step."""
+    model, structure = study.deck.model, study.structure
+    functions = functions_of(model, study.elements)
+    angular = functions.n_behler - functions.n_radial
+    text = f"{functions.n_features} a centre: {functions.n_radial} radial, {angular} angular"
+    if not functions.contractions:
+        return [("symmetry functions", text)]
+    plain = replace(functions, channels=(), contractions=())
+    widths = tuple(model.hidden), model.members
+    ratio = sum(step_operations(functions, structure.numbers, *widths)) / sum(
+        step_operations(plain, structure.numbers, *widths)
+    )
+    return [
+        ("symmetry functions", f"{text}, {len(functions.contractions)} contractions of {model.channels} channels"),
+        ("work of a step", f"about {ratio:.1f} times that without contractions (model.channels: 0)"),
+    ]
+
+
 def _engine(study: Study) -> str:
     labels = study.deck.labels
     if labels.engine == "pyscf":
-        return f"PySCF {labels.functional}/{labels.basis}"
+        method = labels.functional if labels.wavefunction == "none" else labels.wavefunction.upper()
+        return f"PySCF {method}/{labels.basis}"
+    if labels.engine == "files":
+        return f"{labels.files.level}, from files of {labels.files.program} that you run"
     if labels.engine == "tblite":
         return f"tblite {labels.method}"
     return f"ASE calculator, imported from {labels.calculator}"
@@ -216,7 +248,8 @@ def _pretraining(study: Study) -> str:
     if labels.pretrain.engine == "none" or (labels.pretrain.engine == "auto" and labels.engine == "tblite"):
         return "none"
     condition = ", where tblite is installed" if labels.pretrain.engine == "auto" else ""
-    return f"{labels.pretrain.labels} labels of {labels.pretrain.method}{condition}"
+    method = labels.pretrain.calculator if labels.pretrain.engine == "ase" else labels.pretrain.method
+    return f"{labels.pretrain.labels} labels of {method}{condition}"
 
 
 def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: int) -> Table:
@@ -231,6 +264,8 @@ def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: i
         for number in sorted({1, ranks, max(1, cores // study.deck.labels.threads)}):
             _row(table, f"all labels on {number} rank{'s'[: number > 1]}", duration_text(work / number))
         _row(table, "memory of a label", f"{timed.memory / MEBI:.0f} MiB a rank")
+    for molecule, size in _wavefunction_sizes(study):
+        _row(table, f"integrals and amplitudes of {molecule}", size)
     memory = rank_memory(study)
     for name in ("training", "trajectories"):
         _row(table, f"memory of {name}", f"{memory[name] / MEBI:.0f} MiB a rank at most")
@@ -243,8 +278,16 @@ def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: i
     return table
 
 
-def formula(symbols: list[str]) -> str:
-    """The Hill formula, such as 'CH4O'."""
-    first = [name for name in ("C", "H") if "C" in symbols and name in symbols]
-    names = first + sorted(set(symbols) - set(first))
-    return "".join(f"{name}{symbols.count(name) if symbols.count(name) > 1 else ''}" for name in names)
+def _wavefunction_sizes(study: Study) -> Iterator[tuple[str, str]]:
+    """Name and memory of each molecule that is labelled whole with a correlated wavefunction."""
+    labels = study.deck.labels
+    if labels.engine != "pyscf" or labels.wavefunction == "none":
+        return
+    from hpcir.labels.pyscf_checks import orbital_space, wavefunction_memory
+
+    for target in study.targets:
+        if study.labelled_whole(target):
+            space = orbital_space(labels, target)
+            occupied, virtual = ("/".join(map(str, dict.fromkeys(pair))) for pair in (space.occupied, space.virtual))
+            memory = wavefunction_memory(labels, target) / MEBI
+            yield target.name, f"about {memory:.0f} MiB ({occupied} occupied, {virtual} virtual orbitals)"

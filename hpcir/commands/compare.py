@@ -1,4 +1,4 @@
-"""Command compare: two spectra side by side, and whether they differ by more than the noise."""
+"""Command compare: two spectra side by side, and the significance of their differences."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import layout
 from hpcir.storage.json_result import write_json
 from hpcir.storage.provenance import png_texts
+from hpcir.study.results.contours import gas_phase
 from hpcir.study.results.spectrum_files import StoredSpectrum, paired, read_spectrum
 from hpcir.study.session import check_folder, make_folder
 
@@ -23,10 +24,12 @@ NAME = layout.COMPARISON
 
 @collective
 def compare(spectrum: Path, reference: Path, output: Path | None, force: bool, comm: Communicator) -> None:
-    """Compare two spectra (run directories, spectrum.h5, spectrum.csv, JCAMP-DX) and print what was found (rank 0).
+    """Compare two spectra (run directories, spectrum.h5, spectrum.csv, JCAMP-DX) and print the result (rank 0).
 
     Trajectories that began with the same positions and velocities are compared one by one. A reference without an
-    absolute scale is scaled to equal area, and that is said. With `output`: comparison.png and comparison.json there.
+    absolute scale is scaled to equal area, and that is said. A run without rotation gets the rotational contours of its
+    molecule before it is held against a gas-phase experiment, and that is said too. With `output`: comparison.png and
+    comparison.json there.
     """
     on_root(comm, lambda: _compare(spectrum, reference, output, force))
 
@@ -35,6 +38,7 @@ def _compare(spectrum: Path, reference: Path, output: Path | None, force: bool) 
     if output is not None:
         check_folder(output, (f"{NAME}.png", f"{NAME}.json"), force)
     first, second = read_spectrum(spectrum), read_spectrum(reference)
+    first, second = gas_phase(first, second, spectrum), gas_phase(second, first, reference)
     found = compared(first, second)
     _print(found, first, second)
     if output is None:
@@ -55,9 +59,9 @@ def compared(first: StoredSpectrum, second: StoredSpectrum) -> Comparison:
 
 
 def verdict(found: Comparison) -> str:
-    """Whether the bands differ by more than the noise, in words."""
+    """The significance of the differences between bands, in words."""
     if not found.matches:
-        return "No band of one has a partner in the other: there is nothing to say about shifts."
+        return "No band of one has a partner in the other: there are no shifts to compare."
     sentences = []
     for what, flags in (
         ("position", [match.position_differs for match in found.matches]),
@@ -65,7 +69,7 @@ def verdict(found: Comparison) -> str:
     ):
         known = [flag for flag in flags if flag is not None]
         if not known:
-            sentences.append(f"Whether bands differ in {what} cannot be said: errors are unknown.")
+            sentences.append(f"Differences of the bands in {what} cannot be judged: errors are unknown.")
             continue
         # One band in twenty passes two standard errors by chance.
         chance = 0.05 * len(known)
@@ -82,7 +86,7 @@ def verdict(found: Comparison) -> str:
 
 
 def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) -> dict[str, object]:
-    """The comparison as comparison.json holds it."""
+    """The comparison in the form of comparison.json."""
     return {
         "spectrum": first.source,
         "reference": second.source,
@@ -107,7 +111,7 @@ def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) ->
 
 
 def _assumptions(first: StoredSpectrum, second: StoredSpectrum) -> list[str]:
-    """What was assumed, masked and converted when the files were read."""
+    """Notes of what was assumed, masked and converted when the files were read."""
     pairs = (("spectrum", first), ("reference", second))
     return [f"{name}: {note}" for name, stored in pairs for note in stored.spectrum.metadata.get("notes", [])]
 

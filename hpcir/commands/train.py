@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
-from hpcir.descriptors.definition import automatic_set
+from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
 from hpcir.exchange.datasets import Dataset, to_groups
@@ -27,20 +27,21 @@ from hpcir.storage.checksums import digest, file_digest
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
 from hpcir.study.learning.committee import CommitteeTrainer, require_device
+from hpcir.study.learning.pretrain import cheap_settings, pretrain_around
 from hpcir.study.memory import label_memory, physical_memory
 from hpcir.study.session import check_folder, default_deck, session
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FIGURES_FILE = layout.TRAINING_FIGURES
-# Fewer geometries leave nothing to hold out.
-FEWEST = 10
-# How much of the machine's memory a training set may take.
+# Least number of geometries: fewer leave nothing to hold out.
+MIN_GEOMETRIES = 10
+# Largest fraction of the machine's memory for a training set.
 MEMORY_SHARE = 0.8
-# What a model lacks when the data lack a quantity.
-MISSING = {
+# Consequences for a model of a quantity that the data lack.
+CONSEQUENCES = {
     "energy": "no energies: energies of different molecules and conformers are known up to a constant each",
     "forces": "no forces: they come from energies alone, which takes many more geometries",
-    "dipole": "no dipoles: the model knows no charges and no dipole, and no spectrum can come of it",
+    "dipole": "no dipoles: the model has no charges and no dipole, and gives no spectrum",
 }
 
 
@@ -66,11 +67,13 @@ def train(
     dipole_origin: str | None = None,
     missing: str = "error",
     walltime: float | None = None,
+    pretrain: str = "none",
 ) -> None:
     """Train a committee on a data set and write MODEL_DIR/model.h5 and training.json (collective).
 
-    deck: model, training and seed (None: defaults); the other options as in `datasets.read_dataset`. Raises
-    InputError for what the data do not say and for findings of the audit that forbid training, unless `force`.
+    deck: model, training and seed (None: defaults); the other options as in `datasets.read_dataset`. pretrain: 'auto'
+    for a start from a cheap level's labels around the data, as the deck's labels.pretrain says. Raises InputError for
+    what the data do not say and for findings of the audit that forbid training, unless `force`.
     """
     if deck is not None:
         require_device(comm, deck.deck.training)
@@ -79,9 +82,11 @@ def train(
     outside = on_root(comm, lambda: _read(data, {**options, "missing": missing}, output, force, settings))
     structure = _usual_molecule(outside.dataset)
     learning = settings.model_dump(mode="json", include={"model", "training", "seed"})
+    if pretrain != "none":
+        learning["pretrain"] = settings.labels.pretrain.model_dump(mode="json")
     key = f"train-{digest(learning, outside.provenance)}"
     with session(output, comm, settings, structure, key, force=force, walltime=walltime) as context:
-        trainer, model = _train(context, outside)
+        trainer, model = _train(context, outside, pretrain != "none")
         if context.root:
             model.save(output / MODEL_FILE)
             trainer.forget()
@@ -100,7 +105,7 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
     severe = [finding for finding in findings if finding.severity == "error"]
     if severe and not force:
         raise InputError(
-            f"the audit speaks against training on this data set: {severe[0].text}"
+            f"the audit found errors in this data set: {severe[0].text}"
             + (f" (and {len(severe) - 1} more)" if len(severe) > 1 else ""),
             where=str(path),
             hint=f"{severe[0].advice}; --force trains all the same",
@@ -110,12 +115,12 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
     # A copy would be on both sides of the split into what is learnt and what is held out.
     copies = exact_copies(dataset)
     dataset = dataset.without(copies)
-    if len(dataset) < FEWEST:
+    if len(dataset) < MIN_GEOMETRIES:
         raise InputError(
             "too few geometries to train on and hold some out",
             where=str(path),
             value=len(dataset),
-            hint=f"{FEWEST} or more are needed",
+            hint=f"{MIN_GEOMETRIES} or more are needed",
         )
     require_memory(dataset, settings)
     notes = [str(finding) for finding in findings if finding.severity != "note" and finding.check != "finite"]
@@ -125,7 +130,7 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
         if copies
         else []
     )
-    for quantity, text in MISSING.items():
+    for quantity, text in CONSEQUENCES.items():
         having = len(dataset.having(quantity))
         if having == 0:
             others = ", ".join(dataset.unread)
@@ -134,12 +139,25 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
             notes.append(f"geometries without {quantity}: {len(dataset) - having} of {len(dataset)}")
     if not dataset.having("energy") and not dataset.having("forces"):
         notes.append("neither energies nor forces: the potential learns nothing, dipoles alone mean something")
-    provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}
+    provenance = {
+        "data": str(path),
+        "data_digest": data_digest(path),
+        "geometries": len(dataset),
+        "charges": sorted({frame.charge for frame in dataset.frames}),
+    }
     return OutsideData(dataset, tuple(notes), provenance)
 
 
+def data_digest(path: Path) -> str:
+    """The digest of a data set: of its file, or of all files of its folder by name."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest(*(part for file in files for part in (file.name, file_digest(file))))
+
+
 def require_memory(dataset: Dataset, settings: Deck) -> None:
-    """Refuse a data set whose descriptors this machine cannot hold; rather than be killed for it half-way."""
+    """Refuse a data set whose descriptors exceed this machine's memory, rather than be killed half-way."""
     elements = tuple(sorted({int(z) for frame in dataset.frames for z in frame.numbers}))
     sizes = Counter(len(frame) for frame in dataset.frames)
     wanted = sum(count * label_memory(settings, atoms, elements) for atoms, count in sizes.items())
@@ -155,7 +173,7 @@ def require_memory(dataset: Dataset, settings: Deck) -> None:
 
 
 def what_is_learnt(dataset: Dataset, units: Mapping[str, str] | str | None) -> list[str]:
-    """What a data set holds and what of it is learnt, before anything is: nothing is left out in silence."""
+    """Report the contents of a data set and the part that is learnt, before training: omissions are never silent."""
     lines = [repr(dataset)]
     if dataset.having("charges"):
         lines.append("charges: not learnt, dipoles are; the audit holds the two against each other")
@@ -165,7 +183,7 @@ def what_is_learnt(dataset: Dataset, units: Mapping[str, str] | str | None) -> l
     lines += [
         f"{name}: none in the file, though their unit is declared (see --keys)"
         for name in declared
-        if name in MISSING and not dataset.having(name)
+        if name in CONSEQUENCES and not dataset.having(name)
     ]
     return lines
 
@@ -177,23 +195,42 @@ def _usual_molecule(dataset: Dataset) -> Structure:
     return Structure(first.numbers, first.positions, charge, name=Path(dataset.source).stem)
 
 
-def _train(context: Context, outside: OutsideData) -> tuple[CommitteeTrainer, Model]:
-    settings = context.deck.model
-    elements = tuple(sorted({int(z) for frame in outside.dataset.frames for z in frame.numbers}))
-    functions = automatic_set(
-        elements,
-        settings.cutoff,
-        settings.radial,
-        settings.shells,
-        tuple(settings.zetas),
-        settings.cutoff_function,
-    )
+def _train(context: Context, outside: OutsideData, with_cheap: bool) -> tuple[CommitteeTrainer, Model]:
+    elements = {int(z) for frame in outside.dataset.frames for z in frame.numbers}
+    functions = functions_of(context.deck.model, elements)
     groups = to_groups(outside.dataset) if context.root else None
     level = next((frame.level for frame in outside.dataset.frames if frame.level), "")
     trainer = CommitteeTrainer(context, functions)
-    steps = context.deck.training.steps
-    model = trainer.train_groups(groups, level=level, start=None, steps=steps, purpose="outside data")
-    return trainer, replace(model, provenance={**outside.provenance, "notes": list(outside.notes)})
+    start, cheap = _start(context, outside.dataset, trainer) if with_cheap else (None, "")
+    training = context.deck.training
+    steps = training.steps if start is None else training.final_steps
+    model = trainer.train_groups(groups, level=level, start=start, steps=steps, purpose="outside data")
+    provenance = {**outside.provenance, "notes": list(outside.notes)} | ({"pretrained_on": cheap} if cheap else {})
+    return trainer, replace(model, provenance=provenance)
+
+
+def _start(context: Context, dataset: Dataset, trainer: CommitteeTrainer) -> tuple[Model, str]:
+    """A committee that learnt a cheap level's labels of geometries around the data's, and that level (collective).
+
+    Raises InputError where there is no cheap level, or where the data are of several molecules.
+    """
+    compositions = {(tuple(frame.numbers.tolist()), frame.charge) for frame in dataset.frames}
+    if len(compositions) > 1:
+        raise InputError(
+            "the data are of several molecules, and cheap labels are made of one",
+            where="--pretrain",
+            value=len(compositions),
+            hint="train on one molecule at a time, or leave --pretrain out",
+        )
+    settings = cheap_settings(context)
+    if settings is None:
+        raise InputError(
+            "there is no cheap level for this molecule: tblite is not installed, or cannot label it",
+            where="--pretrain",
+            hint="pip install tblite, or leave --pretrain out",
+        )
+    structures = [context.structure.moved(frame.positions) for frame in dataset.frames]
+    return pretrain_around(context, settings, structures, trainer)
 
 
 def figures(model: Model) -> dict[str, Any]:
@@ -215,7 +252,7 @@ def _write_figures(path: Path, model: Model, outside: OutsideData) -> None:
         "elements": model.elements,
         "test": figures(model),
         "notes": outside.notes,
-        "provenance": outside.provenance,
+        "provenance": {name: value for name, value in model.provenance.items() if name != "notes"},
     }
     write_json(path, content)
 

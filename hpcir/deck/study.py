@@ -12,6 +12,7 @@ import numpy as np
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
+from hpcir.molecules.pieces import isotope_words
 from hpcir.molecules.structures import Structure, check_structure, read_frames, read_structure
 from hpcir.storage.yaml_lines import KeyPath
 
@@ -42,7 +43,7 @@ class Study:
 
     @property
     def one_minimum(self) -> bool:
-        """Whether sampling explores around the minimum of one molecule; else from seeds, by fragments or conformers."""
+        """True where sampling explores around the minimum of one molecule, not from seeds, fragments or conformers."""
         return self.deck.explores_one_minimum
 
     @property
@@ -51,7 +52,7 @@ class Study:
         return tuple(sorted({z for item in (*self.targets, *self.seeds) for z in item.numbers.tolist()}))
 
     def labelled_whole(self, target: Structure) -> bool:
-        """Whether a target is labelled as it is, and not in fragments."""
+        """True for a target that is labelled as it is, and not in fragments."""
         return self.one_minimum or heavy_atoms(target) <= self.deck.sampling.largest_fragment
 
 
@@ -59,7 +60,7 @@ def structure_file(loaded: LoadedDeck, key: KeyPath, name: str) -> Path:
     """The structure file that a key names, relative to the deck's folder. Raises InputError when there is none."""
     where, path = loaded.file.where(key), loaded.path.parent / name
     if not name.strip() or "\0" in name:
-        raise InputError("this is no file name", where=where, value=name)
+        raise InputError("this is not a file name", where=where, value=name)
     try:
         there = path.is_file()
     except OSError as error:
@@ -118,7 +119,20 @@ def read_molecules(loaded: LoadedDeck, main: Structure) -> tuple[Study | None, l
     study = Study(loaded, tuple(targets), tuple(seeds or small))
     if study.one_minimum:
         return study, []
-    return study, [*_names(loaded, targets, seeds), *_sizes(loaded, targets, seeds), *_elements(loaded, targets, seeds)]
+    problems = [*_names(loaded, targets, seeds), *_sizes(loaded, targets, seeds), *_elements(loaded, targets, seeds)]
+    return study, [*problems, *_isotopes(loaded, targets)]
+
+
+def _isotopes(loaded: LoadedDeck, targets: list[Structure]) -> Iterator[InputError]:
+    """Fragments and families are of the elements' usual masses."""
+    for index, target in enumerate(targets):
+        if target.nuclear_masses is not None:
+            yield InputError(
+                "a structure of isotopes is for a deck without seeds and families",
+                where=_target_where(loaded, index),
+                value=isotope_words(target),
+                hint="leave out sampling.seeds and sampling.families, or give the masses as system.isotopes",
+            )
 
 
 def _names(loaded: LoadedDeck, targets: list[Structure], seeds: list[Structure]) -> Iterator[InputError]:

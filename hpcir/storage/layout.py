@@ -19,12 +19,14 @@ PROGRESS = "progress.json"
 LABELS = "labels.h5"
 LABEL_JOURNALS = "labels"
 CHEAP_JOURNALS = "pretrain"
+# Inputs and outputs of another program that the user runs.
+EXTERNAL = "external"
 
 # The label engine's minimum with its normal modes, and the model's.
 REFERENCE = "prepare.h5"
 MODES = "modes.h5"
 
-# Models and how they came about.
+# Models and their training.
 MODELS = "models"
 MODEL_FILE = "model.h5"
 N2P2_FILE = "n2p2.h5"
@@ -45,6 +47,8 @@ STARTS = "starts"
 RELAXATIONS = "families"
 FAMILIES = "families.json"
 MAIN_SET = "main"
+# Corrections for quantum nuclei (PIGS).
+PIGS = "pigs"
 MEMBERS = "member-"
 
 # Results.
@@ -52,12 +56,13 @@ TARGETS = "targets"
 TEST = "test.h5"
 TRUST = "trust.json"
 SUMMARY = "summary.json"
+LEVELS = "levels.json"
 SPECTRUM = "spectrum"
 COMPARISON = "comparison"
 REPORT = "report.html"
 FIGURES = "figures"
 
-# A file that does not hold what was written gets this ending.
+# Ending of a file whose contents do not match its checksum.
 DAMAGED = ".damaged"
 
 
@@ -89,6 +94,16 @@ def member_set(index: int) -> str:
 def training_file(member: int) -> str:
     """The state of a committee member's training while it is in progress."""
     return f"{TRAININGS}/member-{member:03d}.training"
+
+
+def correction_file(name: str) -> str:
+    """The correction for the nuclei of a set of trajectories."""
+    return f"{PIGS}/{name}.h5"
+
+
+def centroids_file(name: str) -> str:
+    """The held centroids that a correction was learnt from."""
+    return f"{PIGS}/{name}-centroids.h5"
 
 
 def family_set(number: int) -> str:

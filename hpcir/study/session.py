@@ -1,10 +1,11 @@
-"""A folder for one command's work: opened, locked, resumed; its display and its stop flag. And what it starts from."""
+"""A folder for one command's work: opened, locked, resumed; its display, stop flag and input files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,15 +13,26 @@ from hpcir.deck.loader import load_deck
 from hpcir.deck.resolved import deck_digest, resolved_text
 from hpcir.deck.sections import Deck, System
 from hpcir.errors import EXIT_INTERRUPTED, InputError
-from hpcir.molecules.structures import Structure, check_geometry, check_spin, read_frames
+from hpcir.molecules.structures import (
+    CHARGE_WORDS,
+    Structure,
+    check_geometry,
+    check_spin,
+    isotopes_of,
+    read_frames,
+    stated,
+)
 from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
 from hpcir.storage import layout
-from hpcir.storage.provenance import tell
+from hpcir.storage.provenance import record_facts
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
 from hpcir.units import ANGSTROM
+
+if TYPE_CHECKING:
+    from hpcir.models.potential import Potential
 
 
 @contextmanager
@@ -36,7 +48,7 @@ def session(
 ) -> Iterator[Context]:
     """A command's folder and display on all ranks (collective).
 
-    key: 'COMMAND-DIGEST' of what the command works on. The folder goes on with the same key; with another one it is
+    key: 'COMMAND-DIGEST' of what the command works on. The same key continues the folder; with another one it is
     refused, or cleared with `force` when it is the same command's. Raises InputError as `RunDirectory.open`.
     """
     directory = RunDirectory(folder)
@@ -58,12 +70,12 @@ def at_work(
     opened: Callable[[], None],
     walltime: float | None = None,
 ) -> Iterator[Context]:
-    """What every command that computes has around it on all ranks (collective): signals heard, the directory locked,
-    the origin of its files known, its display. opened: opens the directory (collective)."""
+    """The context of every command that computes, on all ranks (collective): signals caught, the directory locked,
+    the origin of its files recorded, its display. opened: opens the directory (collective)."""
     stop = StopRequest(walltime, overdue=lambda message: comm.abort(EXIT_INTERRUPTED, message)).install()
     try:
         opened()
-        tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
+        record_facts(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
         with Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat) as progress:
             yield Context(deck, structure, directory, comm, progress, stop)
     finally:
@@ -74,7 +86,7 @@ def at_work(
 
 def _open(directory: RunDirectory, key: str, text: str, force: bool) -> None:
     before = str(directory.manifest().get("deck", ""))
-    # Only what the same command made is cleared: --force on a run's directory must not cost its labels.
+    # Only files of the same command are cleared: --force must not delete the labels of a run.
     fresh = force and before != key and before.split("-")[0] == key.split("-")[0]
     directory.open(key, text, fresh=fresh, force=fresh)
 
@@ -90,12 +102,29 @@ def deck_of(model_dir: Path) -> Deck | None:
     return load_deck(path).deck if path.is_file() else None
 
 
+def require_charge(model: Potential, model_dir: Path, charge: int, where: str) -> None:
+    """Raise InputError when a molecule has a total charge that the model did not learn: charge is no input of its
+    networks. Models of several molecules are those of their deck."""
+    known = getattr(model, "provenance", {}).get("charges")
+    deck = deck_of(model_dir) if model_dir.is_dir() else None
+    if known is None and deck is not None and (deck.system.targets or not deck.explores_one_minimum):
+        return
+    learnt = known if isinstance(known, list) else [model.total_charge]
+    if charge not in learnt:
+        raise InputError(
+            f"the model learnt molecules of total charge {', '.join(f'{one:+d}' if one else '0' for one in learnt)}",
+            where=where,
+            value=f"charge {charge:+d}",
+            hint="train on data whose charge is declared (train --charge, or --keys charge=NAME), or mend --charge",
+        )
+
+
 def check_new(path: Path, force: bool) -> None:
     """Raise InputError when a file would be overwritten without --force, or its folder does not exist."""
     if path.is_dir():
         raise InputError("this is a folder, and a file is to be written", where=str(path), hint="give -o another name")
     if path.exists() and not force:
-        raise InputError("the file is there already", where=str(path), hint="give -o another name, or --force")
+        raise InputError("the file exists already", where=str(path), hint="give -o another name, or --force")
     if not path.absolute().parent.is_dir():
         raise InputError("the folder does not exist", where=str(path.parent), hint="make it, or give -o another name")
 
@@ -107,7 +136,7 @@ def check_folder(folder: Path, names: tuple[str, ...], force: bool) -> None:
     for name in names:
         if (folder / name).exists() and not force:
             raise InputError(
-                "the file is there already", where=str(folder / name), hint="give -o another name, or --force"
+                "the file exists already", where=str(folder / name), hint="give -o another name, or --force"
             )
 
 
@@ -129,26 +158,18 @@ def read_structures(path: Path, charge: int = 0, multiplicity: int = 1, spin: bo
         where = f"{path}, geometry {number}"
         if np.any(atoms.pbc):
             raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=where)
+        said, unpaired = (stated(atoms.info, words, where) for words in (CHARGE_WORDS, ("multiplicity",)))
         structure = Structure(
             numbers=np.asarray(atoms.numbers, np.int64),
             positions=np.asarray(atoms.positions, float) * ANGSTROM,
-            charge=_whole(atoms.info.get("charge", charge), "charge", where),
-            multiplicity=_whole(atoms.info.get("multiplicity", multiplicity), "multiplicity", where),
+            charge=charge if said is None else said,
+            multiplicity=multiplicity if unpaired is None else unpaired,
             name=f"{path.stem} {number}",
             source=where,
+            nuclear_masses=isotopes_of(atoms),
         )
         check_geometry(structure)
         if spin:
             check_spin(structure)
         structures.append(structure)
     return structures
-
-
-def _whole(value: object, name: str, where: str) -> int:
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = 0.5
-    if number != round(number):
-        raise InputError(f"the {name} is not a whole number", where=where, value=value)
-    return round(number)

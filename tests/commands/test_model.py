@@ -14,7 +14,7 @@ from hpcir.exchange.reading import read_dataset
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, read_frames, read_structure
 from hpcir.units import ANGSTROM, EV, KCAL_PER_MOL
-from tests.commands.conftest import Command, done, refused, write_xyz
+from tests.commands.conftest import DECK, Command, done, refused, write_xyz
 
 
 def test_model_has_learnt(place: Path) -> None:
@@ -24,6 +24,30 @@ def test_model_has_learnt(place: Path) -> None:
     assert figures["test"]["force_rmse_kcal_per_mol_angstrom"] < 0.3 * scatter
     assert figures["provenance"]["geometries"] == 40
     assert Model.load(place / "model").level == figures["level"]
+
+
+def test_a_cheap_level_below_halves_the_error_of_a_dozen_labels(place: Path, tmp_path: Path, command: Command) -> None:
+    lines = (place / "labels.xyz").read_text().splitlines(keepends=True)
+    few, size = tmp_path / "few.xyz", int(lines[0]) + 2
+    few.write_text("".join(lines[: 12 * size]))
+    deck = tmp_path / "deck.yaml"
+    cheap = "{engine: tblite, pretrain: {engine: tblite, method: GFN1-xTB, labels: 150}}"
+    steps = "{steps: 300, pretrain_steps: 600, final_steps: 300}"
+    deck.write_text(DECK.replace("{engine: tblite}", cheap).replace("{steps: 1500}", steps))
+    (tmp_path / "methanol.xyz").write_text((place / "methanol.xyz").read_text())
+    errors = []
+    for pretrain in ("none", "auto"):
+        folder = tmp_path / pretrain
+        done(command("train", "--data", few, "--deck", deck, "--pretrain", pretrain, "-o", folder))
+        model = Model.load(folder)
+        missed = [
+            model.evaluate(frame.numbers, frame.positions).forces - frame.forces
+            for frame in read_dataset(place / "labels.xyz").frames[12:]
+        ]
+        errors.append(float(np.sqrt(np.mean(np.square(missed)))))
+    assert errors[1] < 0.5 * errors[0]
+    provenance = json.loads((tmp_path / "auto/training.json").read_text())["provenance"]
+    assert provenance["pretrained_on"].startswith("GFN1-xTB")
 
 
 def rewritten(place: Path, target: Path, change: Callable[[str], str]) -> Path:
@@ -36,7 +60,7 @@ def test_audit_refuses_zero_dipoles(place: Path, tmp_path: Path, command: Comman
 
     data = rewritten(place, tmp_path / "zero.xyz", lambda text: re.sub('dipole="[^"]*"', 'dipole="0 0 0"', text))
     status, out, err = command("train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model")
-    refused((status, out, err), "the audit speaks against", "zero", "--force")
+    refused((status, out, err), "the audit found errors", "zero", "--force")
     assert "dipole" in out
     assert not (tmp_path / "model").exists()
 
@@ -85,7 +109,7 @@ def test_model_without_dipoles_says_so(place: Path, tmp_path: Path, command: Com
     answer = command(
         "md", tmp_path / "model", place / "methanol.xyz", "--deck", place / "deck.yaml", "-o", tmp_path / "md"
     )
-    refused(answer, "knows no dipole")
+    refused(answer, "has no dipole")
     assert not (tmp_path / "md").exists()
 
 

@@ -160,7 +160,7 @@ def test_a_training_goes_on_from_its_last_seconds(deck, run_deck, tmp_path):
     finish(run_deck, long, tmp_path / "killed")
     finish(run_deck, long, tmp_path / "whole")
     log = (tmp_path / "killed" / "log.txt").read_text()
-    assert f"member 0 goes on at step {int(record.arrays['step'])} of 1200" in log
+    assert f"member 0 resumes at step {int(record.arrays['step'])} of 1200" in log
     assert differences(results(tmp_path / "whole"), results(tmp_path / "killed")) == []
     assert not state.parent.exists()
 

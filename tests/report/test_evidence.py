@@ -77,7 +77,7 @@ def test_evidence_is_read_from_the_files_of_the_run(runs: Path) -> None:
     apart = np.hypot(x[:, None] - x, y[:, None] - y)[np.triu_indices(6, 1)]
     assert apart.min() > 0.1
     assert data.conservation is not None
-    assert data.conservation.energy.shape == (7, 20)  # the one that left physics is not among them
+    assert data.conservation.energy.shape == (7, 20)  # the unphysical one is not among them
     assert data.conservation.time[-1] == pytest.approx(0.2)
     assert [settled.percent[-1] for settled in data.settling] == [0.0] * len(data.settling)
     assert len(data.settling) == 5
@@ -94,11 +94,11 @@ def test_trust_map_tells_what_trajectories_met(runs: Path, tmp_path: Path) -> No
     ]  # fmt: skip
     np.testing.assert_allclose(data.atoms.values[1].value, np.arange(1.0, 7.0))
     np.testing.assert_allclose(data.atoms.values[2].value, np.arange(6.0, 0.0, -1))
-    assert data.atoms.values[1].told[5] == "G2 to H, eta 2.0 A^-2: 7 % outside its range"
+    assert data.atoms.values[1].details[5] == "G2 to H, eta 2.0 A^-2: 7 % outside its range"
     assert [row.name for row in data.trust] == ["X6", "X5", "X4", "X3", "X2", "X1"]
     write_report(folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "The surroundings farthest from the training data are those of &lt;X6&gt;." in page
+    assert "The environment farthest from the training data is that of &lt;X6&gt;." in page
     assert page.count("One minimum does not represent the ensemble: 12 % of the frames.") == 2  # verdicts, and plot
     assert "G2 to H, eta 2.0 A^-2 (by 7 %)" in page
     # Of a molecule too large to be labelled whole this is all that is known.

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.ring_polymer import RingPolymer
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
+from hpcir.sampling.bead_exploration import explore_rings
 from hpcir.sampling.exploration import ExplorationPlan, explore_block
 from hpcir.sampling.target_exploration import TargetFindings, with_spreads
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.journal import Record
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.study.label_farm import Candidate
 from hpcir.study.learning.curve import ExplorationFigures, TargetExploration
 from hpcir.units import PS
@@ -26,20 +28,24 @@ from hpcir.units import PS
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.EXPLORATION
+# Ring polymers explore for this part of the trajectories' time, and are looked at after so many steps.
+RING_SHARE, BEAD_CHECK = 4, 10
 
 
 @dataclass(frozen=True)
 class Block:
-    """Replicas of one target that explore together: its index, the trajectories' ids, the temperature in hartree."""
+    """Replicas of one target that explore together: its index, the trajectories' ids, the temperature in hartree; ring:
+    as ring polymers."""
 
     target: int
     ids: NDArray[np.int64]
     temperature: float
+    ring: RingPolymer | None = None
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Expected errors that exploration goes on with: of an atom's force (hartree/bohr) and of the dipole (e bohr)."""
+    """Expected errors that exploration tolerates: of an atom's force (hartree/bohr) and of the dipole (e bohr)."""
 
     force: float
     dipole: float
@@ -95,7 +101,7 @@ def explore(
     """
     key = context.on_root(lambda: round_key(context, number, model))
 
-    def work(index: int) -> Kept:
+    def work(index: int) -> JournalEntry:
         block = blocks[index]
         target = targets[block.target]
         starts = starts_of(index, block)
@@ -120,17 +126,22 @@ def _explored(
         temperature=block.temperature,
         force_spread=model.spread_threshold(tolerance.force),
         dipole_spread=model.spread_threshold(tolerance.dipole, "dipole"),
-        duration=settings.duration,
+        duration=settings.duration if block.ring is None else settings.duration / RING_SHARE,
         timestep=dynamics.timestep,
         time_constant=dynamics.time_constant,
     )
-    evaluator = Evaluator(model, target.numbers, len(starts), charge=target.charge)
-    seed = int(digest(context.deck.seed, f"explore {number}")[:12], 16)
-    findings = explore_block(evaluator, target, starts, block.ids, seed, plan, context.stop.check)
+    seed, check = int(digest(context.deck.seed, f"explore {number}")[:12], 16), context.stop.check
+    lanes = len(starts) * (1 if block.ring is None else block.ring.beads)
+    evaluator = Evaluator(model, target.numbers, lanes, charge=target.charge)
+    if block.ring is None:
+        findings = explore_block(evaluator, target, starts, block.ids, seed, plan, check)
+    else:
+        plan = replace(plan, check_every=BEAD_CHECK)
+        findings = explore_rings(evaluator, target, block.ring, starts, block.ids, seed, plan, check)
     return with_spreads(model, target, findings)
 
 
-def _to_record(findings: TargetFindings) -> Kept:
+def _to_record(findings: TargetFindings) -> JournalEntry:
     """Arrays and attributes of a journal record of one explored block."""
     arrays = {
         "geometries": findings.geometries,
@@ -154,7 +165,7 @@ def _from_record(record: Record) -> TargetFindings:
 
 
 def exploration_figures(targets: Sequence[Structure], exploration: Exploration) -> ExplorationFigures:
-    """Explored time (ps) and takes of a round, in all and by target; the time between takes is the smallest of any."""
+    """Explored time (ps) and geometries taken of a round, in all and by target; the smallest time between takes."""
     by_target: dict[str, TargetExploration] = {}
     for index in dict.fromkeys(block.target for block in exploration.blocks):
         pairs = zip(exploration.blocks, exploration.found, strict=True)

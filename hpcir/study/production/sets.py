@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.models.potential import Potential, ReplicaPotential
+from hpcir.molecules.pieces import Connectivity
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import all_basins
-from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
+from hpcir.spectra.projection import MAX_ORTHONORMAL, Projection
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.production.minima import find_minima, same_minima
+from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.plan import Starts, TrajectoryPlan
 from hpcir.study.production.trajectories import TrajectoryStage, run_stages
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
@@ -29,18 +32,19 @@ from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.TRAJECTORIES
-# Under this name a run directory keeps the wall time of a target's main set, over all sessions.
+# Name of the wall time of a target's main set, over all sessions, in the manifest of a run.
 MAIN_SECONDS = "main set"
-# Mode series (modes times trajectories) up to which they are kept for the assignment: 0.1 GB at 5 ps.
-MOST_ASSIGNED = 10_000
-# Trajectories of each single committee member, at most: they show how the members differ, not the spectrum itself.
-MEMBER_TRAJECTORIES = 32
+# Most mode series (modes times trajectories) that are kept for the assignment: 0.1 GB at 5 ps.
+MAX_SERIES = 10_000
+# Most trajectories of each single committee member: they are for differences between members alone.
+MAX_MEMBER_TRAJECTORIES = 32
 
 
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
-    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes)."""
+    trajectories; starts: their starts (None: thermal samples of the starting minimum's normal modes); surface: the
+    model and its minima without the correction for quantum nuclei, where `model` has one (PIGS)."""
 
     name: str
     model: Potential
@@ -49,19 +53,23 @@ class TrajectorySet:
     trajectories: int
     blocks: tuple[str, ...] = ()
     starts: Starts | None = None
+    surface: tuple[Potential, tuple[NormalModes, ...]] | None = None
 
     @property
     def assign(self) -> bool:
-        """Whether its bands are to be assigned: not a single member's, nor where the series would be too large."""
+        """True where its bands are to be assigned: not a single member's, nor where the series would be too large."""
         size = self.trajectories * len(self.modes)
-        return (
-            not self.name.startswith(layout.MEMBERS) and size <= MOST_ASSIGNED and len(self.modes) <= MOST_ORTHONORMAL
-        )
+        return not self.name.startswith(layout.MEMBERS) and size <= MAX_SERIES and len(self.modes) <= MAX_ORTHONORMAL
 
     @property
     def modes(self) -> NormalModes:
         """The normal modes of the starting minimum."""
         return self.minima[0]
+
+    @property
+    def surface_modes(self) -> NormalModes:
+        """The normal modes of the starting minimum of the model itself, without a correction for quantum nuclei."""
+        return self.modes if self.surface is None else self.surface[1][0]
 
     def words(self, structure: Structure) -> list[str]:
         """The modes in words."""
@@ -69,25 +77,32 @@ class TrajectorySet:
 
 
 def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
-    """What to run for a set."""
+    """The plan of a set."""
     deck = context.deck
     structure = context.structure.moved(chosen.modes.positions)
+    changes: dict[str, Any] = {"trajectories": chosen.trajectories}
+    rings = deck.dynamics.nuclei == "trpmd"
+    if rings:
+        # What beads do against their centroid sets it turning again, within a tenth of a picosecond.
+        changes["rotation"] = "keep"
     return TrajectoryPlan(
         name=chosen.name,
-        dynamics=deck.dynamics.model_copy(update={"trajectories": chosen.trajectories}),
+        dynamics=deck.dynamics.model_copy(update=changes),
         modes=chosen.modes,
         projection=Projection.of(all_basins(chosen.minima, context.structure), structure, chosen.masses),
         pairs=bonds(structure),
-        groups=[group.atoms for group in functional_groups(structure)] if chosen.assign else [],
+        # The groups' dipoles are those of one geometry, and ring polymers have one of each bead.
+        groups=[group.atoms for group in functional_groups(structure)] if chosen.assign and not rings else [],
         assign=chosen.assign,
         masses=chosen.masses,
         spread_limit=chosen.model.spread_threshold(deck.dynamics.force_error),
         starts=chosen.starts,
+        connectivity=Connectivity(structure),
     )
 
 
 def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[TrajectorySet]:
-    """Run what is missing of several sets, all together (collective); the sets with their files."""
+    """Run the missing trajectories of several sets together (collective); the sets with their files."""
     if not chosen:
         return []
     stages = [_stage_of(context, one) for one in chosen]
@@ -113,19 +128,28 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
 
 def main_set(context: Context, model: Potential, modes: NormalModes) -> TrajectorySet:
     """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
-    minima = find_minima(context, model, modes, FOLDER)
-    return TrajectorySet(
-        layout.MAIN_SET, model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories
-    )
+    minima = tuple(find_minima(context, model, modes, FOLDER))
+    count = context.deck.dynamics.trajectories
+    return with_nuclei(context, TrajectorySet(layout.MAIN_SET, model, context.structure.masses, minima, count))
+
+
+def with_nuclei(context: Context, chosen: TrajectorySet) -> TrajectorySet:
+    """The set on the potential on which the deck's nuclei move: PIGS has its own for every masses (collective)."""
+    if context.deck.dynamics.nuclei != "pigs":
+        return chosen
+    structure = context.structure.moved(chosen.modes.positions)
+    model = with_quantum_nuclei(context, chosen.model, structure, chosen.minima, chosen.name)
+    minima = tuple(same_minima(model, chosen.minima, chosen.masses, structure))
+    return replace(chosen, model=model, minima=minima, surface=(chosen.model, chosen.minima))
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
-    """A set for each member of the committee, fewer trajectories each; none when the deck does not want them."""
+    """A set for each member of the committee, fewer trajectories each; none when the deck has them switched off."""
     model = main.model
     members = model.members
     if members < 2 or not context.deck.spectrum.committee_errors:
         return []
-    count = min(MEMBER_TRAJECTORIES, main.trajectories)
+    count = min(MAX_MEMBER_TRAJECTORIES, main.trajectories)
     return [
         TrajectorySet(
             layout.member_set(index), model.member(index), main.masses, main.minima, count, starts=main.starts
@@ -135,13 +159,15 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
 
 
 def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
-    """A set for each isotopologue of the deck, with its own masses and normal modes."""
+    """A set for each isotopologue of the deck, with its own masses and normal modes (collective)."""
     sets = []
+    model, before = main.surface or (main.model, main.minima)
     for name, pattern in context.deck.system.isotopes.items():
         masses = isotope_masses(context.structure, pattern)
-        minima = same_minima(main.model, main.minima, masses, context.structure)
+        minima = tuple(same_minima(model, before, masses, context.structure))
         starts = None if main.starts is None else _with_masses(main.starts, main.masses, masses)
-        sets.append(TrajectorySet(name, main.model, masses, tuple(minima), main.trajectories, starts=starts))
+        own = TrajectorySet(name, model, masses, minima, main.trajectories, starts=starts)
+        sets.append(with_nuclei(context, own))
     return sets
 
 

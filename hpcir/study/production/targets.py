@@ -28,12 +28,13 @@ from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.reference import Reference
 from hpcir.study.production import sets
 from hpcir.study.production.families import (
-    FAMILY_TRAJECTORIES,
+    MAX_FAMILY_TRAJECTORIES,
     Ensemble,
     ensemble_starts,
     find_families,
     worth_a_spectrum,
 )
+from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.rotamer_starts import sampled_starts
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.vibrations.harmonics import model_harmonics
@@ -143,9 +144,13 @@ def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
     count, masses = context.deck.dynamics.trajectories, context.structure.masses
     starts, started = ensemble_starts(context, ensemble, count)
     main = TrajectorySet(layout.MAIN_SET, model, masses, (ensemble.modes[0][0],), count, starts=starts)
+    if context.deck.dynamics.nuclei == "pigs":
+        minima = [modes[0] for modes in ensemble.modes]
+        corrected = with_quantum_nuclei(context, model, context.structure, minima, layout.MAIN_SET)
+        main, model = replace(main, model=corrected, surface=(model, main.minima)), corrected
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
-        few = min(FAMILY_TRAJECTORIES, count)
+        few = min(MAX_FAMILY_TRAJECTORIES, count)
         starts, _ = ensemble_starts(context, ensemble, few, number)
         modes = (ensemble.modes[number][0],)
         own.append(TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts))
