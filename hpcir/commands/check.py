@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,7 @@ def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = Tru
     console.print(_plan(study, out))
     for warning in [*deck_warnings(study), *lacking]:
         console.print(f"warning: {warning}", markup=False)
-    timed = _time_one(study, console) if time_label else None
+    timed = _time_one(study, console) if time_label and study.deck.labels.engine != "files" else None
     console.print(_cost(study, ranks, timed, need, free))
     console.print("The deck is fine.")
 
@@ -233,7 +234,10 @@ def _functions(study: Study) -> list[tuple[str, str]]:
 def _engine(study: Study) -> str:
     labels = study.deck.labels
     if labels.engine == "pyscf":
-        return f"PySCF {labels.functional}/{labels.basis}"
+        method = labels.functional if labels.wavefunction == "none" else labels.wavefunction.upper()
+        return f"PySCF {method}/{labels.basis}"
+    if labels.engine == "files":
+        return f"{labels.files.level}, from files of {labels.files.program} that you run"
     if labels.engine == "tblite":
         return f"tblite {labels.method}"
     return f"ASE calculator, imported from {labels.calculator}"
@@ -244,7 +248,8 @@ def _pretraining(study: Study) -> str:
     if labels.pretrain.engine == "none" or (labels.pretrain.engine == "auto" and labels.engine == "tblite"):
         return "none"
     condition = ", where tblite is installed" if labels.pretrain.engine == "auto" else ""
-    return f"{labels.pretrain.labels} labels of {labels.pretrain.method}{condition}"
+    method = labels.pretrain.calculator if labels.pretrain.engine == "ase" else labels.pretrain.method
+    return f"{labels.pretrain.labels} labels of {method}{condition}"
 
 
 def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: int) -> Table:
@@ -259,6 +264,8 @@ def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: i
         for number in sorted({1, ranks, max(1, cores // study.deck.labels.threads)}):
             _row(table, f"all labels on {number} rank{'s'[: number > 1]}", duration_text(work / number))
         _row(table, "memory of a label", f"{timed.memory / MEBI:.0f} MiB a rank")
+    for molecule, size in _wavefunction_sizes(study):
+        _row(table, f"integrals and amplitudes of {molecule}", size)
     memory = rank_memory(study)
     for name in ("training", "trajectories"):
         _row(table, f"memory of {name}", f"{memory[name] / MEBI:.0f} MiB a rank at most")
@@ -269,3 +276,18 @@ def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: i
     _row(table, "memory a rank", f"{most / MEBI:.0f} MiB at most (rank 0: {first / MEBI:.0f} MiB){with_engine}")
     _row(table, "disk", f"about {need / MEBI:.0f} MiB of {free / MEBI:.0f} MiB free")
     return table
+
+
+def _wavefunction_sizes(study: Study) -> Iterator[tuple[str, str]]:
+    """Name and memory of each molecule that is labelled whole with a correlated wavefunction."""
+    labels = study.deck.labels
+    if labels.engine != "pyscf" or labels.wavefunction == "none":
+        return
+    from hpcir.labels.pyscf_checks import orbital_space, wavefunction_memory
+
+    for target in study.targets:
+        if study.labelled_whole(target):
+            space = orbital_space(labels, target)
+            occupied, virtual = ("/".join(map(str, dict.fromkeys(pair))) for pair in (space.occupied, space.virtual))
+            memory = wavefunction_memory(labels, target) / MEBI
+            yield target.name, f"about {memory:.0f} MiB ({occupied} occupied, {virtual} virtual orbitals)"

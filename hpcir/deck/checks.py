@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.messages import join, nearest
-from hpcir.deck.sections import Deck
+from hpcir.deck.sections import Deck, FilesSettings
 from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
 from hpcir.molecules.pieces import structure_notes
@@ -181,26 +181,67 @@ def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
 def _engine_keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules of each label engine that need none of its packages."""
     labels = loaded.deck.labels
-    if labels.engine == "ase":
-        module, _, name = labels.calculator.partition(":")
-        if not module or not name:
-            yield InputError(
-                "the engine 'ase' needs the import path of a calculator class",
-                where=loaded.where("labels.calculator"),
-                value=labels.calculator,
-                hint="such as 'ase.calculators.emt:EMT'",
-            )
-    elif labels.calculator or labels.arguments:
-        key = "calculator" if labels.calculator else "arguments"
-        yield InputError(
-            f"only the engine 'ase' reads this, and labels.engine is '{labels.engine}'",
-            where=loaded.where(f"labels.{key}"),
-            hint="remove it, or give engine: ase",
-        )
+    for section, engine in (("labels", labels.engine), ("labels.pretrain", labels.pretrain.engine)):
+        settings = labels if section == "labels" else labels.pretrain
+        yield from _calculator_keys(loaded, section, engine, settings.calculator, settings.arguments)
     if labels.engine == "pyscf":
         for key, text in (("functional", labels.functional), ("basis", labels.basis)):
             if not text.strip():
                 yield InputError("must not be empty", where=loaded.where(f"labels.{key}"), value=text)
+    if labels.wavefunction != "none":
+        yield from _wavefunction_keys(loaded)
+    if labels.engine != "files" and labels.files != FilesSettings():
+        yield InputError(
+            f"only the engine 'files' reads this, and labels.engine is '{labels.engine}'",
+            where=loaded.where("labels.files"),
+            hint="remove it, or give engine: files",
+        )
+
+
+def _calculator_keys(
+    loaded: LoadedDeck, section: str, engine: str, calculator: str, arguments: dict[str, object]
+) -> Iterator[InputError]:
+    """The import path of an ASE calculator must be there for the engine 'ase', and for no other."""
+    if engine == "ase":
+        module, _, name = calculator.partition(":")
+        if not module or not name:
+            yield InputError(
+                "the engine 'ase' needs the import path of a calculator class",
+                where=loaded.where(f"{section}.calculator"),
+                value=calculator,
+                hint="such as 'ase.calculators.emt:EMT'",
+            )
+    elif calculator or arguments:
+        yield InputError(
+            f"only the engine 'ase' reads this, and {section}.engine is '{engine}'",
+            where=loaded.where(f"{section}.{'calculator' if calculator else 'arguments'}"),
+            hint="remove it, or give engine: ase",
+        )
+
+
+def _wavefunction_keys(loaded: LoadedDeck) -> Iterator[InputError]:
+    """A correlated wavefunction is PySCF's, and has neither functional nor dispersion correction."""
+    labels = loaded.deck.labels
+    if labels.engine != "pyscf":
+        yield InputError(
+            f"only the engine 'pyscf' reads this, and labels.engine is '{labels.engine}'",
+            where=loaded.where("labels.wavefunction"),
+            value=labels.wavefunction,
+        )
+    if ("labels", "functional") in loaded.file.lines and labels.functional.lower() != "hf":
+        yield InputError(
+            f"{labels.wavefunction.upper()} stands on Hartree-Fock orbitals, and has no functional",
+            where=loaded.where("labels.functional"),
+            value=labels.functional,
+            hint="remove it, or labels.wavefunction",
+        )
+    if labels.dispersion != "none":
+        yield InputError(
+            f"{labels.wavefunction.upper()} has dispersion of its own",
+            where=loaded.where("labels.dispersion"),
+            value=labels.dispersion,
+            hint="remove it",
+        )
 
 
 def _structure(loaded: LoadedDeck) -> Structure:

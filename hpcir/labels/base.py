@@ -64,6 +64,7 @@ ENGINES: dict[str, str] = {
     "pyscf": "hpcir.labels.pyscf_engine:create",
     "tblite": "hpcir.labels.tblite_engine:create",
     "ase": "hpcir.labels.ase_engine:create",
+    "files": "hpcir.labels.external.engine:create",
 }
 
 

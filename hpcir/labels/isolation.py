@@ -61,6 +61,15 @@ def ask_engine(settings: LabelSettings, structure: Structure) -> None:
         engine.check(structure)
 
 
+def ask_pretrain_engine(settings: LabelSettings, structure: Structure) -> None:
+    """Ask the engine of the level below, as `ask_engine`; its errors name the keys of labels.pretrain."""
+    try:
+        ask_engine(settings.pretrain_settings, structure)
+    except InputError as error:
+        where = error.where.replace("labels.", "labels.pretrain.", 1)
+        raise InputError(error.what, where=where, value=error.value, hint=error.hint) from None
+
+
 class _WorkerDied(Exception):
     """The worker ended or wrote something that is no frame."""
 

@@ -22,18 +22,23 @@ FloatArray = NDArray[np.float64]
 CONVERGENCE_FACTOR = 0.1
 
 
-def polar_tensors(field: Any, name: str) -> FloatArray:
+def polar_tensors(
+    field: Any, name: str, correlated: Callable[[Any, FloatArray], FloatArray] | None = None
+) -> FloatArray:
     """Polar tensors (N, 3, 3) about the origin of a converged mean field, which is left in the last field's state.
 
+    correlated: forces (N, 3) of a wavefunction on a mean field that is converged in an electric field, and that field.
     Raises LabelFailed when the SCF does not converge in a field. name: of the molecule, for that.
     """
     core, density = field.get_hcore(), field.make_rdm1()
     dipoles = field.mol.intor("int1e_r")
-    slopes = _slopes(field.mol)
+    slopes = field_slopes(field.mol)
 
     def forces_in(strength: FloatArray) -> FloatArray:
         shifted = core + np.einsum("x,xij->ij", strength, dipoles)
         _solve(field, lambda *_: shifted, density, name)
+        if correlated is not None:
+            return correlated(field, strength)
         return forces(field) + _field_forces(field, strength, slopes)
 
     return polar_tensors_by_fields(forces_in)
@@ -50,7 +55,7 @@ def _solve(field: Any, core: Callable[..., FloatArray], density: FloatArray, nam
         raise LabelFailed(f"{name}: the SCF in an electric field did not converge")
 
 
-def _slopes(molecule: Any) -> FloatArray:
+def field_slopes(molecule: Any) -> FloatArray:
     """<grad_y i| r_x |j> as [x, y, i, j]."""
     # PySCF's int1e_irp is <i| r_x grad_y |j>.
     return np.asarray(molecule.intor("int1e_irp", comp=9)).reshape(3, 3, molecule.nao, molecule.nao).swapaxes(2, 3)

@@ -19,6 +19,8 @@ PROGRESS = "progress.json"
 LABELS = "labels.h5"
 LABEL_JOURNALS = "labels"
 CHEAP_JOURNALS = "pretrain"
+# Inputs and outputs of another program that the user runs.
+EXTERNAL = "external"
 
 # The label engine's minimum with its normal modes, and the model's.
 REFERENCE = "prepare.h5"

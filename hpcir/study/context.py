@@ -10,11 +10,13 @@ import numpy as np
 
 from hpcir.deck.sections import Deck, LabelSettings
 from hpcir.labels.base import LabelEngine
+from hpcir.labels.external.engine import ExternalEngine
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
+from hpcir.storage import layout
 from hpcir.storage.journal import Record
 from hpcir.storage.run_directory import RunDirectory
 
@@ -55,6 +57,8 @@ class Context:
 
     def engine(self, settings: LabelSettings, reference: Structure | None) -> RunningEngine:
         """A label engine, open, that heeds the stop flag."""
+        if settings.engine == "files":
+            return ExternalEngine(settings, self.directory / layout.EXTERNAL)
         return self.open_engine(settings, reference, self.stop.check)
 
     @property

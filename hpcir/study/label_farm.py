@@ -14,6 +14,7 @@ from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
+from hpcir.labels.external.engine import Answers, ExternalEngine
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
@@ -185,6 +186,9 @@ class LabelFarm:
         """Label geometries (rank 0's list counts; collective). Returns them in order on every rank, None for
         those that failed and were set aside. Raises RunStopped when every one of three or more failed."""
         context = self.context
+        engine = self.engine
+        if isinstance(engine, ExternalEngine):
+            return context.on_root(lambda: self._from_files(engine, wanted))
         wanted, todo = context.on_root(lambda: self._todo(wanted))
         purpose = wanted[0].purpose if wanted else "nothing"
         started = time.monotonic()
@@ -214,6 +218,10 @@ class LabelFarm:
         depend on how many they were.
         """
         context = self.context
+        engine = self.engine
+        if isinstance(engine, ExternalEngine):
+            context.at_root(lambda: self._read(engine, wanted))  # the inputs of all are written at once
+            return context.on_root(work)
         wanted, todo = context.on_root(lambda: self._todo(wanted))
         items = context.comm.counter(len(todo))
         result: Result | None = None
@@ -236,6 +244,24 @@ class LabelFarm:
             raise LabelFailed(entry.reason)
         return entry.label
 
+    def _from_files(self, engine: ExternalEngine, wanted: Sequence[Candidate] | None) -> list[Label | None]:
+        """The labels of geometries from another program's outputs (rank 0). Those that are there are journalled even
+        where others are missing or refused: LabelsMissing or InputError then."""
+        self._read(engine, wanted).require_all()
+        return self._collect(list(wanted or []), [])
+
+    def _read(self, engine: ExternalEngine, wanted: Sequence[Candidate] | None) -> Answers:
+        wanted, todo = self._todo(wanted)
+        answers = engine.answers([wanted[item].structure for item in todo])
+        for item, found in zip(todo, answers.labels, strict=True):
+            candidate = wanted[item]
+            if found is not None:
+                label, reason = (found, "") if isinstance(found, Label) else (None, str(found))
+                entry = Entry(candidate.structure, self.level, candidate.purpose, label, reason)
+                self._keep(self.key(candidate.structure), entry)
+                self.store.entries[self.key(candidate.structure)] = entry
+        return answers
+
     def _todo(self, wanted: Sequence[Candidate] | None) -> tuple[list[Candidate], list[int]]:
         wanted = list(wanted or [])
         keys = [self.key(item.structure) for item in wanted]
@@ -251,9 +277,12 @@ class LabelFarm:
         except LabelFailed as error:
             entry = Entry(structure, self.level, purpose, None, str(error))
             self.context.progress.log(f"a label failed and was set aside: {error}", warning=True)
-        arrays, attributes = to_record(entry)
-        self.journal.append(LabelStore.key(structure, self.level, polar), arrays, attributes)
+        self._keep(LabelStore.key(structure, self.level, polar), entry)
         return entry
+
+    def _keep(self, key: str, entry: Entry) -> None:
+        arrays, attributes = to_record(entry)
+        self.journal.append(key, arrays, attributes)
 
     def _collect(self, wanted: Sequence[Candidate], gathered: list[list[tuple[int, Entry]]]) -> list[Label | None]:
         self._remember(wanted, gathered)

@@ -73,13 +73,15 @@ def cheap_settings(context: Context) -> LabelSettings | None:
     wanted = labels.pretrain.engine
     if wanted == "none" or (wanted == "auto" and labels.engine == "tblite"):
         return None
+    if wanted == "ase":  # asked before the run began
+        return labels.pretrain_settings
     if importlib.util.find_spec("tblite") is None:
         if wanted == "auto":
             return None
         raise InputError(
             "tblite is not installed", where="labels.pretrain.engine", hint="pip install tblite, or set it to none"
         )
-    settings = LabelSettings(engine="tblite", method=labels.pretrain.method)
+    settings = labels.pretrain_settings
     try:
         create_engine(settings).check(context.structure)
     except InputError:
