@@ -1,4 +1,4 @@
-"""`hpcir check`: everything that can be known before the first label, and what the run will cost."""
+"""`hpcir check`: checks of a deck before the first label, and the cost of the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
-from hpcir.vibrations.optimise import USUAL_LABELS
+from hpcir.vibrations.optimise import TYPICAL_LABELS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,9 +52,9 @@ def check_engine(study: Study) -> None:
 
 
 def check_device(study: Study) -> list[str]:
-    """Warnings about the device of the training: this machine may be none of those that train.
+    """Warnings about the device of the training: this machine may not be the one that trains.
 
-    Raises InputError where the installed torch knows no GPU at all.
+    Raises InputError where the installed torch supports no GPU at all.
     """
     device = study.deck.training.device
     if device == "cpu":
@@ -77,7 +77,7 @@ def check_output(out: Path) -> Path:
     while not place.exists():
         place = place.parent
     try:
-        # Only the attempt tells: permissions, read-only disks, root on a network disk, a spent quota.
+        # Only an attempt shows: permissions, read-only disks, root on a network disk, a spent quota.
         with tempfile.TemporaryDirectory(prefix=".hpcir-check-", dir=place):
             return place
     except OSError as error:
@@ -92,7 +92,7 @@ def check_output(out: Path) -> Path:
 def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
     """Check output folder and disk space, label once, and print plan, cost and memory; the engine is checked already.
 
-    Raises InputError for what the user can mend, RunStopped when the disk is too full.
+    Raises InputError for what the user can correct, RunStopped when the disk is too full.
     """
     from rich.console import Console
 
@@ -101,7 +101,7 @@ def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = Tru
     need, free = disk_need(study), shutil.disk_usage(place).free
     if free < need:
         raise RunStopped(
-            f"{place}: the run wants about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
+            f"{place}: the run needs about {need / MEBI:.0f} MiB of disk, and {free / MEBI:.0f} MiB are free. "
             "Give --out another place"
         )
     looked_at = on_terminal()
@@ -119,7 +119,7 @@ def label_counts(study: Study) -> dict[str, int]:
     deck, families = study.deck, study.deck.sampling.families
     counts = {"training, at most": deck.sampling.max_labels}
     if study.one_minimum:
-        counts |= {"optimisation (about)": USUAL_LABELS, "normal modes": 6 * len(study.structure) + 1}
+        counts |= {"optimisation (about)": TYPICAL_LABELS, "normal modes": 6 * len(study.structure) + 1}
     if families:
         counts["conformers, at most"] = families * len(study.targets)
     tested = [item for item in study.targets if heavy_atoms(item) <= deck.test.largest]
@@ -165,7 +165,7 @@ def _table(title: str) -> Table:
 def _row(table: Any, name: str, value: str) -> None:
     from rich.text import Text
 
-    table.add_row(Text(name), Text(value))  # what users typed stays text, never markup
+    table.add_row(Text(name), Text(value))  # user input stays text, never markup
 
 
 def _plan(study: Study, out: Path) -> Table:
@@ -213,7 +213,7 @@ def _widths(model: ModelSettings) -> str:
 
 
 def _functions(study: Study) -> list[tuple[str, str]]:
-    """How many symmetry functions there are, and what contractions add to the arithmetic of a step."""
+    """The number of symmetry functions, and the share of contractions in the arithmetic of a step."""
     model, structure = study.deck.model, study.structure
     functions = functions_of(model, study.elements)
     angular = functions.n_behler - functions.n_radial

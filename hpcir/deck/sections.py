@@ -189,7 +189,7 @@ class ModelSettings(Section):
 
 
 class TrainingSettings(Section):
-    """How the networks learn."""
+    """Training of the networks."""
 
     optimizer: Literal["adam", "soap", "kalman"] = Field("soap", description="optimiser")
     steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
@@ -211,7 +211,7 @@ class TrainingSettings(Section):
 
 
 class SamplingSettings(Section):
-    """How the training set grows by itself."""
+    """Active learning: growth of the training set."""
 
     max_labels: int = Field(250, ge=10, description="label budget of the main engine (the test set apart)")
     initial_labels: int = Field(40, ge=5, description="labels from sampled normal modes before the first exploration")
@@ -227,8 +227,8 @@ class SamplingSettings(Section):
     goal: Time = quantity_field(
         "10 ps",
         gt=0,
-        description="explored time between takes of a round at which sampling is done; more than a round explores: not "
-        "before the labels or the rounds are spent",
+        description="explored time per geometry taken at which sampling is done; where longer than a round, sampling "
+        "continues until the labels or the rounds are used up",
     )
     force_error: Force = quantity_field(
         "2 kcal/mol/A",
@@ -286,7 +286,9 @@ class DynamicsSettings(Section):
         0, ge=0, description="trpmd, pigs: beads of a ring polymer; 0: as many as the stiffest mode needs"
     )
     pigs_temperature: Temperature = quantity_field(
-        "500 K", gt=0, description="pigs: temperature of the ring polymers about the held centroids"
+        "430 K",
+        gt=0,
+        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")
@@ -350,5 +352,5 @@ class Deck(Section):
 
     @property
     def explores_one_minimum(self) -> bool:
-        """Whether sampling explores around the minimum of one molecule: no further targets, seeds or families."""
+        """True where sampling explores around the minimum of one molecule: no further targets, seeds or families."""
         return not (self.system.targets or self.sampling.seeds or self.sampling.families)

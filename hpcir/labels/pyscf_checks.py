@@ -1,4 +1,4 @@
-"""What PySCF can be asked for: functional, basis set and dispersion of a deck, checked without computing anything."""
+"""Checks of a deck's functional, basis set and dispersion against PySCF, without computing anything."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _check_functional(name: str) -> None:
         ) from error
     if kind not in ("LDA", "GGA", "MGGA"):
         raise InputError(
-            "this is no functional that a Kohn-Sham calculation can use",
+            "this is not a functional for Kohn-Sham calculations",
             where="labels.functional",
             value=name,
             hint="for Hartree-Fock write 'hf'",

@@ -20,9 +20,9 @@ from hpcir.molecules.structures import Structure, superimpose
 
 FloatArray = NDArray[np.float64]
 
-# The reference's density is the first guess where no atom is further from its place there (bohr).
+# Largest displacement of an atom (bohr) from the reference with which the reference's density is the first guess.
 GUESS_REACH = 3.0
-# What a geometry far from the reference starts from: a minimal basis with atomic occupations.
+# Guess for a geometry far from the reference: a minimal basis with atomic occupations.
 _STANDARD_GUESS = "minao"
 
 

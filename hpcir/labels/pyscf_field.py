@@ -18,8 +18,8 @@ from hpcir.labels.checks import polar_tensors_by_fields
 from hpcir.labels.pyscf_scf import ENERGY_TOLERANCE, ORBITAL_GRADIENT, forces
 
 FloatArray = NDArray[np.float64]
-# A difference of two forces is divided by a small field: the SCF is converged so much further than a label's.
-TIGHTER = 0.1
+# Convergence criterion as a fraction of a label's: a difference of two forces is divided by a small field.
+CONVERGENCE_FACTOR = 0.1
 
 
 def polar_tensors(
@@ -46,7 +46,7 @@ def polar_tensors(
 
 def _solve(field: Any, core: Callable[..., FloatArray], density: FloatArray, name: str) -> None:
     field.get_hcore = core
-    field.conv_tol, field.conv_tol_grad = TIGHTER * ENERGY_TOLERANCE, TIGHTER * ORBITAL_GRADIENT
+    field.conv_tol, field.conv_tol_grad = CONVERGENCE_FACTOR * ENERGY_TOLERANCE, CONVERGENCE_FACTOR * ORBITAL_GRADIENT
     try:
         field.kernel(dm0=density)
     except (np.linalg.LinAlgError, ArithmeticError) as error:
@@ -62,7 +62,7 @@ def field_slopes(molecule: Any) -> FloatArray:
 
 
 def _field_forces(field: Any, strength: FloatArray, slopes: FloatArray) -> FloatArray:
-    """What the field adds to the forces (N, 3) at fixed density matrix: on the nuclei, and on the orbitals' centres."""
+    """The field's part of the forces (N, 3) at fixed density matrix: on the nuclei, and on the orbitals' centres."""
     molecule = field.mol
     density = np.asarray(field.make_rdm1())
     total = density if density.ndim == 2 else density.sum(0)

@@ -26,7 +26,7 @@ EXTERNAL = "external"
 REFERENCE = "prepare.h5"
 MODES = "modes.h5"
 
-# Models and how they came about.
+# Models and their training.
 MODELS = "models"
 MODEL_FILE = "model.h5"
 N2P2_FILE = "n2p2.h5"
@@ -62,7 +62,7 @@ COMPARISON = "comparison"
 REPORT = "report.html"
 FIGURES = "figures"
 
-# A file that does not hold what was written gets this ending.
+# Ending of a file whose contents do not match its checksum.
 DAMAGED = ".damaged"
 
 

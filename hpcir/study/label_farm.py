@@ -50,7 +50,7 @@ def candidates(structures: Iterable[Structure], purpose: str) -> list[Candidate]
 class Entry:
     """One line of the label store: a geometry, its purpose, and its label (None: quarantined).
 
-    learnt (N,): the atoms whose forces count (None: all); said by who asks for the label, not kept on the disk.
+    learnt (N,): the atoms whose forces are learnt (None: all); given with the request, not kept on the disk.
     """
 
     structure: Structure
@@ -64,26 +64,26 @@ class Entry:
 class LabelStore:
     """All labels of a run, of any number of levels of theory; lives on rank 0.
 
-    entries: everything on the disk. What is asked of the store is answered from those that this session has asked for
-    so far, in that order: an earlier session may have been further on, and its later labels must not be seen before
-    their time, or a resumed run would train and choose differently.
+    entries: everything on the disk. Queries see only the entries that this session has requested so far, in that order:
+    an earlier session may have been further on, and its later labels must not be used before they are requested again,
+    or a resumed run would train and choose differently.
     """
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self._asked: dict[str, None] = {}
+        self._requested: dict[str, None] = {}
 
-    def ask(self, key: str, learnt: BoolArray | None = None) -> Entry:
-        """A known entry; from here on it counts as asked for, with the forces that are `learnt` of it."""
-        self._asked[key] = None
+    def request(self, key: str, learnt: BoolArray | None = None) -> Entry:
+        """A known entry, which counts as requested from now on, with the forces that are `learnt` of it."""
+        self._requested[key] = None
         if learnt is not None:
             self.entries[key] = replace(self.entries[key], learnt=learnt)
         return self.entries[key]
 
     @property
-    def asked(self) -> list[Entry]:
-        """The entries that this session asked for, in that order."""
-        return [self.entries[key] for key in self._asked]
+    def requested(self) -> list[Entry]:
+        """The entries that this session requested, in that order."""
+        return [self.entries[key] for key in self._requested]
 
     @staticmethod
     def key(structure: Structure, level: str, polar: bool = False) -> str:
@@ -102,15 +102,15 @@ class LabelStore:
             self.entries[record.key] = from_record(record)
 
     def select(self, level: str, purposes: Sequence[str] | None = None) -> list[tuple[Structure, Label]]:
-        """The good labels of one level in the order they were asked for, of all or some purposes."""
+        """The good labels of one level in the order of the requests, of all or some purposes."""
         return [
             (entry.structure, entry.label)
-            for entry in self.asked
+            for entry in self.requested
             if entry.level == level and entry.label is not None and (purposes is None or entry.purpose in purposes)
         ]
 
     def failed(self, level: str) -> list[Entry]:
-        return [entry for entry in self.asked if entry.level == level and entry.label is None]
+        return [entry for entry in self.requested if entry.level == level and entry.label is None]
 
 
 def to_record(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,7 +174,7 @@ class LabelFarm:
         return self.engine.level
 
     def key(self, structure: Structure) -> str:
-        """The store's key of what `label` labels."""
+        """The store's key of a geometry with the labels of `label`."""
         return LabelStore.key(structure, self.level, self.settings.polar_tensors)
 
     def close(self) -> None:
@@ -212,9 +212,9 @@ class LabelFarm:
     @collective
     def label_beside(self, wanted: Sequence[Candidate] | None, work: Callable[[], Result]) -> Result:
         """work() on rank 0, its result on every rank; until it is done, the other ranks label geometries that will be
-        asked for later, as far as they come (rank 0's list counts; collective).
+        requested later, as many as time allows (rank 0's list counts; collective).
 
-        The labels are on the disk and in the store, and nobody has asked for them yet: the result of a run does not
+        The labels are on the disk and in the store, but not requested yet: the result of a run does not
         depend on how many they were.
         """
         context = self.context
@@ -239,7 +239,7 @@ class LabelFarm:
         key = LabelStore.key(structure, self.level)
         if key not in self.store.entries:
             self.store.entries[key] = self._one(Candidate(structure, purpose), polar=False)
-        entry = self.store.ask(key)
+        entry = self.store.request(key)
         if entry.label is None:
             raise LabelFailed(entry.reason)
         return entry.label
@@ -286,7 +286,7 @@ class LabelFarm:
 
     def _collect(self, wanted: Sequence[Candidate], gathered: list[list[tuple[int, Entry]]]) -> list[Label | None]:
         self._remember(wanted, gathered)
-        found = [self.store.ask(self.key(item.structure), item.learnt) for item in wanted]
+        found = [self.store.request(self.key(item.structure), item.learnt) for item in wanted]
         return [entry.label for entry in found]
 
     def _remember(self, wanted: Sequence[Candidate], gathered: list[list[tuple[int, Entry]]]) -> None:
@@ -308,24 +308,24 @@ class LabelBudget:
     most: int
 
     def used(self) -> int:
-        """Labels of this level asked for so far."""
-        entries = self.farm.store.asked
+        """Labels of this level requested so far."""
+        entries = self.farm.store.requested
         return sum(entry.level == self.farm.level and not entry.purpose.startswith(TEST) for entry in entries)
 
     def room(self, wanted: int) -> int:
-        """How many of `wanted` labels the budget still allows."""
+        """The number of labels, out of `wanted`, that the budget still allows."""
         return max(0, min(wanted, self.most - self.used()))
 
 
 def export(context: Context, store: LabelStore) -> None:
     """Write labels.h5: a group for each level of theory and composition, arrays over geometries."""
     groups: dict[tuple[str, tuple[int, ...], int, int], list[Entry]] = {}
-    for entry in store.asked:
+    for entry in store.requested:
         structure = entry.structure
         key = (entry.level, tuple(structure.numbers.tolist()), structure.charge, structure.multiplicity)
         groups.setdefault(key, []).append(entry)
     arrays: dict[str, tuple[Any, str, str]] = {}
-    attributes: dict[str, Any] = {"format": "hpcir labels", "count": len(store.asked)}
+    attributes: dict[str, Any] = {"format": "hpcir labels", "count": len(store.requested)}
     for number, ((level, numbers, charge, multiplicity), entries) in enumerate(groups.items()):
         prefix = f"group_{number:04d}"
         attributes |= {

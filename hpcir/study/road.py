@@ -34,7 +34,7 @@ from hpcir.study.results.analysis import engine_reference, independent_test
 from hpcir.study.results.levels import target_levels
 from hpcir.study.results.records import IndependentTest, LevelFigures
 from hpcir.study.results.spectra import target_spectra
-from hpcir.study.results.spectrum import ALL_LEFT, SpectrumResult
+from hpcir.study.results.spectrum import NO_VALID_TRAJECTORY, SpectrumResult
 from hpcir.study.results.summary import Finished, Shared
 from hpcir.study.results.trust_map import training_environments
 from hpcir.study.session import at_work
@@ -45,7 +45,7 @@ STAGES = ("pretrain", "prepare", "sample", "trajectories", "variants", "test", "
 
 
 class Until(Exception):
-    """The stage that --until names is done."""
+    """Raised when the stage of --until is done."""
 
 
 def run(
@@ -133,7 +133,7 @@ class Road:
         self, loop: LearningLoop, farm: LabelFarm, reference: Reference | None, trainer: CommitteeTrainer
     ) -> None:
         model, curve = self._timed("sample", lambda: self._sample(loop, trainer))
-        # Now: labels of conformers come later, and no model has learnt them.
+        # Before the labels of conformers, which no model has learnt.
         shared = self.context.at_root(lambda: self._shared(loop, model, curve))
         targets = self._timed(
             "trajectories",
@@ -199,7 +199,7 @@ class Road:
         done = list(zip(targets, tests, spectra, levels, strict=True))
         lost = [target for target, _, found, _ in done if found is None]
         if len(lost) == len(targets):
-            raise RunStopped(ALL_LEFT)
+            raise RunStopped(NO_VALID_TRAJECTORY)
         if shared is not None:
             finished = [Finished(target, test, found, own) for target, test, found, own in done if found is not None]
             self._summarise(shared, finished, lost)
@@ -207,7 +207,9 @@ class Road:
         self.context.comm.barrier()
         if lost:
             names = ", ".join(target.name for target in lost)
-            raise RunStopped(f"no spectrum of {names} (those of the other molecules are written): {ALL_LEFT}")
+            raise RunStopped(
+                f"no spectrum of {names} (those of the other molecules are written): {NO_VALID_TRAJECTORY}"
+            )
 
     def _summarise(self, shared: Shared, finished: Sequence[Finished], lost: Sequence[Target]) -> None:
         """summary.json of the run and of every target; the run's spectrum is that of the first target (rank 0)."""
@@ -234,7 +236,7 @@ class Road:
         folders = [target.context.directory.path for target in targets]
         for folder in [*(folder for folder in folders if folder != run), run]:
             self.report(folder)
-        self.context.progress.log(f"the page to look at: {self.context.directory / layout.REPORT}")
+        self.context.progress.log(f"report: {self.context.directory / layout.REPORT}")
 
     # -- time ---------------------------------------------------------------------------------------------------
 

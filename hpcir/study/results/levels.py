@@ -38,7 +38,7 @@ class LevelSet:
     of: dict[str, Levels]
 
     def content(self) -> dict[str, Any]:
-        """As levels.json holds it."""
+        """The content of levels.json."""
         named = {name: levels.content() for name, levels in self.of.items()}
         main = named.pop(MAIN)
         return {"level": self.level, **main, "method_in_words": METHODS[self.of[MAIN].method], "isotopologues": named}

@@ -39,7 +39,7 @@ FloatArray = NDArray[np.float64]
 
 # Configuration interaction is tried up to this many modes, and kept when halving its basis moves no fundamental by more
 # than this (cm-1).
-MOST_VARIATIONAL_MODES, CONVERGED = 9, 3.0
+MAX_VARIATIONAL_MODES, CONVERGED = 9, 3.0
 # Products in the basis of a member's levels, of which only the differences between members count.
 MEMBER_STATES = 900
 # Members that put a fundamental this far apart (cm-1) by their cuts at zero-point amplitudes and beyond do not know the
@@ -195,7 +195,7 @@ def _best(
     if len(masses) == 3 and len(frame) == (4 if frame.linear else 3):
         states = perturbed if frame.linear else variational_levels(surface, frame).states
         return triatomic_states(surface, minimum, masses, frame, states), "grid", float("nan")
-    if len(frame) > MOST_VARIATIONAL_MODES:
+    if len(frame) > MAX_VARIATIONAL_MODES:
         return perturbed, "perturbation", float("nan")
     result = variational_levels(surface, frame)
     full, half = result.states.energies, result.halved
