@@ -296,11 +296,14 @@ class DynamicsSettings(Section):
     duration: Time = quantity_field("5 ps", gt=0, description="length of each trajectory")
     ensemble: Literal["nve", "nvt"] = Field("nve", description="production ensemble")
     thermostat: Literal["langevin", "svr"] = Field(
-        "langevin", description="langevin (BAOAB) or svr (stochastic velocity rescaling)"
+        "langevin",
+        description="langevin (BAOAB) or svr (stochastic velocity rescaling); ring polymers have PILE in its place",
     )
     time_constant: Time = quantity_field("100 fs", gt=0, description="thermostat's relaxation time")
     rotation: Literal["keep", "remove"] = Field(
-        "remove", description="keep: thermal rotation, gas-phase band contours; remove: bands without rotation"
+        "remove",
+        description="keep: thermal rotation, gas-phase band contours (trpmd always keeps it); remove: bands without "
+        "rotation",
     )
     dipole_every: int = Field(4, ge=1, description="steps between dipoles")
     force_error: Force = quantity_field(
