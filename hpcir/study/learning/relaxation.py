@@ -32,7 +32,6 @@ from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.units import PER_CM
 from hpcir.vibrations.harmonics import as_label_function
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.optimise import optimise
@@ -43,8 +42,6 @@ FloatArray = NDArray[np.float64]
 FOLDER = layout.RELAXATIONS
 # Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.
 FORCE_TOLERANCE, ROUGH_TOLERANCE = 2e-4, 1e-3
-# Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.
-SOFTEST = 50.0
 # Candidates that are quenched for each that is relaxed; steps of the quench; geometries that are quenched together.
 CANDIDATES, QUENCH_STEPS, LOCKSTEP = 8, 200, 8
 
@@ -142,12 +139,6 @@ def harmonic_modes(
         return []
     found = over_ranks(context, f"modes {structures[0].name}", structures, key, lambda s: modes_of(s).to_arrays())
     return [NormalModes.from_arrays(arrays) for arrays in found]
-
-
-def vibrational(modes: NormalModes, temperature: float) -> float:
-    """The classical harmonic free energy kT sum ln(omega / kT), hartree; temperature in hartree."""
-    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST)
-    return float(temperature * np.log(omega / temperature).sum())
 
 
 @collective

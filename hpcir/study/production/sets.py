@@ -12,10 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.deck.sections import DynamicsSettings
+from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.models.potential import Potential, ReplicaPotential
+from hpcir.molecules.isotopomers import Relabelling, arrangements
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
-from hpcir.spectra.basins import all_basins
+from hpcir.spectra.basins import Basin, all_basins, with_masses
+from hpcir.spectra.intensities import observed_frequency
 from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
@@ -23,12 +27,16 @@ from hpcir.study.context import Context
 from hpcir.study.production.minima import find_minima, same_minima
 from hpcir.study.production.plan import Starts, TrajectoryPlan
 from hpcir.study.production.trajectories import TrajectoryStage, run_stages
+from hpcir.units import PER_CM
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
 from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
+from hpcir.vibrations.normal_modes import sample as sample_modes
 
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.TRAJECTORIES
+# What a dipole series must resolve beyond the highest harmonic wavenumber: bands are broad.
+ABOVE_HARMONIC = 0.05
 # Under this name a run directory keeps the wall time of a target's main set, over all sessions.
 MAIN_SECONDS = "main set"
 # Mode series (modes times trajectories) up to which they are kept for the assignment: 0.1 GB at 5 ps.
@@ -72,9 +80,10 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
     """What to run for a set."""
     deck = context.deck
     structure = context.structure.moved(chosen.modes.positions)
+    changes = {"trajectories": chosen.trajectories, "dipole_every": dipole_steps(deck.dynamics, chosen.minima)}
     return TrajectoryPlan(
         name=chosen.name,
-        dynamics=deck.dynamics.model_copy(update={"trajectories": chosen.trajectories}),
+        dynamics=deck.dynamics.model_copy(update=changes),
         modes=chosen.modes,
         projection=Projection.of(all_basins(chosen.minima, context.structure), structure, chosen.masses),
         pairs=bonds(structure),
@@ -86,20 +95,43 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
     )
 
 
+def dipole_steps(dynamics: DynamicsSettings, minima: Sequence[NormalModes]) -> int:
+    """Steps between dipoles: the deck's, or fewer where a harmonic mode would fold back into the spectrum."""
+    highest = (1 + ABOVE_HARMONIC) * max(float(modes.wavenumbers[-1]) for modes in minima) * PER_CM
+    # As velocity Verlet shows it; the deck's timestep is stable for every vibration of hydrogen.
+    shown = float(observed_frequency(np.array([min(highest, 1.99 / dynamics.timestep)]), dynamics.timestep)[0])
+    return max(1, min(dynamics.dipole_every, int(np.pi / (shown * dynamics.timestep))))
+
+
 def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[TrajectorySet]:
     """Run what is missing of several sets, all together (collective); the sets with their files."""
     if not chosen:
         return []
+    if context.root:
+        _say_dipoles(context, chosen)
     stages = [_stage_of(context, one) for one in chosen]
     run_stages(stages)
     return [replace(one, blocks=tuple(stage.files)) for one, stage in zip(chosen, stages, strict=True)]
+
+
+def _say_dipoles(context: Context, chosen: Sequence[TrajectorySet]) -> None:
+    dynamics = context.deck.dynamics
+    steps = min(dipole_steps(dynamics, one.minima) for one in chosen)
+    if steps < dynamics.dipole_every:
+        highest = max(float(modes.wavenumbers[-1]) for one in chosen for modes in one.minima)
+        context.progress.log(
+            f"dipoles every {steps} steps instead of dynamics.dipole_every, {dynamics.dipole_every}: the vibration at "
+            f"{highest:.0f} cm-1 would fold back into the spectrum",
+            warning=True,
+        )
 
 
 @collective
 def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
     plan = plan_of(context, chosen)
     model = chosen.model
-    settings = context.deck.model_dump(mode="json")["dynamics"] | {"trajectories": chosen.trajectories}
+    settings = context.deck.model_dump(mode="json")["dynamics"]
+    settings |= {"trajectories": chosen.trajectories, "dipole_every": plan.dynamics.dipole_every}
     minima = [modes.positions for modes in chosen.minima]
     what = [settings, context.deck.seed, chosen.masses, *minima, model.digest]
     what += [chosen.starts.key] if chosen.starts is not None else []
@@ -140,9 +172,63 @@ def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
     for name, pattern in context.deck.system.isotopes.items():
         masses = isotope_masses(context.structure, pattern)
         minima = same_minima(main.model, main.minima, masses, context.structure)
-        starts = None if main.starts is None else _with_masses(main.starts, main.masses, masses)
+        starts = isotopomer_starts(context, main, masses)
         sets.append(TrajectorySet(name, main.model, masses, tuple(minima), main.trajectories, starts=starts))
     return sets
+
+
+def isotopomer_starts(context: Context, main: TrajectorySet, masses: FloatArray) -> Starts | None:
+    """Starts of the trajectories of other masses (N,): the main set's, or thermal samples about its first minimum (None
+    where these are as the set makes them itself), with the masses arranged in all the ways that motion leads to, each
+    as often as the others."""
+    copies = arrangements(context.structure.moved(main.modes.positions), masses)
+    # Dealt in turn; of more arrangements than trajectories, evenly chosen ones.
+    turns = np.arange(main.trajectories) % len(copies)
+    if len(copies) > main.trajectories:
+        turns = np.arange(main.trajectories) * len(copies) // main.trajectories
+    if main.starts is not None:
+        scaled = _with_masses(main.starts, main.masses, masses)
+        return scaled if len(copies) == 1 else _relabelled(scaled, copies, turns)
+    return None if len(copies) == 1 else _thermal_starts(context, main.modes, masses, copies, turns)
+
+
+def _relabelled(starts: Starts, copies: Sequence[Relabelling], turns: NDArray[np.int64]) -> Starts:
+    """Starts with the atoms of each exchanged."""
+    positions, velocities = np.empty_like(starts.positions), np.empty_like(starts.velocities)
+    for number, turn in enumerate(turns.tolist()):
+        positions[..., number] = copies[turn].of(starts.positions[..., number])
+        velocities[..., number] = copies[turn].of(starts.velocities[..., number])
+    orders = [copy.order for copy in copies]
+    return replace(starts, positions=positions, velocities=velocities, key=digest(starts.key, "isotopomers", *orders))
+
+
+def _thermal_starts(
+    context: Context, modes: NormalModes, masses: FloatArray, copies: Sequence[Relabelling], turns: NDArray[np.int64]
+) -> Starts:
+    """Thermal samples of a minimum's copies with other masses (N,)."""
+    dynamics, seed = context.deck.dynamics, context.deck.seed
+    own = [_copied(context, modes, copy, masses) for copy in copies]
+    frames = [
+        sample_modes(own[turn], dynamics.temperature, 1, context.random("start positions", number))[0]
+        for number, turn in enumerate(turns.tolist())
+    ]
+    positions = np.ascontiguousarray(np.array(frames).transpose(1, 2, 0))
+    linear = is_linear(modes.positions, masses)
+    ids = np.arange(len(turns))
+    velocities = thermal_velocities(
+        positions, masses, dynamics.temperature, seed, ids, rotation=dynamics.rotation, linear=linear
+    )
+    return Starts(positions, velocities, np.ones(len(turns), bool), digest("isotopomers", positions, velocities))
+
+
+def _copied(context: Context, modes: NormalModes, copy: Relabelling, masses: FloatArray) -> NormalModes:
+    """The normal modes of other masses (N,) at the copy of a minimum."""
+    basin = Basin(modes.positions, modes.modes, modes.wavenumbers).relabelled(copy.order)
+    basin = basin.reflected() if copy.mirrored else basin
+    changed = with_masses(basin, context.structure, modes.masses[copy.order], masses)
+    return replace(
+        modes, positions=changed.positions, masses=masses, modes=changed.modes, wavenumbers=changed.wavenumbers
+    )
 
 
 def _with_masses(starts: Starts, before: FloatArray, masses: FloatArray) -> Starts:

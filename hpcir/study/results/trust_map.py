@@ -14,9 +14,9 @@ from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
-from hpcir.molecules.conformers import torsion
-from hpcir.molecules.rotamers import pivots
+from hpcir.molecules.conformers import rotor_angle, rotors
 from hpcir.molecules.structures import Structure
+from hpcir.molecules.symmetry import atom_kinds
 from hpcir.sampling.trust import ElementReference, references, trust_table
 from hpcir.storage import layout
 from hpcir.storage.json_result import write_json
@@ -100,11 +100,11 @@ def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> C
         graph = bond_graph(structure)
     except InputError:
         return ConformerVerdict(rotatable=0)
-    torsions = [pivot.atoms for pivot in pivots(graph, flips=False)]
+    torsions = rotors(graph)
     if not torsions or not len(frames):
         return ConformerVerdict(rotatable=len(torsions), in_minimum=1.0, conformers=1)
-    angles = np.array([[torsion(frame, item) for item in torsions] for frame in frames])
-    own = np.array([torsion(minimum, item) for item in torsions])
+    angles = np.array([[rotor_angle(frame, graph, item) for item in torsions] for frame in frames])
+    own = np.array([rotor_angle(minimum, graph, item) for item in torsions])
     mirrored = not stereogenic(graph)
     same = _near(angles, own) | (_near(angles, -own) if mirrored else False)
     states = np.array([[_state(angle) for angle in row] for row in angles])
@@ -138,14 +138,6 @@ def _mirror(states: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def stereogenic(graph: BondGraph) -> bool:
-    """Whether an atom has four neighbours of four kinds, by classes refined over the bonds (Morgan, J. Chem. Doc. 5,
-    107, 1965)."""
-    kinds = [int(z) for z in graph.numbers]
-    for _ in range(len(graph)):
-        around = [(kinds[i], tuple(sorted(kinds[j] for j in graph.neighbours[i]))) for i in range(len(graph))]
-        numbered = {kind: number for number, kind in enumerate(sorted(set(around)))}
-        finer = [numbered[kind] for kind in around]
-        if len(set(finer)) == len(set(kinds)):
-            break
-        kinds = finer
+    """Whether an atom has four neighbours of four kinds."""
+    kinds = atom_kinds(graph)
     return any(len(near) == 4 and len({kinds[j] for j in near}) == 4 for near in graph.neighbours)
