@@ -27,7 +27,7 @@ class Triatomic:
         low, high = self.cosines
         well = self.height * ((cosine - low) * (cosine - high)) ** 2 * 16 / (low - high) ** 4
         length = self.lengths - 0.5 * cosine
-        return well + 0.5 * self.stretch * ((one - length) ** 2 + (two - length) ** 2) + 0.0004 * cosine
+        return well + 0.5 * self.stretch * ((one - length) ** 2 + (two - length) ** 2) - 0.00012 * cosine
 
     def cartesian(self, flat):
         x = flat.reshape(3, 3)
@@ -59,8 +59,9 @@ class Triatomic:
     def integrals(self, temperature):
         """Configuration integrals of both wells, volume element r1^2 r2^2 dr1 dr2 dcos."""
         cosine = np.linspace(-1, 1, 1201)
-        lengths = np.linspace(1.2, 3.6, 301)
-        one, two, third = np.meshgrid(lengths, lengths, cosine, indexing="ij", sparse=True)
+        stretched = 7 * np.sqrt(temperature / self.stretch) * np.linspace(-1, 1, 61)
+        one, two, third = np.meshgrid(stretched, stretched, cosine, indexing="ij", sparse=True)
+        one, two = (part + self.lengths - 0.5 * third for part in (one, two))
         weight = one**2 * two**2 * np.exp(-self.energy(one, two, third) / temperature)
         density = weight.sum(axis=(0, 1))
         middle = sum(self.cosines) / 2
