@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
+from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator, spread_of
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.conformers import rotors
 from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
@@ -30,6 +32,7 @@ from hpcir.sampling.exploration import Sanity
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
+from hpcir.study.learning.relaxation import ROUGH_TOLERANCE, minima
 from hpcir.study.production.plan import Starts
 from hpcir.vibrations.normal_modes import thermal_geometries
 
@@ -40,6 +43,10 @@ FOLDER = layout.STARTS
 CYCLES = 10
 MOVES_A_BOND = 2
 STEPS = 100
+# The same for a molecule whose rotamers are to have their populations at once: such moves cost little.
+MOVES_OF_ROTAMERS = 10
+# Rotamers are sought so far above the lowest, in kT, and so many of them.
+ROTAMER_WINDOW, ROTAMERS = 7.0, 12
 # Random conformers drawn for a start, at most, until the model knows one.
 ATTEMPTS = 20
 # What is added to the energy of a geometry that the model does not know, hartree.
@@ -47,20 +54,43 @@ UNKNOWN = 1e3
 
 
 @collective
-def sampled_starts(context: Context, model: Model, structure: Structure, count: int, weights_key: str) -> Starts:
+def count_rotamers(context: Context, model: Model, structure: Structure, weights_key: str) -> int:
+    """How many unlike minima of the model, ROTAMER_WINDOW above the lowest at most, turning about bonds leads to
+    (collective): 1 for a molecule that has nothing to turn. Mirror images are one.
+
+    weights_key: a digest of the model.
+    """
+    try:
+        graph = bond_graph(structure)
+    except InputError:
+        return 1
+    if not rotors(graph):
+        return 1
+    window = ROTAMER_WINDOW * context.deck.dynamics.temperature
+    seed = context.deck.seed
+    found = minima(context, model, structure, graph, ROTAMERS, seed, weights_key, ROUGH_TOLERANCE, window=window)
+    return max(1, len(found))
+
+
+@collective
+def sampled_starts(
+    context: Context, model: Model, structure: Structure, count: int, weights_key: str, moves_a_bond: int = MOVES_A_BOND
+) -> Starts:
     """Starts of `count` trajectories of a molecule at the deck's temperature (collective).
 
-    weights_key: a digest of the model. Blocks are those of the deck's lockstep; finished ones come from their journal.
+    weights_key: a digest of the model; moves_a_bond: in each cycle. Blocks are those of the deck's lockstep; finished
+    ones come from their journal.
     """
     dynamics = context.deck.dynamics
     size = min(dynamics.lockstep, count)
     firsts = list(range(0, count, size))
     settings = [dynamics.temperature, dynamics.force_error, context.deck.seed, count, size]
+    settings += [moves_a_bond] if moves_a_bond != MOVES_A_BOND else []
     key = digest("starts", weights_key, structure.positions, *settings)
 
     def block(number: int) -> Kept:
         ids = np.arange(firsts[number], min(firsts[number] + size, count))
-        return _block(context, model, structure, ids), {"block": number}
+        return _block(context, model, structure, ids, moves_a_bond), {"block": number}
 
     keys = [digest(key, number) for number in range(len(firsts))]
     records = context.map_journalled(f"starts of {structure.name}", FOLDER, keys, block, "blocks")
@@ -77,7 +107,9 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
     return Starts(arrays["positions"], arrays["velocities"], arrays["alive"].astype(bool), digest(key, "joined"))
 
 
-def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np.int64]) -> dict[str, Any]:
+def _block(
+    context: Context, model: Model, structure: Structure, ids: NDArray[np.int64], moves_a_bond: int
+) -> dict[str, Any]:
     """Positions and velocities (N, 3, R) of one block after all cycles; alive (R,)."""
     dynamics, graph = context.deck.dynamics, bond_graph(structure)
     temperature, masses, sane = dynamics.temperature, structure.masses, Sanity(structure)
@@ -98,7 +130,8 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
         context.stop.check()
         chunk = run_chunk(evaluator, block, masses, STEPS, dynamics.timestep, thermostat=thermostat, record=())
         random = context.random("moves", int(ids[0]), cycle)
-        moved, moves = _moved(chunk.block, evaluator, sane, moving, temperature, limit, random)
+        count = moves_a_bond * len(moving)
+        moved, moves = _moved(chunk.block, evaluator, sane, moving, temperature, limit, random, count)
         block = _unless_lost(block, moved, known)
         tried, taken = tried + moves[0], taken + moves[1]
     return {
@@ -154,14 +187,15 @@ def _moved(
     temperature: float,
     limit: float,
     random: np.random.Generator,
+    count: int,
 ) -> tuple[ReplicaBlock, tuple[int, int]]:
-    """The block after torsion moves, and how many were tried and taken; none to a spread beyond `limit`."""
+    """The block after `count` torsion moves, and how many were tried and taken; none to a spread beyond `limit`."""
 
     def energies_of(frames: FloatArray) -> FloatArray:
         energies, forces = evaluator.members(np.ascontiguousarray(frames.transpose(1, 2, 0)))
         return np.asarray(energies.mean(0) + np.where(spread_of(forces).max(0) < limit, 0.0, UNKNOWN))
 
     frames = block.positions.transpose(2, 0, 1)
-    moves = torsion_moves(energies_of, sane, moving, frames, temperature, MOVES_A_BOND * len(moving), random)
+    moves = torsion_moves(energies_of, sane, moving, frames, temperature, count, random)
     moved = replace(block, positions=np.ascontiguousarray(moves.positions.transpose(1, 2, 0)))
     return moved, (moves.tried, moves.taken)

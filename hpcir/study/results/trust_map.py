@@ -107,8 +107,8 @@ def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> C
     own = np.array([rotor_angle(minimum, graph, item) for item in torsions])
     mirrored = not stereogenic(graph)
     same = _near(angles, own) | (_near(angles, -own) if mirrored else False)
-    states = np.array([[_state(angle) for angle in row] for row in angles])
-    distinct = len({min(row, _mirror(row)) if mirrored else row for row in map(tuple, states.tolist())})
+    states = rotamer_states(angles)
+    distinct = len({min(row, mirror_states(row)) if mirrored else row for row in map(tuple, states.tolist())})
     share, trans = float(same.mean()), float((states == 0).mean())
     text = ""
     if share < ONE_BASIN:
@@ -128,12 +128,13 @@ def _near(angles: FloatArray, own: FloatArray) -> NDArray[np.bool_]:
     return np.asarray((apart < SAME_TORSION).all(1), bool)
 
 
-def _state(angle: float) -> int:
-    """0 trans, 1 gauche plus, -1 gauche minus."""
-    return 0 if abs(angle) > 120 else int(np.sign(angle)) or 1
+def rotamer_states(angles: FloatArray) -> NDArray[np.int64]:
+    """0 trans, 1 gauche plus, -1 gauche minus, of torsion angles in degrees, of any shape."""
+    return np.where(np.abs(angles) > 120, 0, np.where(angles < 0, -1, 1))
 
 
-def _mirror(states: tuple[int, ...]) -> tuple[int, ...]:
+def mirror_states(states: tuple[int, ...]) -> tuple[int, ...]:
+    """The states of the mirror image."""
     return tuple(-state for state in states)
 
 
