@@ -393,7 +393,7 @@ def test_optimisation_says_which_label_failed() -> None:
 
 
 def test_a_light_diatomic_has_the_analytic_curvature() -> None:
-    """A Morse oscillator like H2: two displacements of 0.02 bohr alone put it 3 cm-1 too high."""
+    """A Morse oscillator like H2: two displacements of 0.02 bohr alone put it 2 cm-1 too high."""
     depth, width, rest = 0.17, 1.04, 1.4
     structure = Structure(np.array([1, 1]), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, rest]]))
 
