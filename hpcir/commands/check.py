@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcir.deck.checks import deck_warnings
 from hpcir.deck.sections import ModelSettings
 from hpcir.deck.study import Study, heavy_atoms
+from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError, LabelFailed, RunStopped
+from hpcir.models.work import step_operations
+from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
@@ -38,8 +41,10 @@ def check_engine(study: Study) -> None:
     Raises InputError that names the deck's line. Computes nothing.
     """
     from hpcir.commands.check_molecules import check_molecules
+    from hpcir.study.nuclei import refuse_too_few_beads
 
     try:
+        refuse_too_few_beads(study.deck.dynamics, study.targets)
         check_molecules(study)
     except InputError as error:
         raise study.loaded.located(error) from None
@@ -101,7 +106,7 @@ def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = Tru
     looked_at = on_terminal()
     console = Console(highlight=False, soft_wrap=True, force_terminal=looked_at, width=None if looked_at else 110)
     console.print(_plan(study, out))
-    for warning in [*deck_warnings(study.loaded), *lacking]:
+    for warning in [*deck_warnings(study), *lacking]:
         console.print(f"warning: {warning}", markup=False)
     timed = _time_one(study, console) if time_label else None
     console.print(_cost(study, ranks, timed, need, free))
@@ -174,10 +179,14 @@ def _plan(study: Study, out: Path) -> Table:
         _row(table, "targets", ", ".join(item.name for item in study.targets))
         _row(table, "seeds", ", ".join(item.name for item in study.seeds))
         _row(table, "labelled", f"molecules and fragments of up to {sampling.largest_fragment} heavy atoms")
+    if structure.nuclear_masses is not None:
+        _row(table, "isotopes", isotope_words(structure))
     _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
     _row(table, "labels", _engine(study))
     _row(table, "pretraining", _pretraining(study))
     _row(table, "committee", f"{deck.model.members} networks of {_widths(deck.model)}")
+    for name, text in _functions(study):
+        _row(table, name, text)
     _row(table, "trained on", "the processor" if deck.training.device == "cpu" else "GPUs (cuda)")
     _row(
         table,
@@ -200,6 +209,25 @@ def _plan(study: Study, out: Path) -> Table:
 def _widths(model: ModelSettings) -> str:
     energy, charge = (" x ".join(map(str, widths)) for widths in (model.hidden, model.charge_widths))
     return energy if charge == energy else f"{energy}, of {charge} for the charges"
+
+
+def _functions(study: Study) -> list[tuple[str, str]]:
+    """How many symmetry functions there are, and what contractions add to the arithmetic of a step."""
+    model, structure = study.deck.model, study.structure
+    functions = functions_of(model, study.elements)
+    angular = functions.n_behler - functions.n_radial
+    text = f"{functions.n_features} a centre: {functions.n_radial} radial, {angular} angular"
+    if not functions.contractions:
+        return [("symmetry functions", text)]
+    plain = replace(functions, channels=(), contractions=())
+    widths = tuple(model.hidden), model.members
+    ratio = sum(step_operations(functions, structure.numbers, *widths)) / sum(
+        step_operations(plain, structure.numbers, *widths)
+    )
+    return [
+        ("symmetry functions", f"{text}, {len(functions.contractions)} contractions of {model.channels} channels"),
+        ("work of a step", f"about {ratio:.1f} times that without contractions (model.channels: 0)"),
+    ]
 
 
 def _engine(study: Study) -> str:
@@ -241,10 +269,3 @@ def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: i
     _row(table, "memory a rank", f"{most / MEBI:.0f} MiB at most (rank 0: {first / MEBI:.0f} MiB){with_engine}")
     _row(table, "disk", f"about {need / MEBI:.0f} MiB of {free / MEBI:.0f} MiB free")
     return table
-
-
-def formula(symbols: list[str]) -> str:
-    """The Hill formula, such as 'CH4O'."""
-    first = [name for name in ("C", "H") if "C" in symbols and name in symbols]
-    names = first + sorted(set(symbols) - set(first))
-    return "".join(f"{name}{symbols.count(name) if symbols.count(name) > 1 else ''}" for name in names)

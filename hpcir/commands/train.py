@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
-from hpcir.descriptors.definition import automatic_set
+from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
 from hpcir.exchange.datasets import Dataset, to_groups
@@ -27,6 +27,7 @@ from hpcir.storage.checksums import digest, file_digest
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
 from hpcir.study.learning.committee import CommitteeTrainer, require_device
+from hpcir.study.learning.pretrain import cheap_settings, pretrain_around
 from hpcir.study.memory import label_memory, physical_memory
 from hpcir.study.session import check_folder, default_deck, session
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
@@ -66,11 +67,13 @@ def train(
     dipole_origin: str | None = None,
     missing: str = "error",
     walltime: float | None = None,
+    pretrain: str = "none",
 ) -> None:
     """Train a committee on a data set and write MODEL_DIR/model.h5 and training.json (collective).
 
-    deck: model, training and seed (None: defaults); the other options as in `datasets.read_dataset`. Raises
-    InputError for what the data do not say and for findings of the audit that forbid training, unless `force`.
+    deck: model, training and seed (None: defaults); the other options as in `datasets.read_dataset`. pretrain: 'auto'
+    for a start from a cheap level's labels around the data, as the deck's labels.pretrain says. Raises InputError for
+    what the data do not say and for findings of the audit that forbid training, unless `force`.
     """
     if deck is not None:
         require_device(comm, deck.deck.training)
@@ -79,9 +82,11 @@ def train(
     outside = on_root(comm, lambda: _read(data, {**options, "missing": missing}, output, force, settings))
     structure = _usual_molecule(outside.dataset)
     learning = settings.model_dump(mode="json", include={"model", "training", "seed"})
+    if pretrain != "none":
+        learning["pretrain"] = settings.labels.pretrain.model_dump(mode="json")
     key = f"train-{digest(learning, outside.provenance)}"
     with session(output, comm, settings, structure, key, force=force, walltime=walltime) as context:
-        trainer, model = _train(context, outside)
+        trainer, model = _train(context, outside, pretrain != "none")
         if context.root:
             model.save(output / MODEL_FILE)
             trainer.forget()
@@ -134,8 +139,21 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
             notes.append(f"geometries without {quantity}: {len(dataset) - having} of {len(dataset)}")
     if not dataset.having("energy") and not dataset.having("forces"):
         notes.append("neither energies nor forces: the potential learns nothing, dipoles alone mean something")
-    provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}
+    provenance = {
+        "data": str(path),
+        "data_digest": data_digest(path),
+        "geometries": len(dataset),
+        "charges": sorted({frame.charge for frame in dataset.frames}),
+    }
     return OutsideData(dataset, tuple(notes), provenance)
+
+
+def data_digest(path: Path) -> str:
+    """The digest of a data set: of its file, or of all files of its folder by name."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest(*(part for file in files for part in (file.name, file_digest(file))))
 
 
 def require_memory(dataset: Dataset, settings: Deck) -> None:
@@ -177,23 +195,42 @@ def _usual_molecule(dataset: Dataset) -> Structure:
     return Structure(first.numbers, first.positions, charge, name=Path(dataset.source).stem)
 
 
-def _train(context: Context, outside: OutsideData) -> tuple[CommitteeTrainer, Model]:
-    settings = context.deck.model
-    elements = tuple(sorted({int(z) for frame in outside.dataset.frames for z in frame.numbers}))
-    functions = automatic_set(
-        elements,
-        settings.cutoff,
-        settings.radial,
-        settings.shells,
-        tuple(settings.zetas),
-        settings.cutoff_function,
-    )
+def _train(context: Context, outside: OutsideData, with_cheap: bool) -> tuple[CommitteeTrainer, Model]:
+    elements = {int(z) for frame in outside.dataset.frames for z in frame.numbers}
+    functions = functions_of(context.deck.model, elements)
     groups = to_groups(outside.dataset) if context.root else None
     level = next((frame.level for frame in outside.dataset.frames if frame.level), "")
     trainer = CommitteeTrainer(context, functions)
-    steps = context.deck.training.steps
-    model = trainer.train_groups(groups, level=level, start=None, steps=steps, purpose="outside data")
-    return trainer, replace(model, provenance={**outside.provenance, "notes": list(outside.notes)})
+    start, cheap = _start(context, outside.dataset, trainer) if with_cheap else (None, "")
+    training = context.deck.training
+    steps = training.steps if start is None else training.final_steps
+    model = trainer.train_groups(groups, level=level, start=start, steps=steps, purpose="outside data")
+    provenance = {**outside.provenance, "notes": list(outside.notes)} | ({"pretrained_on": cheap} if cheap else {})
+    return trainer, replace(model, provenance=provenance)
+
+
+def _start(context: Context, dataset: Dataset, trainer: CommitteeTrainer) -> tuple[Model, str]:
+    """A committee that learnt a cheap level's labels of geometries around the data's, and that level (collective).
+
+    Raises InputError where there is no cheap level, or where the data are of several molecules.
+    """
+    compositions = {(tuple(frame.numbers.tolist()), frame.charge) for frame in dataset.frames}
+    if len(compositions) > 1:
+        raise InputError(
+            "the data are of several molecules, and cheap labels are made of one",
+            where="--pretrain",
+            value=len(compositions),
+            hint="train on one molecule at a time, or leave --pretrain out",
+        )
+    settings = cheap_settings(context)
+    if settings is None:
+        raise InputError(
+            "there is no cheap level for this molecule: tblite is not installed, or cannot label it",
+            where="--pretrain",
+            hint="pip install tblite, or leave --pretrain out",
+        )
+    structures = [context.structure.moved(frame.positions) for frame in dataset.frames]
+    return pretrain_around(context, settings, structures, trainer)
 
 
 def figures(model: Model) -> dict[str, Any]:
@@ -215,7 +252,7 @@ def _write_figures(path: Path, model: Model, outside: OutsideData) -> None:
         "elements": model.elements,
         "test": figures(model),
         "notes": outside.notes,
-        "provenance": outside.provenance,
+        "provenance": {name: value for name, value in model.provenance.items() if name != "notes"},
     }
     write_json(path, content)
 

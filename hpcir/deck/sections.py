@@ -120,6 +120,14 @@ class ModelSettings(Section):
     zetas: list[Annotated[int, Field(ge=1, le=8)]] = Field(
         default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
     )
+    channels: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="mixtures of neighbour elements and shells whose moments are contracted to functions of three and "
+        "four bodies; 0: Behler's functions alone",
+    )
+    degree: int = Field(3, ge=1, le=3, description="largest degree of the moments that are contracted")
     inputs: int = Field(
         80,
         ge=1,
@@ -231,6 +239,17 @@ class DynamicsSettings(Section):
     """The production trajectories."""
 
     temperature: Temperature = quantity_field("300 K", gt=0, description="temperature")
+    nuclei: Literal["classical", "trpmd", "pigs"] = Field(
+        "classical",
+        description="classical; trpmd: thermostatted ring polymers, every bead a replica; pigs: classical on the "
+        "potential of mean force of ring polymers' centroids, learnt as a correction to the model",
+    )
+    beads: int = Field(
+        0, ge=0, description="trpmd, pigs: beads of a ring polymer; 0: as many as the stiffest mode needs"
+    )
+    pigs_temperature: Temperature = quantity_field(
+        "500 K", gt=0, description="pigs: temperature of the ring polymers about the held centroids"
+    )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")
     equilibration: Time = quantity_field("2 ps", ge=0, description="thermostatted time before each trajectory")

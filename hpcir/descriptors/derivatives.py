@@ -16,7 +16,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from hpcir.descriptors.contraction_derivatives import fill_contractions
+from hpcir.descriptors.contractions import contraction_tables
 from hpcir.descriptors.definition import CUTOFF_FUNCTIONS, SymmetryFunctionSet
+from hpcir.descriptors.environment import monomials
 from hpcir.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -38,7 +41,7 @@ def features_and_derivatives(
     shape = (len(positions), len(species), neighbours.shape[2], 3, functions.n_features)
     features = np.zeros((*shape[:2], shape[4]))
     derivatives = np.zeros(shape)
-    _fill(positions, species, neighbours, *_parameters(functions), features, derivatives)
+    _fill(positions, species, neighbours, *_parameters(functions), _tables(functions), features, derivatives)
     return features, derivatives, neighbours
 
 
@@ -49,7 +52,7 @@ def features_only(functions: SymmetryFunctionSet, numbers: IntArray, positions: 
     neighbours = neighbour_table(positions, functions.cutoff)
     features = np.zeros((*positions.shape[:2], functions.n_features))
     nothing = np.zeros((0, 0, 0, 0, 0))
-    _fill(positions, species, neighbours, *_parameters(functions), features, nothing)
+    _fill(positions, species, neighbours, *_parameters(functions), _tables(functions), features, nothing)
     return features
 
 
@@ -115,6 +118,14 @@ def _parameters(
     )
 
 
+def _tables(functions: SymmetryFunctionSet) -> tuple[FloatArray, IntArray, IntArray, FloatArray, IntArray, IntArray]:
+    """mixing, rows, moments and coefficients of the contractions, parents and axes of the monomials."""
+    shape = len(functions.elements), len(functions.shells)
+    tables = contraction_tables(functions.channels, functions.contractions, shape)
+    parents, axes, _, _ = monomials(max((max(c.ranks) for c in functions.contractions), default=0))
+    return tables.mixing, tables.rows, tables.moments, tables.coefficients, parents, axes
+
+
 @njit(cache=True)
 def _neighbours(positions, cutoff):  # type: ignore[no-untyped-def]
     n_labels, n_atoms = positions.shape[:2]
@@ -157,7 +168,7 @@ def _gaussians(r, functions, cutoff, kind, value, slope):  # type: ignore[no-unt
 
 @njit(cache=True)
 def _fill(  # type: ignore[no-untyped-def]
-    positions, species, neighbours, radial, shells, angles, pair_index, cutoff, kind, features, derivatives
+    positions, species, neighbours, radial, shells, angles, pair_index, cutoff, kind, tables, features, derivatives
 ):
     n_labels, n_atoms, most = neighbours.shape
     unit, distance = np.zeros((most, 3)), np.zeros(most)
@@ -165,6 +176,7 @@ def _fill(  # type: ignore[no-untyped-def]
     g2, dg2 = np.zeros(len(radial)), np.zeros(len(radial))
     with_derivatives = derivatives.size > 0
     scratch = np.zeros((1, 3, features.shape[2]))
+    near = np.zeros(most, np.int64)
     for s in range(n_labels):
         for i in range(n_atoms):
             d = derivatives[s, i] if with_derivatives else scratch
@@ -194,6 +206,13 @@ def _fill(  # type: ignore[no-untyped-def]
                     pair = pair_index[species[neighbours[s, i, a]], species[neighbours[s, i, b]]]
                     start = first + pair * len(shells) * len(angles)
                     _triplet(a, b, start, unit, distance, shell, slope, angles, features[s, i], d, with_derivatives)
+            if len(tables[1]) > 0:
+                for k in range(count):
+                    near[k] = species[neighbours[s, i, k]]
+                first += len(shells) * len(angles) * (pair_index.shape[0] * (pair_index.shape[0] + 1) // 2)
+                fill_contractions(
+                    near, count, unit, distance, shell, slope, tables, first, features[s, i], d, with_derivatives
+                )
 
 
 @njit(cache=True)

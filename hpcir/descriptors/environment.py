@@ -11,12 +11,14 @@ pairs that a molecule cannot have around a centre are left out (they are zero in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from math import comb, exp, factorial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.descriptors.contractions import MOST_TENSORS, TRIPLE_SHARED, contraction_tables
 from hpcir.descriptors.definition import CUTOFF_FUNCTIONS, SymmetryFunctionSet
 
 FloatArray = NDArray[np.float64]
@@ -24,6 +26,10 @@ IntArray = NDArray[np.int64]
 
 # Entries of FunctionTables.sizes.
 RADIAL, SHELLS, POWERS, CUTOFF_KIND, RADIAL_EVEN, SHELLS_EVEN, MONOMIALS, USE_MOMENTS = range(8)
+# Of the monomials, those that angular functions and those that contractions read.
+ANGULAR_MONOMIALS, CONTRACTED_MONOMIALS = 8, 9
+# Kinds of rows of the table of contractions: one contraction, all products of two channels, all triples of a channel.
+SINGLE, PAIRED, TRIPLE = range(3)
 # Heads of a grid table: eta, first shift, logarithm of the ratio per length; then constants, shifts, etas of each.
 GRID_HEAD = 3
 # Beyond this exponent a recurrence of Gaussians could underflow or overflow on its way.
@@ -38,6 +44,7 @@ class FunctionTables(NamedTuple):
 
     sizes: see the constants above. cutoff: [radius, 1 / radius]. radial, shells: grid tables (see `grid_table`).
     parents, axes (monomials,): u^alpha[n] = u^alpha[parents[n]] * u[axes[n]]; degrees; multinomials (floats).
+    terms (T, MOST_TENSORS), flat, and coefficients (T,) of the contractions.
     """
 
     sizes: IntArray
@@ -48,6 +55,8 @@ class FunctionTables(NamedTuple):
     axes: IntArray
     degrees: IntArray
     multinomials: FloatArray
+    terms: IntArray
+    coefficients: FloatArray
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,9 @@ class CentrePlan:
 
     element: atomic number; groups: indices into `functions.elements` of the neighbour elements it can have; pairs:
     (group, group, first row of the angular raw sums); rows: number of raw sums; combination (n_features, rows):
-    features = combination @ raw sums.
+    features = combination @ raw sums. contractions (rows, 4 + MOST_TENSORS): the table of `contraction_kernel`, for the
+    contractions that are not zero in every geometry; first_contraction: the row of the first; weights (C, groups times
+    shells) of the mixed channels; channels: C, and the place of the first in vectors.
     """
 
     element: int
@@ -64,6 +75,10 @@ class CentrePlan:
     pairs: tuple[tuple[int, int, int], ...]
     rows: int
     combination: FloatArray
+    contractions: IntArray
+    weights: FloatArray
+    first_contraction: int
+    channels: tuple[int, int]
 
 
 def grid_table(gaussians: tuple[tuple[float, float], ...], cutoff: float) -> tuple[FloatArray, bool]:
@@ -119,29 +134,42 @@ def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bo
     """
     radial, radial_even = grid_table(functions.radial, functions.cutoff)
     shells, shells_even = grid_table(functions.shells, functions.cutoff)
-    parents, axes, degrees, multinomials = monomials(functions.zeta_max)
+    contractions = contraction_tables(
+        functions.channels, functions.contractions, (len(functions.elements), len(functions.shells))
+    )
     if moments is None:
         # The work of both ways a neighbour: partners * (12 + 4 powers) against 5 operations a monomial.
         moments = min(neighbours, TYPICAL_NEIGHBOURS) > MOMENT_NEIGHBOURS and functions.zeta_max <= 4
+    parents, axes, degrees, multinomials = monomials(
+        max(functions.zeta_max, functions.most_rank) if moments else functions.most_rank or functions.zeta_max
+    )
     sizes = np.array(
         [
             len(functions.radial),
-            len(functions.shells) if functions.angles else 0,
+            len(functions.shells) if functions.angular else 0,
             functions.zeta_max + 1,
             CUTOFF_FUNCTIONS.index(functions.cutoff_function),
             radial_even,
             shells_even,
             len(parents),
             moments,
+            int((degrees <= functions.zeta_max).sum()),
+            int((degrees <= functions.most_rank).sum()),
         ],
         np.int64,
     )
     cutoff = np.array([functions.cutoff, 1 / functions.cutoff])
-    return FunctionTables(sizes, cutoff, radial, shells, parents, axes, degrees, multinomials)
+    terms, coefficients = contractions.moments.ravel(), contractions.coefficients
+    if not len(coefficients):
+        terms, coefficients = np.zeros(MOST_TENSORS, np.int64), np.zeros(1)
+    return FunctionTables(sizes, cutoff, radial, shells, parents, axes, degrees, multinomials, terms, coefficients)
 
 
-def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int) -> CentrePlan:
-    """The raw sums around the atoms of `element` in the molecule `numbers` (N,)."""
+def centre_plan(
+    functions: SymmetryFunctionSet, numbers: IntArray, element: int, n_monomials: int | None = None
+) -> CentrePlan:
+    """The raw sums around the atoms of `element` in the molecule `numbers` (N,). n_monomials: of the tables that it
+    goes with, where the places of its contractions matter."""
     counts = [int((numbers == z).sum()) - (z == element) for z in functions.elements]
     groups = tuple(n for n, count in enumerate(counts) if count > 0)
     radial, shells = len(functions.radial), len(functions.shells) if functions.angles else 0
@@ -153,9 +181,61 @@ def centre_plan(functions: SymmetryFunctionSet, numbers: IntArray, element: int)
             continue
         pairs.append((groups.index(a), groups.index(b), row))
         row += shells * powers
-    plan = CentrePlan(element, groups, tuple(pairs), row, np.zeros((functions.n_features, row)))
+    kept, table, weights, channels = _contraction_plan(functions, groups, n_monomials or 1)
+    combination = np.zeros((functions.n_features, row + len(kept)))
+    combination[functions.n_behler + kept, row + np.arange(len(kept))] = 1.0
+    plan = CentrePlan(element, groups, tuple(pairs), row + len(kept), combination, table, weights, row, channels)
     _fill_combination(functions, plan)
     return plan
+
+
+def _contraction_plan(
+    functions: SymmetryFunctionSet, groups: tuple[int, ...], count: int
+) -> tuple[IntArray, IntArray, FloatArray, tuple[int, int]]:
+    """The contractions that the neighbour groups can make: their numbers, table, the weights of the mixed channels, and
+    the places of these (see `CentrePlan`)."""
+    shells = len(functions.shells)
+    tables = contraction_tables(functions.channels, functions.contractions, (len(functions.elements), shells))
+    weights = tables.mixing[:, list(groups)].reshape(len(tables.mixing), len(groups) * shells)
+    block = 2 * count + 2
+    first = weights.shape[1] * block + 2 * count
+    places = np.full(len(weights), -1)
+    mixed: list[int] = []
+    for channel, own in enumerate(weights):
+        sources = np.flatnonzero(own)
+        if len(sources) == 1 and own[sources[0]] == 1.0:
+            places[channel] = sources[0] * block
+        elif len(sources):
+            places[channel] = first + 2 * count * len(mixed)
+            mixed.append(channel)
+    kept = [n for n, c in enumerate(functions.contractions) if all(places[channel] >= 0 for channel in c.channels)]
+    rows, number = [], 0
+    while number < len(kept):
+        kind, length = _run_of(functions, kept[number:])
+        contraction = functions.contractions[kept[number]]
+        tensors = places[list(contraction.channels)].tolist()
+        size = length if kind == PAIRED else len(tensors)
+        terms = tables.rows[kept[number], :2].tolist()
+        rows.append([kind, *terms, size, *tensors, *(0,) * (MOST_TENSORS - len(tensors))])
+        number += length
+    table = np.array(rows, np.int64).reshape(-1, 4 + MOST_TENSORS)
+    return np.array(kept, np.int64), table, weights[mixed], (len(mixed), first)
+
+
+def _run_of(functions: SymmetryFunctionSet, numbers: list[int]) -> tuple[int, int]:
+    """What the first of some contractions begins: the kind of its row in the table, and how many it stands for."""
+    run = [functions.contractions[n] for n in numbers[: max(functions.most_rank, len(TRIPLE_SHARED))]]
+    run = list(takewhile(lambda contraction: contraction.channels == run[0].channels, run))
+    if len(run[0].channels) == 2:
+        ranks = 0
+        while ranks < len(run) and run[ranks].shared == (ranks + 1,):
+            ranks += 1
+        if ranks:
+            return PAIRED, ranks
+    triple = len(run[0].channels) == 3 and len(set(run[0].channels)) == 1
+    if triple and tuple(c.shared for c in run[: len(TRIPLE_SHARED)]) == TRIPLE_SHARED:
+        return TRIPLE, len(TRIPLE_SHARED)
+    return SINGLE, 1
 
 
 def _fill_combination(functions: SymmetryFunctionSet, plan: CentrePlan) -> None:

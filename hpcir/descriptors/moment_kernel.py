@@ -13,7 +13,7 @@ its derivative); then monomials of one neighbour and their derivatives.
 from __future__ import annotations
 
 from hpcir.descriptors.angular_kernel import add_to
-from hpcir.descriptors.environment import MONOMIALS, POWERS, SHELLS
+from hpcir.descriptors.environment import ANGULAR_MONOMIALS, MONOMIALS, POWERS, SHELLS
 from hpcir.descriptors.lanes import INLINE, INNER, WIDTH, broadcast, load, njit, splat, stand_alone, store
 from hpcir.descriptors.pair_kernel import SHELL, record_length
 
@@ -91,7 +91,7 @@ def moment_slopes(tables, pairs, n_pairs, work, base, slopes, column, stride):  
             left = base + (a * shells + s) * block
             right = base + (b * shells + s) * block
             row = (pairs[3 * pair + 2] + s * powers) * stride + column
-            for n in range(count):
+            for n in range(tables.sizes[ANGULAR_MONOMIALS]):
                 shift = n * WIDTH
                 slope = load(slopes, row + tables.degrees[n] * stride) * splat(tables.multinomials, n)
                 add_to(work, left + count * WIDTH + shift, slope * load(work, right + shift))
@@ -126,7 +126,7 @@ def moment_derivatives(tables, scratch, record, starts, start, groups, work, bas
                     slope = load(work, place + n * WIDTH)
                     by_g = by_g + slope * load(work, terms + n * WIDTH)
                     add_to(work, bars + n * WIDTH, slope * g)
-                store(scratch, at_bar + (3 + s) * WIDTH, by_g)
+                add_to(scratch, at_bar + (3 + s) * WIDTH, by_g)
             for n in range(count - 1, 0, -1):
                 parent, axis = tables.parents[n] * WIDTH, tables.axes[n] * WIDTH
                 bar = load(work, bars + n * WIDTH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,7 @@ def features_and_jacobian(
         near = [j for j in range(count) if j != i and r[j] < functions.cutoff]
         _radial(functions, numbers, i, near, delta, r, features, jacobian)
         _angular(functions, numbers, i, near, delta, r, features, jacobian)
+        _contractions(functions, numbers, i, near, delta, r, features, jacobian)
     return features, jacobian
 
 
@@ -88,3 +91,70 @@ def _angular(functions, numbers, i, near, delta, r, features, jacobian):  # type
                     jacobian[i, feature, k] += change_k
                     jacobian[i, feature, i] -= change_j + change_k
                     feature += 1
+
+
+def _tensor(functions, channel, rank, elements, u, g):  # type: ignore[no-untyped-def]
+    """The moments of a channel as a full tensor (3, 3, ...) of a rank: sum_j [sum_s w_(e_j s) g_s(r_j)] u_j u_j ..."""
+    weights = np.asarray(functions.channels[channel])
+    total = np.zeros((3,) * rank)
+    for element, unit, values in zip(elements, u, g, strict=True):
+        product = np.asarray(weights[element] @ values)
+        for _ in range(rank):
+            product = np.multiply.outer(product, unit)
+        total = total + product
+    return total
+
+
+def _tensor_slope(functions, channel, rank, element, unit, r, g, dg):  # type: ignore[no-untyped-def]
+    """The derivative of `_tensor` by the position of one neighbour, last axis x: (3, 3, ..., 3)."""
+    weights = np.asarray(functions.channels[channel])[element]
+    across = (np.eye(3) - np.outer(unit, unit)) / r
+    slope = np.multiply.outer(_outer([unit] * rank), weights @ dg * unit)
+    for place in range(rank):
+        slope = slope + weights @ g * _outer([unit] * place + [across] + [unit] * (rank - place - 1), place)
+    return slope
+
+
+def _outer(factors, moved=None):  # type: ignore[no-untyped-def]
+    """The outer product of vectors, one of which (number `moved`) is a matrix whose second axis goes last."""
+    product, last = np.asarray(1.0), None
+    for place, factor in enumerate(factors):
+        product = np.multiply.outer(product, factor)
+        if place == moved:
+            last = product.ndim - 1
+    return product if last is None else np.moveaxis(product, last, -1)
+
+
+def _contractions(functions, numbers, i, near, delta, r, features, jacobian):  # type: ignore[no-untyped-def]
+    elements = [functions.elements.index(int(numbers[j])) for j in near]
+    u = [delta[j] / r[j] for j in near]
+    pairs = [[_gaussian(functions, eta, shift, r[j]) for eta, shift in functions.shells] for j in near]
+    g, dg = ([np.array([value[part] for value in own]) for own in pairs] for part in (0, 1))
+    for n, contraction in enumerate(functions.contractions):
+        feature = functions.n_behler + n
+        letters = _letters(contraction)
+        tensors = [
+            _tensor(functions, channel, rank, elements, u, g)
+            for channel, rank in zip(contraction.channels, contraction.ranks, strict=True)
+        ]
+        features[i, feature] = np.einsum(",".join(letters) + "->", *tensors)
+        for k, j in enumerate(near):
+            for t, (channel, rank) in enumerate(zip(contraction.channels, contraction.ranks, strict=True)):
+                slope = _tensor_slope(functions, channel, rank, elements[k], u[k], r[j], g[k], dg[k])
+                operands = [*tensors[:t], slope, *tensors[t + 1 :]]
+                names = [*letters[:t], letters[t] + "z", *letters[t + 1 :]]
+                change = np.einsum(",".join(names) + "->z", *operands)
+                jacobian[i, feature, j] += change
+                jacobian[i, feature, i] -= change
+
+
+def _letters(contraction):  # type: ignore[no-untyped-def]
+    """The indices of each tensor as letters for einsum."""
+    letters = ["" for _ in contraction.channels]
+    names = iter("abcdefghijkl")
+    for (a, b), count in zip(combinations(range(len(letters)), 2), contraction.shared, strict=True):
+        for _ in range(count):
+            name = next(names)
+            letters[a] += name
+            letters[b] += name
+    return letters

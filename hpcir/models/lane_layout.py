@@ -8,6 +8,8 @@ alone, never on the number of replicas: a trajectory is the same in any block.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,12 @@ def round_up(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
+def _joined(parts: list[NDArray[Any]], kind: type) -> NDArray[Any]:
+    """All parts in one array, of one zero where they are empty: pointers need something to point at."""
+    joined: NDArray[Any] = np.concatenate(parts).astype(kind)
+    return joined if joined.size else np.zeros(1, kind)
+
+
 class LaneLayout:
     """The tables of one molecule in `replicas` replicas, and their renewal as atoms move."""
 
@@ -56,7 +64,8 @@ class LaneLayout:
         self.reach = functions.cutoff + SKIN
         self.tables: FunctionTables = function_tables(functions, self.atoms - 1, moments)
         elements = sorted(set(self.numbers.tolist()))
-        self.plans: list[CentrePlan] = [centre_plan(functions, self.numbers, z) for z in elements]
+        monomials = int(self.tables.sizes[MONOMIALS_ENTRY])
+        self.plans: list[CentrePlan] = [centre_plan(functions, self.numbers, z, monomials) for z in elements]
         self.species = np.array([functions.elements.index(z) for z in self.numbers], np.int64)
         self.group_columns = max(1, *(len(plan.groups) for plan in self.plans)) + 1
         self.reference: FloatArray = np.full((self.atoms + 2) * 3 * self.stride, np.nan)
@@ -79,7 +88,7 @@ class LaneLayout:
         """Elements, pairs and the centre of every lane."""
         self._lane_centres: list[IntArray] = []
         self._lane_replicas: list[IntArray] = []
-        rows, first = [], 0
+        rows, first, contractions, weights = [], 0, 0, 0
         for plan in self.plans:
             centres = np.flatnonzero(self.numbers == plan.element)
             if self.all_pairs:
@@ -96,9 +105,18 @@ class LaneLayout:
             self._lane_centres.append(np.concatenate([centre, np.full(empty, -1)]).astype(np.int64))
             self._lane_replicas.append(np.concatenate([replica, np.full(empty, -1)]).astype(np.int64))
             vectors = (len(centre) + empty) // WIDTH
-            rows.append([len(plan.groups), len(plan.pairs), first, vectors, plan.rows])
+            rows.append(
+                [
+                    len(plan.groups), len(plan.pairs), first, vectors, plan.rows,
+                    len(plan.contractions), contractions, plan.first_contraction, weights, *plan.channels,
+                ]
+            )  # fmt: skip
+            contractions += len(plan.contractions)
+            weights += plan.weights.size
             first += vectors
         self._elements = np.array(rows, np.int64)
+        self._contractions = _joined([plan.contractions.ravel() for plan in self.plans], np.int64)
+        self._weights = _joined([plan.weights.ravel() for plan in self.plans], np.float64)
         self._pairs = np.zeros((len(rows), max(1, *(len(p.pairs) for p in self.plans)), 3), np.int64)
         self._group_elements = np.zeros((len(rows), self.group_columns), np.int64)
         for n, plan in enumerate(self.plans):
@@ -111,7 +129,7 @@ class LaneLayout:
     def _tables(self, most: int, slots: IntArray, starts: IntArray) -> LaneTables:
         settings = [
             int(self.all_pairs), self.stride, most, self.group_columns, TILE_LANES,
-            len(self.plans), self._pairs.shape[1],
+            len(self.plans), self._pairs.shape[1], self._moment_vectors(),
         ]  # fmt: skip
         return LaneTables(
             np.array(settings, np.int64),
@@ -123,7 +141,15 @@ class LaneLayout:
             slots,
             starts,
             self.reference,
+            self._contractions,
+            self._weights,
         )
+
+    def _moment_vectors(self) -> int:
+        """Vectors of moments that one vector of lanes needs."""
+        shells, count = int(self.tables.sizes[SHELLS_ENTRY]), int(self.tables.sizes[MONOMIALS_ENTRY])
+        blocks = (self.group_columns - 1) * shells * (2 * count + 2) + 2 * count
+        return max(blocks, *(first + 2 * count * channels for channels, first in (p.channels for p in self.plans)))
 
     def _fill_all_pairs(self) -> None:
         """One slot for every other atom."""
@@ -189,7 +215,6 @@ class LaneLayout:
     def scratch_sizes(self) -> tuple[int, int]:
         """Doubles of neighbour records and of moments that one tile needs."""
         vectors = TILE_LANES // WIDTH
-        shells, count = self.tables.sizes[SHELLS_ENTRY], self.tables.sizes[MONOMIALS_ENTRY]
+        shells = self.tables.sizes[SHELLS_ENTRY]
         records = vectors * int(self.lanes.settings[2]) * (12 + 3 * int(shells)) * WIDTH
-        moments = (self.group_columns - 1) * shells * (2 * count + 2) + 2 * count
-        return max(1, records), vectors * int(moments) * WIDTH
+        return max(1, records), vectors * self._moment_vectors() * WIDTH

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.descriptors.contractions import Contraction
 from hpcir.descriptors.definition import SymmetryFunctionSet
-from hpcir.errors import InputError
+from hpcir.errors import InputError, RunStopped
 from hpcir.models.evaluation import Evaluation, html_table
 from hpcir.models.networks import NetworkCommittee
 from hpcir.storage import checksums, layout
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MODEL_FORMAT = 1
+# Format 2 has contractions of moments; models without them are written, and stay, in format 1.
+MODEL_FORMAT = 2
 SHOWN_ERRORS = (
     ("energy", KCAL_PER_MOL, "kcal/mol"),
     ("force", KCAL_PER_MOL_ANGSTROM, "kcal/mol/A"),
@@ -197,6 +199,11 @@ class Model:
             path.mkdir(parents=True, exist_ok=True)
             path = path / MODEL_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not_finite(self):
+            raise RunStopped(
+                f"{path}: the model is not written, {not_finite(self)} is not finite: the training diverged. Lower "
+                "training.learning_rate and training.retrain_rate, and look at the labels"
+            )
         write_sealed(path, lambda file: _write(file, self))
         return path
 
@@ -214,7 +221,29 @@ class Model:
             raise InputError(f"the model file cannot be read: {error}", where=str(path)) from error
         if not intact:
             raise InputError("the model file is damaged: its contents do not match their checksum", where=str(path))
+        if not_finite(model):
+            raise InputError(f"{not_finite(model)} is not finite", where=str(path), hint="train the model again")
         return model
+
+
+def not_finite(model: Model) -> str:
+    """The first number of a model that is NaN or infinite, in words; '' when all are finite."""
+    from hpcir.molecules.structures import symbols
+
+    for kind, committees in (("energy", model.energy), ("charge", model.charge)):
+        for element, committee in committees.items():
+            layers = [(f"weights of layer {n}", array) for n, array in enumerate(committee.weights, 1)]
+            layers += [(f"biases of layer {n}", array) for n, array in enumerate(committee.biases, 1)]
+            layers += [("shift of the inputs", committee.shift), ("scale of the inputs", committee.scale)]
+            if committee.projection is not None:
+                layers.append(("projection of the inputs", committee.projection))
+            for name, array in layers:
+                bad = np.argwhere(~np.isfinite(array))
+                if len(bad):
+                    symbol = symbols(np.array([element]))[0]
+                    return f"the {name} at {bad[0].tolist()} of the {kind} networks of {symbol}"
+    wrong = [z for z, offset in model.offsets.items() if not np.isfinite(offset)]
+    return f"the energy of the atom {symbols(np.array(wrong))[0]}" if wrong else ""
 
 
 def find_model_file(path: Path) -> Path:
@@ -230,7 +259,7 @@ def find_model_file(path: Path) -> Path:
 def _write(file: Any, model: Model) -> None:
     file.attrs.update(
         format="hpcir model",
-        format_version=MODEL_FORMAT,
+        format_version=MODEL_FORMAT if model.functions.contractions else 1,
         program_version=__version__,
         level=model.level,
         total_charge=model.total_charge,
@@ -247,6 +276,8 @@ def _write(file: Any, model: Model) -> None:
         ("angles", model.functions.angles, "zeta, lambda"),
     ):
         functions.create_dataset(name, data=np.asarray(value)).attrs["units"] = units
+    if model.functions.contractions:
+        _write_contractions(functions, model.functions)
     for kind, committees in (("energy", model.energy), ("charge", model.charge)):
         for element, committee in committees.items():
             group = file.create_group(f"{kind}/{element}")
@@ -262,10 +293,34 @@ def _write(file: Any, model: Model) -> None:
                 group.attrs["offset_hartree"] = model.offsets[element]
 
 
+def _write_contractions(group: Any, functions: SymmetryFunctionSet) -> None:
+    """channels (C, E, S); for each contraction its channels and the indices that they share, -1 where there are
+    fewer."""
+    group.create_dataset("channels", data=np.asarray(functions.channels))
+    for name in ("channels", "shared"):
+        rows = [getattr(contraction, name) for contraction in functions.contractions]
+        width = max(len(row) for row in rows)
+        filled = np.array([(*row, *(-1,) * (width - len(row))) for row in rows], np.int64)
+        group.create_dataset(f"contraction_{name}", data=filled)
+
+
+def _read_contractions(group: Any) -> tuple[tuple[tuple[tuple[float, ...], ...], ...], tuple[Contraction, ...]]:
+    """Channels and contractions; none in a file of format 1."""
+    if "channels" not in group:
+        return (), ()
+    channels = tuple(tuple(tuple(float(w) for w in row) for row in channel) for channel in group["channels"][()])
+    rows = [
+        [tuple(int(value) for value in row if value >= 0) for row in group[f"contraction_{name}"][()]]
+        for name in ("channels", "shared")
+    ]
+    return channels, tuple(Contraction(*pair) for pair in zip(*rows, strict=True))
+
+
 def _read(file: Any) -> Model:
     if file.attrs.get("format") != "hpcir model" or file.attrs["format_version"] > MODEL_FORMAT:
         raise InputError("not a model file of this version of hpcir", where=file.filename)
     stored = file["symmetry_functions"]
+    channels, contractions = _read_contractions(stored)
     functions = SymmetryFunctionSet(
         elements=tuple(int(z) for z in stored["elements"]),
         cutoff=float(stored["cutoff"][()]),
@@ -273,6 +328,8 @@ def _read(file: Any) -> Model:
         shells=tuple((float(a), float(b)) for a, b in stored["shells"]),
         angles=tuple((int(a), int(b)) for a, b in stored["angles"]),
         cutoff_function=str(stored.attrs["cutoff_function"]),
+        channels=channels,
+        contractions=contractions,
     )
     committees: dict[str, dict[int, NetworkCommittee]] = {"energy": {}, "charge": {}}
     for kind, target in committees.items():

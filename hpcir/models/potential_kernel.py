@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.descriptors.angular_kernel import direct_derivatives, direct_sums
-from hpcir.descriptors.environment import MONOMIALS, RADIAL, SHELLS, USE_MOMENTS, FunctionTables
+from hpcir.descriptors.contraction_kernel import (
+    ROW_COLUMNS,
+    contraction_slopes,
+    contraction_sums,
+    mix_moments,
+    unmix_slopes,
+)
+from hpcir.descriptors.environment import RADIAL, SHELLS, USE_MOMENTS, FunctionTables
 from hpcir.descriptors.lanes import (
     INLINE,
     INNER,
@@ -29,7 +36,6 @@ from hpcir.descriptors.lanes import (
 )
 from hpcir.descriptors.moment_kernel import (
     moment_derivatives,
-    moment_length,
     moment_slopes,
     moment_sums,
     moments_of,
@@ -51,19 +57,21 @@ IntArray = NDArray[np.int64]
 
 # Columns of LaneTables.elements.
 GROUPS, PAIRS, FIRST_VECTOR, VECTORS, SUMS = range(5)
+CONTRACTIONS, FIRST_CONTRACTION, CONTRACTION_ROW, FIRST_WEIGHT, CHANNELS, FIRST_CHANNEL = range(5, 11)
 # Entries of LaneTables.settings.
-CONTIGUOUS, STRIDE, MOST_SLOTS, GROUP_COLUMNS, TILE, ELEMENTS, MOST_PAIRS = range(7)
-ELEMENT_COLUMNS = 5
+CONTIGUOUS, STRIDE, MOST_SLOTS, GROUP_COLUMNS, TILE, ELEMENTS, MOST_PAIRS, MOMENT_VECTORS = range(8)
+ELEMENT_COLUMNS = 11
 
 
 class LaneTables(NamedTuple):
     """Which atom of which replica sits in which lane and slot.
 
     Positions, forces and atomic dipoles are flat (atoms, 3, stride) arrays, energies and charges (atoms, stride), with
-    replicas innermost. All tables are flat. settings: see above. elements (E, 5). pairs (E, most pairs, 3): groups a,
+    replicas innermost. All tables are flat. settings: see above. elements (E, 11). pairs (E, most pairs, 3): groups a,
     b, first row. group_elements (E, group columns): indices into the model's elements. centres, outputs (lanes,):
     places of the centre in positions and in energies. slots (vectors, most slots, WIDTH): places of the neighbours.
     starts (vectors, group columns): first slot of each group, and the end. reference: positions of the list's birth.
+    contractions, weights: of all elements one after the other (see `descriptors.contraction_kernel`).
     """
 
     settings: IntArray
@@ -75,6 +83,8 @@ class LaneTables(NamedTuple):
     slots: IntArray
     starts: IntArray
     reference: FloatArray
+    contractions: IntArray
+    weights: FloatArray
 
 
 class PackedNetworks(NamedTuple):
@@ -130,21 +140,52 @@ def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ig
             shell_values(r, cut, tables, work.scratch, record)
     pairs = offset(lanes.pairs, 3 * element * lanes.settings[MOST_PAIRS])
     count = lanes.elements[element * ELEMENT_COLUMNS + PAIRS]
-    if count == 0:
+    contractions = lanes.elements[element * ELEMENT_COLUMNS + CONTRACTIONS]
+    if count + contractions == 0:
         return
-    if tables.sizes[USE_MOMENTS]:
-        moments = local * moments_of_tile(lanes, tables)
+    moments = local * moments_of_tile(lanes)
+    if tables.sizes[USE_MOMENTS] or contractions > 0:
         moments_of(tables, work.scratch, base, lanes.starts, start, groups, work.moments, moments)
+    if tables.sizes[USE_MOMENTS]:
         moment_sums(tables, pairs, count, work.moments, moments, work.rows, column, stride)
     else:
         direct_sums(tables, work.scratch, base, lanes.starts, start, pairs, count, work.rows, column, stride)
+    if contractions > 0:
+        contractions_of(lanes, tables, work, element, moments, column)
 
 
 @njit(**INLINE)
-def moments_of_tile(lanes, tables):  # type: ignore[no-untyped-def]
+def moments_of_tile(lanes):  # type: ignore[no-untyped-def]
     """Doubles of the moments of one vector of lanes."""
-    blocks = (lanes.settings[GROUP_COLUMNS] - 1) * tables.sizes[SHELLS] * moment_length(tables.sizes[MONOMIALS])
-    return blocks + 2 * tables.sizes[MONOMIALS] * WIDTH
+    return lanes.settings[MOMENT_VECTORS] * WIDTH
+
+
+@njit(**INNER)
+def contractions_of(lanes, tables, work, element, moments, column):  # type: ignore[no-untyped-def]
+    """The contractions of one vector of lanes into their rows, after its moments."""
+    stand_alone()
+    entry = offset(lanes.elements, element * ELEMENT_COLUMNS)
+    stride = lanes.settings[TILE]
+    weights = offset(lanes.weights, entry[FIRST_WEIGHT])
+    table = offset(lanes.contractions, ROW_COLUMNS * entry[FIRST_CONTRACTION])
+    sources = entry[GROUPS] * tables.sizes[SHELLS]
+    mix_moments(tables, weights, entry[CHANNELS], sources, entry[FIRST_CHANNEL], work.moments, moments)
+    row = entry[CONTRACTION_ROW] * stride + column
+    contraction_sums(tables, table, entry[CONTRACTIONS], work.moments, moments, work.rows, row, stride)
+
+
+@njit(**INNER)
+def contractions_back(lanes, tables, work, element, moments, column):  # type: ignore[no-untyped-def]
+    """dE/d(moments) of one vector of lanes from dE/d(contractions)."""
+    stand_alone()
+    entry = offset(lanes.elements, element * ELEMENT_COLUMNS)
+    stride = lanes.settings[TILE]
+    weights = offset(lanes.weights, entry[FIRST_WEIGHT])
+    table = offset(lanes.contractions, ROW_COLUMNS * entry[FIRST_CONTRACTION])
+    row = entry[CONTRACTION_ROW] * stride + column
+    contraction_slopes(tables, table, entry[CONTRACTIONS], work.moments, moments, work.slopes, row, stride)
+    sources = entry[GROUPS] * tables.sizes[SHELLS]
+    unmix_slopes(tables, weights, entry[CHANNELS], sources, entry[FIRST_CHANNEL], work.moments, moments)
 
 
 @njit(**INNER)
@@ -159,15 +200,19 @@ def force_vector(lanes, tables, work, element, vector, local, forces):  # type: 
     start = vector * lanes.settings[GROUP_COLUMNS]
     pairs = offset(lanes.pairs, 3 * element * lanes.settings[MOST_PAIRS])
     count = lanes.elements[element * ELEMENT_COLUMNS + PAIRS]
-    if count > 0:
+    contractions = lanes.elements[element * ELEMENT_COLUMNS + CONTRACTIONS]
+    if count + contractions > 0:
+        moments = local * moments_of_tile(lanes)
         if tables.sizes[USE_MOMENTS]:
-            moments = local * moments_of_tile(lanes, tables)
             moment_slopes(tables, pairs, count, work.moments, moments, work.slopes, column, stride)
-            moment_derivatives(tables, work.scratch, base, lanes.starts, start, groups, work.moments, moments)
         else:
             direct_derivatives(
                 tables, work.scratch, base, lanes.starts, start, pairs, count, work.slopes, column, stride
             )
+        if contractions > 0:
+            contractions_back(lanes, tables, work, element, moments, column)
+        if tables.sizes[USE_MOMENTS] or contractions > 0:
+            moment_derivatives(tables, work.scratch, base, lanes.starts, start, groups, work.moments, moments)
     total_x, total_y, total_z = broadcast(0.0), broadcast(0.0), broadcast(0.0)
     for group in range(groups):
         row = group * tables.sizes[RADIAL] * stride + column
@@ -279,6 +324,8 @@ def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energie
         address(lanes.slots),
         address(lanes.starts),
         address(lanes.reference),
+        address(lanes.contractions),
+        address(lanes.weights),
     )
     table = FunctionTables(
         address(tables.sizes),
@@ -289,6 +336,8 @@ def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energie
         address(tables.axes),
         address(tables.degrees),
         address(tables.multinomials),
+        address(tables.terms),
+        address(tables.coefficients),
     )
     space = Workspace(
         address(work.scratch),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpcir.deck.sections import Deck
 from hpcir.deck.study import Study, heavy_atoms
-from hpcir.descriptors.definition import automatic_set
+from hpcir.descriptors.definition import functions_of
 
 MEBI = 1 << 20
 # The program itself with numpy, numba, torch and compiled kernels: 250 to 370 MiB seen.
@@ -41,7 +41,7 @@ def training_memory(study: Study) -> int:
 def label_memory(deck: Deck, atoms: int, elements: tuple[int, ...]) -> int:
     """The stored descriptor derivatives of one geometry of so many atoms, at most."""
     model = deck.model
-    functions = automatic_set(elements, model.cutoff, model.radial, model.shells, tuple(model.zetas))
+    functions = functions_of(model, elements)
     size = 4 if deck.training.precision == "float32" else 8
     return atoms * min(model.inputs, functions.n_features) * (1 + 3 * atoms) * size
 

@@ -26,6 +26,9 @@ SILENT = 1e-7
 # Most inputs of an element, and the smallest eigenvalue that makes one, relative to the largest.
 MAX_INPUTS = 80
 FLOOR = 1e-7
+# The same where the set has contractions: what they add to small molecules is in the small eigenvalues
+# (docs/benchmarks-published.md).
+CONTRACTED_FLOOR = 1e-10
 # The inputs' spread goes as the eigenvalue to the power (1 - WHITENING) / 2. Scaling every function to the same
 # spread, as is often done, lets the weak ones speak as loudly as the strong, and forces of unseen geometries
 # come out worse.
@@ -98,8 +101,9 @@ def fit_reductions(
             features.setdefault(element, []).append(values)
             slopes[element] = slopes.get(element, 0.0) + gram
             slope_counts[element] = slope_counts.get(element, 0) + len(values)
+    floor = CONTRACTED_FLOOR if functions.contractions else FLOOR
     fitted = {
-        element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element])
+        element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element], floor)
         for element in sorted(features)
     }
     width = min(max_inputs, max(f.n_inputs for f in fitted.values()))
@@ -126,10 +130,11 @@ def _width(reduction: Reduction, width: int) -> Reduction:
     return Reduction(reduction.active, reduction.shift, reduction.scale, np.hstack([projection, padding]))
 
 
-def _fit(features: FloatArray, slope_gram: FloatArray) -> Reduction:
+def _fit(features: FloatArray, slope_gram: FloatArray, floor: float) -> Reduction:
     """The inputs of one element from its features (atoms, F) and slope_gram (F, F), the mean over atoms of the
     sum over displacements of (dG/dr)(dG/dr)^T: the covariance of the features when every neighbour moves by
-    itself, which is of full rank also when the labels are few."""
+    itself, which is of full rank also when the labels are few. floor: the
+    smallest eigenvalue that makes an input, relative to the largest."""
     active = np.flatnonzero(np.sqrt(np.diag(slope_gram)) > SILENT)
     if len(active) == 0:
         active = np.array([0])
@@ -138,7 +143,7 @@ def _fit(features: FloatArray, slope_gram: FloatArray) -> Reduction:
     values, vectors = np.linalg.eigh(slope_gram[np.ix_(active, active)] * scale[0] ** 2)
     values, vectors = values[::-1], vectors[:, ::-1]
     relative = np.maximum(values / max(values[0], 1e-30), 0.0)
-    kept = relative > FLOOR
+    kept = relative > floor
     kept[0] = True
     # The sign of an eigenvector is a matter of rounding: the largest component is made positive.
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])

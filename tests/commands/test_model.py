@@ -14,7 +14,7 @@ from hpcir.exchange.reading import read_dataset
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, read_frames, read_structure
 from hpcir.units import ANGSTROM, EV, KCAL_PER_MOL
-from tests.commands.conftest import Command, done, refused, write_xyz
+from tests.commands.conftest import DECK, Command, done, refused, write_xyz
 
 
 def test_model_has_learnt(place: Path) -> None:
@@ -24,6 +24,30 @@ def test_model_has_learnt(place: Path) -> None:
     assert figures["test"]["force_rmse_kcal_per_mol_angstrom"] < 0.3 * scatter
     assert figures["provenance"]["geometries"] == 40
     assert Model.load(place / "model").level == figures["level"]
+
+
+def test_a_cheap_level_below_halves_the_error_of_a_dozen_labels(place: Path, tmp_path: Path, command: Command) -> None:
+    lines = (place / "labels.xyz").read_text().splitlines(keepends=True)
+    few, size = tmp_path / "few.xyz", int(lines[0]) + 2
+    few.write_text("".join(lines[: 12 * size]))
+    deck = tmp_path / "deck.yaml"
+    cheap = "{engine: tblite, pretrain: {engine: tblite, method: GFN1-xTB, labels: 150}}"
+    steps = "{steps: 300, pretrain_steps: 600, final_steps: 300}"
+    deck.write_text(DECK.replace("{engine: tblite}", cheap).replace("{steps: 1500}", steps))
+    (tmp_path / "methanol.xyz").write_text((place / "methanol.xyz").read_text())
+    errors = []
+    for pretrain in ("none", "auto"):
+        folder = tmp_path / pretrain
+        done(command("train", "--data", few, "--deck", deck, "--pretrain", pretrain, "-o", folder))
+        model = Model.load(folder)
+        missed = [
+            model.evaluate(frame.numbers, frame.positions).forces - frame.forces
+            for frame in read_dataset(place / "labels.xyz").frames[12:]
+        ]
+        errors.append(float(np.sqrt(np.mean(np.square(missed)))))
+    assert errors[1] < 0.5 * errors[0]
+    provenance = json.loads((tmp_path / "auto/training.json").read_text())["provenance"]
+    assert provenance["pretrained_on"].startswith("GFN1-xTB")
 
 
 def rewritten(place: Path, target: Path, change: Callable[[str], str]) -> Path:
@@ -49,7 +73,7 @@ def test_warnings_of_the_audit_and_names_not_read_are_told_at_the_end(
         return (text + "".join(lines[: int(lines[0]) + 2])).replace("dipole=", "moment=")
 
     data = rewritten(place, tmp_path / "copied.xyz", copied)
-    out = done(command("train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
+    out = done(command("train", "--data", data, "--deck", place / "quick.yaml", "-o", tmp_path / "model"))
     assert "\nwarning: copies of other geometries, mirror images counted: geometry 41." in out
     assert "note: left out: geometry 41, a copy of another one" in out
     assert "not read: moment (see --keys)" in out
@@ -74,7 +98,7 @@ def test_data_that_no_memory_can_hold_is_refused(
 def test_model_without_dipoles_says_so(place: Path, tmp_path: Path, command: Command) -> None:
     arguments = ["--data", place / "labels.xyz", "--keys", "energy=energy", "forces=forces", "level=level"]
     arguments += ["--units", "energy=eV", "forces=eV/A", "dipole=D"]
-    out = done(command("train", *arguments, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
+    out = done(command("train", *arguments, "--deck", place / "quick.yaml", "-o", tmp_path / "model"))
     assert "no dipoles" in out
     assert "dipole: none in the file, though their unit is declared" in out
     # What is not there has no error either: not even one of zero.

@@ -156,7 +156,8 @@ def test_init_says_which_spin_it_takes(
 
 def test_check_prints_plan_and_cost_and_writes_nothing(hpcir: Run, tmp_path: Path) -> None:
     (tmp_path / "methanol.xyz").write_text(METHANOL)
-    (tmp_path / "deck.yaml").write_text("system: {structure: methanol.xyz}\nlabels: {engine: tblite}\n")
+    deck = "system: {structure: methanol.xyz}\nlabels: {engine: tblite}\nmodel: {channels: 6}\n"
+    (tmp_path / "deck.yaml").write_text(deck)
     before = sorted(tmp_path.rglob("*"))
     result = hpcir("check", "deck.yaml")
     assert result.returncode == 0, result.stderr
@@ -165,6 +166,9 @@ def test_check_prints_plan_and_cost_and_writes_nothing(hpcir: Run, tmp_path: Pat
         "GFN2-xTB",
         "64 x 5 ps at 300 K",
         "normal modes",
+        "30 radial, 144 angular",
+        "contractions of 6 channels",
+        "times that without contractions",
         "37",
         "one label",
         "MiB",

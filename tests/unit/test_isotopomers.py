@@ -14,7 +14,7 @@ from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.isotopomers import Relabelling, arrangements, handedness
 from hpcir.molecules.structures import Structure, read_structure
 from hpcir.runtime.mpi import SerialCommunicator
-from hpcir.study.production.sets import TrajectorySet, isotopomer_starts
+from hpcir.study.production.sets import TrajectorySet, arranged, isotopomer_starts
 from hpcir.study.session import default_deck, session
 from hpcir.units import AMU, ANGSTROM, KELVIN
 from hpcir.vibrations.normal_modes import isotope_masses, normal_modes
@@ -139,3 +139,27 @@ def test_an_isotopologue_with_all_places_alike_starts_as_it_did(tmp_path):
         tmp_path / "run", SerialCommunicator(), default_deck(INPUTS / "ethanol.xyz"), structure, "t"
     ) as context:
         assert isotopomer_starts(context, main, masses) is None
+
+
+def test_a_molecule_whose_structure_names_an_isotope_is_arranged_too(tmp_path):
+    """The main set of CH2D-CH2OH read from a file: velocities are thermal in the masses of their own atoms."""
+    from dataclasses import replace
+
+    structure, modes = ethanol_modes()
+    carbon = next(
+        k
+        for k in np.flatnonzero(structure.numbers == 6)
+        if sum(structure.numbers[bond_graph(structure).neighbours[k]] == 1) == 3
+    )
+    masses = structure.masses.copy()
+    masses[hydrogens(structure, carbon)[0]] = DEUTERIUM * AMU
+    heavy = normal_modes(structure, model_hessian(structure), masses=masses)
+    deck = default_deck(INPUTS / "ethanol.xyz")
+    with session(tmp_path / "run", SerialCommunicator(), deck, structure, "test-1") as context:
+        plain = TrajectorySet("main", None, masses, (heavy,), 60)
+        first = arranged(context, plain)
+        again = arranged(context, replace(plain, starts=first.starts))
+    for one in (first, again):
+        energies = 0.5 * (masses[:, None] * (one.starts.velocities**2).sum(axis=1))
+        assert energies.sum(axis=0).mean() == pytest.approx((3 * len(structure) - 6) / 2 * 300 * KELVIN, rel=0.1)
+    assert again.starts.key != first.starts.key

@@ -174,6 +174,7 @@ def export_n2p2(model: Model, directory: str | Path, member: int = 0) -> Exporte
     """
     if not 0 <= member < model.members:
         raise InputError("no such committee member", value=member, hint=f"0 to {model.members - 1}")
+    _refuse_contractions(model)
     directory = Path(directory)
     files = _write_set(directory, model, model.energy, member, model.offsets, "energies in hartree")
     notes = [
@@ -194,6 +195,19 @@ def export_n2p2(model: Model, directory: str | Path, member: int = 0) -> Exporte
             directory / (CHARGES_FOLDER if whole else PART_FOLDER), model, model.charge, member, {}, what
         )
     return Exported(tuple(files), tuple(notes))
+
+
+def _refuse_contractions(model: Model) -> None:
+    """Raise InputError when a network reads functions that n2p2 does not have."""
+    first = model.functions.n_behler
+    read = {int(n) for kind in (model.energy, model.charge) for c in kind.values() for n in c.active}
+    unknown = [model.functions.describe(n) for n in sorted(read) if n >= first]
+    if unknown:
+        raise InputError(
+            f"n2p2 has no functions for {len(unknown)} of the model's: {'; '.join(unknown[:3])}"
+            + (" and others" if len(unknown) > 3 else ""),
+            hint="train a model with model.channels: 0, Behler's functions alone",
+        )
 
 
 def _write_set(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import TrainingSettings
-from hpcir.descriptors.definition import SymmetryFunctionSet, automatic_set
+from hpcir.descriptors.definition import SymmetryFunctionSet, functions_of
 from hpcir.errors import InputError
 from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
@@ -43,15 +43,7 @@ SHOWN = {
 
 def symmetry_functions(context: Context, elements: Sequence[int]) -> SymmetryFunctionSet:
     """The deck's symmetry functions for these elements."""
-    settings = context.deck.model
-    return automatic_set(
-        tuple(sorted(set(elements))),
-        settings.cutoff,
-        settings.radial,
-        settings.shells,
-        tuple(settings.zetas),
-        settings.cutoff_function,
-    )
+    return functions_of(context.deck.model, elements)
 
 
 @dataclass(frozen=True)

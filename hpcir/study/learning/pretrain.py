@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ from hpcir.sampling.exploration import Sanity
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.label_farm import LabelFarm, LabelStore
+from hpcir.study.label_farm import FOLDER as LABELS
+from hpcir.study.label_farm import LabelFarm, LabelStore, candidates
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
 from hpcir.units import FS
@@ -46,6 +48,8 @@ KEPT = 50
 # Geometries that the first labels of a cheap main engine are picked from: so many for each, and in all at most.
 OWN_POOL_EACH, OWN_POOL = 10, 1000
 FRICTION_TIME = 50.0 * FS
+# Sizes of an atom's step along an axis from geometries of outside data, bohr: up to a hydrogen atom's at 500 K.
+SPREADS = (0.04, 0.08, 0.12, 0.16)
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,35 @@ def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer
     return model
 
 
+def around(context: Context, structures: Sequence[Structure], count: int) -> list[Structure]:
+    """`count` geometries around those given: each of these once, as far as they go, then in turn with every atom moved
+    by normally distributed steps, whose size is one of SPREADS."""
+    pool = list(structures[:count])
+    while len(pool) < count:
+        number = len(pool)
+        random = context.random("around the data", number)
+        base = structures[number % len(structures)]
+        pool.append(base.moved(base.positions + random.choice(SPREADS) * random.standard_normal(base.positions.shape)))
+    return pool
+
+
+@collective
+def pretrain_around(
+    context: Context, settings: LabelSettings, structures: Sequence[Structure], trainer: CommitteeTrainer
+) -> tuple[Model, str]:
+    """The committee trained on cheap labels of geometries around `structures`, and the cheap level (collective)."""
+    store = LabelStore()
+    context.at_root(lambda: store.load(list(context.directory.records(LABELS))))
+    farm = LabelFarm(context, settings, None, store)
+    pool = around(context, structures, context.deck.labels.pretrain.labels)
+    labels = farm.label(candidates(pool, "around the data"))
+    level = farm.level
+    farm.close()
+    labelled = [LearntLabel(s, label) for s, label in zip(pool, labels, strict=True) if label is not None]
+    steps = context.deck.training.pretrain_steps
+    return trainer.train(labelled, level=level, start=None, steps=steps, purpose=f"on {level}"), level
+
+
 @collective
 def own_pool(context: Context, reference: Reference) -> list[Structure]:
     """Thermal geometries of the main engine itself, where its labels cost next to nothing (rank 0; else none)."""
@@ -134,11 +167,13 @@ def _pool(
 ) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
     count = -(-labels // KEPT)
-    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count)
+    quantum = context.deck.dynamics.nuclei != "classical"
+    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
     engine = context.engine(settings, reference.structure)
 
     def trajectory(number: int) -> Kept:
-        return _trajectory(context, engine, reference, number), {"trajectory": number}
+        labelled = _zero_point if quantum and number % 2 else _trajectory
+        return labelled(context, engine, reference, number), {"trajectory": number}
 
     records = context.map_journalled(
         "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
@@ -185,7 +220,25 @@ def _trajectory(context: Context, engine: LabelEngine, reference: Reference, ind
         if not block.alive.all() or not sane(frame):
             break
         kept.append((frame, latest["label"]))
-    shape = (len(kept), len(masses), 3)
+    return _arrays(kept, len(masses))
+
+
+def _zero_point(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+    """KEPT geometries of the quantum harmonic distribution, with their labels: where the beads of quantum nuclei go."""
+    temperatures = context.deck.sampling.temperatures
+    temperature = temperatures[index % len(temperatures)]
+    random = context.random("pretrain", index)
+    kept: list[tuple[np.ndarray, Label]] = []
+    for geometry in sample_modes(reference.modes, temperature, KEPT, random, quantum=True):
+        context.stop.check()
+        with suppress(LabelFailed):
+            kept.append((geometry, engine.label(reference.structure.moved(geometry))))
+    return _arrays(kept, len(reference.structure))
+
+
+def _arrays(kept: list[tuple[np.ndarray, Label]], atoms: int) -> dict[str, np.ndarray]:
+    """The arrays that the journal keeps of labelled geometries."""
+    shape = (len(kept), atoms, 3)
     return {
         "positions": np.array([frame for frame, _ in kept]).reshape(shape),
         "energy": np.array([label.energy for _, label in kept]),

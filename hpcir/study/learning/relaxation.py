@@ -73,7 +73,7 @@ def minima(
         unrelaxed = [found[place] for place in unlike(found, NEAREST, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
-    lowest = context.comm.bcast(lowest_unlike(quenched, graph, math.inf)[:count] if context.root else None)
+    lowest = context.on_root(lambda: lowest_unlike(quenched, graph, math.inf)[:count])
     relaxed = over_ranks(
         context,
         f"relax {structure.name}",
@@ -86,7 +86,7 @@ def minima(
         for arrays in relaxed
         if arrays["converged"]
     ]
-    return context.comm.bcast(lowest_unlike(kept, graph, window) if context.root else None)
+    return context.on_root(lambda: lowest_unlike(kept, graph, window))
 
 
 @collective

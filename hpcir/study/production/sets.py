@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.models.potential import Potential, ReplicaPotential
 from hpcir.molecules.isotopomers import Relabelling, arrangements
+from hpcir.molecules.pieces import Connectivity
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import Basin, all_basins, with_masses
@@ -25,6 +27,7 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.production.minima import find_minima, same_minima
+from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.plan import Starts, TrajectoryPlan
 from hpcir.study.production.trajectories import TrajectoryStage, run_stages
 from hpcir.units import PER_CM
@@ -48,7 +51,8 @@ MEMBER_TRAJECTORIES = 32
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
-    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes)."""
+    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes); surface: the
+    model and its minima without the correction for quantum nuclei, where `model` has one (PIGS)."""
 
     name: str
     model: Potential
@@ -57,6 +61,7 @@ class TrajectorySet:
     trajectories: int
     blocks: tuple[str, ...] = ()
     starts: Starts | None = None
+    surface: tuple[Potential, tuple[NormalModes, ...]] | None = None
 
     @property
     def assign(self) -> bool:
@@ -71,6 +76,11 @@ class TrajectorySet:
         """The normal modes of the starting minimum."""
         return self.minima[0]
 
+    @property
+    def surface_modes(self) -> NormalModes:
+        """The normal modes of the starting minimum of the model itself, without a correction for quantum nuclei."""
+        return self.modes if self.surface is None else self.surface[1][0]
+
     def words(self, structure: Structure) -> list[str]:
         """The modes in words."""
         return describe_modes(self.modes, structure.moved(self.modes.positions))
@@ -80,18 +90,25 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
     """What to run for a set."""
     deck = context.deck
     structure = context.structure.moved(chosen.modes.positions)
-    changes = {"trajectories": chosen.trajectories, "dipole_every": dipole_steps(deck.dynamics, chosen.minima)}
+    steps = dipole_steps(deck.dynamics, chosen.minima)
+    changes: dict[str, Any] = {"trajectories": chosen.trajectories, "dipole_every": steps}
+    rings = deck.dynamics.nuclei == "trpmd"
+    if rings:
+        # What beads do against their centroid sets it turning again, within a tenth of a picosecond.
+        changes["rotation"] = "keep"
     return TrajectoryPlan(
         name=chosen.name,
         dynamics=deck.dynamics.model_copy(update=changes),
         modes=chosen.modes,
         projection=Projection.of(all_basins(chosen.minima, context.structure), structure, chosen.masses),
         pairs=bonds(structure),
-        groups=[group.atoms for group in functional_groups(structure)] if chosen.assign else [],
+        # The groups' dipoles are those of one geometry, and ring polymers have one of each bead.
+        groups=[group.atoms for group in functional_groups(structure)] if chosen.assign and not rings else [],
         assign=chosen.assign,
         masses=chosen.masses,
         spread_limit=chosen.model.spread_threshold(deck.dynamics.force_error),
         starts=chosen.starts,
+        connectivity=Connectivity(structure),
     )
 
 
@@ -145,10 +162,19 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
 
 def main_set(context: Context, model: Potential, modes: NormalModes) -> TrajectorySet:
     """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
-    minima = find_minima(context, model, modes, FOLDER)
-    return TrajectorySet(
-        layout.MAIN_SET, model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories
-    )
+    minima = tuple(find_minima(context, model, modes, FOLDER))
+    count = context.deck.dynamics.trajectories
+    return with_nuclei(context, TrajectorySet(layout.MAIN_SET, model, context.structure.masses, minima, count))
+
+
+def with_nuclei(context: Context, chosen: TrajectorySet) -> TrajectorySet:
+    """The set on the potential on which the deck's nuclei move: PIGS has its own for every masses (collective)."""
+    if context.deck.dynamics.nuclei != "pigs":
+        return chosen
+    structure = context.structure.moved(chosen.modes.positions)
+    model = with_quantum_nuclei(context, chosen.model, structure, chosen.minima, chosen.name)
+    minima = tuple(same_minima(model, chosen.minima, chosen.masses, structure))
+    return replace(chosen, model=model, minima=minima, surface=(chosen.model, chosen.minima))
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
@@ -167,13 +193,15 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
 
 
 def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
-    """A set for each isotopologue of the deck, with its own masses and normal modes."""
+    """A set for each isotopologue of the deck, with its own masses and normal modes (collective)."""
     sets = []
+    model, before = main.surface or (main.model, main.minima)
     for name, pattern in context.deck.system.isotopes.items():
         masses = isotope_masses(context.structure, pattern)
-        minima = same_minima(main.model, main.minima, masses, context.structure)
+        minima = tuple(same_minima(model, before, masses, context.structure))
         starts = isotopomer_starts(context, main, masses)
-        sets.append(TrajectorySet(name, main.model, masses, tuple(minima), main.trajectories, starts=starts))
+        own = TrajectorySet(name, model, masses, minima, main.trajectories, starts=starts)
+        sets.append(with_nuclei(context, own))
     return sets
 
 
@@ -181,25 +209,39 @@ def isotopomer_starts(context: Context, main: TrajectorySet, masses: FloatArray)
     """Starts of the trajectories of other masses (N,): the main set's, or thermal samples about its first minimum (None
     where these are as the set makes them itself), with the masses arranged in all the ways that motion leads to, each
     as often as the others."""
-    copies = arrangements(context.structure.moved(main.modes.positions), masses)
+    copies = arrangements(context.structure.moved(main.surface_modes.positions), masses)
     # Dealt in turn; of more arrangements than trajectories, evenly chosen ones.
     turns = np.arange(main.trajectories) % len(copies)
     if len(copies) > main.trajectories:
         turns = np.arange(main.trajectories) * len(copies) // main.trajectories
+    if len(copies) == 1:
+        return None if main.starts is None else _with_masses(main.starts, main.masses, masses)
     if main.starts is not None:
-        scaled = _with_masses(main.starts, main.masses, masses)
-        return scaled if len(copies) == 1 else _relabelled(scaled, copies, turns)
-    return None if len(copies) == 1 else _thermal_starts(context, main.modes, masses, copies, turns)
+        return _arranged(main.starts, main.masses, masses, copies, turns)
+    return _thermal_starts(context, main.surface_modes, masses, copies, turns)
 
 
-def _relabelled(starts: Starts, copies: Sequence[Relabelling], turns: NDArray[np.int64]) -> Starts:
-    """Starts with the atoms of each exchanged."""
+def arranged(context: Context, chosen: TrajectorySet) -> TrajectorySet:
+    """A set of a molecule whose structure names isotopes, started from all arrangements of these."""
+    copies = arrangements(context.structure.moved(chosen.surface_modes.positions), chosen.masses)
+    if len(copies) == 1:
+        return chosen
+    return replace(chosen, starts=isotopomer_starts(context, chosen, chosen.masses))
+
+
+def _arranged(
+    starts: Starts, before: FloatArray, masses: FloatArray, copies: Sequence[Relabelling], turns: NDArray[np.int64]
+) -> Starts:
+    """Starts with the atoms of each exchanged and other masses (N,), velocities by their inverse root."""
     positions, velocities = np.empty_like(starts.positions), np.empty_like(starts.velocities)
     for number, turn in enumerate(turns.tolist()):
-        positions[..., number] = copies[turn].of(starts.positions[..., number])
-        velocities[..., number] = copies[turn].of(starts.velocities[..., number])
+        copy = copies[turn]
+        scale = np.sqrt(before[copy.order] / masses)[:, None]
+        positions[..., number] = copy.of(starts.positions[..., number])
+        velocities[..., number] = copy.of(starts.velocities[..., number]) * scale
     orders = [copy.order for copy in copies]
-    return replace(starts, positions=positions, velocities=velocities, key=digest(starts.key, "isotopomers", *orders))
+    key = digest(starts.key, "isotopomers", before, masses, *orders)
+    return replace(starts, positions=positions, velocities=velocities, key=key)
 
 
 def _thermal_starts(

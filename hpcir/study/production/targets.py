@@ -35,6 +35,7 @@ from hpcir.study.production.families import (
     find_families,
     worth_a_spectrum,
 )
+from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.rotamer_starts import MOVES_OF_ROTAMERS, count_rotamers, sampled_starts
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.vibrations.harmonics import model_harmonics
@@ -145,6 +146,7 @@ def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Ref
             count = main.trajectories
             starts = sampled_starts(context, model, near, count, model.digest, MOVES_OF_ROTAMERS)
             main = replace(main, starts=starts)
+    main = sets.arranged(context, main)
     return Target(context, _run(context, [main])[0], reference, rotamers=rotamers)
 
 
@@ -154,12 +156,18 @@ def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
     count, masses = context.deck.dynamics.trajectories, context.structure.masses
     starts, started = ensemble_starts(context, ensemble, count)
     main = TrajectorySet(layout.MAIN_SET, model, masses, (ensemble.modes[0][0],), count, starts=starts)
+    if context.deck.dynamics.nuclei == "pigs":
+        minima = [modes[0] for modes in ensemble.modes]
+        corrected = with_quantum_nuclei(context, model, context.structure, minima, layout.MAIN_SET)
+        main, model = replace(main, model=corrected, surface=(model, main.minima)), corrected
+    main = sets.arranged(context, main)
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
         few = min(FAMILY_TRAJECTORIES, count)
         starts, _ = ensemble_starts(context, ensemble, few, number)
         modes = (ensemble.modes[number][0],)
-        own.append(TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts))
+        family = TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts)
+        own.append(sets.arranged(context, family))
     main, *own = _run(context, [main, *own])
     families = tuple(zip(numbers, own, strict=True))
     return Target(context, main, ensemble=ensemble, started=tuple(started), families=families)
