@@ -88,8 +88,9 @@ def friction_width_per_cm(deck: Deck) -> float:
     """The full width at half maximum (cm-1) that the thermostat's friction gives to every line of production: 1 / tau
     for Langevin dynamics, whose velocities decay as exp(-t / tau) and a vibration's with half that rate."""
     dynamics = deck.dynamics
-    langevin = dynamics.ensemble == "nvt" and dynamics.thermostat == "langevin"
-    return 1 / dynamics.time_constant / PER_CM if langevin else 0.0
+    # PILE of ring polymers is Langevin's for the centroids, whatever the thermostat.
+    friction = dynamics.thermostat == "langevin" or dynamics.nuclei == "trpmd"
+    return 1 / dynamics.time_constant / PER_CM if friction and dynamics.ensemble == "nvt" else 0.0
 
 
 def nyquist_per_cm(loaded: LoadedDeck) -> float:
@@ -131,8 +132,8 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
             f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
             where=loaded.where("dynamics.ensemble"),
             value="nvt",
-            hint="give thermostat: svr, which leaves line shapes alone, or ensemble: nve (the thermostat then acts in "
-            "the equilibration alone)",
+            hint="give ensemble: nve (the thermostat then acts in the equilibration alone), or with classical nuclei "
+            "thermostat: svr, which leaves line shapes alone",
         )
     longest = longest_depth(loaded.deck)
     if spectrum.depth > longest * (1 + ROUNDING):

@@ -145,7 +145,7 @@ def test_a_molecule_whose_structure_names_an_isotope_is_arranged_too(tmp_path):
     """The main set of CH2D-CH2OH read from a file: velocities are thermal in the masses of their own atoms."""
     from dataclasses import replace
 
-    structure, modes = ethanol_modes()
+    structure, _ = ethanol_modes()
     carbon = next(
         k
         for k in np.flatnonzero(structure.numbers == 6)
