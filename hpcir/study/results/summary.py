@@ -51,6 +51,8 @@ FloatArray = NDArray[np.float64]
 
 # Bands weaker than this are in the files but not in the log.
 SHOWN_KM_PER_MOL = 2.0
+# Rotamers beyond so many are in the files but not in the log.
+MOST_ROTAMERS = 4
 
 
 @dataclass(frozen=True)
@@ -269,12 +271,24 @@ def _target_lines(target: TargetSummary) -> list[str]:
     if target.md is not None:
         said.append(_md_line(target.md))
     said += [found.verdict for found in (target.trust, target.ensemble) if found is not None and found.verdict]
+    said += [] if target.ensemble is None else _rotamers_line(target.ensemble)
     for number, family in enumerate(target.families or (), 1):
         said.append(
             f"family {number}, {100 * family.weight:.1f} %: {family.name} ({family.conformers} conformers, "
             f"{family.trajectories} trajectories)"
         )
     return said
+
+
+def _rotamers_line(found: ConformerVerdict) -> list[str]:
+    """The populations of the commonest rotamers."""
+    if not found.populations:
+        return []
+    shown = [
+        f"{row.name} {100 * row.production:.0f} +- {figure(100 * row.production_stderr, '.0f')} %"
+        for row in found.populations[:MOST_ROTAMERS]
+    ]
+    return [f"rotamers in production: {', '.join(shown)}; {found.passes} passes between them seen"]
 
 
 def _test_lines(test: IndependentTest) -> list[str]:
