@@ -31,6 +31,8 @@ Relax = Callable[[Structure], tuple[Structure, float]]
 OVERSAMPLING = 8
 WINDOW = 10 * KCAL_PER_MOL
 NEAREST = 0.3 * ANGSTROM
+# Of torsions of a scan that is to be relaxed, degrees.
+SPREAD = 8.0
 # A hydrogen bond: H...acceptor shorter than this, donor-H...acceptor angle wider.
 HYDROGEN_BOND_LENGTH, HYDROGEN_BOND_ANGLE = 2.4 * ANGSTROM, 110.0
 # From a heavy atom to a proton that moved to it.
@@ -140,7 +142,7 @@ def proton_moved(structure: Structure, graph: BondGraph) -> list[Structure]:
 def candidates(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
     """`count` unrelaxed conformers, each `kind` in turn: by RDKit where it is installed, else by the torsion scan."""
     found = embedded(structure, count * OVERSAMPLING, seed, graph) if count else []
-    found = found or torsion_scan(structure, count * OVERSAMPLING, seed, graph)
+    found = found or torsion_scan(structure, count * OVERSAMPLING, seed, graph, SPREAD)
     found = [found[index] for index in unlike(found, NEAREST, graph)]
     return [found[index] for index in in_turns(found, graph)[:count]]
 
@@ -314,10 +316,11 @@ def turned(positions: FloatArray, graph: BondGraph, atoms: tuple[int, int, int, 
     return moved
 
 
-def torsion_scan(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
+def torsion_scan(structure: Structure, count: int, seed: int, graph: BondGraph, spread: float = 0.0) -> list[Structure]:
     """Up to `count` conformers with the rotatable torsions at their staggered angles: all of them, or a random choice.
 
-    Amide, acid and ester bonds are turned over too, one in eight. Geometries in which atoms clash are left out.
+    Amide, acid and ester bonds are turned over too, one in eight. Geometries in which atoms clash are left out. spread:
+    standard deviation of the angles, degrees: in a plane of symmetry a relaxation would end on a saddle point.
     """
     axes = [(item, _staggered(graph, item)) for item in rotors(graph)]
     flips = [item for _, item in planar_torsions(graph)]
@@ -325,10 +328,11 @@ def torsion_scan(structure: Structure, count: int, seed: int, graph: BondGraph) 
     torsions = [item for item, _ in axes] + flips
     total = float(np.prod([len(angles) for angles in choices]))
     frames: list[Structure] = []
+    random = _random(seed, "torsion spread")
     for setting in _settings(choices, len(flips), total, count, seed):
         positions = structure.positions
         for item, angle in zip(torsions, setting, strict=True):
-            positions = turned(positions, graph, item, angle)
+            positions = turned(positions, graph, item, angle + spread * random.standard_normal())
         frame = structure.moved(positions)
         if np.array_equal(np.array(bonds(frame)).reshape(-1, 2), graph.pairs):
             frames.append(frame)

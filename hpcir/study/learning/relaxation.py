@@ -19,6 +19,7 @@ from hpcir.models.model import Model
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.conformers import (
     NEAREST,
+    SPREAD,
     WINDOW,
     Conformer,
     embedded,
@@ -69,7 +70,8 @@ def minima(
     starts: list[Structure] = []
     if context.root:
         many = CANDIDATES * count
-        found = [structure, *embedded(structure, many, seed, graph), *torsion_scan(structure, many, seed, graph)]
+        scanned = torsion_scan(structure, many, seed, graph, SPREAD)
+        found = [structure, *embedded(structure, many, seed, graph), *scanned]
         unrelaxed = [found[place] for place in unlike(found, NEAREST, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
