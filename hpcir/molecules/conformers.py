@@ -27,11 +27,11 @@ from hpcir.units import ANGSTROM, KCAL_PER_MOL
 FloatArray = NDArray[np.float64]
 Relax = Callable[[Structure], tuple[Structure, float]]
 
-# Embedded candidates for each conformer that is to be relaxed.
+# Embedded candidates per conformer to be relaxed.
 OVERSAMPLING = 8
-WINDOW = 10 * KCAL_PER_MOL
-NEAREST = 0.3 * ANGSTROM
-# Of torsions of a scan that is to be relaxed, degrees.
+ENERGY_WINDOW = 10 * KCAL_PER_MOL
+MIN_DISTANCE = 0.3 * ANGSTROM
+# Standard deviation of the torsions of a scan that is to be relaxed, degrees.
 SPREAD = 8.0
 # A hydrogen bond: H...acceptor shorter than this, donor-H...acceptor angle wider.
 HYDROGEN_BOND_LENGTH, HYDROGEN_BOND_ANGLE = 2.4 * ANGSTROM, 110.0
@@ -39,8 +39,8 @@ HYDROGEN_BOND_LENGTH, HYDROGEN_BOND_ANGLE = 2.4 * ANGSTROM, 110.0
 PROTON_BOND = 1.0 * ANGSTROM
 # Elements whose three bonds make a pyramid.
 PYRAMIDS = (7, 15, 33)
-# A chain is folded below this fraction of the longest conformer's radius of gyration.
-FOLDED = 0.85
+# Largest radius of gyration of a folded chain as a fraction of the longest conformer's.
+MAX_FOLDED_RADIUS = 0.85
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def conformers(
     count: int,
     seed: int,
     relax: Relax,
-    window: float = WINDOW,
+    window: float = ENERGY_WINDOW,
     *,
-    nearest: float = NEAREST,
+    nearest: float = MIN_DISTANCE,
     graph: BondGraph | None = None,
 ) -> list[Conformer]:
     """Conformers within `window` (hartree) of the lowest, by energy; at most `count` candidates are relaxed.
@@ -104,7 +104,7 @@ def conformers(
 
 
 def lowest_unlike(
-    found: Sequence[Conformer], graph: BondGraph, window: float = WINDOW, nearest: float = NEAREST
+    found: Sequence[Conformer], graph: BondGraph, window: float = ENERGY_WINDOW, nearest: float = MIN_DISTANCE
 ) -> list[Conformer]:
     """Of relaxed geometries those that `conformers` keeps, by energy; empty where none has the molecule's bonds."""
     bonded = sorted(
@@ -117,7 +117,7 @@ def lowest_unlike(
 
 
 def starts_of(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
-    """What is relaxed besides the structure itself: `count` - 1 candidates, and those with a proton moved."""
+    """Geometries to relax besides the structure itself: `count` - 1 candidates, and those with a proton moved."""
     found = candidates(structure, max(0, count - 1), seed, graph)
     return found + protons_moved([structure, *found], graph)[:count]
 
@@ -143,7 +143,7 @@ def candidates(structure: Structure, count: int, seed: int, graph: BondGraph) ->
     """`count` unrelaxed conformers, each `kind` in turn: by RDKit where it is installed, else by the torsion scan."""
     found = embedded(structure, count * OVERSAMPLING, seed, graph) if count else []
     found = found or torsion_scan(structure, count * OVERSAMPLING, seed, graph, SPREAD)
-    found = [found[index] for index in unlike(found, NEAREST, graph)]
+    found = [found[index] for index in unlike(found, MIN_DISTANCE, graph)]
     return [found[index] for index in in_turns(found, graph)[:count]]
 
 
@@ -414,7 +414,7 @@ def radius_of_gyration(structure: Structure) -> float:
 
 
 def kind(structure: Structure, graph: BondGraph) -> str:
-    """What kind of conformer a geometry is, in words.
+    """The kind of conformer of a geometry, in words.
 
     Amides (trans, cis), acids (syn, anti) and esters (Z, E) in the order of the atoms, then moved protons and the
     hydrogen bonds; for molecules with none of them, how many of the rotatable torsions are gauche.
@@ -455,7 +455,7 @@ def families(found: Sequence[Conformer], temperature: float, graph: BondGraph | 
     weights = conformer_weights(found, temperature)
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(found):
-        shape = "folded" if sizes[index] < FOLDED * max(sizes) else "extended"
+        shape = "folded" if sizes[index] < MAX_FOLDED_RADIUS * max(sizes) else "extended"
         name = kind(item.structure, graph) + (f", {shape}" if len(rotors(graph)) > 1 else "")
         groups.setdefault(name, []).append(index)
     result = []

@@ -18,9 +18,9 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.conformers import (
-    NEAREST,
+    ENERGY_WINDOW,
+    MIN_DISTANCE,
     SPREAD,
-    WINDOW,
     Conformer,
     embedded,
     lowest_unlike,
@@ -32,7 +32,7 @@ from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.vibrations.harmonics import as_label_function
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.optimise import optimise
@@ -58,7 +58,7 @@ def minima(
     key: str,
     tolerance: float = FORCE_TOLERANCE,
     known: Sequence[Structure] = (),
-    window: float = WINDOW,
+    window: float = ENERGY_WINDOW,
 ) -> list[Conformer]:
     """Up to `count` unlike minima of a model, by energy (collective; rank 0's arguments count).
 
@@ -72,11 +72,11 @@ def minima(
         many = CANDIDATES * count
         scanned = torsion_scan(structure, many, seed, graph, SPREAD)
         found = [structure, *embedded(structure, many, seed, graph), *scanned]
-        unrelaxed = [found[place] for place in unlike(found, NEAREST, graph)]
+        unrelaxed = [found[place] for place in unlike(found, MIN_DISTANCE, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
     lowest = context.on_root(lambda: lowest_unlike(quenched, graph, math.inf)[:count])
-    relaxed = over_ranks(
+    relaxed = map_structures(
         context,
         f"relax {structure.name}",
         [item.structure for item in lowest],
@@ -100,7 +100,7 @@ def _quenched(context: Context, model: Model, starts: Sequence[Structure], key: 
         for begin in range(0, len(starts), LOCKSTEP)
     ]
 
-    def block(index: int) -> Kept:
+    def block(index: int) -> JournalEntry:
         evaluator = Evaluator(model, first.numbers, len(blocks[index]), charge=first.charge)
 
         def forces_of(positions: FloatArray) -> FloatArray:
@@ -139,19 +139,20 @@ def harmonic_modes(
     model and of how `modes_of` goes about it."""
     if not structures:
         return []
-    found = over_ranks(context, f"modes {structures[0].name}", structures, key, lambda s: modes_of(s).to_arrays())
+    found = map_structures(context, f"modes {structures[0].name}", structures, key, lambda s: modes_of(s).to_arrays())
     return [NormalModes.from_arrays(arrays) for arrays in found]
 
 
 @collective
-def over_ranks(
+def map_structures(
     context: Context,
     what: str,
     structures: Sequence[Structure],
     key: str,
     work: Callable[[Structure], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """work(structure) of every structure, dealt to the ranks and journalled; in order, on every rank (collective)."""
+    """work(structure) of every structure, distributed over the ranks and journalled; in order, on every rank
+    (collective)."""
     keys = [digest(what, key, structure.positions) for structure in structures]
     records = context.map_journalled(what, FOLDER, keys, lambda index: (work(structures[index]), {}), "geometries")
     found: list[dict[str, Any]] = context.comm.bcast(None if records is None else [r.arrays for r in records])

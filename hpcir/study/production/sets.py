@@ -22,7 +22,7 @@ from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import Basin, all_basins, with_masses
 from hpcir.spectra.intensities import observed_frequency
-from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
+from hpcir.spectra.projection import MAX_ORTHONORMAL, Projection
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
@@ -38,20 +38,20 @@ from hpcir.vibrations.normal_modes import sample as sample_modes
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.TRAJECTORIES
-# What a dipole series must resolve beyond the highest harmonic wavenumber: bands are broad.
-ABOVE_HARMONIC = 0.05
-# Under this name a run directory keeps the wall time of a target's main set, over all sessions.
+# Relative margin above the highest harmonic wavenumber that a dipole series must resolve: bands are broad.
+HARMONIC_MARGIN = 0.05
+# Name of the wall time of a target's main set, over all sessions, in the manifest of a run.
 MAIN_SECONDS = "main set"
-# Mode series (modes times trajectories) up to which they are kept for the assignment: 0.1 GB at 5 ps.
-MOST_ASSIGNED = 10_000
-# Trajectories of each single committee member, at most: they show how the members differ, not the spectrum itself.
-MEMBER_TRAJECTORIES = 32
+# Most mode series (modes times trajectories) that are kept for the assignment: 0.1 GB at 5 ps.
+MAX_SERIES = 10_000
+# Most trajectories of each single committee member: they are for differences between members alone.
+MAX_MEMBER_TRAJECTORIES = 32
 
 
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
-    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes); surface: the
+    trajectories; starts: their starts (None: thermal samples of the starting minimum's normal modes); surface: the
     model and its minima without the correction for quantum nuclei, where `model` has one (PIGS)."""
 
     name: str
@@ -65,11 +65,9 @@ class TrajectorySet:
 
     @property
     def assign(self) -> bool:
-        """Whether its bands are to be assigned: not a single member's, nor where the series would be too large."""
+        """True where its bands are to be assigned: not a single member's, nor where the series would be too large."""
         size = self.trajectories * len(self.modes)
-        return (
-            not self.name.startswith(layout.MEMBERS) and size <= MOST_ASSIGNED and len(self.modes) <= MOST_ORTHONORMAL
-        )
+        return not self.name.startswith(layout.MEMBERS) and size <= MAX_SERIES and len(self.modes) <= MAX_ORTHONORMAL
 
     @property
     def modes(self) -> NormalModes:
@@ -87,7 +85,7 @@ class TrajectorySet:
 
 
 def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
-    """What to run for a set."""
+    """The plan of a set."""
     deck = context.deck
     structure = context.structure.moved(chosen.modes.positions)
     steps = dipole_steps(deck.dynamics, chosen.minima)
@@ -114,14 +112,14 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
 
 def dipole_steps(dynamics: DynamicsSettings, minima: Sequence[NormalModes]) -> int:
     """Steps between dipoles: the deck's, or fewer where a harmonic mode would fold back into the spectrum."""
-    highest = (1 + ABOVE_HARMONIC) * max(float(modes.wavenumbers[-1]) for modes in minima) * PER_CM
+    highest = (1 + HARMONIC_MARGIN) * max(float(modes.wavenumbers[-1]) for modes in minima) * PER_CM
     # As velocity Verlet shows it; the deck's timestep is stable for every vibration of hydrogen.
     shown = float(observed_frequency(np.array([min(highest, 1.99 / dynamics.timestep)]), dynamics.timestep)[0])
     return max(1, min(dynamics.dipole_every, int(np.pi / (shown * dynamics.timestep))))
 
 
 def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[TrajectorySet]:
-    """Run what is missing of several sets, all together (collective); the sets with their files."""
+    """Run the missing trajectories of several sets together (collective); the sets with their files."""
     if not chosen:
         return []
     if context.root:
@@ -178,12 +176,12 @@ def with_nuclei(context: Context, chosen: TrajectorySet) -> TrajectorySet:
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
-    """A set for each member of the committee, fewer trajectories each; none when the deck does not want them."""
+    """A set for each member of the committee, fewer trajectories each; none when the deck has them switched off."""
     model = main.model
     members = model.members
     if members < 2 or not context.deck.spectrum.committee_errors:
         return []
-    count = min(MEMBER_TRAJECTORIES, main.trajectories)
+    count = min(MAX_MEMBER_TRAJECTORIES, main.trajectories)
     return [
         TrajectorySet(
             layout.member_set(index), model.member(index), main.masses, main.minima, count, starts=main.starts

@@ -29,14 +29,14 @@ from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.reference import Reference
 from hpcir.study.production import sets
 from hpcir.study.production.families import (
-    FAMILY_TRAJECTORIES,
+    MAX_FAMILY_TRAJECTORIES,
     Ensemble,
     ensemble_starts,
     find_families,
     worth_a_spectrum,
 )
 from hpcir.study.production.pigs import with_quantum_nuclei
-from hpcir.study.production.rotamer_starts import MOVES_OF_ROTAMERS, count_rotamers, sampled_starts
+from hpcir.study.production.rotamer_starts import MOVES_PER_ROTOR, count_rotamers, sampled_starts
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
@@ -144,7 +144,7 @@ def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Ref
         rotamers = count_rotamers(context, model, near, model.digest)
         if rotamers > 1:
             count = main.trajectories
-            starts = sampled_starts(context, model, near, count, model.digest, MOVES_OF_ROTAMERS)
+            starts = sampled_starts(context, model, near, count, model.digest, MOVES_PER_ROTOR)
             main = replace(main, starts=starts)
     main = sets.arranged(context, main)
     return Target(context, _run(context, [main])[0], reference, rotamers=rotamers)
@@ -163,7 +163,7 @@ def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
     main = sets.arranged(context, main)
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
-        few = min(FAMILY_TRAJECTORIES, count)
+        few = min(MAX_FAMILY_TRAJECTORIES, count)
         starts, _ = ensemble_starts(context, ensemble, few, number)
         modes = (ensemble.modes[number][0],)
         family = TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts)
