@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from hpcir.units import UNITS, format_quantity, parse_quantity
+from hpcir.units import PER_CM, UNITS, format_quantity, parse_quantity
 
 
 def quantity(dimension: str) -> Any:
@@ -294,7 +294,9 @@ class DynamicsSettings(Section):
     trajectories: int = Field(64, ge=1, description="independent trajectories")
     equilibration: Time = quantity_field("2 ps", ge=0, description="thermostatted time before each trajectory")
     duration: Time = quantity_field("5 ps", gt=0, description="length of each trajectory")
-    ensemble: Literal["nve", "nvt"] = Field("nve", description="production ensemble")
+    ensemble: Literal["nve", "nvt"] = Field(
+        "nve", description="production ensemble; nvt with thermostat svr alone: langevin broadens lines"
+    )
     thermostat: Literal["langevin", "svr"] = Field(
         "langevin",
         description="langevin (BAOAB) or svr (stochastic velocity rescaling); ring polymers have PILE in its place",
@@ -313,6 +315,12 @@ class DynamicsSettings(Section):
         "left out of the spectrum, and no trajectory starts",
     )
     lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
+
+    @property
+    def highest_wavenumber(self) -> float:
+        """The highest wavenumber (cm-1) that the dipole series resolves: 1 / (2 c dt)."""
+        # A period 2 dt has the angular frequency pi / dt; PER_CM is that of one cm-1.
+        return 3.141592653589793 / (self.dipole_every * self.timestep) / PER_CM
 
 
 class SpectrumSettings(Section):
