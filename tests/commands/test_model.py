@@ -31,8 +31,8 @@ def test_a_cheap_level_below_halves_the_error_of_a_dozen_labels(place: Path, tmp
     few, size = tmp_path / "few.xyz", int(lines[0]) + 2
     few.write_text("".join(lines[: 12 * size]))
     deck = tmp_path / "deck.yaml"
-    cheap = "{engine: tblite, pretrain: {engine: tblite, method: GFN1-xTB, labels: 150}}"
-    steps = "{steps: 300, pretrain_steps: 600, final_steps: 300}"
+    cheap = "{engine: tblite, pretrain: {engine: tblite, method: GFN1-xTB, labels: 400}}"
+    steps = "{steps: 300, pretrain_steps: 800, final_steps: 300}"
     deck.write_text(DECK.replace("{engine: tblite}", cheap).replace("{steps: 1500}", steps))
     (tmp_path / "methanol.xyz").write_text((place / "methanol.xyz").read_text())
     errors = []
