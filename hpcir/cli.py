@@ -152,6 +152,8 @@ def _init(options: argparse.Namespace, comm: Communicator) -> None:
 
         write_start(
             options.structure,
+            smiles=options.smiles,
+            name=options.name,
             charge=options.charge,
             multiplicity=options.multiplicity,
             engine=options.engine,
@@ -287,8 +289,12 @@ def _add_run_commands(commands: Any) -> None:
     run.add_argument("--walltime", metavar="TIME", type=_seconds, help="stop in time with all saved, such as '110 min'")
 
     init = _command(commands, "init", "write a commented deck that runs", _init)
-    init.add_argument("structure", metavar="STRUCTURE", type=Path, help="structure file (xyz, extxyz)")
-    init.add_argument("--charge", metavar="Q", type=int, default=0, help="total charge (default: 0)")
+    init.add_argument(
+        "structure", metavar="STRUCTURE", type=Path, nargs="?", help="structure file (xyz, mol, pdb, ... as ASE reads)"
+    )
+    init.add_argument("--smiles", metavar="TEXT", help="SMILES string in place of a file, such as CCO")
+    init.add_argument("--name", metavar="TEXT", help="name in place of a file, such as ethanol")
+    init.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the file's, else 0)")
     init.add_argument("--multiplicity", metavar="M", type=_count, help="2S+1 (default: the ground state's usual one)")
     init.add_argument("--engine", choices=("pyscf", "tblite"), default="pyscf", help="label engine (default: pyscf)")
     _output(init, "DECK", "the deck to write (default: the structure's name with .yaml)", required=False)
@@ -332,11 +338,34 @@ def _add_model_commands(commands: Any) -> None:
     _output(md, "DIR", "folder to write")
     _walltime(md)
 
+    _add_levels(commands)
+
     export = _command(commands, "export", "write a model for another program", _stage_command("export"))
     export.add_argument("model", metavar="MODEL_DIR", type=Path, help="model or run directory")
     export.add_argument("--format", choices=("n2p2",), required=True, help="format to write")
     _output(export, "DIR", "folder to write", required=False)
     _add_import(commands)
+
+
+def _add_levels(commands: Any) -> None:
+    levels = _command(commands, "levels", "quantum vibrational levels from the surface", _stage_command("levels"))
+    levels.add_argument("model", metavar="RUN", type=Path, help="run directory, or a model and STRUCTURE")
+    levels.add_argument(
+        "structure", metavar="STRUCTURE", type=Path, nargs="?", help="structure near the minimum (default: the run's)"
+    )
+    levels.add_argument(
+        "--potential", choices=("model", "labels"), default="model", help="labels: of the label engine's own surface"
+    )
+    levels.add_argument(
+        "--masses",
+        metavar="ATOM=AMU",
+        action=_Pairs,
+        nargs="+",
+        default={},
+        help="other masses, such as H=2.014 or H6=2.014 (default: the deck's isotopes)",
+    )
+    levels.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the model's)")
+    _output(levels, "FILE.json", "file to write (default: levels.json in RUN)", required=False)
 
 
 def _add_train(commands: Any) -> None:
@@ -414,6 +443,18 @@ def _add_spectrum_commands(commands: Any) -> None:
     )
     spectrum.add_argument("--temperature", metavar="T", type=_kelvin, help="temperature, such as '300 K'")
     spectrum.add_argument("--unit", metavar="UNIT", help="unit of the dipoles: D, e*A or e*bohr")
+    spectrum.add_argument(
+        "--program",
+        choices=("i-pi", "cp2k", "lammps", "gpumd", "orca", "gaussian"),
+        help="program that wrote the series (default: by the file's contents)",
+    )
+    spectrum.add_argument(
+        "--cell",
+        metavar="LENGTH",
+        type=_angstrom,
+        nargs="+",
+        help="edges of the box of a Berry-phase dipole, such as '12.4 A', to undo changes of branch",
+    )
     _output(spectrum, "DIR", "folder to write")
 
     compare = _command(commands, "compare", "band shifts and overlap with another spectrum", _stage_command("compare"))
@@ -491,6 +532,10 @@ def _seconds(text: str) -> float:
 
 def _femtoseconds(text: str) -> float:
     return _quantity(text, "time")
+
+
+def _angstrom(text: str) -> float:
+    return _quantity(text, "length")
 
 
 def _kelvin(text: str) -> float:

@@ -15,6 +15,7 @@ from hpcir.deck.study import Study, heavy_atoms
 from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.models.work import step_operations
+from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, rank_memory
 from hpcir.units import FS, KELVIN, PS
@@ -40,8 +41,10 @@ def check_engine(study: Study) -> None:
     Raises InputError that names the deck's line. Computes nothing.
     """
     from hpcir.commands.check_molecules import check_molecules
+    from hpcir.study.nuclei import refuse_too_few_beads
 
     try:
+        refuse_too_few_beads(study.deck.dynamics, study.targets)
         check_molecules(study)
     except InputError as error:
         raise study.loaded.located(error) from None
@@ -103,7 +106,7 @@ def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = Tru
     looked_at = on_terminal()
     console = Console(highlight=False, soft_wrap=True, force_terminal=looked_at, width=None if looked_at else 110)
     console.print(_plan(study, out))
-    for warning in [*deck_warnings(study.loaded), *lacking]:
+    for warning in [*deck_warnings(study), *lacking]:
         console.print(f"warning: {warning}", markup=False)
     timed = _time_one(study, console) if time_label else None
     console.print(_cost(study, ranks, timed, need, free))
@@ -176,6 +179,8 @@ def _plan(study: Study, out: Path) -> Table:
         _row(table, "targets", ", ".join(item.name for item in study.targets))
         _row(table, "seeds", ", ".join(item.name for item in study.seeds))
         _row(table, "labelled", f"molecules and fragments of up to {sampling.largest_fragment} heavy atoms")
+    if structure.nuclear_masses is not None:
+        _row(table, "isotopes", isotope_words(structure))
     _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
     _row(table, "labels", _engine(study))
     _row(table, "pretraining", _pretraining(study))
@@ -264,10 +269,3 @@ def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: i
     _row(table, "memory a rank", f"{most / MEBI:.0f} MiB at most (rank 0: {first / MEBI:.0f} MiB){with_engine}")
     _row(table, "disk", f"about {need / MEBI:.0f} MiB of {free / MEBI:.0f} MiB free")
     return table
-
-
-def formula(symbols: list[str]) -> str:
-    """The Hill formula, such as 'CH4O'."""
-    first = [name for name in ("C", "H") if "C" in symbols and name in symbols]
-    names = first + sorted(set(symbols) - set(first))
-    return "".join(f"{name}{symbols.count(name) if symbols.count(name) > 1 else ''}" for name in names)

@@ -15,6 +15,7 @@ from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import layout
 from hpcir.storage.json_result import write_json
 from hpcir.storage.provenance import png_texts
+from hpcir.study.results.contours import gas_phase
 from hpcir.study.results.spectrum_files import StoredSpectrum, paired, read_spectrum
 from hpcir.study.session import check_folder, make_folder
 
@@ -26,7 +27,9 @@ def compare(spectrum: Path, reference: Path, output: Path | None, force: bool, c
     """Compare two spectra (run directories, spectrum.h5, spectrum.csv, JCAMP-DX) and print what was found (rank 0).
 
     Trajectories that began with the same positions and velocities are compared one by one. A reference without an
-    absolute scale is scaled to equal area, and that is said. With `output`: comparison.png and comparison.json there.
+    absolute scale is scaled to equal area, and that is said. A run without rotation gets the rotational contours of its
+    molecule before it is held against a gas-phase experiment, and that is said too. With `output`: comparison.png and
+    comparison.json there.
     """
     on_root(comm, lambda: _compare(spectrum, reference, output, force))
 
@@ -35,6 +38,7 @@ def _compare(spectrum: Path, reference: Path, output: Path | None, force: bool) 
     if output is not None:
         check_folder(output, (f"{NAME}.png", f"{NAME}.json"), force)
     first, second = read_spectrum(spectrum), read_spectrum(reference)
+    first, second = gas_phase(first, second, spectrum), gas_phase(second, first, reference)
     found = compared(first, second)
     _print(found, first, second)
     if output is None:

@@ -1,4 +1,4 @@
-"""The functions behind `hpcir label, train, evaluate, md, spectrum, compare, export, import`.
+"""The functions behind `hpcir label, train, evaluate, md, levels, spectrum, compare, export, import`.
 
 Each takes the command's options by their names on the command line and a communicator, and is collective.
 """
@@ -11,12 +11,13 @@ from hpcir.commands.compare import compare
 from hpcir.commands.convert import import_model
 from hpcir.commands.evaluate import evaluate
 from hpcir.commands.label import label
+from hpcir.commands.levels import levels
 from hpcir.commands.md import md
 from hpcir.commands.spectrum import spectrum
 from hpcir.commands.train import train
 from hpcir.runtime.mpi import Communicator, collective, on_root
 
-__all__ = ["compare", "evaluate", "export", "import_model", "label", "md", "spectrum", "train"]
+__all__ = ["compare", "evaluate", "export", "import_model", "label", "levels", "md", "spectrum", "train"]
 
 COPY = "give the files it was imported from to the other program"
 

@@ -17,7 +17,7 @@ from hpcir.models.evaluation import Evaluation
 from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
-from hpcir.study.session import check_new, read_structures
+from hpcir.study.session import check_new, read_structures, require_charge
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
 # Geometries outside the training range that are told one by one.
@@ -53,8 +53,9 @@ def _read(
     for structure in geometries:
         try:
             model.require(structure.numbers)
+            require_charge(model, path, structure.charge, structure.source)
         except InputError as error:
-            raise InputError(error.what, where=structure.source, hint=error.hint) from None
+            raise InputError(error.what, where=structure.source, value=error.value, hint=error.hint) from None
     return model, geometries
 
 

@@ -1,17 +1,19 @@
-"""`hpcir init`: a commented deck that runs, from a structure alone."""
+"""`hpcir init`: a commented deck that runs, from a structure, a SMILES string or a name alone."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
-from hpcir.commands.check import formula
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError
 from hpcir.labels import create_engine
-from hpcir.molecules.structures import Structure, check_vibrates, read_structure
+from hpcir.molecules.pieces import formula, structure_notes
+from hpcir.molecules.structures import Structure, check_spin, check_vibrates, read_structure, xyz_text
 
 _ENGINES = {
     "pyscf": """\
@@ -55,8 +57,8 @@ system:
 
 labels:                       # the electronic structure that everything is learnt from
 {engine}
-sampling:                     # the committee looks for its own training points
-{sampling}  temperatures: [300 K, 500 K, 700 K]
+{model}sampling:                     # the committee looks for its own training points
+{sampling}{size}  temperatures: [300 K, 500 K, 700 K]
 
 test:
   count: 100                  # independent labels that measure the errors; 0 leaves the test out
@@ -75,6 +77,10 @@ spectrum:
 seed: 1
 """
 
+# Bonds that turn, methyl groups not counted, from which on one minimum does not stand for a molecule; heavy atoms
+# beyond which the defaults want more; elements beyond which the networks' inputs want to be more.
+FLOPPY, LARGE, MANY_ELEMENTS = 3, 12, 4
+
 # Neutral molecules with an even number of electrons whose ground state is a triplet (Huber and Herzberg, "Constants of
 # Diatomic Molecules", 1979; methylene: Herzberg, Proc. R. Soc. A 262, 291, 1961), by their formulas in Hill's order.
 TRIPLETS = frozenset(("O2", "OS", "S2", "OSe", "Se2", "STe", "Te2", "B2", "HN", "HP", "FN", "ClN", "BrN", "CH2"))
@@ -84,26 +90,40 @@ _SLURM = Path(__file__).parent / "templates" / "requeue.slurm"
 
 
 def write_start(
-    path: Path,
+    path: Path | None,
     *,
-    charge: int = 0,
+    smiles: str | None = None,
+    name: str | None = None,
+    charge: int | None = None,
     multiplicity: int | None = None,
     engine: str = "pyscf",
     output: Path | None = None,
     slurm: bool = False,
     force: bool = False,
 ) -> list[Path]:
-    """Write a deck for a structure file, and a job script when `slurm`; prints and returns what was written.
+    """Write a deck for a structure file, a SMILES string or a name, and a job script when `slurm`; prints and returns
+    what was written. Of a string the structure and a drawing of what was understood are written beside the deck.
 
-    Without a multiplicity it is the lowest that the electrons allow, and 3 for `TRIPLETS`. Raises InputError when the
-    structure is wrong, the engine cannot label it, or a file is there already and not `force`.
+    Without a charge it is the file's or the string's, else 0. Without a multiplicity it is the lowest that the
+    electrons allow, and 3 for `TRIPLETS`. Raises InputError when the structure is wrong, the engine cannot label it,
+    or a file is there already and not `force`.
     """
-    structure = read_structure(path, charge, multiplicity or _usual_multiplicity(path, charge))
+    if sum(source is not None for source in (path, smiles, name)) != 1:
+        raise InputError(
+            "one of a structure file, --smiles and --name is wanted", hint="such as hpcir init molecule.xyz"
+        )
+    files: dict[Path, str] = {}
+    notes: list[str] = []
+    if path is None:
+        path, structure, files, notes = _of_string(smiles, name, charge, multiplicity, output)
+    else:
+        structure = _of_file(path, charge, multiplicity)
     check_vibrates(structure)
     settings = LabelSettings(engine="tblite" if engine == "tblite" else "pyscf")
     create_engine(settings, structure).check(structure)
     deck = output or Path(f"{path.stem}.yaml")
-    files = {deck: _deck_text(structure, path, deck, engine)}
+    model, size, reasons = _of_size(structure)
+    files[deck] = _deck_text(structure, path, deck, engine, model, size)
     if slurm:
         script = deck.with_suffix(".slurm")
         files[script] = _slurm_text(deck, script)
@@ -114,11 +134,95 @@ def write_start(
         _write(file, text)
         print(f"wrote {file}")
     print(f"charge {structure.charge}, multiplicity {structure.multiplicity}{_spin_note(structure)}")
+    for note in [*notes, *reasons]:
+        print(f"note: {note}")
+    for note in structure_notes(structure):
+        print(f"warning: {note}")
     print(f"next: hpcir check {shlex.quote(str(deck))}")
     return list(files)
 
 
-def _usual_multiplicity(path: Path, charge: int) -> int:
+def _of_file(path: Path, charge: int | None, multiplicity: int | None) -> Structure:
+    if multiplicity is not None:
+        return read_structure(path, charge, multiplicity)
+    try:
+        stated = read_structure(path, charge)
+    except InputError as error:
+        if "multiplicity" not in error.what:
+            raise
+    else:
+        if stated.multiplicity != 1:
+            return stated
+    return read_structure(path, charge, _usual_multiplicity(path, charge))
+
+
+def _of_string(
+    smiles: str | None, name: str | None, charge: int | None, multiplicity: int | None, output: Path | None
+) -> tuple[Path, Structure, dict[Path, str], list[str]]:
+    """The structure file of a string, its structure, the files to write and what is to be told."""
+    from hpcir.molecules.strings import from_smiles, smiles_of_name
+
+    notes = []
+    if smiles is None:
+        assert name is not None
+        smiles = smiles_of_name(name)
+        notes.append(f"{name} is {smiles}")
+    found = from_smiles(smiles, name or "")
+    structure = found.structure
+    if charge is not None and charge != structure.charge:
+        raise InputError(
+            f"the string is of the total charge {structure.charge:+d}",
+            where="--charge",
+            value=charge,
+            hint="leave it out",
+        )
+    if multiplicity is not None or (structure.charge == 0 and formula(structure.symbols) in TRIPLETS):
+        structure = replace(structure, multiplicity=multiplicity or 3)
+        check_spin(structure, "--multiplicity")
+    stem = re.sub(r"[^\w.+-]+", "-", name or formula(structure.symbols)).strip("-.") or "molecule"
+    path = output.with_suffix(".xyz") if output is not None else Path(f"{stem}.xyz")
+    files = {path: xyz_text(replace(structure, name=found.smiles)), path.with_suffix(".svg"): found.drawing}
+    return path, structure, files, [*notes, f"understood as {found.smiles}, drawn in the .svg", *found.notes]
+
+
+def _of_size(structure: Structure) -> tuple[str, str, list[str]]:
+    """What the size of a molecule wants in the deck beside the defaults: lines of `model`, of `sampling`, and why."""
+    model, sampling, reasons = [], [], []
+    heavy = int((structure.numbers != 1).sum())
+    elements = len(set(structure.numbers.tolist()))
+    turning = _turning_bonds(structure)
+    if heavy > LARGE or elements > MANY_ELEMENTS:
+        model.append("  inputs: 160                 # more kinds of surroundings than the default of 80 tells apart")
+        reasons.append(f"{heavy} heavy atoms of {elements} elements: model.inputs is 160")
+    if turning >= FLOPPY and structure.nuclear_masses is None and find_spec("rdkit") is not None:
+        sampling.append(
+            "  families: 20                # conformers that are relaxed, weighted and given a spectrum each"
+        )
+        reasons.append(f"{turning} bonds turn: the spectrum is of families of conformers (sampling.families)")
+        if heavy > LARGE:
+            sampling.append(f"  largest_fragment: {heavy:<10}# labelled whole; smaller, with seeds: fragments of it")
+            reasons.append(f"{heavy} heavy atoms are labelled whole (sampling.largest_fragment); fragments want seeds")
+    text = "model:\n" + "\n".join(model) + "\n\n" if model else ""
+    return text, "".join(f"{line}\n" for line in sampling), reasons
+
+
+def _turning_bonds(structure: Structure) -> int:
+    """Bonds about which a molecule turns into other conformers: without those of methyl groups and the like."""
+    from hpcir.molecules.bond_orders import bond_graph
+
+    try:
+        graph = bond_graph(structure)
+    except InputError:
+        return 0
+
+    def alike(atom: int, other: int) -> bool:
+        ends = [structure.numbers[k] for k in graph.neighbours[atom] if k != other]
+        return len(ends) == 3 and len(set(ends)) == 1 and ends[0] == 1
+
+    return sum(not alike(i, j) and not alike(j, i) for i, j in graph.rotatable)
+
+
+def _usual_multiplicity(path: Path, charge: int | None) -> int:
     """3 for the small molecules of `TRIPLETS`; else 1 or 2, by the parity of the electrons."""
     for multiplicity in (1, 2):
         try:
@@ -127,7 +231,8 @@ def _usual_multiplicity(path: Path, charge: int) -> int:
             if "multiplicity" not in error.what:
                 raise
         else:
-            return 3 if charge == 0 and formula(structure.symbols) in TRIPLETS else multiplicity
+            triplet = structure.charge == 0 and formula(structure.symbols) in TRIPLETS
+            return 3 if triplet else multiplicity
     raise InputError("no electrons are left at this charge", where=str(path), value=charge, hint="check --charge")
 
 
@@ -139,7 +244,7 @@ def _spin_note(structure: Structure) -> str:
     return "; 3 for a triplet" if structure.multiplicity == 1 else ""
 
 
-def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str:
+def _deck_text(structure: Structure, path: Path, deck: Path, engine: str, model: str, size: str) -> str:
     import yaml
 
     relative = os.path.relpath(path.resolve(), deck.absolute().parent.resolve())
@@ -152,6 +257,8 @@ def _deck_text(structure: Structure, path: Path, deck: Path, engine: str) -> str
         spin_note=_spin_note(structure),
         engine=_ENGINES[engine],
         sampling=_SAMPLING[engine],
+        model=model,
+        size=size,
     )
 
 

@@ -36,7 +36,7 @@ from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.results.records import Timing, TrajectorySummary
 from hpcir.study.results.spectra import spectrum_of_set
 from hpcir.study.results.spectrum import SpectrumResult
-from hpcir.study.session import deck_of, default_deck, session
+from hpcir.study.session import deck_of, default_deck, require_charge, session
 from hpcir.units import FS, KELVIN
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
@@ -117,8 +117,16 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
     total = charge if charge is not None else deck.system.charge or model.total_charge
     molecule = read_structure(structure, total, deck.system.multiplicity)
     model.require(molecule.numbers)
+    require_charge(model, path, molecule.charge, str(structure))
     level, starts = f"model of {model.level or 'unknown level'}", None
     if potential == "labels":
+        if deck.dynamics.nuclei != "classical":
+            raise InputError(
+                "trajectories of the label engine are those of classical nuclei",
+                where="dynamics.nuclei",
+                value=deck.dynamics.nuclei,
+                hint="give a deck with nuclei: classical",
+            )
         engine = create_engine(deck.labels)
         engine.check(molecule)
         level = engine.level
@@ -145,8 +153,12 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         modes,
         starts,
         level,
-        f"md-{digest(*what, molecule.numbers, molecule.positions)}",
+        f"md-{digest(*what, molecule.numbers, molecule.positions, *_isotopes(molecule))}",
     )
+
+
+def _isotopes(structure: Structure) -> list[FloatArray]:
+    return [] if structure.nuclear_masses is None else [structure.nuclear_masses]
 
 
 def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:

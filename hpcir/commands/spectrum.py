@@ -24,7 +24,7 @@ from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.results.spectrum import controls_of
 from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.study.session import check_folder, make_folder
-from hpcir.units import FS, KELVIN
+from hpcir.units import ANGSTROM, FS, KELVIN
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +40,8 @@ class Declared:
     timestep: float | None
     temperature: float | None
     unit: str | None
+    cell: FloatArray | None = None
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,22 +72,31 @@ def spectrum(
     force: bool,
     comm: Communicator,
     timestep: float | None = None,
+    cell: Sequence[float] | None = None,
+    program: str | None = None,
 ) -> None:
     """The spectrum of dipole series, each trajectory of each file counting the same (rank 0 works).
 
     series: .csv, .npz, .extxyz of others (see `spectra.series`), block files of hpcir's own trajectories. step (fs),
     temperature (K), unit: of the series where the files do not say them; timestep (fs): velocity Verlet's, whose
-    frequency error is then undone (default: the deck's or the file's, else none is). Writes spectrum.csv and
+    frequency error is then undone (default: the deck's or the file's, else none is); cell (angstrom): one or three
+    edges of a box, by which changes of a Berry phase's branch are undone; program: that wrote the
+    series, where the file does not show it. Writes spectrum.csv and
     spectrum.h5 and prints the bands. Raises InputError for what is not declared, or declared twice differently.
     """
     settings = deck.deck.spectrum if deck is not None else SpectrumSettings()
     dynamics = deck.deck.dynamics if deck is not None else None
     declared = Declared(
+        program=program,
         time_between=None if step is None else step * FS,
         timestep=dynamics.timestep if dynamics is not None else None,
         temperature=dynamics.temperature if dynamics is not None else None,
         unit=unit,
     )
+    if cell is not None:
+        if len(cell) not in (1, 3):
+            raise InputError("a box has one edge or three", where="--cell", value=list(cell))
+        declared = replace(declared, cell=np.full(3, cell) * ANGSTROM if len(cell) == 1 else np.array(cell) * ANGSTROM)
     if timestep is not None:
         declared = replace(declared, timestep=timestep * FS)
     if temperature is not None:
@@ -155,7 +166,9 @@ def read_part(path: Path, declared: Declared) -> Part:
         return _own(path, declared)
     if declared.temperature is None:
         raise InputError("the temperature is not declared", where=str(path), hint="give --temperature '300 K'")
-    series = read_series(path, declared.unit, declared.time_between)
+    series = read_series(path, declared.unit, declared.time_between, declared.cell, declared.program)
+    for note in series.notes:
+        print(note)
     return Part(
         series.source,
         series.dipoles,

@@ -139,8 +139,21 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
             notes.append(f"geometries without {quantity}: {len(dataset) - having} of {len(dataset)}")
     if not dataset.having("energy") and not dataset.having("forces"):
         notes.append("neither energies nor forces: the potential learns nothing, dipoles alone mean something")
-    provenance = {"data": str(path), "data_digest": file_digest(path), "geometries": len(dataset)}
+    provenance = {
+        "data": str(path),
+        "data_digest": data_digest(path),
+        "geometries": len(dataset),
+        "charges": sorted({frame.charge for frame in dataset.frames}),
+    }
     return OutsideData(dataset, tuple(notes), provenance)
+
+
+def data_digest(path: Path) -> str:
+    """The digest of a data set: of its file, or of all files of its folder by name."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest(*(part for file in files for part in (file.name, file_digest(file))))
 
 
 def require_memory(dataset: Dataset, settings: Deck) -> None:

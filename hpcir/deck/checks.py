@@ -10,12 +10,15 @@ from hpcir.deck.messages import join, nearest
 from hpcir.deck.sections import Deck
 from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
+from hpcir.molecules.pieces import structure_notes
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
 # Velocity Verlet is unstable past a timestep of 2 / omega; an X-H stretch of 3,800 cm-1 has 2 / omega = 2.8 fs.
 LONGEST_TIMESTEP = 2.0 * FS
 SENSIBLE_TIMESTEP = 1.0 * FS
+# The shortest thermostatted time in which collapsed ring polymers take their shape.
+SHORTEST_SPREADING = 500.0 * FS
 # Of products of the units.
 ROUNDING = 1e-9
 # Above every fundamental but those of H2 and HF: what a dipole series must resolve so that no band folds back.
@@ -53,10 +56,11 @@ def check_deck(loaded: LoadedDeck) -> Study:
     return study
 
 
-def deck_warnings(loaded: LoadedDeck) -> list[str]:
+def deck_warnings(study: Study) -> list[str]:
     """What is allowed but rarely meant, one sentence each."""
+    loaded = study.loaded
     dynamics, spectrum = loaded.deck.dynamics, loaded.deck.spectrum
-    found = []
+    found = [f"{item.source}: {note}" for item in study.targets for note in structure_notes(item)]
     if dynamics.timestep > SENSIBLE_TIMESTEP:
         found.append(
             f"{loaded.where('dynamics.timestep')}: {dynamics.timestep / FS:g} fs is long for stretches of "
@@ -137,6 +141,7 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
                 where=loaded.file.where(("sampling", "temperatures", index)),
                 value=f"{temperature / KELVIN:g} K",
             )
+    yield from _nuclei_keys(loaded)
     if deck.model.members < 2 and sampling.rounds > 0:
         yield InputError(
             "exploration goes by the disagreement of a committee, and one member cannot disagree",
@@ -146,6 +151,31 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
         )
     if deck.model.shells and not deck.model.zetas:
         yield InputError("angular functions need an exponent", where=loaded.where("model.zetas"), hint="give [1, 2, 4]")
+
+
+def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
+    """Rules of quantum nuclei. Whether beads are enough is known with the modes only."""
+    dynamics, spectrum = loaded.deck.dynamics, loaded.deck.spectrum
+    if dynamics.nuclei == "classical":
+        return
+    if spectrum.quantum_correction != "harmonic":
+        yield InputError(
+            f"dynamics.nuclei: {dynamics.nuclei} gives Kubo's correlation, which becomes km/mol by 'harmonic' alone",
+            where=loaded.where("spectrum.quantum_correction"),
+            value=spectrum.quantum_correction,
+        )
+    if dynamics.nuclei == "trpmd" and dynamics.equilibration < SHORTEST_SPREADING:
+        yield InputError(
+            f"ring polymers need {SHORTEST_SPREADING / FS:g} fs to spread",
+            where=loaded.where("dynamics.equilibration"),
+            value=f"{dynamics.equilibration / FS:g} fs",
+        )
+    if dynamics.nuclei == "pigs" and dynamics.pigs_temperature < dynamics.temperature:
+        yield InputError(
+            f"must not be less than dynamics.temperature, {dynamics.temperature / KELVIN:g} K",
+            where=loaded.where("dynamics.pigs_temperature"),
+            value=f"{dynamics.pigs_temperature / KELVIN:g} K",
+        )
 
 
 def _engine_keys(loaded: LoadedDeck) -> Iterator[InputError]:

@@ -239,6 +239,17 @@ class DynamicsSettings(Section):
     """The production trajectories."""
 
     temperature: Temperature = quantity_field("300 K", gt=0, description="temperature")
+    nuclei: Literal["classical", "trpmd", "pigs"] = Field(
+        "classical",
+        description="classical; trpmd: thermostatted ring polymers, every bead a replica; pigs: classical on the "
+        "potential of mean force of ring polymers' centroids, learnt as a correction to the model",
+    )
+    beads: int = Field(
+        0, ge=0, description="trpmd, pigs: beads of a ring polymer; 0: as many as the stiffest mode needs"
+    )
+    pigs_temperature: Temperature = quantity_field(
+        "500 K", gt=0, description="pigs: temperature of the ring polymers about the held centroids"
+    )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")
     equilibration: Time = quantity_field("2 ps", ge=0, description="thermostatted time before each trajectory")

@@ -12,6 +12,7 @@ import numpy as np
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
+from hpcir.molecules.pieces import isotope_words
 from hpcir.molecules.structures import Structure, check_structure, read_frames, read_structure
 from hpcir.storage.yaml_lines import KeyPath
 
@@ -118,7 +119,20 @@ def read_molecules(loaded: LoadedDeck, main: Structure) -> tuple[Study | None, l
     study = Study(loaded, tuple(targets), tuple(seeds or small))
     if study.one_minimum:
         return study, []
-    return study, [*_names(loaded, targets, seeds), *_sizes(loaded, targets, seeds), *_elements(loaded, targets, seeds)]
+    problems = [*_names(loaded, targets, seeds), *_sizes(loaded, targets, seeds), *_elements(loaded, targets, seeds)]
+    return study, [*problems, *_isotopes(loaded, targets)]
+
+
+def _isotopes(loaded: LoadedDeck, targets: list[Structure]) -> Iterator[InputError]:
+    """Fragments and families are of the elements' usual masses."""
+    for index, target in enumerate(targets):
+        if target.nuclear_masses is not None:
+            yield InputError(
+                "a structure of isotopes is for a deck without seeds and families",
+                where=_target_where(loaded, index),
+                value=isotope_words(target),
+                hint="leave out sampling.seeds and sampling.families, or give the masses as system.isotopes",
+            )
 
 
 def _names(loaded: LoadedDeck, targets: list[Structure], seeds: list[Structure]) -> Iterator[InputError]:

@@ -17,6 +17,8 @@ IntArray = NDArray[np.int64]
 
 # Steps whose random numbers are drawn together; a trajectory's path depends on it.
 BLOCK_STEPS = 64
+# Likewise for ring polymers, whose every step takes as many numbers for each bead.
+RING_BLOCK_STEPS = 16
 
 
 def trajectory_stream(seed: int, purpose: str, trajectory: int, block: int = 0) -> np.random.Generator:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
+from hpcir.exchange.collections.groups import NAMED, is_grouped, read_groups
+from hpcir.exchange.collections.parts import present
 from hpcir.exchange.datasets import (
     ATOMIC_UNITS,
     OWN_UNITS,
@@ -16,6 +18,7 @@ from hpcir.exchange.datasets import (
     Dataset,
     Frame,
     checked_numbers,
+    refuse_near_misses,
     resolve_units,
     shifted_dipole,
     size_of,
@@ -62,6 +65,7 @@ def read_arrays(
     charge: int | None = None,
     level: str = "",
     dipole_origin: str | None = None,
+    missing: str = "error",
 ) -> Dataset:
     """Geometries from arrays; see `datasets.read_dataset`.
 
@@ -71,8 +75,13 @@ def read_arrays(
     """
     if path.suffix.lower() != ".npz" and _is_labels(path):
         return _read_labels(path)
+    in_paths = any("/" in name for name in (keys or {}).values())
+    if path.suffix.lower() != ".npz" and not in_paths and is_grouped(path):
+        options: dict[str, Any] = {"charge": charge, "level": level, "dipole_origin": dipole_origin}
+        return read_groups(path, units=units, keys=keys, missing=missing, **options)
     held = _npz(path) if path.suffix.lower() == ".npz" else _hdf5(path)
     names = _layout(path, held, keys)
+    refuse_near_misses({name: [array] for name, array in held.items()}, names, charge, str(path))
     declared = resolve_units(units, OWN_UNITS)
     arrays = {quantity: held[name] for quantity, name in names.items()}
     count, atoms = _shapes(path, arrays, names)
@@ -87,9 +96,9 @@ def read_arrays(
     frames = []
     for s in range(count):
         own = checked_numbers(numbers[s, : lengths[s]], str(path), names["numbers"])
-        frames.append(_frame(s, own, scaled, int(totals[s]), level, dipole_origin, str(path)))
+        frames.append(_frame(s, own, scaled, int(totals[s]), level, dipole_origin, str(path), missing))
     unread = tuple(sorted(set(held) - set(names.values())))
-    return Dataset(tuple(frames), str(path), declared, names, unread)
+    return Dataset(tuple(frames), str(path), declared, names, unread, charge is not None or "charge" in names)
 
 
 def _numbers(array: Any, name: str, path: Path) -> Any:
@@ -145,7 +154,8 @@ def _hdf5(path: Path) -> dict[str, Any]:
 
 def _layout(path: Path, held: dict[str, Any], keys: Mapping[str, str] | None) -> dict[str, str]:
     """Quantity -> array name."""
-    holds = "it holds " + ", ".join(f"{name} {np.shape(array)}" for name, array in held.items())
+    holds = "it holds " + ", ".join(f"{name} {np.shape(array)}" for name, array in list(held.items())[:NAMED])
+    holds += f", ... ({len(held)} arrays in all)" if len(held) > NAMED else ""
     if keys is not None:
         for quantity, name in keys.items():
             if quantity not in KEYS:
@@ -226,10 +236,12 @@ def _frame(
     level: str,
     dipole_origin: str | None,
     path: str,
+    missing: str,
 ) -> Frame:
     where, atoms = f"{path}, geometry {s + 1}", len(numbers)
     by_atom = ("forces", *OWN_UNITS)
     values = {q: scaled[q][s, :atoms] if q in by_atom else scaled[q][s] for q in QUANTITIES if q in scaled}
+    values = present(values, missing)
     positions = scaled["positions"][s, :atoms]
     dipole = values.get("dipole")
     if dipole is not None:

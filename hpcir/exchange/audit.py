@@ -53,7 +53,8 @@ def check_finite(dataset: Dataset) -> list[Finding]:
             "error",
             "finite",
             f"NaN or infinity in {name} of {len(frames)} of {len(dataset)} geometries ({some(frames)})",
-            "leave these geometries out, or find out why the calculation failed",
+            "leave these geometries out, find out why the calculation failed, or, where NaN stands for what was not "
+            "computed, give --missing allow",
             tuple(frames),
         )
         for name, frames in bad.items()
@@ -163,10 +164,12 @@ def check_charges(dataset: Dataset) -> list[Finding]:
     if odd:
         findings.append(
             Finding(
-                "note",
+                "note" if dataset.charge_known else "error",
                 "charges",
                 f"an odd number of electrons: {some(odd)}",
-                "radicals? Otherwise declare the total charge",
+                "radicals? Otherwise declare the total charge"
+                if dataset.charge_known
+                else "an ion whose charge is nowhere said? Declare it with --charge, or a radical with --charge 0",
                 tuple(odd),
             )
         )

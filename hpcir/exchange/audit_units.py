@@ -40,7 +40,7 @@ def check_distances(dataset: Dataset) -> list[Finding]:
     known = ratios[np.isfinite(ratios)]
     if not len(known):
         return []
-    typical = float(np.median(known))
+    typical = max(float(np.median(known)), 1e-9)
     text = f"the nearest atoms are {typical:.2f} times the sum of their covalent radii apart"
     if abs(np.log(typical)) > 0.35:
         what = {True: "angstrom read as bohr", False: "bohr read as angstrom"}[typical < 1]

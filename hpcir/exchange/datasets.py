@@ -8,6 +8,7 @@ never zero.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,9 @@ ATOMIC_UNITS = {
     "dipole": "e*bohr",
     **OWN_UNITS,
 }
+# Names, without anything but letters, under which files keep the total charge, and the spin or multiplicity.
+_CHARGE_NAMES = ("charge", "totalcharge", "netcharge", "molecularcharge", "molcharge", "systemcharge", "qtot", "q")
+_SPIN_NAMES = ("multiplicity", "spinmultiplicity", "mult", "spin", "totalspin", "uhf", "unpairedelectrons")
 ORIGINS = ("charge", "mass", "geometry", "zero")
 
 
@@ -76,13 +80,14 @@ class Frame:
 @dataclass(frozen=True)
 class Dataset:
     """Labelled geometries and where they came from. source: the file; units, keys: as declared or documented; unread:
-    names in the file that nothing was taken from."""
+    names in the file that nothing was taken from; charge_known: whether the file or the user said the total charge."""
 
     frames: tuple[Frame, ...]
     source: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    charge_known: bool = True
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -222,6 +227,44 @@ def shifted_dipole(
     }
     old = centre(positions, weights[origin]) if origin in weights else np.zeros(3)
     return dipole + charge * (old - centre(positions, weights["charge"]))
+
+
+def refuse_near_misses(
+    found: Mapping[str, Iterable[Any]], keys: Mapping[str, str], charge: int | None, where: str
+) -> None:
+    """Raise InputError where a file has the total charge, or several spin states, under a name that is not read.
+
+    found: the values under each name of the file; keys: the names that are read; charge: as declared.
+    """
+    if "charge" in keys:
+        return
+    for name, values in found.items():
+        word = re.sub(r"[^a-z]", "", name.lower())
+        whole = {round(v) for v in _whole_numbers(values)} if word in _CHARGE_NAMES + _SPIN_NAMES else set()
+        if word in _CHARGE_NAMES and whole - {charge or 0}:
+            raise InputError(
+                f"the file has what looks like the total charge under '{name}', and it is not read",
+                where=where,
+                value=sorted(whole)[:6],
+                hint=f"say --keys charge={name}, or declare another charge for all with --charge",
+            )
+        if word in _SPIN_NAMES and len(whole) > 1:
+            raise InputError(
+                f"the file has geometries of several spin states, by '{name}', and a model is of one",
+                where=where,
+                value=sorted(whole)[:6],
+                hint="train on one spin state at a time",
+            )
+
+
+def _whole_numbers(values: Iterable[Any]) -> list[float]:
+    """The whole numbers among values of any kind."""
+    found = []
+    for value in values:
+        array = np.asarray(value)
+        if array.dtype.kind in "iuf":
+            found += [float(v) for v in np.unique(array) if np.isfinite(v) and v == np.round(v)]
+    return found
 
 
 def to_groups(dataset: Dataset) -> list[LabelledGroup]:

@@ -17,6 +17,7 @@ from hpcir.exchange.datasets import (
     Dataset,
     Frame,
     checked_numbers,
+    refuse_near_misses,
     resolve_units,
     shifted_dipole,
     size_of,
@@ -122,6 +123,7 @@ def _dataset(
     missing: str,
 ) -> Dataset:
     wanted = _wanted(str(path), entries, keys)
+    refuse_near_misses(_single_values(entries), wanted, charge, str(path))
     frames = []
     for number, (atoms, find, held) in enumerate(entries):
         where = f"{path}, geometry {number + 1}"
@@ -142,14 +144,29 @@ def _dataset(
                 continue
             sizes = ASE_UNITS if ase_results and found[1] and quantity not in units else units
             values[quantity] = _array(quantity, found[0], len(atoms), where) * size_of(quantity, sizes, where)
+        if missing == "allow":
+            values = {name: value for name, value in values.items() if np.all(np.isfinite(value))}
         frames.append(_frame(atoms, values, find, wanted, units, charge, level, dipole_origin, where))
     unread = {name for _, _, held in entries for name in held} - {*wanted.values(), *OWN_WORDS}
-    return Dataset(tuple(frames), str(path), units, wanted, tuple(sorted(unread)))
+    charge_known = charge is not None or "charge" in wanted
+    return Dataset(tuple(frames), str(path), units, wanted, tuple(sorted(unread)), charge_known)
+
+
+def _single_values(entries: list[tuple[Any, Lookup, list[str]]]) -> dict[str, list[Any]]:
+    """The numbers that geometries have one of, by name."""
+    found: dict[str, list[Any]] = {}
+    for _, find, held in entries:
+        for name in held:
+            value = find(name)
+            if value is not None and np.ndim(value[0]) == 0 and isinstance(value[0], (int, float, np.number)):
+                found.setdefault(name, []).append(value[0])
+    return found
 
 
 def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mapping[str, str] | None) -> dict[str, str]:
-    """Quantity -> name: what was asked for; else the standard names that occur in the file."""
-    if keys is not None:
+    """Quantity -> name: what was asked for; the standard names that occur in the file where no energy, forces or dipole
+    were."""
+    if keys:
         unknown = set(keys) - set(STANDARD_KEYS)
         if unknown:
             raise InputError(
@@ -157,9 +174,8 @@ def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mappi
                 value=sorted(unknown),
                 hint="valid: " + ", ".join(STANDARD_KEYS),
             )
-        if not set(keys) & {"energy", "forces", "dipole"}:
-            raise InputError("no key of energy, forces or dipole was given", where=path)
-        return dict(keys)
+        if set(keys) & {"energy", "forces", "dipole"}:
+            return dict(keys)
     there = {q: name for q, name in STANDARD_KEYS.items() if any(find(name) is not None for _, find, _ in entries)}
     if not set(there) & {"energy", "forces", "dipole"}:
         held = sorted({name for _, _, names in entries for name in names})
@@ -169,7 +185,7 @@ def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mappi
             hint=f"the file holds {', '.join(held) or 'positions only'}; say which is which, such as "
             "--keys energy=REF_energy forces=REF_forces",
         )
-    return there
+    return there | dict(keys or {})
 
 
 def _raise_missing(quantity: str, name: str, where: str, held: list[str]) -> None:
@@ -281,6 +297,8 @@ def _text(frame: Frame, units: dict[str, str], names: dict[str, str], extra: Map
         if value is None:
             continue
         scaled = np.asarray(value) / size_of(quantity, units, frame.place)
+        if not np.all(np.isfinite(scaled)):
+            raise InputError(f"the {quantity} is not finite and is not written", where=frame.place)
         if quantity in ("forces", *OWN_UNITS):
             columns.append(scaled.reshape(len(frame), -1))
             properties += f":{names[quantity]}:R:{columns[-1].shape[1]}"

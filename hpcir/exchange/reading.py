@@ -8,6 +8,7 @@ from typing import Any
 
 from hpcir.errors import InputError
 from hpcir.exchange.arrays import read_arrays
+from hpcir.exchange.collections.deepmd import read_deepmd
 from hpcir.exchange.datasets import Dataset, check_origin
 from hpcir.exchange.extxyz import read_ase_db, read_extxyz
 
@@ -22,24 +23,27 @@ def read_dataset(
     dipole_origin: str | None = None,
     missing: str = "error",
 ) -> Dataset:
-    """Read labelled geometries: extxyz (.xyz, .extxyz), NumPy (.npz), an ASE database (.db), HDF5 (.h5, .hdf5).
+    """Read labelled geometries: extxyz (.xyz, .extxyz), NumPy (.npz), an ASE database (.db), HDF5 (.h5, .hdf5), of
+    arrays or of one group a molecule (SPICE, ANI-1x, QM7-X), a folder of DeePMD-kit.
 
     units: quantity -> unit, or 'ase', or 'atomic'; a format that fixes its units (ASE's .db, hpcir's labels.h5)
     needs none. keys: quantity -> name in the file (`QUANTITIES`, 'charge', 'level', and
     for arrays also 'numbers' and 'positions'); without it the names are the quantities' own. Every name given must
-    be there; missing='allow' lets single geometries go without. charge: total charge of every geometry where the
-    file does not say (0). dipole_origin: see `shifted_dipole`. Raises InputError.
+    be there; missing='allow' lets single geometries go without, and takes what is NaN as missing. charge: total charge
+    of every geometry where the file does not say (0). dipole_origin: see `shifted_dipole`. Raises InputError.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError("the data set does not exist", where=str(path), hint="check the path")
     if missing not in ("error", "allow"):
         raise InputError("unknown value of missing", value=missing, hint="'error' or 'allow'")
     check_origin(dipole_origin)
     options: dict[str, Any] = {"charge": charge, "level": level, "dipole_origin": dipole_origin}
+    if path.is_dir():
+        return read_deepmd(path, units=units, keys=keys, missing=missing, **options)
     suffix = path.suffix.lower()
     if suffix in (".npz", ".h5", ".hdf5"):
-        return read_arrays(path, units=units, keys=keys, **options)
+        return read_arrays(path, units=units, keys=keys, missing=missing, **options)
     if suffix == ".db":
         return read_ase_db(path, units=units, keys=keys, missing=missing, **options)
     if suffix in (".xyz", ".extxyz"):

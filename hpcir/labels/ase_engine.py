@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed
@@ -20,6 +21,10 @@ from hpcir.labels.checks import finished_label, nearest_names, nuclear_charge_ce
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
+# The way (angstrom) that a molecule is moved to see whether its dipole moves, and how far (e) the charge that this
+# tells may be off for the noise of grids; likewise unpaired electrons, which spin contamination changes little.
+SHIFT = np.array([0.7, -0.5, 0.9])
+CHARGE_TOLERANCE, SPIN_TOLERANCE = 0.2, 0.5
 _WHERE = "labels.calculator"
 _FORM = "write 'package.module:Class', such as 'ase.calculators.emt:EMT'"
 
@@ -30,7 +35,9 @@ class AseEngine:
     The calculator gets the deck's keyword arguments, and charge and multiplicity as initial charges and magnetic
     moments of the atoms (what ASE knows); calculators that read neither need them among the arguments. The dipole
     is what the calculator returns, in e angstrom; for an ion it must be about the origin of the coordinates, which
-    is put at the centre of nuclear charge.
+    is put at the centre of nuclear charge. Whether the calculator heard of the charge is asked once, by one more
+    calculation of the first geometry, moved: the dipole of an ion about an origin at rest moves by the charge times
+    the way.
     """
 
     def __init__(self, settings: LabelSettings) -> None:
@@ -38,6 +45,7 @@ class AseEngine:
         arguments = json.dumps(settings.arguments, sort_keys=True, default=str) if settings.arguments else ""
         self.level = f"{settings.calculator} {arguments}".strip() + " (ASE)"
         self._class: Any = None
+        self._heard = False
 
     def check(self, structure: Structure) -> None:
         """InputError when the calculator cannot be imported, refuses its arguments, or knows no forces or dipole, or
@@ -66,19 +74,8 @@ class AseEngine:
         tensors are asked for."""
         if polar:
             raise LabelFailed(f"{structure.name}: calculators of ASE have no electric field for polar tensors")
-        from ase import Atoms
-
         start = time.perf_counter()
-        origin = nuclear_charge_centre(structure)
-        count = len(structure)
-        atoms = Atoms(
-            numbers=structure.numbers,
-            positions=(structure.positions - origin) / ANGSTROM,
-            charges=np.full(count, structure.charge / count),
-            magmoms=np.full(count, (structure.multiplicity - 1) / count),
-        )
-        molecule: Any = atoms  # ASE has no types
-        molecule.calc = self._calculator()
+        molecule = self._molecule(structure, np.zeros(3))
         try:
             energy = float(molecule.get_potential_energy()) * EV
             forces = np.asarray(molecule.get_forces(), float) * EV_PER_ANGSTROM
@@ -91,7 +88,55 @@ class AseEngine:
                 f"{structure.name}: {self._name()} returned no dipole ({type(error).__name__}: {error}); "
                 "an infrared spectrum needs it"
             ) from error
-        return finished_label(structure, energy, forces, dipole, time.perf_counter() - start, "default")
+        seconds = time.perf_counter() - start
+        label = finished_label(structure, energy, forces, dipole, seconds, "default")
+        if not self._heard:
+            self._ask_what_it_heard(structure, molecule, dipole)
+            self._heard = True
+        return label
+
+    def _molecule(self, structure: Structure, moved: NDArray[np.float64]) -> Any:
+        """ASE Atoms with a new calculator, the centre of nuclear charge at `moved` (3,) in angstrom."""
+        from ase import Atoms
+
+        count = len(structure)
+        molecule: Any = Atoms(  # ASE has no types
+            numbers=structure.numbers,
+            positions=(structure.positions - nuclear_charge_centre(structure)) / ANGSTROM + moved,
+            charges=np.full(count, structure.charge / count),
+            magmoms=np.full(count, (structure.multiplicity - 1) / count),
+        )
+        molecule.calc = self._calculator()
+        return molecule
+
+    def _ask_what_it_heard(self, structure: Structure, molecule: Any, dipole: NDArray[np.float64]) -> None:
+        """Raise InputError when the calculator computed another charge or multiplicity than the deck's, as far as its
+        answers tell."""
+        again = self._molecule(structure, SHIFT)
+        try:
+            other = np.asarray(again.get_dipole_moment(), float) * ANGSTROM
+        except Exception as error:  # a calculator may raise anything
+            raise LabelFailed(f"{structure.name}: {self._name()} failed: {type(error).__name__}: {error}") from error
+        way = SHIFT * ANGSTROM
+        found = round(float((other - dipole) @ way / (way @ way)), 2) + 0.0  # no minus before zero
+        if abs(found - structure.charge) > CHARGE_TOLERANCE:
+            raise InputError(
+                f"the calculator's dipole moves as that of a molecule with charge {found:+.2f}, and "
+                f"{structure.charge:+d} is declared",
+                where="labels.arguments",
+                value=dict(self.settings.arguments),
+                hint="give the total charge under the name that this calculator has for it, such as labels.arguments: "
+                f"{{charge: {structure.charge}}}; the dipole of an ion must be about the origin of the coordinates",
+            )
+        moment = getattr(molecule.calc, "results", {}).get("magmom")
+        if moment is not None and abs(abs(float(moment)) - (structure.multiplicity - 1)) > SPIN_TOLERANCE:
+            raise InputError(
+                f"the calculator's magnetic moment, {float(moment):.2f}, is not that of multiplicity "
+                f"{structure.multiplicity}",
+                where="labels.arguments",
+                value=dict(self.settings.arguments),
+                hint="give the multiplicity under the name that this calculator has for it",
+            )
 
     def _name(self) -> str:
         return f"the ASE calculator {self.settings.calculator}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hpcir.descriptors.contractions import Contraction
 from hpcir.descriptors.definition import SymmetryFunctionSet
-from hpcir.errors import InputError
+from hpcir.errors import InputError, RunStopped
 from hpcir.models.evaluation import Evaluation, html_table
 from hpcir.models.networks import NetworkCommittee
 from hpcir.storage import checksums, layout
@@ -199,6 +199,11 @@ class Model:
             path.mkdir(parents=True, exist_ok=True)
             path = path / MODEL_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not_finite(self):
+            raise RunStopped(
+                f"{path}: the model is not written, {not_finite(self)} is not finite: the training diverged. Lower "
+                "training.learning_rate and training.retrain_rate, and look at the labels"
+            )
         write_sealed(path, lambda file: _write(file, self))
         return path
 
@@ -216,7 +221,29 @@ class Model:
             raise InputError(f"the model file cannot be read: {error}", where=str(path)) from error
         if not intact:
             raise InputError("the model file is damaged: its contents do not match their checksum", where=str(path))
+        if not_finite(model):
+            raise InputError(f"{not_finite(model)} is not finite", where=str(path), hint="train the model again")
         return model
+
+
+def not_finite(model: Model) -> str:
+    """The first number of a model that is NaN or infinite, in words; '' when all are finite."""
+    from hpcir.molecules.structures import symbols
+
+    for kind, committees in (("energy", model.energy), ("charge", model.charge)):
+        for element, committee in committees.items():
+            layers = [(f"weights of layer {n}", array) for n, array in enumerate(committee.weights, 1)]
+            layers += [(f"biases of layer {n}", array) for n, array in enumerate(committee.biases, 1)]
+            layers += [("shift of the inputs", committee.shift), ("scale of the inputs", committee.scale)]
+            if committee.projection is not None:
+                layers.append(("projection of the inputs", committee.projection))
+            for name, array in layers:
+                bad = np.argwhere(~np.isfinite(array))
+                if len(bad):
+                    symbol = symbols(np.array([element]))[0]
+                    return f"the {name} at {bad[0].tolist()} of the {kind} networks of {symbol}"
+    wrong = [z for z, offset in model.offsets.items() if not np.isfinite(offset)]
+    return f"the energy of the atom {symbols(np.array(wrong))[0]}" if wrong else ""
 
 
 def find_model_file(path: Path) -> Path:

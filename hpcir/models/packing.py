@@ -46,6 +46,11 @@ def _block(matrix: FloatArray) -> FloatArray:
     return matrix.reshape(rows // BLOCK, BLOCK, inner).transpose(0, 2, 1).ravel()
 
 
+def product_matrix(matrix: FloatArray) -> FloatArray:
+    """A matrix (rows, inner), flat, as `network_kernel.product` reads it; its rows padded with zeros to `padded`."""
+    return _block(_pad(matrix, padded(len(matrix)), matrix.shape[1]))
+
+
 def _pad(matrix: FloatArray, rows: int, columns: int) -> FloatArray:
     result = np.zeros((rows, columns))
     result[: matrix.shape[0], : matrix.shape[1]] = matrix

@@ -1,1 +1,1 @@
-"""Molecules: structures, bonds, fragments, rotamers, conformers, internal coordinates."""
+"""Molecules: structures and their files, isotopes, bonds, fragments, rotamers, conformers, internal coordinates."""

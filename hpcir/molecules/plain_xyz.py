@@ -2,60 +2,151 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.molecules.isotopes import isotope, isotope_mass
 
 _HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
+# Words of the comment line that make the file an extended one, with columns or a cell of its own.
+_EXTENDED = ("Properties=", "Lattice=", "properties=", "lattice=")
+# Fortran's exponents of double precision, as in 1.5D-03.
+_FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
 
-def read_plain_xyz(path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """Atomic numbers (N,) and positions (N, 3) in angstrom of the first frame of a plain xyz file.
+@dataclass(frozen=True)
+class PlainFrame:
+    """One geometry of a plain xyz file: atomic numbers (N,), positions (N, 3) in angstrom, the comment line, and masses
+    (N,) in amu where a symbol names an isotope (nan elsewhere; None: no symbol does)."""
 
-    None when it is something else that ASE should read: another suffix, or an extended xyz file with columns or
-    a cell of its own. Raises InputError naming line and value for an unknown element, a coordinate that is no
-    finite number, or a file that ends too soon.
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    comment: str
+    masses: NDArray[np.float64] | None = None
+
+
+def read_plain_xyz(path: str | Path, first: bool = False) -> list[PlainFrame] | None:
+    """The frames of a plain xyz file, or its first alone.
+
+    Symbols may be atomic numbers or isotopes (D, T, 13C), numbers may have Fortran's exponents. None when it is
+    something else that ASE should read: another suffix, or an extended xyz file with columns or a cell of its own.
+    Raises InputError naming line and value for an unknown element, a coordinate that is no finite number, or a file
+    that ends too soon.
     """
     path = Path(path)
-    if path.suffix.lower() != ".xyz":
+    if path.suffix.lower() not in (".xyz", ".extxyz"):
         return None
-    rows = _rows(path)
-    if len(rows) > 1 and ("Properties=" in rows[1] or "Lattice=" in rows[1]):
+    rows = text_lines(path)
+    if len(rows) > 1 and any(word in rows[1] for word in _EXTENDED):
         return None
-    count = _count(path, rows)
-    atoms = rows[2 : 2 + count]
-    if len(atoms) < count or not atoms[-1].strip():
-        have = sum(1 for row in atoms if row.strip())
-        raise InputError(
-            f"the first line promises {count} atoms, and {have} follow", where=f"{path}:{2 + have}", hint=_HINT
-        )
-    parsed = [_atom(f"{path}:{line}", row) for line, row in enumerate(atoms, 3)]
-    _nothing_else(path, rows, count)
-    return np.array([number for number, _ in parsed], np.int64), np.array([place for _, place in parsed], float)
+    frames: list[PlainFrame] = []
+    line = 0
+    while not frames or any(row.strip() for row in rows[line:]):
+        if frames:
+            line += next(n for n, row in enumerate(rows[line:]) if row.strip())
+        count = _count(path, rows, line)
+        if frames and line + 1 < len(rows) and any(word in rows[line + 1] for word in _EXTENDED):
+            return None
+        if not first or not frames:
+            frames.append(_frame(path, rows, line, count))
+        line += 2 + count
+        if first:
+            _nothing_else(path, rows, line, count)
+            break
+    return frames
 
 
-def _rows(path: Path) -> list[str]:
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file, with any line end and without a byte order mark. Raises InputError."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError("the structure file does not exist", where=str(path), hint="check the path") from None
     except UnicodeDecodeError:
         raise InputError("the structure is not a text file", where=str(path), hint=_HINT) from None
     except OSError as error:
         raise InputError(f"the structure cannot be read: {error.strerror}", where=str(path)) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _count(path: Path, rows: list[str]) -> int:
-    first = rows[0].strip() if rows else ""
-    if not first.isascii() or not first.isdigit() or not int(first[:9]) > 0 or len(first) > 8:
-        raise InputError("the first line must be the number of atoms", where=f"{path}:1", value=first[:60], hint=_HINT)
-    return int(first)
+def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
+    """An extended xyz file as ASE reads it: atomic numbers and isotopes in the first column as symbols, Fortran's
+    exponents as C's; with masses in amu by frame and atom of the isotopes. A file of another form stays as it is."""
+    rows, out, masses = text_lines(path), list[str](), dict[int, dict[int, float]]()
+    line = frame = 0
+    while line < len(rows):
+        count = rows[line].strip()
+        if not (count.isascii() and count.isdigit() and len(count) < 9) or line + 1 >= len(rows):
+            return "\n".join([*out, *rows[line:]]), masses
+        comment = rows[line + 1]
+        by_symbol = "roperties=" not in comment or re.search(r'roperties="?species:S:1', comment) is not None
+        out += rows[line : line + 2]
+        for atom, row in enumerate(rows[line + 2 : line + 2 + int(count)]):
+            words = _FORTRAN.sub("e", row).split()
+            if words and by_symbol:
+                symbol, mass = _species(words[0], f"{path}:{line + 3 + atom}")
+                words[0] = symbol or words[0]
+                if mass is not None:
+                    masses.setdefault(frame, {})[atom] = mass
+            out.append(" ".join(words))
+        line += 2 + int(count)
+        frame += 1
+        while line < len(rows) and not rows[line].strip():
+            line += 1
+    return "\n".join([*out, ""]), masses
 
 
-def _atom(where: str, row: str) -> tuple[int, list[float]]:
+def _count(path: Path, rows: list[str], line: int) -> int:
+    first = rows[line].strip() if line < len(rows) else ""
+    if first.isascii() and first.isdigit() and len(first) <= 8 and int(first) > 0:
+        return int(first)
+    if line:
+        before = int(next(row for row in rows if row.strip()))
+        raise InputError(
+            f"the first line promises {before} atoms, and more follow", where=f"{path}:{line + 1}", value=first[:60]
+        )
+    raise InputError("the first line must be the number of atoms", where=f"{path}:1", value=first[:60], hint=_HINT)
+
+
+def _frame(path: Path, rows: list[str], line: int, count: int) -> PlainFrame:
+    atoms = rows[line + 2 : line + 2 + count]
+    if len(atoms) < count or not atoms[-1].strip():
+        have = sum(1 for row in atoms if row.strip())
+        promise = "the first line" if line == 0 else f"line {line + 1}"
+        raise InputError(
+            f"{promise} promises {count} atoms, and {have} follow", where=f"{path}:{line + 2 + have}", hint=_HINT
+        )
+    parsed = [_atom(f"{path}:{number}", row) for number, row in enumerate(atoms, line + 3)]
+    masses = np.array([mass for _, _, mass in parsed])
+    return PlainFrame(
+        np.array([number for number, _, _ in parsed], np.int64),
+        np.array([place for _, place, _ in parsed], float),
+        rows[line + 1],
+        None if np.isnan(masses).all() else masses,
+    )
+
+
+def _species(word: str, where: str) -> tuple[str, float | None]:
+    """The element's symbol of a word ('' when there is none), and the mass in amu of an isotope."""
+    from ase.data import atomic_numbers, chemical_symbols
+
+    if word.isascii() and word.isdigit() and len(word) < 4:
+        number = int(word)
+        return (chemical_symbols[number] if 1 <= number <= 118 else ""), None
+    if word.capitalize() in atomic_numbers and word.capitalize() != "X":
+        return word.capitalize(), None
+    named = isotope(word)
+    if named is None or named[0] not in atomic_numbers:
+        return "", None
+    return named[0], isotope_mass(*named, where)
+
+
+def _atom(where: str, row: str) -> tuple[int, list[float], float]:
     from ase.data import atomic_numbers
 
     words = row.split()
@@ -63,31 +154,28 @@ def _atom(where: str, row: str) -> tuple[int, list[float]]:
         raise InputError(
             "an atom needs a symbol and three coordinates", where=where, value=row.strip()[:60], hint=_HINT
         )
-    symbol = words[0].capitalize()
-    symbol = {"D": "H", "T": "H"}.get(symbol, symbol)
-    number = int(symbol) if symbol.isascii() and symbol.isdigit() and len(symbol) < 4 else atomic_numbers.get(symbol, 0)
-    if not 1 <= number <= 118:
+    symbol, mass = _species(words[0], where)
+    if not symbol:
         raise InputError("there is no such element", where=where, value=words[0][:60], hint=_HINT)
     place = []
     for word in words[1:4]:
         try:
-            place.append(float(word.replace("D", "E").replace("d", "e")))
+            place.append(float(_FORTRAN.sub("e", word)))
         except ValueError:
             raise InputError("a coordinate is not a number", where=where, value=word[:60], hint=_HINT) from None
         if not np.isfinite(place[-1]):
             raise InputError("a coordinate is not a finite number", where=where, value=word[:60])
-    return number, place
+    return atomic_numbers[symbol], place, np.nan if mass is None else mass
 
 
-def _nothing_else(path: Path, rows: list[str], count: int) -> None:
+def _nothing_else(path: Path, rows: list[str], line: int, count: int) -> None:
     """After the atoms comes nothing, or the count line of another frame: a fourth atom of three is a mistake."""
-    for line, row in enumerate(rows[2 + count :], 3 + count):
-        if not row.strip():
-            continue
-        if not row.strip().isdigit():
+    for number, row in enumerate(rows[line:], line + 1):
+        if row.strip() and not row.strip().isdigit():
             raise InputError(
                 f"the first line promises {count} atoms, and more follow",
-                where=f"{path}:{line}",
+                where=f"{path}:{number}",
                 value=row.strip()[:60],
             )
-        return
+        if row.strip():
+            return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
-from hpcir.molecules.plain_xyz import read_plain_xyz
+from hpcir.molecules.isotopes import isotope_symbol
+from hpcir.molecules.plain_xyz import PlainFrame, extended_lines, read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
 
 FloatArray = NDArray[np.float64]
@@ -25,7 +29,8 @@ BOND_FRACTION = 1.3
 class Structure:
     """One molecule.
 
-    numbers (N,) atomic numbers; positions (N, 3) in bohr; charge in e; multiplicity 2S+1; name for reports.
+    numbers (N,) atomic numbers; positions (N, 3) in bohr; charge in e; multiplicity 2S+1; name for reports;
+    nuclear_masses (N,) in electron masses, where the file names isotopes (None: standard atomic weights).
     """
 
     numbers: IntArray
@@ -34,6 +39,7 @@ class Structure:
     multiplicity: int = 1
     name: str = "molecule"
     source: str = field(default="", compare=False)
+    nuclear_masses: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -44,8 +50,8 @@ class Structure:
 
     @property
     def masses(self) -> FloatArray:
-        """(N,) standard atomic weights in electron masses."""
-        return standard_masses(self.numbers)
+        """(N,) in electron masses: those of the isotopes that the file names, standard atomic weights of all others."""
+        return standard_masses(self.numbers) if self.nuclear_masses is None else self.nuclear_masses
 
     def moved(self, positions: FloatArray) -> Structure:
         """The same molecule with other positions (N, 3) in bohr."""
@@ -65,43 +71,137 @@ def standard_masses(numbers: IntArray) -> FloatArray:
     return np.asarray(atomic_masses, float)[np.asarray(numbers)] * AMU
 
 
-def read_frames(path: str | Path) -> list[Any]:
-    """Every frame of a structure file as ASE Atoms (xyz, extxyz and whatever else ASE reads)."""
-    from ase.io import read
+# Words under which files keep the total charge; the first is hpcir's own.
+CHARGE_WORDS = ("charge", "total_charge", "totalcharge", "net_charge", "molecular_charge", "mol_charge", "Charge", "q")
+_SPIN_WORDS = ("multiplicity",)
+# An integer under a name in a comment line: charge=1, charge = -1, total_charge="1".
+_NAMED_INTEGER = r'(?:^|[\s,;]){}\s*=\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;])'
 
+
+def read_frames(path: str | Path) -> list[Any]:
+    """Every frame of a structure file as ASE Atoms: xyz in its dialects, and the formats of `molecules.formats`.
+
+    Isotopes are masses of the atoms; what a file says of charge and multiplicity is in `info`. Raises InputError.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError("the structure file does not exist", where=str(path), hint="check the path")
+    if path.suffix.lower() in (".xyz", ".extxyz"):
+        plain = read_plain_xyz(path)
+        frames = _extended(path) if plain is None else [_atoms(frame) for frame in plain]
+    else:
+        from hpcir.molecules.formats import foreign_frames
+
+        frames = foreign_frames(path)
+    if not frames:
+        raise InputError("the structure file holds no frame", where=str(path))
+    return frames
+
+
+def _extended(path: Path) -> list[Any]:
+    from ase.io import read
+
+    text, masses = extended_lines(path)
     try:
         # Not ASE's parallel way: it broadcasts over all ranks, and here rank 0 often reads alone.
-        frames = read(str(path), index=":", parallel=False)
+        frames: Any = read(io.StringIO(text), index=":", format="extxyz", parallel=False)
     except Exception as error:  # ASE raises whatever its many readers raise
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",
             where=str(path),
             hint="an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line",
         ) from error
-    if not frames:
-        raise InputError("the structure file holds no frame", where=str(path))
+    for number, own in masses.items():
+        new = frames[number].get_masses()
+        new[list(own)] = list(own.values())
+        frames[number].set_masses(new)
     return list(frames)
 
 
+def _atoms(frame: PlainFrame) -> Any:
+    """A plain frame as ASE Atoms, the words of its comment line in `info`."""
+    from ase import Atoms
+    from ase.io.extxyz import key_val_str_to_dict
+
+    atoms: Any = Atoms(numbers=frame.numbers, positions=frame.positions)
+    try:
+        atoms.info = key_val_str_to_dict(frame.comment)
+    except Exception:  # prose that looks like anything
+        atoms.info = {}
+    for word in CHARGE_WORDS + _SPIN_WORDS:
+        match = re.search(_NAMED_INTEGER.format(word), frame.comment)
+        if match:
+            atoms.info[word] = int(match.group(1))
+    if frame.masses is not None:
+        atoms.set_masses(np.where(np.isnan(frame.masses), atoms.get_masses(), frame.masses))
+    return atoms
+
+
+def stated(info: Mapping[str, Any], words: Sequence[str], where: str) -> int | None:
+    """The whole number that a frame's `info` has under one of several names; None when it has none.
+
+    Raises InputError for a number that is not whole.
+    """
+    for word in words:
+        if word in info and info[word] is not True:  # True: a word of prose without a value
+            try:
+                number = float(str(info[word]))
+            except ValueError:
+                number = 0.5
+            if number != round(number):
+                raise InputError(f"the {word} is not a whole number", where=where, value=info[word])
+            return round(number)
+    return None
+
+
+def isotopes_of(atoms: Any) -> FloatArray | None:
+    """(N,) masses in electron masses of ASE Atoms that have some of their own; None without any.
+
+    Raises InputError for a mass that is none.
+    """
+    if not atoms.has("masses"):
+        return None
+    masses = np.asarray(atoms.get_masses(), float)
+    if not np.all(np.isfinite(masses)) or not np.all((masses > 0) & (masses < 400)):
+        raise InputError("a mass of the file is no mass in amu", value=masses.tolist()[:6])
+    # Weights that another program rounds are no isotopes.
+    return None if np.all(np.abs(masses * AMU - standard_masses(atoms.numbers)) < 0.15 * AMU) else masses * AMU
+
+
 def read_structure(
-    path: str | Path, charge: int = 0, multiplicity: int = 1, name: str | None = None, spin_where: str = ""
+    path: str | Path,
+    charge: int | None = None,
+    multiplicity: int | None = None,
+    name: str | None = None,
+    spin_where: str = "",
 ) -> Structure:
     """The first frame of a structure file, checked: known elements, finite positions, no overlapping atoms, a spin
-    that the electrons allow (`spin_where`: the place that an error about it names, when that is not the file)."""
-    plain = read_plain_xyz(path)
-    if plain is None:
-        atoms = read_frames(path)[0]
-        plain = np.asarray(atoms.numbers, np.int64), np.asarray(atoms.positions, float)
+    that the electrons allow (`spin_where`: the place that an error about it names, when that is not the file).
+
+    charge, multiplicity: None for what the file says (else 0 and 1). Raises InputError, too, for a charge that is not
+    the one which the file states, and for a periodic cell.
+    """
+    plain = read_plain_xyz(path, first=True)
+    atoms = _atoms(plain[0]) if plain else read_frames(path)[0]
+    if np.any(atoms.pbc):
+        raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=str(path))
+    said = stated(atoms.info, CHARGE_WORDS, str(path))
+    if charge is not None and said is not None and said != charge:
+        raise InputError(
+            f"the structure file states the total charge {said:+d}, and {charge:+d} is declared",
+            where=spin_where or str(path),
+            value=f"{path}: charge {said}",
+            hint=f"give system.charge: {said} (--charge {said}), or mend the file",
+        )
+    spin = stated(atoms.info, _SPIN_WORDS, str(path)) if multiplicity is None else multiplicity
     structure = Structure(
-        numbers=plain[0],
-        positions=plain[1] * ANGSTROM,
-        charge=charge,
-        multiplicity=multiplicity,
+        numbers=np.asarray(atoms.numbers, np.int64),
+        positions=np.asarray(atoms.positions, float) * ANGSTROM,
+        charge=charge if charge is not None else said or 0,
+        multiplicity=spin or 1,
         name=name or Path(path).stem,
         source=str(path),
+        nuclear_masses=isotopes_of(atoms),
     )
     check_geometry(structure)
     check_spin(structure, spin_where)
@@ -177,9 +277,17 @@ def xyz_text(structure: Structure) -> str:
     if structure.charge or structure.multiplicity != 1:
         comment += f" charge={structure.charge} multiplicity={structure.multiplicity}"
     lines = [str(len(structure)), comment]
-    for symbol, position in zip(structure.symbols, structure.positions / ANGSTROM, strict=True):
+    for symbol, position in zip(_written_symbols(structure), structure.positions / ANGSTROM, strict=True):
         lines.append(f"{symbol:2s} " + " ".join(f"{x:16.10f}" for x in position))
     return "\n".join(lines) + "\n"
+
+
+def _written_symbols(structure: Structure) -> list[str]:
+    """Symbols of the elements, or of the isotopes where the structure has masses of its own."""
+    if structure.nuclear_masses is None:
+        return structure.symbols
+    pairs = zip(structure.symbols, structure.nuclear_masses / AMU, strict=True)
+    return [isotope_symbol(element, mass) or element for element, mass in pairs]
 
 
 def bonds(structure: Structure) -> list[tuple[int, int]]:

@@ -14,6 +14,8 @@ FORCE_LIMIT_KCAL_PER_MOL_ANGSTROM = 1.0
 HARMONIC_LIMIT_PER_CM = 10.0
 INTENSITY_LIMIT = 0.1
 LEFT_OUT_LIMIT = 0.02
+# Imaginary wavenumbers below this are noise of the differences.
+IMAGINARY_PER_CM = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,17 @@ def _forces(data: ReportData) -> Finding | None:
 
 def _harmonic(data: ReportData) -> Finding | None:
     error = known(data.summary.test.harmonic_mae_per_cm) if data.summary.test is not None else None
+    harmonic = data.summary.harmonic
+    found = (
+        {}
+        if harmonic is None
+        else {"engine": harmonic.engine_wavenumbers_per_cm, "model": harmonic.model_wavenumbers_per_cm}
+    )
+    for whose, wavenumbers in found.items():
+        imaginary = [-w for w in wavenumbers or () if w is not None and w < -IMAGINARY_PER_CM]
+        if imaginary:
+            shown = ", ".join(f"{w:.0f}i" for w in imaginary)
+            return Finding("Minimum", False, f"The {whose}'s minimum is none: it has imaginary modes at {shown} cm⁻¹.")
     if error is None:
         return None
     text = f"Harmonic wavenumbers of the model at its minimum are off by {error:.2g} cm⁻¹ on average."
@@ -70,7 +83,7 @@ def _trajectories(data: ReportData) -> Finding | None:
     md = data.summary.md
     if md is None or md.left_out is None or md.trajectories == 0:
         return None
-    text = f"{md.left_out} of {md.trajectories} trajectories were left out."
+    text = " ".join([f"{md.left_out} of {md.trajectories} trajectories were left out.", *md.bond_events])
     return Finding("Trajectories", md.left_out / md.trajectories <= LEFT_OUT_LIMIT, text)
 
 

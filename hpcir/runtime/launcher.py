@@ -22,6 +22,25 @@ def follow_launcher() -> None:
         os.environ.setdefault("MPI4PY_MPIABI", "openmpi")
 
 
+def speaks_pmix_alone() -> bool:
+    """Whether the launcher, such as `srun --mpi=pmix`, offers PMIx and no older interface."""
+    older = ("PMI_RANK", "PMI_FD", "PMI_SIZE", "OMPI_COMM_WORLD_RANK")
+    return "PMIX_RANK" in os.environ and not any(name in os.environ for name in older)
+
+
+def require_pmix(library: str) -> None:
+    """Raise InputError when an MPI library, by its own words, cannot speak PMIx: its start would abort the process.
+
+    MPICH does with --with-pmix or --with-pmi=pmix alone; Open MPI and vendors' libraries always do.
+    """
+    if library.startswith("MPICH Version") and "pmix" not in library.lower():
+        raise InputError(
+            f"the launcher speaks PMIx, which mpi4py's MPI, {' '.join(library.split()[:3])}, does not",
+            hint="start them with mpirun, or with the --mpi of srun that belongs to mpi4py's MPI (`srun --mpi=list`: "
+            "often --mpi=pmi2)",
+        )
+
+
 def require_no_others() -> None:
     """Raise InputError when the launcher started several processes, and each believes itself alone."""
     for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):

@@ -17,7 +17,14 @@ from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from hpcir.errors import EXIT_STOPPED, HpcirError, InputError, Interrupted
-from hpcir.runtime.launcher import follow_launcher, require_no_others, require_step_of_one, under_launcher
+from hpcir.runtime.launcher import (
+    follow_launcher,
+    require_no_others,
+    require_pmix,
+    require_step_of_one,
+    speaks_pmix_alone,
+    under_launcher,
+)
 from hpcir.runtime.rank_watch import Watchman, post
 from hpcir.runtime.stopping import PATIENCE
 
@@ -345,7 +352,15 @@ def world() -> Communicator:
         return SerialCommunicator()
     follow_launcher()
     try:
+        import mpi4py
+
+        if speaks_pmix_alone():
+            mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
         from mpi4py import MPI
+
+        if not MPI.Is_initialized():
+            require_pmix(MPI.Get_library_version())
+            MPI.Init_thread()
     except (ImportError, RuntimeError) as error:
         raise InputError(
             f"started by an MPI launcher, and no MPI library can be loaded: {str(error).splitlines()[0]}",

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.spectra.files.program_series import PROGRAMS, detected, read_program_series
+from hpcir.spectra.files.series_checks import check_samples, unwrapped
 from hpcir.units import FS, UNITS
 
 FloatArray = NDArray[np.float64]
@@ -23,43 +25,73 @@ _UNIT_HINT = "valid dipole units: " + ", ".join(UNITS["dipole"])
 
 @dataclass(frozen=True)
 class DipoleSeries:
-    """dipoles (T, 3, R) in e bohr of R trajectories, sampled every `time_between` (atomic time); source: the file."""
+    """dipoles (T, 3, R) in e bohr of R trajectories, sampled every `time_between` (atomic time); source: the file;
+    notes: what was done to them."""
 
     dipoles: FloatArray
     time_between: float
     source: str
+    notes: tuple[str, ...] = ()
 
 
-def read_series(path: str | Path, dipole_unit: str | None = None, time_between: float | None = None) -> DipoleSeries:
-    """Read a dipole series; the format follows the suffix: .csv/.dat/.txt, .npz, .xyz/.extxyz.
+def read_series(
+    path: str | Path,
+    dipole_unit: str | None = None,
+    time_between: float | None = None,
+    cell: FloatArray | None = None,
+    program: str | None = None,
+) -> DipoleSeries:
+    """Read a dipole series; the format follows the suffix: .csv/.dat/.txt, .npz, .xyz/.extxyz. A file that another
+    program wrote (`program_series.PROGRAMS`) is known by its contents, or by the program's name.
 
     dipole_unit: a unit of `units.UNITS['dipole']`; time_between in atomic time. Either may be declared in the file
     instead:
       CSV    columns in a header line, such as time_fs,dipole_x_D,dipole_y_D,dipole_z_D (unit: what follows the last
       _) NPZ    arrays 'dipoles' (T, 3) or (T, 3, R), 'dipole_unit', 'time_between_fs'
       extxyz frames with 'dipole' in the comment line, and 'time_fs' or 'dipole_unit' there, too
+    cell (3,): edges of a rectangular box in bohr, by which changes of a Berry phase's branch are undone.
     Raises InputError when a unit or the time is not declared at all or twice differently, for missing or non-finite
-    values (naming the line or frame), and for times that are not evenly spaced. Nothing is filled in.
+    values (naming the line or frame), for times that are not evenly spaced, and for samples that no motion makes
+    (`series_checks.check_samples`). Nothing is filled in.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     times: FloatArray | float | None
     if not path.is_file():
         raise InputError("no such file", where=str(path))
-    if suffix in (".csv", ".dat", ".txt"):
+    quantum: FloatArray | None = None
+    notes: tuple[str, ...] = ()
+    program = program or (None if suffix in (".npz", ".xyz", ".extxyz") else detected(path))
+    if program is not None:
+        found = read_program_series(path, program)
+        dipoles, unit, times, notes = found.dipoles[:, :, None], found.unit, found.times, found.notes
+        quantum = found.quantum
+    elif suffix in (".csv", ".dat", ".txt"):
         dipoles, unit, times = _read_csv(path)
     elif suffix == ".npz":
         dipoles, unit, times = _read_npz(path)
     elif suffix in (".xyz", ".extxyz"):
         dipoles, unit, times = _read_extxyz(path)
     else:
-        raise InputError("unknown kind of dipole series", where=str(path), value=suffix, hint="known: .csv, .npz, .xyz")
+        raise InputError(
+            "unknown kind of dipole series",
+            where=str(path),
+            value=suffix,
+            hint=f"known: .csv, .npz, .xyz, and --program {', '.join(PROGRAMS)}",
+        )
     if len(dipoles) < 3:
         raise InputError("the series has fewer than three samples", where=str(path), value=len(dipoles))
     if not np.any(np.ptp(dipoles, axis=0)):
         raise InputError("the dipole never changes: there is no spectrum in it", where=str(path))
     factor = _unit(unit, dipole_unit, str(path))
-    return DipoleSeries(dipoles * factor, _interval(times, time_between, str(path)), str(path))
+    dipoles = dipoles * factor
+    quantum = cell if cell is not None else quantum * factor if quantum is not None else None
+    if quantum is not None:
+        dipoles, changes = unwrapped(dipoles, quantum)
+        notes = (*notes, f"{path}: {changes} changes of the Berry phase's branch undone")
+    interval = _interval(times, time_between, str(path))
+    check_samples(dipoles, str(path))
+    return DipoleSeries(dipoles, interval, str(path), notes)
 
 
 def _unit(declared: str | None, given: str | None, where: str) -> float:
@@ -99,7 +131,7 @@ def _interval(times: FloatArray | float | None, given: float | None, where: str)
 
 def _read_csv(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]

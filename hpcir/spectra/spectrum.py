@@ -140,6 +140,10 @@ class Spectrum:
         if len(rows) < 2:
             raise InputError("the spectrum has fewer than two points", where=str(path), value=len(rows))
         columns = np.array(rows).T
+        bad = np.flatnonzero(np.diff(columns[0]) <= 0)
+        if len(bad):
+            number, line = numbered[2 + int(bad[0])]
+            raise InputError("the wavenumbers do not ascend", where=f"{path}:{number}", value=line)
         temperature = 0.0
         for line in lines:
             if line.startswith("# temperature:"):

@@ -45,6 +45,8 @@ STARTS = "starts"
 RELAXATIONS = "families"
 FAMILIES = "families.json"
 MAIN_SET = "main"
+# Corrections for quantum nuclei (PIGS).
+PIGS = "pigs"
 MEMBERS = "member-"
 
 # Results.
@@ -89,6 +91,16 @@ def member_set(index: int) -> str:
 def training_file(member: int) -> str:
     """The state of a committee member's training while it is in progress."""
     return f"{TRAININGS}/member-{member:03d}.training"
+
+
+def correction_file(name: str) -> str:
+    """The correction for the nuclei of a set of trajectories."""
+    return f"{PIGS}/{name}.h5"
+
+
+def centroids_file(name: str) -> str:
+    """The held centroids that a correction was learnt from."""
+    return f"{PIGS}/{name}-centroids.h5"
 
 
 def family_set(number: int) -> str:

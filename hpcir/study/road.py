@@ -93,7 +93,10 @@ def _open(directory: RunDirectory, study: Study, fresh: bool, force: bool) -> No
     targets = {layout.target_structure(item.name): item for item in study.targets[1:]}
     seeds = {layout.seed_structure(item.name): item for item in study.seeds if deck.sampling.seeds}
     files: dict[str, Structure] = {layout.START: study.structure, **targets, **seeds}
-    key = digest(deck_digest(deck), *(part for item in files.values() for part in (item.numbers, item.positions)))
+    parts = [part for item in files.values() for part in (item.numbers, item.positions)]
+    # Only where there are isotopes, so that directories of before are still this deck's.
+    parts += [item.nuclear_masses for item in files.values() if item.nuclear_masses is not None]
+    key = digest(deck_digest(deck), *parts)
     directory.open(key, resolved_text(deck, layout.START, list(targets), list(seeds)), fresh=fresh, force=force)
     for name, item in files.items():
         (directory / name).parent.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,15 @@ from hpcir.deck.loader import load_deck
 from hpcir.deck.resolved import deck_digest, resolved_text
 from hpcir.deck.sections import Deck, System
 from hpcir.errors import EXIT_INTERRUPTED, InputError
-from hpcir.molecules.structures import Structure, check_geometry, check_spin, read_frames
+from hpcir.molecules.structures import (
+    CHARGE_WORDS,
+    Structure,
+    check_geometry,
+    check_spin,
+    isotopes_of,
+    read_frames,
+    stated,
+)
 from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
@@ -21,6 +30,9 @@ from hpcir.storage.provenance import tell
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
 from hpcir.units import ANGSTROM
+
+if TYPE_CHECKING:
+    from hpcir.models.potential import Potential
 
 
 @contextmanager
@@ -90,6 +102,23 @@ def deck_of(model_dir: Path) -> Deck | None:
     return load_deck(path).deck if path.is_file() else None
 
 
+def require_charge(model: Potential, model_dir: Path, charge: int, where: str) -> None:
+    """Raise InputError when a molecule has a total charge that the model did not learn: charge is no input of its
+    networks. Models of several molecules are those of their deck."""
+    known = getattr(model, "provenance", {}).get("charges")
+    deck = deck_of(model_dir) if model_dir.is_dir() else None
+    if known is None and deck is not None and (deck.system.targets or not deck.explores_one_minimum):
+        return
+    learnt = known if isinstance(known, list) else [model.total_charge]
+    if charge not in learnt:
+        raise InputError(
+            f"the model learnt molecules of total charge {', '.join(f'{one:+d}' if one else '0' for one in learnt)}",
+            where=where,
+            value=f"charge {charge:+d}",
+            hint="train on data whose charge is declared (train --charge, or --keys charge=NAME), or mend --charge",
+        )
+
+
 def check_new(path: Path, force: bool) -> None:
     """Raise InputError when a file would be overwritten without --force, or its folder does not exist."""
     if path.is_dir():
@@ -129,26 +158,18 @@ def read_structures(path: Path, charge: int = 0, multiplicity: int = 1, spin: bo
         where = f"{path}, geometry {number}"
         if np.any(atoms.pbc):
             raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=where)
+        said, unpaired = (stated(atoms.info, words, where) for words in (CHARGE_WORDS, ("multiplicity",)))
         structure = Structure(
             numbers=np.asarray(atoms.numbers, np.int64),
             positions=np.asarray(atoms.positions, float) * ANGSTROM,
-            charge=_whole(atoms.info.get("charge", charge), "charge", where),
-            multiplicity=_whole(atoms.info.get("multiplicity", multiplicity), "multiplicity", where),
+            charge=charge if said is None else said,
+            multiplicity=multiplicity if unpaired is None else unpaired,
             name=f"{path.stem} {number}",
             source=where,
+            nuclear_masses=isotopes_of(atoms),
         )
         check_geometry(structure)
         if spin:
             check_spin(structure)
         structures.append(structure)
     return structures
-
-
-def _whole(value: object, name: str, where: str) -> int:
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = 0.5
-    if number != round(number):
-        raise InputError(f"the {name} is not a whole number", where=where, value=value)
-    return round(number)

@@ -193,14 +193,20 @@ def normal_modes(
     )
 
 
-def sample(modes: NormalModes, temperature: float, count: int, rng: np.random.Generator) -> FloatArray:
-    """Thermal geometries (count, N, 3) in bohr from the classical harmonic distribution: Q ~ N(0, kT/omega^2).
+def sample(
+    modes: NormalModes, temperature: float, count: int, rng: np.random.Generator, quantum: bool = False
+) -> FloatArray:
+    """Thermal geometries (count, N, 3) in bohr from the classical harmonic distribution: Q ~ N(0, kT/omega^2), or from
+    the quantum one, Q ~ N(0, coth(omega/2kT) / 2 omega), zero-point motion included.
 
     temperature in hartree. Imaginary and soft modes (below 100 cm-1) get the amplitude of 100 cm-1, and no mode
     moves an atom by more than 0.4 bohr rms, because straight lines leave the path of a torsion. Geometries with
     broken bonds or new contacts are drawn again, and after 20 draws shrunk towards the minimum.
     """
-    sigma = np.sqrt(temperature) / (PER_CM * np.maximum(modes.wavenumbers, SOFTEST_PER_CM))
+    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST_PER_CM)
+    sigma = np.sqrt(temperature) / omega
+    if quantum:
+        sigma = np.sqrt(1 / (2 * omega * np.tanh(omega / (2 * temperature))))
     displacements = modes.modes / np.sqrt(modes.masses)[:, None]
     reach = sigma * np.sqrt((displacements**2).sum(2).max(1, initial=0.0))
     sigma = sigma * np.minimum(1.0, LARGEST_RMS_BOHR / np.maximum(reach, 1e-300))

@@ -19,7 +19,7 @@ DECK = """\
 system: {structure: methanol.xyz}
 labels: {engine: tblite}
 model: {members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2]}
-training: {steps: 1500}
+training: {steps: 1000}
 dynamics: {trajectories: 3, lockstep: 2, equilibration: 0.05 ps, duration: 0.3 ps}
 spectrum: {depth: 0.15 ps}
 """
@@ -78,11 +78,12 @@ def write_xyz(path: Path, structures: list[Structure]) -> Path:
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with methanol, a deck, 40 displaced geometries, their labels and a model trained on them."""
+    """Methanol, 40 displaced geometries, their labels, a model, its deck; quick.yaml, which hardly trains."""
     folder = tmp_path_factory.mktemp("commands")
     methanol = read_structure(INPUTS / "methanol.xyz")
     write_xyz(folder / "methanol.xyz", [methanol])
     (folder / "deck.yaml").write_text(DECK)
+    (folder / "quick.yaml").write_text(DECK.replace("steps: 1000", "steps: 20"))
     random = np.random.default_rng(5)
     shifts = 0.06 * random.standard_normal((40, 6, 3))
     write_xyz(folder / "geometries.xyz", [methanol.moved(methanol.positions + shift) for shift in shifts])

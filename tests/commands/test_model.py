@@ -73,7 +73,7 @@ def test_warnings_of_the_audit_and_names_not_read_are_told_at_the_end(
         return (text + "".join(lines[: int(lines[0]) + 2])).replace("dipole=", "moment=")
 
     data = rewritten(place, tmp_path / "copied.xyz", copied)
-    out = done(command("train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
+    out = done(command("train", "--data", data, "--deck", place / "quick.yaml", "-o", tmp_path / "model"))
     assert "\nwarning: copies of other geometries, mirror images counted: geometry 41." in out
     assert "note: left out: geometry 41, a copy of another one" in out
     assert "not read: moment (see --keys)" in out
@@ -98,7 +98,7 @@ def test_data_that_no_memory_can_hold_is_refused(
 def test_model_without_dipoles_says_so(place: Path, tmp_path: Path, command: Command) -> None:
     arguments = ["--data", place / "labels.xyz", "--keys", "energy=energy", "forces=forces", "level=level"]
     arguments += ["--units", "energy=eV", "forces=eV/A", "dipole=D"]
-    out = done(command("train", *arguments, "--deck", place / "deck.yaml", "-o", tmp_path / "model"))
+    out = done(command("train", *arguments, "--deck", place / "quick.yaml", "-o", tmp_path / "model"))
     assert "no dipoles" in out
     assert "dipole: none in the file, though their unit is declared" in out
     # What is not there has no error either: not even one of zero.

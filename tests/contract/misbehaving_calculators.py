@@ -13,14 +13,14 @@ from ase.calculators.calculator import Calculator, all_changes
 
 
 class Springs(Calculator):
-    """Every pair of atoms on a spring of 1 eV/A^2 at 1.2 A, and fixed charges that sum to `charge`.
+    """Every pair of atoms on a spring of 1 eV/A^2 at 1.2 A, and fixed charges that sum to `charge` (None: the atoms').
 
     When the first atom lies further than 3 A from the second, it does what `accident` says.
     """
 
     implemented_properties: ClassVar = ["energy", "forces", "dipole"]
 
-    def __init__(self, accident: str = "none", charge: float = 0.0) -> None:
+    def __init__(self, accident: str = "none", charge: float | None = None) -> None:
         super().__init__()
         self.accident, self.charge = accident, charge
 
@@ -31,7 +31,8 @@ class Springs(Calculator):
         distance = np.linalg.norm(delta, axis=-1) + np.eye(len(positions))
         stretch = (distance - 1.2) * (1 - np.eye(len(positions)))
         forces = -(stretch / distance)[..., None] * delta
-        charges = np.linspace(-0.3, 0.3, len(positions)) + self.charge / len(positions)
+        total = self.atoms.get_initial_charges().sum() if self.charge is None else self.charge
+        charges = np.linspace(-0.3, 0.3, len(positions)) + total / len(positions)
         self.results = {
             "energy": 0.25 * float((stretch**2).sum()),
             "forces": forces.sum(1),

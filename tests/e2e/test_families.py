@@ -15,13 +15,13 @@ DECK = f"""\
 system: {{structure: {ROOT / "inputs" / "ethanol.xyz"}}}
 labels: {{engine: tblite}}
 model: {{members: 2, hidden: [16, 16], radial: 6, shells: 2, zetas: [1, 2]}}
-training: {{steps: 200, final_steps: 200}}
+training: {{steps: 300, final_steps: 300}}
 sampling:
   {{families: 6, max_labels: 90, initial_labels: 45, round_labels: 15, rounds: 1, trajectories: 8, duration: 0.1 ps,
     force_error: 8 kcal/mol/A}}
 test: {{count: 4}}
-dynamics: {{trajectories: 8, lockstep: 4, equilibration: 0.1 ps, duration: 1 ps, force_error: 32 kcal/mol/A}}
-spectrum: {{depth: 0.5 ps, committee_errors: false}}
+dynamics: {{trajectories: 8, lockstep: 4, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 32 kcal/mol/A}}
+spectrum: {{depth: 0.3 ps, committee_errors: false}}
 """
 
 

@@ -25,8 +25,8 @@ sampling:
     max_labels: 70, initial_labels: 45, round_labels: 12, rounds: 2, trajectories: 8, duration: 0.1 ps,
     force_error: 8 kcal/mol/A}}
 test: {{count: 4}}
-dynamics: {{trajectories: 4, lockstep: 2, equilibration: 0.1 ps, duration: 1 ps, force_error: 32 kcal/mol/A}}
-spectrum: {{depth: 0.5 ps, committee_errors: false}}
+dynamics: {{trajectories: 4, lockstep: 2, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 32 kcal/mol/A}}
+spectrum: {{depth: 0.3 ps, committee_errors: false}}
 """
 
 

@@ -1,5 +1,7 @@
 """A member trained by several ranks: the same model as on one, and the same again after a stop."""
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.mpi
@@ -20,14 +22,12 @@ def data_digest(data):
     assert np.abs(tensors.jacobian).max(axis=(1, 2, 3, 4)).min() > 0
     return hashlib.sha256(tensors.inputs.tobytes() + tensors.jacobian.tobytes()).hexdigest()
 
-team.PART_ELEMENTS, dataset.CHUNK_BYTES = 1, 1 << 15
-comm = world()
-groups = [water(40, 1)]
-settings = TrainingSettings(steps=60, batch=32, optimizer=sys.argv[1])
-parts = team.batch_parts(groups, FUNCTIONS.n_features, settings)
-mine = team.form_team(comm, list(range(comm.size)), parts)
-answer = None
-if mine is not None:
+def trained(optimizer):
+    settings = TrainingSettings(steps=60, batch=32, optimizer=optimizer)
+    parts = team.batch_parts(groups, FUNCTIONS.n_features, settings)
+    mine = team.form_team(comm, list(range(comm.size)), parts)
+    if mine is None:
+        return None
     data = TrainingData.build(groups, FUNCTIONS, comm=mine.comm)
     states = []
     arguments = dict(members=[1], seed=5, team=mine)
@@ -38,28 +38,30 @@ if mine is not None:
         hashlib.sha256(b"".join(np.ascontiguousarray(w).tobytes() for w in weights_of(m, 0))).hexdigest()
         for m in (model, again)
     ]
-    digests = [data_digest(data) + digest for digest in digests]
-    answer = [parts, mine.comm.size, int(middle["step"]), digests]
-answers = comm.gather(answer)
+    return [parts, mine.comm.size, int(middle["step"]), [data_digest(data) + digest for digest in digests]]
+
+team.PART_ELEMENTS, dataset.CHUNK_BYTES = 1, 1 << 15
+comm = world()
+groups = [water(40, 1)]
+answers = [comm.gather(trained(optimizer)) for optimizer in sys.argv[1:]]
 if comm.rank == 0:
     print(json.dumps(answers))
 """
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "soap"])
-def test_ranks_share_the_batches_of_a_member_bit_for_bit(mpirun, optimizer):
-    import json
-
-    found = {}
+def test_ranks_share_the_batches_of_a_member_bit_for_bit(mpirun):
+    optimizers = ("adam", "soap")
+    found = {optimizer: set() for optimizer in optimizers}
     for ranks, working in ((1, 1), (2, 2), (3, 2), (4, 4)):
-        done = mpirun(ranks, ["-c", TRAIN, optimizer])
+        done = mpirun(ranks, ["-c", TRAIN, *optimizers])
         assert done.returncode == 0, done.stderr
         answers = json.loads(done.stdout.splitlines()[0])  # Open MPI's ranks have a terminal, and libraries reset it
-        assert len(answers) == ranks
-        at_work = [answer for answer in answers if answer is not None]
-        assert len(at_work) == working
-        for parts, size, step, digests in at_work:
-            assert (parts, size) == (8, working)
-            assert 0 < step < 60
-            found.update(dict.fromkeys(digests))
-    assert len(found) == 1
+        for optimizer, of_ranks in zip(optimizers, answers, strict=True):
+            assert len(of_ranks) == ranks
+            at_work = [answer for answer in of_ranks if answer is not None]
+            assert len(at_work) == working
+            for parts, size, step, digests in at_work:
+                assert (parts, size) == (8, working)
+                assert 0 < step < 60
+                found[optimizer] |= set(digests)
+    assert {optimizer: len(digests) for optimizer, digests in found.items()} == dict.fromkeys(optimizers, 1)

@@ -207,7 +207,7 @@ def test_jcamp_round_trip(tmp_path):
         (jcamp_text(CURVE, "TRANSMITTANCE").replace("INFRARED SPECTRUM", "NMR SPECTRUM"), "not an infrared"),
         (jcamp_text(CURVE, "COUNTS"), "units of the ordinate"),
         (jcamp_text(0 * CURVE + 0.5, "TRANSMITTANCE", xunits="EV"), "units of the abscissa"),
-        (jcamp_text(100 * np.exp(-CURVE), "TRANSMITTANCE"), "exceeds 1"),
+        (jcamp_text(200 * np.exp(-CURVE), "TRANSMITTANCE"), "exceeds 1"),
         (jcamp_text(0 * CURVE, "TRANSMITTANCE"), "saturated"),
         (jcamp_text(CURVE, "TRANSMITTANCE").replace("NPOINTS=1800", "NPOINTS=1700"), "no complete spectrum"),
     ],

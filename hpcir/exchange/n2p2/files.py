@@ -252,10 +252,14 @@ def _element(symbol: str, path: Path, number: int) -> int:
 
 
 def _number(word: str, path: Path, line: int) -> float:
+    where = f"{path}:{line}" if line else str(path)
     try:
-        return float(word.replace("d", "e").replace("D", "e"))
+        value = float(word.replace("d", "e").replace("D", "e"))
     except ValueError:
-        raise InputError("expected a number", where=f"{path}:{line}" if line else str(path), value=word) from None
+        raise InputError("expected a number", where=where, value=word) from None
+    if not np.isfinite(value):
+        raise InputError("a number is not finite", where=where, value=word)
+    return value
 
 
 def _words(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path) -> list[str]:
@@ -284,7 +288,7 @@ def read_scaling(path: Path, settings: Settings) -> dict[int, FloatArray]:
             continue
         try:
             element, function = int(words[0]), int(words[1])
-            found[settings.elements[element - 1]][function - 1] = [float(w) for w in words[2:6]]
+            found[settings.elements[element - 1]][function - 1] = [_number(w, path, number) for w in words[2:6]]
         except (ValueError, IndexError):
             raise InputError("not a line of scaling data", where=f"{path}:{number}", value=line.strip()) from None
     table = {}

@@ -16,6 +16,7 @@ from hpcir.study.context import Context
 from hpcir.study.label_farm import Candidate, LabelBudget, candidates
 from hpcir.study.learning.reference import Reference
 from hpcir.study.learning.source import Block, Exploration, Tolerance, explore, round_purpose
+from hpcir.study.nuclei import ring_of
 from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.optimise import USUAL_LABELS
 
@@ -24,6 +25,8 @@ FloatArray = NDArray[np.float64]
 # Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
 # blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
 BLOCK, LARGE_BLOCK, LARGE_MOLECULE = 8, 4, 30
+# Ring polymers that explore together, where nuclei are quantum ones.
+RINGS = 4
 
 
 def pool_order(context: Context, count: int) -> NDArray[np.int64]:
@@ -62,6 +65,8 @@ class MinimumSource:
         self.functions, self.pool = functions, pool
         self.targets: Sequence[Structure] = [reference.structure]
         self.block = LARGE_BLOCK if len(reference.structure) >= LARGE_MOLECULE else BLOCK
+        dynamics = context.deck.dynamics
+        self.ring = None if dynamics.nuclei == "classical" else ring_of(dynamics, reference.modes)
 
     def first(self) -> list[Candidate] | None:
         """The geometries of the first round (rank 0)."""
@@ -77,13 +82,15 @@ class MinimumSource:
         geometries: list[Structure] = []
         for index, (temperature, part) in enumerate(zip(settings.temperatures, share, strict=True)):
             random = self.context.random("initial geometries", index)
-            sampled = sample_modes(self.reference.modes, temperature, len(part), random)
+            quantum = self.ring is not None
+            sampled = sample_modes(self.reference.modes, temperature, len(part), random, quantum)
             geometries += [self.reference.structure.moved(positions) for positions in sampled]
         return geometries
 
     @collective
     def explore(self, number: int, model: Model) -> Exploration | None:
-        """Committee dynamics from thermal samples of the normal modes (collective)."""
+        """Committee dynamics from thermal samples of the normal modes; with quantum nuclei as many blocks of ring
+        polymers again (collective)."""
         settings = self.context.deck.sampling
         blocks = [
             Block(
@@ -93,6 +100,10 @@ class MinimumSource:
             )
             for index in range(-(-settings.trajectories // self.block))
         ]
+        if self.ring is not None:
+            first = len(blocks) * self.block
+            ids = [np.arange(first + n * RINGS, first + (n + 1) * RINGS) for n in range(len(blocks))]
+            blocks += [Block(0, own, self.ring.temperature, self.ring) for own in ids]
 
         def starts(index: int, block: Block) -> FloatArray:
             random = self.context.random(f"explore {number}", index)

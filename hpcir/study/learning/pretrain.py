@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,8 @@ FRICTION_TIME = 50.0 * FS
 FloatArray = NDArray[np.float64]
 # Positions (1, N, 3) in bohr at which trajectory number n of a temperature begins.
 Start = Callable[[int, float], FloatArray]
+# Labels of trajectory number n: positions, energies, forces and dipoles.
+Labelled = Callable[[LabelEngine, int], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -132,14 +135,17 @@ def pretrain_around(
     def start(index: int, temperature: float) -> FloatArray:
         return structures[index % len(structures)].positions[None]
 
+    def labelled(engine: LabelEngine, number: int) -> dict[str, np.ndarray]:
+        return _trajectory(context, engine, context.structure, start, number)
+
     engine = context.engine(settings, context.structure)
     level = engine.level
     engine.close()
     wanted = context.deck.labels.pretrain.labels
-    pool = _pool(context, settings, context.structure, start, wanted, *(s.positions for s in structures))
-    labelled = [LearntLabel(*pair) for pair in pool]
+    pool = _pool(context, settings, context.structure, labelled, wanted, *(s.positions for s in structures))
+    learnt = [LearntLabel(*pair) for pair in pool]
     steps = context.deck.training.pretrain_steps
-    return trainer.train(labelled, level=level, start=None, steps=steps, purpose=f"on {level}"), level
+    return trainer.train(learnt, level=level, start=None, steps=steps, purpose=f"on {level}"), level
 
 
 @collective
@@ -156,26 +162,33 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
 def _pool_of_modes(
     context: Context, settings: LabelSettings, reference: Reference, labels: int
 ) -> list[tuple[Structure, Label]]:
-    """The pool of trajectories from thermally sampled normal modes."""
+    """The pool of trajectories from thermally sampled normal modes, and of displaced ones where nuclei are quantum."""
 
     def start(index: int, temperature: float) -> FloatArray:
         return sample_modes(reference.modes, temperature, 1, context.random("pretrain", index))
 
-    return _pool(context, settings, reference.structure, start, labels)
+    quantum = context.deck.dynamics.nuclei != "classical"
+
+    def labelled(engine: LabelEngine, number: int) -> dict[str, np.ndarray]:
+        if quantum and number % 2:
+            return _zero_point(context, engine, reference, number)
+        return _trajectory(context, engine, reference.structure, start, number)
+
+    return _pool(context, settings, reference.structure, labelled, labels, *[quantum] * quantum)
 
 
 @collective
 def _pool(
-    context: Context, settings: LabelSettings, structure: Structure, start: Start, labels: int, *inputs: FloatArray
+    context: Context, settings: LabelSettings, structure: Structure, labelled: Labelled, labels: int, *inputs: object
 ) -> list[tuple[Structure, Label]]:
-    """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0. inputs: of the
-    starts, where they are not a matter of the structure alone."""
+    """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0. inputs: what
+    `labelled` depends on besides settings, structure and seed."""
     count = -(-labels // KEPT)
     key = digest(settings.model_dump(), structure.positions, context.deck.seed, count, *inputs)
     engine = context.engine(settings, structure)
 
     def trajectory(number: int) -> Kept:
-        return _trajectory(context, engine, structure, start, number), {"trajectory": number}
+        return labelled(engine, number), {"trajectory": number}
 
     records = context.map_journalled(
         "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
@@ -223,7 +236,25 @@ def _trajectory(
         if not block.alive.all() or not sane(frame):
             break
         kept.append((frame, latest["label"]))
-    shape = (len(kept), len(masses), 3)
+    return _arrays(kept, len(masses))
+
+
+def _zero_point(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
+    """KEPT geometries of the quantum harmonic distribution, with their labels: where the beads of quantum nuclei go."""
+    temperatures = context.deck.sampling.temperatures
+    temperature = temperatures[index % len(temperatures)]
+    random = context.random("pretrain", index)
+    kept: list[tuple[np.ndarray, Label]] = []
+    for geometry in sample_modes(reference.modes, temperature, KEPT, random, quantum=True):
+        context.stop.check()
+        with suppress(LabelFailed):
+            kept.append((geometry, engine.label(reference.structure.moved(geometry))))
+    return _arrays(kept, len(reference.structure))
+
+
+def _arrays(kept: list[tuple[np.ndarray, Label]], atoms: int) -> dict[str, np.ndarray]:
+    """The arrays that the journal keeps of labelled geometries."""
+    shape = (len(kept), atoms, 3)
     return {
         "positions": np.array([frame for frame, _ in kept]).reshape(shape),
         "energy": np.array([label.energy for _, label in kept]),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.ring_polymer import RingPolymer
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
+from hpcir.sampling.bead_exploration import explore_rings
 from hpcir.sampling.exploration import ExplorationPlan, explore_block
 from hpcir.sampling.target_exploration import TargetFindings, with_spreads
 from hpcir.storage import layout
@@ -26,15 +28,19 @@ from hpcir.units import PS
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.EXPLORATION
+# Ring polymers explore for this part of the trajectories' time, and are looked at after so many steps.
+RING_SHARE, BEAD_CHECK = 4, 10
 
 
 @dataclass(frozen=True)
 class Block:
-    """Replicas of one target that explore together: its index, the trajectories' ids, the temperature in hartree."""
+    """Replicas of one target that explore together: its index, the trajectories' ids, the temperature in hartree; ring:
+    as ring polymers."""
 
     target: int
     ids: NDArray[np.int64]
     temperature: float
+    ring: RingPolymer | None = None
 
 
 @dataclass(frozen=True)
@@ -120,13 +126,18 @@ def _explored(
         temperature=block.temperature,
         force_spread=model.spread_threshold(tolerance.force),
         dipole_spread=model.spread_threshold(tolerance.dipole, "dipole"),
-        duration=settings.duration,
+        duration=settings.duration if block.ring is None else settings.duration / RING_SHARE,
         timestep=dynamics.timestep,
         time_constant=dynamics.time_constant,
     )
-    evaluator = Evaluator(model, target.numbers, len(starts), charge=target.charge)
-    seed = int(digest(context.deck.seed, f"explore {number}")[:12], 16)
-    findings = explore_block(evaluator, target, starts, block.ids, seed, plan, context.stop.check)
+    seed, check = int(digest(context.deck.seed, f"explore {number}")[:12], 16), context.stop.check
+    lanes = len(starts) * (1 if block.ring is None else block.ring.beads)
+    evaluator = Evaluator(model, target.numbers, lanes, charge=target.charge)
+    if block.ring is None:
+        findings = explore_block(evaluator, target, starts, block.ids, seed, plan, check)
+    else:
+        plan = replace(plan, check_every=BEAD_CHECK)
+        findings = explore_rings(evaluator, target, block.ring, starts, block.ids, seed, plan, check)
     return with_spreads(model, target, findings)
 
 

@@ -40,8 +40,9 @@ class TrajectoryBlock:
     production began. averages: of squares and products of velocities, by name, the trajectory being the first axis;
     wavenumbers: where these belong in the spectrum. The rest, which only blocks with an assignment have: velocities of
     modes, the basin that a trajectory is in and the rotation into its frame, dipoles of groups of atoms, and the
-    dipole derivatives of the basins' modes. inputs, starts: keys of all that the trajectories depend on, and of their
-    starts. time_between_dipoles, timestep: atomic time; temperature: kT.
+    dipole derivatives of the basins' modes. events: of bonds, the first of each kind and atoms: trajectory, index into
+    pieces.EVENT_KINDS, atoms from 0 (-1: none), steps since production began. inputs, starts: keys of all that the
+    trajectories depend on, and of their starts. time_between_dipoles, timestep: atomic time; temperature: kT.
     """
 
     dipoles: FloatArray = field(metadata=_dataset("e bohr", "time,xyz,trajectory"))
@@ -73,6 +74,9 @@ class TrajectoryBlock:
     )
     group_dipoles: NDArray[np.float32] | None = field(
         default=None, metadata=_dataset("e bohr", "time,group,xyz,trajectory")
+    )
+    events: NDArray[np.int64] | None = field(
+        default=None, metadata=_dataset("trajectory, kind, three atoms, step", "event,field")
     )
 
     @classmethod

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import DynamicsSettings
-from hpcir.dynamics.runner import ReplicaBlock
-from hpcir.dynamics.thermal import is_linear, remove_motion
+from hpcir.dynamics.thermal import is_linear
+from hpcir.molecules.pieces import Connectivity
 from hpcir.spectra.projection import Projection
 from hpcir.storage import layout
 from hpcir.vibrations.normal_modes import NormalModes
@@ -35,6 +35,7 @@ class TrajectoryPlan:
     projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
     a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
     begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
+    connectivity: what trajectories are held against, to see them react or come apart.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TrajectoryPlan:
     spread_limit: float
     starts: Starts | None = None
     assign: bool = False
+    connectivity: Connectivity | None = None
 
     @property
     def blocks(self) -> int:
@@ -63,12 +65,6 @@ class TrajectoryPlan:
     @property
     def linear(self) -> bool:
         return is_linear(self.modes.positions, self.masses)
-
-    def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
-        """The block without the motion of the whole molecule."""
-        return replace(
-            block, velocities=remove_motion(block.positions, block.velocities, self.masses, True, self.linear)
-        )
 
     @property
     def equilibration_steps(self) -> int:

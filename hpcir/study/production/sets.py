@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.models.potential import Potential, ReplicaPotential
+from hpcir.molecules.pieces import Connectivity
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import all_basins
@@ -21,6 +23,7 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.production.minima import find_minima, same_minima
+from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.plan import Starts, TrajectoryPlan
 from hpcir.study.production.trajectories import TrajectoryStage, run_stages
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
@@ -40,7 +43,8 @@ MEMBER_TRAJECTORIES = 32
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
-    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes)."""
+    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes); surface: the
+    model and its minima without the correction for quantum nuclei, where `model` has one (PIGS)."""
 
     name: str
     model: Potential
@@ -49,6 +53,7 @@ class TrajectorySet:
     trajectories: int
     blocks: tuple[str, ...] = ()
     starts: Starts | None = None
+    surface: tuple[Potential, tuple[NormalModes, ...]] | None = None
 
     @property
     def assign(self) -> bool:
@@ -63,6 +68,11 @@ class TrajectorySet:
         """The normal modes of the starting minimum."""
         return self.minima[0]
 
+    @property
+    def surface_modes(self) -> NormalModes:
+        """The normal modes of the starting minimum of the model itself, without a correction for quantum nuclei."""
+        return self.modes if self.surface is None else self.surface[1][0]
+
     def words(self, structure: Structure) -> list[str]:
         """The modes in words."""
         return describe_modes(self.modes, structure.moved(self.modes.positions))
@@ -72,17 +82,24 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
     """What to run for a set."""
     deck = context.deck
     structure = context.structure.moved(chosen.modes.positions)
+    changes: dict[str, Any] = {"trajectories": chosen.trajectories}
+    rings = deck.dynamics.nuclei == "trpmd"
+    if rings:
+        # What beads do against their centroid sets it turning again, within a tenth of a picosecond.
+        changes["rotation"] = "keep"
     return TrajectoryPlan(
         name=chosen.name,
-        dynamics=deck.dynamics.model_copy(update={"trajectories": chosen.trajectories}),
+        dynamics=deck.dynamics.model_copy(update=changes),
         modes=chosen.modes,
         projection=Projection.of(all_basins(chosen.minima, context.structure), structure, chosen.masses),
         pairs=bonds(structure),
-        groups=[group.atoms for group in functional_groups(structure)] if chosen.assign else [],
+        # The groups' dipoles are those of one geometry, and ring polymers have one of each bead.
+        groups=[group.atoms for group in functional_groups(structure)] if chosen.assign and not rings else [],
         assign=chosen.assign,
         masses=chosen.masses,
         spread_limit=chosen.model.spread_threshold(deck.dynamics.force_error),
         starts=chosen.starts,
+        connectivity=Connectivity(structure),
     )
 
 
@@ -113,10 +130,19 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
 
 def main_set(context: Context, model: Potential, modes: NormalModes) -> TrajectorySet:
     """The set of the deck's own masses, with the minima that its trajectories will visit (collective)."""
-    minima = find_minima(context, model, modes, FOLDER)
-    return TrajectorySet(
-        layout.MAIN_SET, model, context.structure.masses, tuple(minima), context.deck.dynamics.trajectories
-    )
+    minima = tuple(find_minima(context, model, modes, FOLDER))
+    count = context.deck.dynamics.trajectories
+    return with_nuclei(context, TrajectorySet(layout.MAIN_SET, model, context.structure.masses, minima, count))
+
+
+def with_nuclei(context: Context, chosen: TrajectorySet) -> TrajectorySet:
+    """The set on the potential on which the deck's nuclei move: PIGS has its own for every masses (collective)."""
+    if context.deck.dynamics.nuclei != "pigs":
+        return chosen
+    structure = context.structure.moved(chosen.modes.positions)
+    model = with_quantum_nuclei(context, chosen.model, structure, chosen.minima, chosen.name)
+    minima = tuple(same_minima(model, chosen.minima, chosen.masses, structure))
+    return replace(chosen, model=model, minima=minima, surface=(chosen.model, chosen.minima))
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
@@ -135,13 +161,15 @@ def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
 
 
 def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
-    """A set for each isotopologue of the deck, with its own masses and normal modes."""
+    """A set for each isotopologue of the deck, with its own masses and normal modes (collective)."""
     sets = []
+    model, before = main.surface or (main.model, main.minima)
     for name, pattern in context.deck.system.isotopes.items():
         masses = isotope_masses(context.structure, pattern)
-        minima = same_minima(main.model, main.minima, masses, context.structure)
+        minima = tuple(same_minima(model, before, masses, context.structure))
         starts = None if main.starts is None else _with_masses(main.starts, main.masses, masses)
-        sets.append(TrajectorySet(name, main.model, masses, tuple(minima), main.trajectories, starts=starts))
+        own = TrajectorySet(name, model, masses, minima, main.trajectories, starts=starts)
+        sets.append(with_nuclei(context, own))
     return sets
 
 

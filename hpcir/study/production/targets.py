@@ -34,6 +34,7 @@ from hpcir.study.production.families import (
     find_families,
     worth_a_spectrum,
 )
+from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.rotamer_starts import sampled_starts
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.vibrations.harmonics import model_harmonics
@@ -143,6 +144,10 @@ def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
     count, masses = context.deck.dynamics.trajectories, context.structure.masses
     starts, started = ensemble_starts(context, ensemble, count)
     main = TrajectorySet(layout.MAIN_SET, model, masses, (ensemble.modes[0][0],), count, starts=starts)
+    if context.deck.dynamics.nuclei == "pigs":
+        minima = [modes[0] for modes in ensemble.modes]
+        corrected = with_quantum_nuclei(context, model, context.structure, minima, layout.MAIN_SET)
+        main, model = replace(main, model=corrected, surface=(model, main.minima)), corrected
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
         few = min(FAMILY_TRAJECTORIES, count)

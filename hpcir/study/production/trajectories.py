@@ -11,14 +11,14 @@ import contextlib
 import itertools
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.integrators import Thermostat
-from hpcir.dynamics.runner import ReplicaBlock, run_chunk
-from hpcir.dynamics.thermal import degrees_of_freedom, thermal_velocities
+from hpcir.dynamics.runner import ReplicaBlock
+from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.potential import ReplicaPotential
 from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
@@ -27,16 +27,22 @@ from hpcir.storage.hdf5 import read_intact
 from hpcir.storage.journal import Journal, Place
 from hpcir.study.context import Context
 from hpcir.study.production.block import CONTROL_AVERAGES, TrajectoryBlock
+from hpcir.study.production.motion import Motion, motion_of
 from hpcir.study.production.plan import TrajectoryPlan
-from hpcir.study.production.trajectory_arrays import SERIES, chunk_arrays, control_wavenumbers, weighted
+from hpcir.study.production.trajectory_arrays import (
+    SERIES,
+    UNMADE,
+    chunk_arrays,
+    control_wavenumbers,
+    first_events,
+    weighted,
+)
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
 FloatArray = NDArray[np.float64]
 
-# Steps of a chunk, between two states on the disk: a second or so of one core.
-CHUNK_STEPS = 2000
-# Steps between two looks at the committee's spread.
-SPREAD_STEPS = 200
+# Steps of a chunk, between two states on the disk: a second or so of one core; of ring polymers at least the second.
+CHUNK_STEPS, RING_CHUNK_STEPS = 2000, 400
 PotentialOf = Callable[[int], ReplicaPotential]
 
 
@@ -45,6 +51,7 @@ class TrajectoryStage:
 
     def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
         self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
+        self.motion: Motion = motion_of(plan.dynamics, plan.modes, plan.masses, context.deck.seed)
         self.folder = context.directory / layout.TRAJECTORIES
         if context.root:
             self.folder.mkdir(exist_ok=True)
@@ -106,7 +113,8 @@ class TrajectoryStage:
 
     def run_block(self, number: int, journal: Journal, places: list[list[Place]]) -> None:
         """Run a block to its end, from where its journalled chunks leave off."""
-        potential, chunks = self.potential_of(len(self.plan.ids(number))), self._chunks(places)
+        lanes = self.motion.beads * len(self.plan.ids(number))
+        potential, chunks = self.potential_of(lanes), self._chunks(places)
         block = restored(chunks[-1], self.plan.ids(number)) if chunks else self._start(number)
         total = self.plan.equilibration_steps + self.plan.production_steps
         while block.step < total:
@@ -123,7 +131,7 @@ class TrajectoryStage:
         ids = plan.ids(number)
         if plan.starts is not None:
             positions, velocities = plan.starts.positions[:, :, ids], plan.starts.velocities[:, :, ids]
-            return ReplicaBlock(positions.copy(), velocities.copy(), 0, ids, plan.starts.alive[ids])
+            return replace(self.motion.begin(positions, velocities, ids), alive=plan.starts.alive[ids])
         temperature = plan.dynamics.temperature
         starts = np.concatenate(
             [sample_modes(plan.modes, temperature, 1, self.context.random("start positions", int(i))) for i in ids]
@@ -133,7 +141,7 @@ class TrajectoryStage:
         velocities = thermal_velocities(
             positions, plan.masses, temperature, seed, ids, rotation=rotation, linear=linear
         )
-        return ReplicaBlock.start(positions, velocities, ids)
+        return self.motion.begin(positions, velocities, ids)
 
     def _advance(
         self, block: ReplicaBlock, potential: ReplicaPotential, number: int
@@ -143,36 +151,24 @@ class TrajectoryStage:
         equilibrating = block.step < plan.equilibration_steps
         end = plan.equilibration_steps if equilibrating else plan.equilibration_steps + plan.production_steps
         if block.step == plan.equilibration_steps and dynamics.rotation == "remove":
-            block = plan.at_rest(block)
-        thermostat = self._thermostat(equilibrating or dynamics.ensemble == "nvt")
+            block = self.motion.at_rest(block)
         every = dynamics.dipole_every
-        wanted = min(CHUNK_STEPS, potential.chunk_steps)
+        usual = CHUNK_STEPS if self.motion.beads == 1 else max(RING_CHUNK_STEPS, CHUNK_STEPS // self.motion.beads)
+        wanted = min(usual, potential.chunk_steps)
         steps = min(max(1, wanted // every) * every, end - block.step)
-        chunk = run_chunk(
+        chunk = self.motion.run(
             potential,
             block,
-            plan.masses,
             steps,
-            dynamics.timestep,
-            dipole_every=CHUNK_STEPS if equilibrating else every,
-            thermostat=thermostat,
-            record=() if equilibrating else ("dipoles", "positions", "velocities"),
-            spread_every=SPREAD_STEPS if potential.kernels is not None else 0,
+            thermostat=equilibrating,
+            every=CHUNK_STEPS if equilibrating else every,
+            record=not equilibrating,
         )
         for retired in chunk.retired:
             self.context.progress.log(
                 f"trajectory {retired.trajectory} left physics at step {retired.step}: {retired.reason}", warning=True
             )
         return chunk.block, chunk_arrays(chunk, equilibrating, plan, potential)
-
-    def _thermostat(self, wanted: bool) -> Thermostat | None:
-        plan, dynamics = self.plan, self.plan.dynamics
-        if not wanted:
-            return None
-        degrees = degrees_of_freedom(plan.modes.positions, plan.masses, dynamics.rotation)
-        return Thermostat(
-            dynamics.thermostat, dynamics.temperature, dynamics.time_constant, self.context.deck.seed, degrees
-        )
 
     def _finish_block(self, number: int, chunks: list[dict[str, Any]]) -> None:
         """Join the production chunks of a block into its HDF5 file."""
@@ -182,15 +178,18 @@ class TrajectoryStage:
         spread = np.max([chunk["largest_spread"] for chunk in production], axis=0)
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
+        events = first_events(production, self.plan.ids(number), self.plan.equilibration_steps)
+        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], UNMADE), 0])
         dynamics, named = self.plan.dynamics, production[0]
         joined = {name: np.concatenate([chunk[name] for chunk in production]) for name in SERIES if name in named}
         TrajectoryBlock(
             dipoles=dipoles,
             total_energy=np.concatenate([chunk["total_energy"] for chunk in production]),
-            snapshots=np.array([chunk["positions"] for chunk in production]),
+            snapshots=np.array([self.motion.geometries(chunk["positions"]) for chunk in production]),
             largest_spread=spread,
             trajectory=self.plan.ids(number),
-            sane=alive & (spread <= self.plan.spread_limit),
+            sane=alive & (spread <= self.plan.spread_limit) & whole,
+            events=events,
             alive=alive,
             inputs=self.key,
             starts=self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,
@@ -199,8 +198,8 @@ class TrajectoryStage:
             temperature=dynamics.temperature,
             averages={name: weighted(production, name) for name in named if name.startswith(CONTROL_AVERAGES)},
             wavenumbers=control_wavenumbers(self.plan),
-            start_positions=start.positions,
-            start_velocities=start.velocities,
+            start_positions=self.motion.centres(start.positions),
+            start_velocities=self.motion.centres(start.velocities),
             start_alive=start.alive,
             mode_dipoles=np.array([b.dipoles for b in self.plan.projection.basins]) if self.plan.assign else None,
             **joined,
@@ -212,7 +211,7 @@ class TrajectoryStage:
         block = restored(before[-1], self.plan.ids(number)) if before else self._start(number)
         if self.plan.dynamics.rotation != "remove":
             return block
-        return self.plan.at_rest(block)
+        return self.motion.at_rest(block)
 
 
 @collective

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcir.dynamics.runner import Chunk
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.potential import ReplicaPotential
+from hpcir.molecules.pieces import EVENT_KINDS, Connectivity
 from hpcir.spectra.basins import eckart_rotations
 from hpcir.spectra.controls import mode_moments
 from hpcir.spectra.projection import (
@@ -28,6 +29,11 @@ FloatArray = NDArray[np.float64]
 MOST_PROJECTED_MODES = 120
 # Series of the assignment that chunks hold.
 SERIES = ("mode_velocities", "basin", "rotations", "group_dipoles")
+
+# Frames between two looks at the bonds (20 fs at the deck's defaults).
+EVENTS_EVERY = 10
+# Those after which a trajectory is no longer one of its molecule.
+UNMADE = (EVENT_KINDS.index("apart"), EVENT_KINDS.index("broken"))
 
 # Averages of squared mode velocities take every second frame (4 fs at the deck's defaults, half the time of a
 # projection): they go on for picoseconds, and any average of a control has its exact mean.
@@ -54,9 +60,36 @@ def chunk_arrays(
         "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
     }
     arrays |= projected(chunk, plan)
+    if plan.connectivity is not None:
+        arrays["events"] = bond_events(chunk, plan.connectivity)
     if plan.groups and potential.kernels is not None:
         arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential.kernels)
     return arrays
+
+
+def bond_events(chunk: Chunk, connectivity: Connectivity) -> NDArray[np.int64]:
+    """(K, 6) what happened to the bonds of living replicas: replica, index into EVENT_KINDS, three atoms from 0 (-1:
+    none), the absolute step."""
+    looked_at = np.unique(np.r_[np.arange(0, len(chunk.positions), EVENTS_EVERY), len(chunk.positions) - 1])
+    rows = [
+        [event.replica, EVENT_KINDS.index(event.kind), *(*event.atoms, -1, -1)[:3], chunk.steps[looked_at[event.frame]]]
+        for event in connectivity.events(chunk.positions[looked_at])
+        if chunk.block.alive[event.replica]
+    ]
+    return np.array(rows, np.int64).reshape(-1, 6)
+
+
+def first_events(chunks: list[dict[str, Any]], ids: NDArray[np.int64], before: int) -> NDArray[np.int64]:
+    """(K, 6) the first of each kind and atoms of a block's `bond_events`: trajectory's id, kind, atoms, steps since
+    production began, which was after `before` steps."""
+    rows = [chunk["events"] for chunk in chunks if "events" in chunk]
+    seen: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    for row in np.concatenate(rows) if rows else np.zeros((0, 6), np.int64):
+        seen.setdefault(tuple(row[:5].tolist()), row)
+    found = np.array(list(seen.values()), np.int64).reshape(-1, 6)
+    found[:, 0] = ids[found[:, 0]]
+    found[:, 5] -= before
+    return found
 
 
 def projected(chunk: Chunk, plan: TrajectoryPlan) -> dict[str, Any]:

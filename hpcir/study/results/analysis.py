@@ -14,6 +14,7 @@ from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
+from hpcir.storage.hdf5 import read_h5
 from hpcir.study.context import Context
 from hpcir.study.label_farm import TEST, LabelFarm, candidates
 from hpcir.study.learning.curve import LearningCurve
@@ -65,7 +66,7 @@ def independent_test(
     if settings.count == 0 or heavy_atoms(structure) > settings.largest:
         return IndependentTest(n=0)
     own = target.context
-    geometries = own.at_root(lambda: _snapshots(own, structure, target.main.blocks, settings.count))
+    geometries = own.at_root(lambda: _met(own, structure, target.main.blocks, settings.count))
     if not own.on_root(lambda: bool(geometries)):
         return IndependentTest(n=0)  # every trajectory went astray: the spectrum stage says so
     labels = farm.label(candidates(geometries or (), TEST))
@@ -111,6 +112,16 @@ def judge_rounds(context: Context, curve: LearningCurve, pairs: Sequence[tuple[S
                 test_polar_tensor_rmse_e=figures.polar_tensor_rmse_e,
             )
     curve.save(folder)
+
+
+def _met(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
+    """`count` geometries that the trajectories met; the trajectories of PIGS being those of centroids, every other one
+    is a bead of the rings that were averaged."""
+    if context.deck.dynamics.nuclei != "pigs":
+        return _snapshots(context, structure, blocks, count)
+    beads = read_h5(context.directory / layout.centroids_file(layout.MAIN_SET))[0]["beads"]
+    picked = np.unique(np.linspace(0, len(beads) - 1, count // 2).round().astype(int))
+    return _snapshots(context, structure, blocks, count - len(picked)) + [structure.moved(beads[n]) for n in picked]
 
 
 def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:

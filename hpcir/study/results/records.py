@@ -180,7 +180,8 @@ class IndependentTest:
 @dataclass(frozen=True)
 class MdFigures:
     """Trajectories, those left out of the average, steps, the mean drift of the total energy and the largest one of a
-    trajectory, and the time of a core for a step of one trajectory."""
+    trajectory, and the time of a core for a step of one trajectory; those that came apart and that broke a bond, and
+    what happened to bonds, in words."""
 
     trajectories: int
     left_out: int | None = None
@@ -188,6 +189,9 @@ class MdFigures:
     drift_kcal_per_mol_per_100_ps: KcalPerMolPer100Ps | None = None
     largest_drift_kcal_per_mol: KcalPerMol | None = None
     microseconds_per_step: Microseconds | None = None
+    came_apart: int = 0
+    broke_a_bond: int = 0
+    bond_events: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from hpcir.spectra.spectrum import Spectrum
 from hpcir.study.context import Context
 from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
+from hpcir.study.results.bond_events import BondEvents, bond_events
 from hpcir.study.results.records import Group, MdFigures, ModeRow, SpectrumFigures
 from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.units import KCAL_PER_MOL, PS
@@ -41,7 +42,8 @@ class BlockResult:
     """What one block of trajectories gives to the average; arrays over its sane trajectories.
 
     wavenumbers: of the modes in each kind of basin and of the bonds, the same in all blocks. trajectories: their ids;
-    starts: a key of the positions and velocities that production began with.
+    starts: a key of the positions and velocities that production began with; events: of bonds, as block files have
+    them.
     """
 
     spectra: FloatArray
@@ -52,6 +54,7 @@ class BlockResult:
     left_out: int
     trajectories: NDArray[np.int64]
     starts: str
+    events: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,15 @@ class SpectrumStage:
             left_out=block.left_out,
             trajectories=block.trajectory[block.sane],
             starts=block.starts,
+            events=block.events if block.events is not None else np.zeros((0, 6), np.int64),
         )
 
     def _combine(self, results: list[BlockResult], member_spectra: FloatArray | None) -> Spectrum:
         context = self.context
         spectra = np.concatenate([result.spectra for result in results])
         if len(spectra) == 0:
-            raise RunStopped(ALL_LEFT)
+            said = self._bond_events(results)
+            raise RunStopped(" ".join([*said.lines, said.advice]) if said.unmade else ALL_LEFT)
         return combine(
             spectra,
             context.deck.spectrum,
@@ -177,13 +182,23 @@ class SpectrumStage:
         dynamics = self.context.deck.dynamics
         drift = np.concatenate([result.drift for result in results]) / KCAL_PER_MOL
         picoseconds = dynamics.duration / PS
+        said = self._bond_events(results)
+        for line in said.lines:
+            self.context.progress.log(line, warning=True)
         return MdFigures(
+            came_apart=said.apart,
+            broke_a_bond=said.broken,
+            bond_events=said.lines,
             trajectories=self.trajectories,
             left_out=sum(result.left_out for result in results),
             steps=round(dynamics.duration / dynamics.timestep) * self.trajectories,
             drift_kcal_per_mol_per_100_ps=float(np.mean(drift) / picoseconds * 100),
             largest_drift_kcal_per_mol=float(np.max(np.abs(drift))),
         )
+
+    def _bond_events(self, results: list[BlockResult]) -> BondEvents:
+        events = [result.events for result in results]
+        return bond_events(events, self.context.structure, self.context.deck.dynamics.timestep, self.trajectories)
 
     def _figures(self, spectrum: Spectrum) -> SpectrumFigures:
         known = spectrum.metadata

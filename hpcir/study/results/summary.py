@@ -113,7 +113,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
     """The summary of a target by itself; trust.json and families.json are written (rank 0)."""
     context, model, curve = one.context, shared.model, shared.curve
     target, main = one.target, one.spectra[layout.SPECTRUM]
-    modes, ensemble = target.main.modes, target.ensemble
+    modes, ensemble = target.main.surface_modes, target.ensemble
     harmonic = harmonic_figures(modes, target.reference)
     frames = trust_map.snapshots(context, target.main.blocks)
     if ensemble is not None:
@@ -281,7 +281,7 @@ def _md_line(md: MdFigures) -> str:
         said += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
     if md.microseconds_per_step is not None:
         said += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
-    return said
+    return ". ".join([said, *(event.rstrip(".") for event in md.bond_events)])
 
 
 def figure(value: float | None, form: str) -> str:

@@ -1,0 +1,162 @@
+"""Command levels: quantum vibrational levels from a model's surface, or from the label engine's own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from hpcir.commands.tables import NARROWEST, with_error
+from hpcir.deck.sections import Deck, LabelSettings
+from hpcir.errors import InputError
+from hpcir.exchange.potentials import load_potential, tell_model
+from hpcir.labels import create_engine
+from hpcir.labels.potential import EnginePotential
+from hpcir.molecules.structures import Structure, check_vibrates, read_structure
+from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.storage import layout
+from hpcir.storage.hdf5 import read_h5
+from hpcir.study.results.levels import FILE, MAIN, Isotopes, LevelSet, model_levels, write_levels
+from hpcir.study.session import check_new, deck_of
+from hpcir.vibrations.levels.result import METHODS, Level, Levels
+
+# Overtones and combinations weaker than this (km/mol) are in the file but not in the table.
+SHOWN_KM_PER_MOL = 0.5
+
+
+def levels(
+    model: Path,
+    structure: Path | None,
+    output: Path | None,
+    force: bool,
+    comm: Communicator,
+    potential: str = "model",
+    masses: dict[str, str] | None = None,
+    charge: int | None = None,
+) -> None:
+    """Fundamentals, overtones and combinations with intensities, zero-point energy and rotational constants (rank 0).
+
+    model: a run, whose minimum and isotopes are taken, or a model with a structure file. potential: 'labels' asks the
+    run's label engine instead of the model. masses: other masses in amu by element or atom, such as {'H': '2.014'}, in
+    place of the deck's isotopes. Prints a table and writes levels.json. Raises InputError.
+    """
+    on_root(comm, lambda: _levels(model, structure, output, force, potential, masses or {}, charge))
+
+
+def _levels(
+    path: Path,
+    structure_file: Path | None,
+    output: Path | None,
+    force: bool,
+    potential: str,
+    masses: dict[str, str],
+    charge: int | None,
+) -> None:
+    deck = deck_of(path) if path.is_dir() else None
+    out = output or (path if path.is_dir() else path.parent) / FILE
+    # A run's own levels.json may be written again; what a user names is not overwritten unasked.
+    check_new(out, force or output is None)
+    own = None if potential == "labels" else load_potential(path)
+    known = own.total_charge if own else deck.system.charge if deck else 0
+    molecule = _molecule(path, structure_file, deck, known if charge is None else charge)
+    isotopes: Isotopes = dict(deck.system.isotopes) if deck else {}
+    if masses:
+        isotopes = {"isotopologue": _numbers(masses)}
+
+    def tick(word: str) -> None:
+        print(f"levels: {word}", file=sys.stderr, flush=True)
+
+    if own is not None:
+        tell_model(path, own)
+        own.require(molecule.numbers)
+        found = model_levels(own, molecule, isotopes, tick)
+    elif deck is not None:
+        found = model_levels(_engine_potential(deck.labels, molecule), molecule, isotopes, tick)
+    else:
+        raise InputError("the label engine is named in a deck, and there is none here", where=str(path))
+    print_levels(found)
+    write_levels(out, found)
+    print(f"written: {out}")
+
+
+def _engine_potential(settings: LabelSettings, molecule: Structure) -> EnginePotential:
+    engine = create_engine(settings, molecule)
+    engine.check(molecule)
+    return EnginePotential(engine, molecule)
+
+
+def _molecule(path: Path, structure_file: Path | None, deck: Deck | None, charge: int) -> Structure:
+    multiplicity = deck.system.multiplicity if deck else 1
+    if structure_file is not None:
+        molecule = read_structure(structure_file, charge, multiplicity)
+    elif (path / layout.REFERENCE).is_file():
+        arrays, _ = read_h5(path / layout.REFERENCE)
+        numbers, positions = arrays["numbers"], arrays["positions"]
+        molecule = Structure(numbers, positions, charge, multiplicity, path.stem, str(path / layout.REFERENCE))
+    else:
+        raise InputError(
+            "no minimum is known here",
+            where=str(path),
+            hint="give a structure file after the model: hpcir levels MODEL_DIR molecule.xyz",
+        )
+    check_vibrates(molecule)
+    return molecule
+
+
+def _numbers(masses: dict[str, str]) -> dict[str, float]:
+    found = {}
+    for name, text in masses.items():
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not value > 0:
+            raise InputError("a mass must be a positive number of amu", where=f"--masses {name}", value=text)
+        found[name] = value
+    return found
+
+
+def print_levels(found: LevelSet) -> None:
+    """Tables of the molecule's levels and of its isotopologues'."""
+    for name, one in found.of.items():
+        _print(one, f"{name}: " if name != MAIN else "")
+
+
+def _print(found: Levels, title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{title}{METHODS[found.method]}, at 0 K", title_justify="left")
+    for name in ("level", "cm-1", "km/mol", "harmonic", "perturbation"):
+        table.add_column(name, justify="left" if name == "level" else "right", no_wrap=True)
+    table.add_column("motion, and what else is in it")
+    shown = [one for one in found.levels if one.kind == "fundamental" or one.intensity_km_per_mol > SHOWN_KM_PER_MOL]
+    for one in shown:
+        table.add_row(
+            one.name,
+            with_error(one.wavenumber_per_cm, one.stderr_per_cm, 1),
+            with_error(one.intensity_km_per_mol, one.stderr_km_per_mol, 2),
+            f"{one.harmonic_per_cm:.1f}",
+            f"{one.perturbation_per_cm:.1f}" if np.isfinite(one.perturbation_per_cm) else "",
+            _words(one),
+        )
+    console = Console()
+    console = console if console.is_terminal else Console(width=NARROWEST)
+    console.print(table, markup=False)
+    zero = with_error(found.zero_point_per_cm, found.zero_point_stderr_per_cm, 1)
+    print(f"zero-point energy {zero} cm-1")
+    constants = ", ".join(f"{value:.4f}" for value in found.rotational_per_cm)
+    rigid = ", ".join(f"{value:.4f}" for value in found.rotational_equilibrium_per_cm)
+    print(f"rotational constants {constants} cm-1 (of the minimum {rigid})")
+    for line in found.resonances:
+        print(f"resonance: {line}")
+    for line in found.remarks:
+        print(f"note: {line}")
+    if found.members:
+        print(f"error bars: standard deviations over the {found.members} members of the committee")
+
+
+def _words(one: Level) -> str:
+    parts = [one.motion, *(f"with {', '.join(one.partners)}" for _ in one.partners[:1])]
+    return "; ".join([*parts, *([one.remark] if one.remark else [])])

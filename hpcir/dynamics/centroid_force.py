@@ -1,0 +1,134 @@
+"""The mean force and the mean dipole of ring polymers whose centroid is held at given geometries.
+
+The force that the centroid feels, averaged over the beads about it, is minus the slope of its potential of mean force
+(Feynman, Hibbs, *Quantum Mechanics and Path Integrals*, 1965; Cao, Voth, J. Chem. Phys. 100, 5093, 1994):
+    F_c(q) = < sum_p F(x_p) / P > with the centroid at q;   mu_c(q) = < sum_p mu(x_p) / P >.
+What is linear in the displacements of the beads averages to nothing at every instant, so the noise is that of the
+anharmonicity alone.
+
+The orientation of a cold molecule is spread over an arc, and a centroid within the arc feels a shorter bond than the
+beads have: stretches come out too low, the lower the temperature (the curvature problem: Witt, Ivanov, Shiga, Forbert,
+Marx, J. Chem. Phys. 130, 194510, 2009). On the other hand a static mean force has but some four fifths of a stretch's
+anharmonic shift, the less the higher the temperature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.ring_polymer import Pile, RingPolymer, bead_velocities, free_step
+from hpcir.dynamics.streams import RING_BLOCK_STEPS
+from hpcir.errors import InputError
+from hpcir.models.evaluator import Evaluator
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class HeldPlan:
+    """How rings are averaged; atomic units. equilibration, duration: times; every: steps between averaged frames."""
+
+    ring: RingPolymer
+    timestep: float
+    equilibration: float
+    duration: float
+    every: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class CentroidMeans:
+    """Of G centroids: mean forces (N, 3, G) hartree/bohr and dipoles (3, G) e bohr, and these at the centroid itself;
+    force_error (G,): standard error of a force component, root mean square, from two halves of the time. beads
+    (N, 3, G): one bead of each ring at the end."""
+
+    forces: FloatArray
+    dipoles: FloatArray
+    bare_forces: FloatArray
+    bare_dipoles: FloatArray
+    force_error: FloatArray
+    beads: FloatArray
+
+
+def centroid_means(
+    evaluator: Evaluator,
+    centroids: FloatArray,
+    masses: FloatArray,
+    plan: HeldPlan,
+    ids: IntArray,
+    check: Callable[[], None] = lambda: None,
+) -> CentroidMeans:
+    """Average rings about centroids (N, 3, G) with the ids (G,), which fix their random numbers.
+
+    evaluator: of P G replicas. `check` is called between blocks of steps and may raise, to end the work.
+    """
+    ring = plan.ring
+    if evaluator.replicas != ring.beads * centroids.shape[2]:
+        raise InputError("the evaluator's replicas are not the beads", value=evaluator.replicas)
+    run = _Held(evaluator, centroids, masses, plan, ids)
+    before, steps = (round(time / plan.timestep) for time in (plan.equilibration, plan.duration))
+    halves: list[FloatArray] = []
+    dipoles, frames = np.zeros((3, centroids.shape[2])), 0
+    run.advance(before, check)
+    for part in (steps // 2, steps - steps // 2):
+        total, count = np.zeros_like(centroids), 0
+        for _ in range(max(1, part // plan.every)):
+            run.advance(plan.every, check)
+            total += ring.centroid(run.forces)
+            dipoles += ring.centroid(run.dipoles())
+            count += 1
+        halves.append(total / count)
+        frames += count
+    beads = ring.split(run.x)[:, :, 0].copy()
+    bare = np.tile(centroids, (1, 1, ring.beads))
+    bare_forces = ring.split(evaluator.evaluate(bare)[1])[:, :, 0]
+    bare_dipoles = ring.split(evaluator.dipoles(bare)[0])[:, 0]
+    error = np.sqrt(((halves[0] - halves[1]) ** 2).mean((0, 1))) / 2
+    return CentroidMeans((halves[0] + halves[1]) / 2, dipoles / frames, bare_forces, bare_dipoles, error, beads)
+
+
+class _Held:
+    """Rings in motion about centroids that are held."""
+
+    def __init__(
+        self, evaluator: Evaluator, centroids: FloatArray, masses: FloatArray, plan: HeldPlan, ids: IntArray
+    ) -> None:
+        self.evaluator, self.masses, self.plan, self.ids = evaluator, masses, plan, ids
+        self.pile = Pile(1.0, None, plan.seed)
+        self.step = 0
+        self.x = np.tile(centroids, (1, 1, plan.ring.beads))
+        self.v = bead_velocities(plan.ring, np.zeros_like(centroids), masses, plan.seed, ids)
+        self.forces = evaluator.evaluate(self.x)[1]
+        self.noise = np.zeros(0)
+
+    def _kick(self) -> None:
+        """v += h f / 2m of what beads do against their centroid."""
+        ring = self.plan.ring
+        away = (ring.split(self.forces) - ring.centroid(self.forces)[:, :, None]).reshape(self.forces.shape)
+        self.v = self.v + 0.5 * self.plan.timestep / self.masses[:, None, None] * away
+
+    def _next_noise(self) -> FloatArray:
+        block, within = divmod(self.step, RING_BLOCK_STEPS)
+        if within == 0 or not self.noise.size:
+            self.noise = self.pile.noise(self.ids, block, len(self.masses), self.plan.ring.beads)
+        return self.noise[within]
+
+    def advance(self, steps: int, check: Callable[[], None]) -> None:
+        ring, plan = self.plan.ring, self.plan
+        for _ in range(steps):
+            if self.step % RING_BLOCK_STEPS == 0:
+                check()
+            self._kick()
+            self.x, self.v = free_step(ring, self.x, self.v, self.masses, plan.timestep, self.pile, self._next_noise())
+            self.forces = self.evaluator.evaluate(self.x)[1]
+            self._kick()
+            self.step += 1
+
+    def dipoles(self) -> FloatArray:
+        """(3, P G) at the present positions."""
+        return self.evaluator.dipoles(self.x)[0]

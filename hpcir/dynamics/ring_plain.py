@@ -1,0 +1,170 @@
+"""Chunks of ring-polymer trajectories: their request, and the steps in plain numpy, the kernels' twin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.dynamics.chunks import LARGEST_FORCE, LARGEST_STEP, REASONS, Chunk, ReplicaBlock, Retired
+from hpcir.dynamics.ring_polymer import Pile, RingPolymer, centroid_virial_kinetic, free_step
+from hpcir.dynamics.streams import RING_BLOCK_STEPS
+from hpcir.errors import InputError
+from hpcir.models.potential import ReplicaPotential
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RingRequest:
+    """The arguments of run_rings, for the compiled and the plain way."""
+
+    block: ReplicaBlock
+    ring: RingPolymer
+    masses: FloatArray
+    steps: int
+    timestep: float
+    every: int
+    pile: Pile | None
+    dipoles: bool
+    spread_every: int
+    degrees: int
+
+    @property
+    def last(self) -> int:
+        return self.block.step + self.steps
+
+    @property
+    def largest_step(self) -> float:
+        """Beads move at P times the temperature."""
+        return float(LARGEST_STEP * np.sqrt(self.ring.beads))
+
+    def recorded_steps(self, every: int) -> IntArray:
+        """Absolute numbers of the steps of this chunk that are multiples of `every` (0: none)."""
+        if every < 1:
+            return np.zeros(0, np.int64)
+        return np.arange((self.block.step // every + 1) * every, self.last + 1, every, dtype=np.int64)
+
+    def next_stop(self, step: int) -> int:
+        """The step at which the compiled loop must come back: the end, a spread, or the end of the random numbers."""
+        stop = self.last
+        if self.spread_every > 0:
+            stop = min(stop, (step // self.spread_every + 1) * self.spread_every)
+        if self.pile is not None:
+            stop = min(stop, (step // RING_BLOCK_STEPS + 1) * RING_BLOCK_STEPS)
+        return stop
+
+    def noise(self, step: int) -> FloatArray | None:
+        """Random numbers (RING_BLOCK_STEPS, N, 3, P, R) of the block of steps that `step` is in."""
+        if self.pile is None:
+            return None
+        return self.pile.noise(self.block.trajectories, step // RING_BLOCK_STEPS, len(self.masses), self.ring.beads)
+
+    def finish(
+        self, records: dict[str, FloatArray], positions: FloatArray, velocities: FloatArray, retired: list[Retired]
+    ) -> Chunk:
+        """The Chunk of finished records; positions and velocities (N, 3, P R) of the beads."""
+        alive = self.block.alive.copy()
+        for item in retired:
+            alive[item.replica] = False
+        return Chunk(
+            block=replace(self.block, positions=positions, velocities=velocities, step=self.last, alive=alive),
+            steps=self.recorded_steps(self.every),
+            spread_steps=self.recorded_steps(self.spread_every),
+            retired=sorted(retired, key=lambda item: (item.step, item.replica)),
+            **records,
+        )
+
+
+class PlainRings:
+    """One chunk in plain numpy: the kernels' twin."""
+
+    def __init__(self, potential: ReplicaPotential, request: RingRequest) -> None:
+        self.potential, self.request, self.ring = potential, request, request.ring
+        block = request.block
+        self.x = block.positions.copy()
+        self.v = np.where(self._lanes(block.alive), block.velocities, 0.0)
+        self.before = self.x.copy()
+        self.alive = block.alive.copy()
+        self.retired: list[Retired] = []
+        self.rows: dict[str, list[FloatArray]] = {
+            name: [] for name in ("kinetic", "potential", "dipoles", "positions", "velocities")
+        }
+        self.forces = np.zeros_like(self.x)
+        self.energies = np.zeros(self.x.shape[2])
+        self.moments: FloatArray | None = None
+
+    def _lanes(self, rings: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.tile(rings, self.ring.beads)
+
+    def _retire(self, lanes: NDArray[np.bool_], reason: int, step: int) -> None:
+        bad = self.ring.split(lanes).any(0) & self.alive
+        for r in np.flatnonzero(bad).tolist():
+            self.retired.append(Retired(r, int(self.request.block.trajectories[r]), step, REASONS[reason]))
+        rings = self._lanes(bad)
+        self.x[:, :, rings] = self.before[:, :, rings]
+        self.v[:, :, rings] = 0.0
+        self.alive &= ~bad
+
+    def _evaluate(self, step: int) -> None:
+        if self.request.dipoles and step % self.request.every == 0:
+            found = self.potential.evaluate_with_dipoles(self.x)
+            self.energies, forces, self.moments = found.energies, found.forces, found.dipoles
+        else:
+            self.energies, forces = self.potential.evaluate(self.x)
+        finite = np.isfinite(self.energies + (forces**2).sum((0, 1)))
+        self._retire(~finite, 2, step)
+        worst = np.where(finite, np.sqrt((forces**2).sum(1)).max(0), 0.0)
+        self._retire(worst > LARGEST_FORCE, 3, step)
+        self.forces = np.where(self._lanes(self.alive), forces, 0.0)
+
+    def _kick(self) -> None:
+        self.v = self.v + 0.5 * self.request.timestep / self.request.masses[:, None, None] * self.forces
+
+    def _step(self, step: int, noise: FloatArray | None) -> None:
+        request = self.request
+        self._kick()
+        self.before = self.x
+        x, v = free_step(self.ring, self.x, self.v, request.masses, request.timestep, request.pile, noise)
+        alive = self._lanes(self.alive)
+        self.x, self.v = np.where(alive, x, self.x), np.where(alive, v, 0.0)
+        moved = np.sqrt(((self.x - self.before) ** 2).sum(1).max(0))
+        self._retire(~(moved <= request.largest_step), 1, step)
+        self._evaluate(step)
+        self._kick()
+        self.v = np.where(self._lanes(self.alive), self.v, 0.0)
+
+    def _record(self) -> None:
+        if self.request.dipoles:
+            if self.moments is None:
+                raise InputError("this potential gives no dipoles to record")
+            self.rows["dipoles"].append(self.ring.centroid(self.moments))
+        values = {
+            "kinetic": centroid_virial_kinetic(self.ring, self.x, self.forces, self.request.degrees),
+            "potential": self.ring.centroid(self.energies),
+            "positions": self.ring.centroid(self.x),
+            "velocities": self.ring.centroid(self.v),
+        }
+        for name, value in values.items():
+            self.rows[name].append(value)
+
+    def run(self) -> Chunk:
+        request, first = self.request, self.request.block.step
+        self._evaluate(first)
+        noise = request.noise(first)
+        for step in range(first + 1, request.last + 1):
+            within = (step - 1) % RING_BLOCK_STEPS
+            if within == 0:
+                noise = request.noise(step - 1)
+            self._step(step, None if noise is None else noise[within])
+            if step % request.every == 0:
+                self._record()
+        rings, atoms = len(self.alive), len(request.masses)
+        shapes: dict[str, tuple[int, ...]] = {"kinetic": (rings,), "potential": (rings,), "dipoles": (3, rings)}
+        records = {
+            name: np.array(rows).reshape(-1, *shapes.get(name, (atoms, 3, rings))) for name, rows in self.rows.items()
+        }
+        records["spread"] = records["dipole_spread"] = np.zeros((0, rings))
+        return request.finish(records, self.x, self.v, self.retired)

@@ -1,0 +1,105 @@
+"""One part of a collection: arrays over the geometries of one molecule, made into frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.errors import InputError
+from hpcir.exchange.datasets import OWN_UNITS, QUANTITIES, Frame, checked_numbers, shifted_dipole, size_of, unit_size
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the arrays of a collection are read: units by quantity, total charge (None: not declared), level, the origin
+    of dipoles, and whether values that are not finite count as missing."""
+
+    units: Mapping[str, str]
+    charge: int | None
+    level: str
+    dipole_origin: str | None
+    missing: str
+
+
+def part_frames(numbers: Any, arrays: Mapping[str, Any], reading: Reading, where: str) -> list[Frame]:
+    """The frames of one molecule of N atoms: positions (S, N, 3), energy (S,), forces (S, N, 3), dipole (S, 3), charges
+    (S, N), charge (S,), each in any shape of so many numbers; in the declared units.
+
+    numbers (N,) or (S, N), with values below 1 where a geometry has fewer atoms. Raises InputError.
+    """
+    species = np.atleast_2d(np.asarray(numbers))
+    atoms = species.shape[1]
+    places = _shaped(arrays["positions"], (-1, atoms, 3), "positions", where)
+    count = len(places)
+    shapes = {"energy": (count,), "dipole": (count, 3), "charges": (count, atoms), "forces": (count, atoms, 3)}
+    shapes["polar_tensors"] = (count, atoms, 3, 3)
+    values = {
+        name: _shaped(arrays[name], shapes[name], name, where) * size_of(name, reading.units, where)
+        for name in QUANTITIES
+        if name in arrays
+    }
+    places = places * unit_size("positions", reading.units["positions"])
+    totals = _totals(arrays.get("charge"), count, reading.charge, where)
+    species = np.broadcast_to(species, (count, atoms))
+    return [
+        _frame(s, species[s], places[s], values, int(totals[s]), reading, f"{where}, geometry {s + 1}")
+        for s in range(count)
+    ]
+
+
+def _frame(
+    s: int, species: Any, places: Any, values: Mapping[str, Any], total: int, reading: Reading, where: str
+) -> Frame:
+    there = species > 0
+    numbers = checked_numbers(species[there], where)
+    own = {name: value[s][there] if name in ("forces", *OWN_UNITS) else value[s] for name, value in values.items()}
+    own = present(own, reading.missing)
+    dipole = own.get("dipole")
+    if dipole is not None:
+        dipole = shifted_dipole(dipole, numbers, places[there], total, reading.dipole_origin, where)
+    energy = own.get("energy")
+    return Frame(
+        numbers=numbers,
+        positions=places[there],
+        energy=None if energy is None else float(energy),
+        forces=own.get("forces"),
+        dipole=dipole,
+        charges=own.get("charges"),
+        polar_tensors=own.get("polar_tensors"),
+        charge=total,
+        level=reading.level,
+        place=where,
+    )
+
+
+def present(values: Mapping[str, Any], missing: str) -> dict[str, Any]:
+    """The quantities of one geometry that are there: with missing='allow' those that are not finite are not."""
+    if missing != "allow":
+        return dict(values)
+    return {name: value for name, value in values.items() if np.all(np.isfinite(value))}
+
+
+def _shaped(array: Any, shape: tuple[int, ...], name: str, where: str) -> NDArray[np.float64]:
+    found = np.asarray(array)
+    if found.dtype.kind not in "iuf":
+        raise InputError(f"the array of {name} does not hold real numbers", where=where, value=str(found.dtype))
+    size = int(np.prod([n for n in shape if n > 0]))
+    fits = found.size % size == 0 if -1 in shape else found.size == size
+    if not size or not fits:
+        raise InputError(f"{name} has the wrong shape", where=where, value=found.shape, hint=f"expected {shape}")
+    return np.asarray(found, float).reshape(shape)
+
+
+def _totals(found: Any, count: int, declared: int | None, where: str) -> NDArray[np.float64]:
+    if found is None:
+        return np.full(count, float(declared or 0))
+    totals = np.broadcast_to(np.asarray(found, float).reshape(-1), (count,))
+    if not np.all(np.isfinite(totals)) or np.any(totals != np.round(totals)):
+        raise InputError("a total charge is not a whole number", where=where)
+    if declared is not None and np.any(totals != declared):
+        raise InputError("the file gives another total charge than was declared", where=where, value=declared)
+    return totals

@@ -1,0 +1,263 @@
+"""Structure files of other programs: ASE and RDKit read them, charge and multiplicity are taken along.
+
+Every reader gives ASE Atoms in angstrom; `info` has the total charge and the multiplicity that the file states, the
+masses are those of its isotopes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcir.errors import InputError
+from hpcir.molecules.isotopes import isotope_mass
+from hpcir.molecules.plain_xyz import text_lines
+
+_RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
+_HEAD = 200_000
+# Edges of a cell (angstrom) and atoms in it that a molecular crystal may have.
+SMALLEST_EDGE, LARGEST_EDGE, MOST_CRYSTAL_ATOMS = 2.0, 300.0, 20_000
+_FLAT_HINT = "give three-dimensional coordinates with all hydrogens, or start from the molecule's SMILES: init --smiles"
+# Outputs: what the program prints of charge and multiplicity, the last of which counts.
+_PRINTED = (
+    re.compile(r"Charge\s*=\s*(-?\d+)\s+Multiplicity\s*=\s*(\d+)"),
+    re.compile(r"Total Charge\s+Charge\s+\.+\s+(-?\d+)\s+Multiplicity\s+Mult\s+\.+\s+(\d+)"),
+)
+
+
+def foreign_frames(path: Path) -> list[Any]:
+    """Every frame of a structure file that is no xyz file. Raises InputError."""
+    suffix = path.suffix.lower()
+    if suffix in _RDKIT_SUFFIXES:
+        return _by_rdkit(path, suffix)
+    if suffix == ".inp" or (suffix in (".txt", "") and path.name != "coord"):
+        lines = text_lines(path)
+        if any(line.lstrip().lower().startswith(("* xyz", "*xyz")) for line in lines):
+            return [_orca_input(path, lines)]
+    special: dict[str, Callable[[Path], list[Any]]] = {".pdb": _pdb, ".ent": _pdb, ".cif": _cif}
+    if suffix in special:
+        return special[suffix](path)
+    return _by_ase(path)
+
+
+def _ase_frames(path: Path, form: str | None = None, **options: Any) -> list[Any]:
+    from ase.io import read
+
+    try:
+        # Not ASE's parallel way: it broadcasts over all ranks, and here rank 0 often reads alone.
+        return list(read(str(path), index=":", format=form, parallel=False, **options))
+    except Exception as error:  # ASE raises whatever its many readers raise
+        raise InputError(
+            f"the structure cannot be read: {type(error).__name__}: {error}",
+            where=str(path),
+            hint="read are xyz, mol, sdf, mol2, pdb, cif, inputs and outputs of Gaussian, ORCA and Turbomole, and what "
+            "else ASE reads",
+        ) from error
+
+
+def _by_ase(path: Path) -> list[Any]:
+    gaussian = "gaussian-in" if path.suffix.lower() in (".gjf", ".com") else None
+    coord = "turbomole" if path.name == "coord" or path.suffix.lower() == ".coord" else None
+    options = {"attach_calculator": True} if gaussian else {}
+    frames = _ase_frames(path, gaussian or coord or _program(path), **options)
+    for atoms in frames:
+        if gaussian:
+            try:
+                _of_gaussian_input(path, atoms)
+            except (ValueError, TypeError) as error:
+                raise InputError(f"the Gaussian input cannot be read: {error}", where=str(path)) from None
+        atoms.info |= _printed(path)
+    return frames
+
+
+def _of_gaussian_input(path: Path, atoms: Any) -> None:
+    """Charge, multiplicity and isotopes of a Gaussian input, which ASE keeps with the calculator's parameters."""
+    said = dict(getattr(atoms.calc, "parameters", None) or {})
+    for name, word in (("charge", "charge"), ("mult", "multiplicity")):
+        if said.get(name) is not None:
+            atoms.info[word] = int(said[name])
+    isotopes = said.get("isolist") or []
+    if any(mass is not None for mass in isotopes):
+        masses = atoms.get_masses()
+        for atom, (symbol, mass) in enumerate(zip(atoms.symbols, isotopes, strict=True)):
+            if mass is not None:
+                whole = float(mass) == round(float(mass))
+                masses[atom] = isotope_mass(symbol, round(float(mass)), str(path)) if whole else float(mass)
+        atoms.set_masses(masses)
+
+
+def _program(path: Path) -> str | None:
+    """ASE's name of an output, where its suffix tells nothing."""
+    if path.suffix.lower() not in (".out", ".log"):
+        return None
+    head = path.read_bytes()[:_HEAD].decode("utf-8", "replace")
+    if "O   R   C   A" in head:
+        return "orca-output"
+    return "gaussian-out" if "Gaussian, Inc" in head or "Entering Gaussian System" in head else None
+
+
+def _printed(path: Path) -> dict[str, int]:
+    if path.suffix.lower() not in (".out", ".log"):
+        return {}
+    text = path.read_bytes().decode("utf-8", "replace")
+    for pattern in _PRINTED:
+        found = pattern.findall(text)
+        if found:
+            return {"charge": int(found[-1][0]), "multiplicity": int(found[-1][1])}
+    return {}
+
+
+def _orca_input(path: Path, lines: list[str]) -> Any:
+    """The geometry between '* xyz CHARGE MULTIPLICITY' and '*' of an ORCA input, in angstrom unless it says Bohrs."""
+    from ase import Atoms
+    from ase.units import Bohr
+
+    start = next(n for n, line in enumerate(lines) if line.lstrip().lower().startswith(("* xyz", "*xyz")))
+    words = lines[start].replace("*", " * ", 1).split()
+    try:
+        charge, multiplicity = int(words[2]), int(words[3])
+        rows = []
+        for line in lines[start + 1 :]:
+            if line.strip().startswith("*"):
+                break
+            if line.strip():
+                rows.append(line.split())
+        places = np.array([[float(word) for word in row[1:4]] for row in rows], float).reshape(-1, 3)
+        atoms: Any = Atoms([row[0].capitalize() for row in rows], places)
+    except (ValueError, IndexError, KeyError) as error:
+        raise InputError(
+            f"the geometry of the ORCA input cannot be read: {error}", where=f"{path}:{start + 1}", value=lines[start]
+        ) from None
+    if any(re.match(r"^\s*!.*\bbohrs?\b", line, re.IGNORECASE) for line in lines):
+        atoms.positions *= Bohr
+    atoms.info |= {"charge": charge, "multiplicity": multiplicity}
+    return atoms
+
+
+def _by_rdkit(path: Path, suffix: str) -> list[Any]:
+    try:
+        from rdkit import Chem, RDLogger
+    except ImportError as error:
+        raise InputError(
+            "reading this format needs the package rdkit", where=str(path), hint="pip install 'hpcir[fragments]'"
+        ) from error
+    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
+    text = "\n".join(text_lines(path))
+    if suffix == ".mol2":
+        blocks = ["@<TRIPOS>MOLECULE" + part for part in text.split("@<TRIPOS>MOLECULE")[1:]]
+        found = [Chem.MolFromMol2Block(block, sanitize=False, removeHs=False) for block in blocks]
+    else:
+        blocks = [
+            block.lstrip("\n") if n else block for n, block in enumerate(re.split(r"^\$\$\$\$.*$", text, flags=re.M))
+        ]
+        blocks = [block for block in blocks if block.strip()]
+        found = [Chem.MolFromMolBlock(block, sanitize=False, removeHs=False) for block in blocks]
+    if not found or any(one is None or one.GetNumAtoms() == 0 for one in found):
+        raise InputError("the structure cannot be read: RDKit finds no molecule in it", where=str(path))
+    return [_from_rdkit(path, one, suffix == ".mol2") for one in found]
+
+
+def _from_rdkit(path: Path, molecule: Any, partial: bool) -> Any:
+    """ASE Atoms of an RDKit molecule, which must have coordinates in space. partial: the total charge is the sum of the
+    file's partial charges (mol2), not of formal ones."""
+    from ase import Atoms
+
+    if molecule.GetNumConformers() == 0:
+        raise InputError("the file holds no coordinates", where=str(path), hint=_FLAT_HINT)
+    numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
+    if 0 in numbers:
+        raise InputError("an atom is of no element", where=str(path), value=f"atom {numbers.index(0) + 1}")
+    places = np.asarray(molecule.GetConformer().GetPositions(), float)
+    flat = len(numbers) > 3 and not np.any(places[:, 2])
+    if flat and 1 not in numbers:
+        raise InputError("a flat drawing without hydrogens is no structure", where=str(path), hint=_FLAT_HINT)
+    atoms: Any = Atoms(numbers=numbers, positions=places)
+    charge = float(sum(atom.GetFormalCharge() for atom in molecule.GetAtoms()))
+    if partial:
+        parts = [
+            atom.GetProp("_TriposPartialCharge") for atom in molecule.GetAtoms() if atom.HasProp("_TriposPartialCharge")
+        ]
+        charge = sum(float(part) for part in parts) if parts else charge
+        if abs(charge - round(charge)) > 0.1:
+            raise InputError(
+                "the partial charges of the file do not sum to a whole number", where=str(path), value=f"{charge:.3f}"
+            )
+    radicals = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
+    atoms.info["charge"] = round(charge)
+    if radicals:
+        atoms.info["multiplicity"] = radicals + 1
+    masses = [atom.GetMass() if atom.GetIsotope() else np.nan for atom in molecule.GetAtoms()]
+    if not np.all(np.isnan(masses)):
+        atoms.set_masses(np.where(np.isnan(masses), atoms.get_masses(), masses))
+    return atoms
+
+
+def _pdb(path: Path) -> list[Any]:
+    """Frames of a PDB file; its box, which most programs write as a formality, does not count."""
+    altered = [line for line in text_lines(path) if line.startswith(("ATOM", "HETATM")) and line[16:17].strip()]
+    if altered:
+        raise InputError(
+            "the file has atoms in alternative places",
+            where=str(path),
+            value=altered[0].rstrip(),
+            hint="keep one of each",
+        )
+    frames = _ase_frames(path, "proteindatabank")
+    for atoms in frames:
+        atoms.pbc = False
+        atoms.cell = None
+    return frames
+
+
+def _cif(path: Path) -> list[Any]:
+    """One molecule out of a crystal: its molecules, made whole, must be of one kind."""
+    from ase.neighborlist import natural_cutoffs, neighbor_list
+
+    crystals = _ase_frames(path, "cif")
+    edges = crystals[0].cell.lengths() if crystals and len(crystals[0]) else np.zeros(3)
+    if not np.all((edges > SMALLEST_EDGE) & (edges < LARGEST_EDGE)) or len(crystals[0]) > MOST_CRYSTAL_ATOMS:
+        raise InputError(
+            "the file holds no crystal of molecules",
+            where=str(path),
+            value=f"cell of {', '.join(f'{edge:g}' for edge in edges)} A",
+        )
+    crystal = crystals[0]
+    first, second, shifts = neighbor_list("ijS", crystal, natural_cutoffs(crystal, mult=1.15))
+    links: list[list[tuple[int, Any]]] = [[] for _ in range(len(crystal))]
+    for i, j, shift in zip(first, second, shifts, strict=True):
+        links[i].append((int(j), shift))
+    seen: dict[int, Any] = {}
+    molecules = []
+    for start in range(len(crystal)):
+        if start in seen:
+            continue
+        seen[start], members, queue = np.zeros(3, int), [start], [start]
+        while queue:
+            atom = queue.pop()
+            for other, shift in links[atom]:
+                if other not in seen:
+                    seen[other] = seen[atom] + shift
+                    members.append(other)
+                    queue.append(other)
+                elif np.any(seen[other] != seen[atom] + shift):
+                    raise InputError("the crystal is a network of bonds, not one of molecules", where=str(path))
+        members.sort()
+        molecule = crystal[members]
+        molecule.positions += np.array([seen[m] for m in members]) @ crystal.cell
+        molecule.pbc = False
+        molecule.cell = None
+        molecules.append(molecule)
+    formulas = sorted({molecule.get_chemical_formula("hill") for molecule in molecules})
+    if len(formulas) > 1:
+        raise InputError(
+            "the crystal has several kinds of molecules, and which one is meant is not said",
+            where=str(path),
+            value=", ".join(formulas),
+            hint="write the one that is meant as an xyz file",
+        )
+    molecules[0].info = {}
+    return molecules[:1]

@@ -1,0 +1,189 @@
+"""Molecules from a SMILES string or a name: RDKit makes the conformer, charge and spin come from the string.
+
+Conformers by ETKDGv3 (Wang et al., J. Chem. Inf. Model. 60, 2044, 2020), relaxed with MMFF94s or UFF, the lowest taken.
+Names by the tables of the package `chemicals`, without a network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hpcir.errors import InputError
+from hpcir.molecules.structures import Structure, check_structure
+from hpcir.units import AMU, ANGSTROM
+
+# Conformers that are embedded: more for more rotatable bonds, up to a limit of time.
+FEWEST_CONFORMERS, CONFORMERS_PER_BOND, MOST_CONFORMERS = 6, 10, 60
+MOST_ATOMS = 400
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a string says: the structure, its canonical SMILES, a drawing (SVG), how many bonds turn, and notes on what
+    was chosen or is odd."""
+
+    structure: Structure
+    smiles: str
+    drawing: str
+    rotatable: int
+    notes: tuple[str, ...]
+
+
+def smiles_of_name(name: str) -> str:
+    """The SMILES string of a name. Raises InputError when the tables do not know it, or are not installed."""
+    try:
+        from chemicals.identifiers import search_chemical
+    except ImportError as error:
+        raise InputError(
+            "names are looked up in the package chemicals, which is not installed",
+            where="--name",
+            value=name,
+            hint="pip install 'hpcir[names]', or give --smiles",
+        ) from error
+    try:
+        found = search_chemical(name)
+    except ValueError:
+        raise InputError(
+            "no such name in the tables of the package chemicals", where="--name", value=name, hint="give --smiles"
+        ) from None
+    return str(found.smiles)
+
+
+def from_smiles(text: str, name: str = "") -> Understood:
+    """The molecule of a SMILES string, with all hydrogens, in its lowest conformer by a force field.
+
+    Raises InputError for what is no SMILES string, several molecules (a salt, a mixture), an unknown atom, and a
+    molecule that cannot be built in space.
+    """
+    Chem = _rdkit()
+    from rdkit.Chem import AllChem, rdMolDescriptors
+
+    parsed = Chem.MolFromSmiles(text.strip()) if text.strip() else None
+    if parsed is None or parsed.GetNumAtoms() == 0:
+        raise InputError(
+            "no SMILES string that can be read", where="--smiles", value=text, hint="such as CCO for ethanol"
+        )
+    parts = Chem.GetMolFrags(parsed, asMols=True)
+    if len(parts) > 1:
+        raise InputError(
+            f"the string is of {len(parts)} molecules or ions, a salt or a mixture; a run is of one",
+            where="--smiles",
+            value=text,
+            hint="give one of them: " + " or ".join(dict.fromkeys(Chem.MolToSmiles(part) for part in parts)),
+        )
+    if any(atom.GetAtomicNum() == 0 for atom in parsed.GetAtoms()):
+        raise InputError(
+            "the string has an atom of no element", where="--smiles", value=text, hint="write R groups out"
+        )
+    molecule = Chem.AddHs(parsed)
+    if molecule.GetNumAtoms() > MOST_ATOMS:
+        raise InputError(
+            f"more than {MOST_ATOMS} atoms",
+            where="--smiles",
+            value=molecule.GetNumAtoms(),
+            hint="give a structure file",
+        )
+    rotatable = int(rdMolDescriptors.CalcNumRotatableBonds(parsed))
+    notes = _stereo_notes(Chem, parsed)
+    best, force_field = _lowest_conformer(AllChem, molecule, rotatable, text)
+    structure = _structure(molecule, best, name or rdMolDescriptors.CalcMolFormula(parsed))
+    notes += _charge_notes(Chem, parsed)
+    check_structure(structure)
+    said = f"the lowest of {molecule.GetNumConformers()} conformers by {force_field}"
+    return Understood(structure, Chem.MolToSmiles(parsed), _drawing(parsed), rotatable, (*notes, said))
+
+
+def _rdkit() -> Any:
+    try:
+        from rdkit import Chem, RDLogger
+    except ImportError as error:
+        raise InputError("a SMILES string needs the package rdkit", hint="pip install 'hpcir[fragments]'") from error
+    RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
+    return Chem
+
+
+def _stereo_notes(chem: Any, parsed: Any) -> list[str]:
+    """Stereo centres and double bonds that the string leaves open: one of each is built, and that is said."""
+    open_centres = [
+        f"{parsed.GetAtomWithIdx(found.centeredOn).GetSymbol()}{found.centeredOn + 1}"
+        for found in chem.FindPotentialStereo(parsed)
+        if str(found.specified) == "Unspecified" and "Atom" in str(found.type)
+    ]
+    open_bonds = [
+        found
+        for found in chem.FindPotentialStereo(parsed)
+        if str(found.specified) == "Unspecified" and "Bond_Double" in str(found.type)
+    ]
+    notes = []
+    if open_centres:
+        notes.append(f"the string leaves the handedness of {', '.join(open_centres)} open: one was built")
+    if open_bonds:
+        notes.append(f"the string leaves cis and trans of {len(open_bonds)} double bonds open: one of each was built")
+    return notes
+
+
+def _charge_notes(chem: Any, parsed: Any) -> list[str]:
+    charges = [atom.GetFormalCharge() for atom in parsed.GetAtoms()]
+    neighbours = {
+        (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in parsed.GetBonds() if bond.GetBondTypeAsDouble() >= 1
+    }
+    paired = [
+        i
+        for i, charge in enumerate(charges)
+        if charge and any({i} & set(pair) and charges[sum(pair) - i] == -charge for pair in neighbours)
+    ]
+    apart = [charge for i, charge in enumerate(charges) if charge and i not in paired]
+    if min(apart, default=0) < 0 < max(apart, default=0):
+        return ["a zwitterion: without a solvent its proton most likely goes back"]
+    return []
+
+
+def _lowest_conformer(forces: Any, molecule: Any, rotatable: int, text: str) -> tuple[int, str]:
+    """The id of the conformer with the lowest energy, and the name of the force field."""
+    settings = forces.ETKDGv3()
+    settings.randomSeed = _SEED
+    count = min(MOST_CONFORMERS, FEWEST_CONFORMERS + CONFORMERS_PER_BOND * rotatable)
+    ids = list(forces.EmbedMultipleConfs(molecule, count, settings))
+    if not ids:
+        settings.useRandomCoords = True
+        ids = list(forces.EmbedMultipleConfs(molecule, 1, settings))
+    if not ids:
+        raise InputError(
+            "the molecule cannot be built in space", where="--smiles", value=text, hint="give a structure file"
+        )
+    if forces.MMFFHasAllMoleculeParams(molecule):
+        found, name = forces.MMFFOptimizeMoleculeConfs(molecule, maxIters=2000, mmffVariant="MMFF94s"), "MMFF94s"
+    elif forces.UFFHasAllMoleculeParams(molecule):
+        found, name = forces.UFFOptimizeMoleculeConfs(molecule, maxIters=2000), "UFF"
+    else:
+        return ids[0], "no force field, which knows not all of its atoms"
+    energies = [energy if np.isfinite(energy) else np.inf for _, energy in found]
+    return ids[int(np.argmin(energies))], name
+
+
+def _structure(molecule: Any, conformer: int, name: str) -> Structure:
+    atoms = list(molecule.GetAtoms())
+    masses = np.array([atom.GetMass() for atom in atoms]) * AMU
+    return Structure(
+        numbers=np.array([atom.GetAtomicNum() for atom in atoms], np.int64),
+        positions=np.asarray(molecule.GetConformer(conformer).GetPositions(), float) * ANGSTROM,
+        charge=sum(atom.GetFormalCharge() for atom in atoms),
+        multiplicity=1 + sum(atom.GetNumRadicalElectrons() for atom in atoms),
+        name=name,
+        nuclear_masses=masses if any(atom.GetIsotope() for atom in atoms) else None,
+    )
+
+
+def _drawing(parsed: Any) -> str:
+    """The molecule as the string was understood, as SVG."""
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    canvas: Any = rdMolDraw2D.MolDraw2DSVG(360, 280)
+    canvas.drawOptions().addStereoAnnotation = True
+    rdMolDraw2D.PrepareAndDrawMolecule(canvas, parsed)
+    canvas.FinishDrawing()
+    return str(canvas.GetDrawingText())

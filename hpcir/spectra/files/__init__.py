@@ -1,0 +1,1 @@
+"""Files of spectra and dipole series: what their formats mean, and whether what they state can be."""

@@ -1,0 +1,72 @@
+"""What happened to a molecule's bonds in its trajectories: pieces that left each other, bonds, protons; in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.molecules.pieces import EVENT_KINDS, Event
+from hpcir.molecules.structures import Structure
+from hpcir.units import PS
+
+IntArray = NDArray[np.int64]
+
+APART_ADVICE = (
+    "A cluster evaporates in time: run shorter or colder trajectories (dynamics.duration, dynamics.temperature), which "
+    "the spectrum counts as long as they hold together"
+)
+BROKEN_ADVICE = (
+    "A bond breaks where the model has a hole, or the molecule reacts: raise sampling.max_labels, or run colder"
+)
+_SAID = {"apart": "came apart", "broken": "broke a bond", "moved": "moved a hydrogen", "formed": "formed a bond"}
+# Events and trajectories that a line names.
+MOST_NAMED = 6
+
+
+@dataclass(frozen=True)
+class BondEvents:
+    """Trajectories in which pieces left each other (apart), a bond broke, a hydrogen moved, a bond formed; unmade: left
+    out of the spectrum for it; lines: all of it in words; advice: what to do."""
+
+    apart: int = 0
+    broken: int = 0
+    moved: int = 0
+    formed: int = 0
+    unmade: int = 0
+    lines: tuple[str, ...] = ()
+    advice: str = ""
+
+
+def bond_events(blocks: Sequence[IntArray], structure: Structure, timestep: float, count: int) -> BondEvents:
+    """The events (K, 6) of all blocks (`TrajectoryBlock.events`) in words; timestep in atomic time; count: trajectories
+    in all."""
+    rows = np.concatenate([np.zeros((0, 6), np.int64), *blocks])
+    own = {kind: rows[rows[:, 1] == index] for index, kind in enumerate(EVENT_KINDS)}
+    numbers = {kind: len(set(found[:, 0].tolist())) for kind, found in own.items()}
+    unmade = len(set(np.concatenate([own["apart"][:, 0], own["broken"][:, 0]]).tolist()))
+    lines = [
+        f"{numbers[kind]} of {count} trajectories {words}"
+        f"{', and the spectrum leaves them out' if kind in ('apart', 'broken') else ''}: "
+        f"{_described(own[kind], kind, structure, timestep)}."
+        for kind, words in _SAID.items()
+        if numbers[kind]
+    ]
+    advice = APART_ADVICE if numbers["apart"] else BROKEN_ADVICE if numbers["broken"] else ""
+    return BondEvents(**numbers, unmade=unmade, lines=tuple(lines), advice=advice)
+
+
+def _described(rows: IntArray, kind: str, structure: Structure, timestep: float) -> str:
+    """What happened, and in which trajectories when first."""
+    ordered = rows[np.argsort(rows[:, 5], kind="stable")]
+    events = [Event(int(row[0]), kind, tuple(int(a) for a in row[2:5] if a >= 0), int(row[5])) for row in ordered]
+    shown = list(dict.fromkeys(event.describe(structure.symbols) for event in events))
+    more = f"; {len(shown) - MOST_NAMED} more" if len(shown) > MOST_NAMED else ""
+    first: dict[int, int] = {}
+    for event in events:
+        first.setdefault(event.replica, event.frame)
+    times = [f"{replica} at {step * timestep / PS:.2f} ps" for replica, step in list(first.items())[:MOST_NAMED]]
+    rest = ", ..." if len(first) > MOST_NAMED else ""
+    return f"{'; '.join(shown[:MOST_NAMED])}{more} (trajectory {', '.join(times)}{rest})"

@@ -1,0 +1,1 @@
+"""Vibrational levels of one molecule from its surface: perturbation theory, variation, exact solutions on grids."""

@@ -1,0 +1,109 @@
+"""`hpcir levels` as a user gives it: a model of hydrogen fluoride trained on GFN2-xTB, and the label engine itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcir.cli import main
+from hpcir.deck.sections import LabelSettings
+from hpcir.exchange.datasets import Dataset, Frame
+from hpcir.exchange.extxyz import write_extxyz
+from hpcir.labels import create_engine
+from hpcir.molecules.structures import Structure
+from hpcir.units import ANGSTROM
+
+pytest.importorskip("tblite")
+
+FLUORIDE = "2\nhydrogen fluoride\nF 0 0 0\nH 0 0 0.93\n"
+DECK = """\
+system: {structure: hf.xyz, isotopes: {D: {H: 2.014}}}
+labels: {engine: tblite}
+model: {members: 2, hidden: [10, 10], radial: 8, shells: 0, zetas: [1]}
+training: {steps: 800, batch: 16, precision: float64}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("levels")
+    (folder / "hf.xyz").write_text(FLUORIDE)
+    (folder / "hf.yaml").write_text(DECK)
+    before = Path.cwd()
+    import os
+
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def model(place: Path) -> Path:
+    """A committee trained on bond lengths from 0.7 to 1.4 A."""
+    engine = create_engine(LabelSettings(engine="tblite"))
+    frames = []
+    for bond in np.linspace(0.70, 1.40, 60):
+        structure = Structure(np.array([9, 1]), np.array([[0, 0, 0], [0.1 * bond, 0, bond]]) * ANGSTROM)
+        label = engine.label(structure)
+        frames.append(
+            Frame(
+                structure.numbers, structure.positions, label.energy, label.forces, label.dipole, None, 0,
+                engine.level, "bond",
+            )
+        )  # fmt: skip
+    write_extxyz(Dataset(tuple(frames)), place / "hf-labels.xyz")
+    assert main(["train", "--data", "hf-labels.xyz", "--deck", "hf.yaml", "-o", "model", "--force"]) == 0
+    return place / "model"
+
+
+def test_levels_of_a_model_near_those_of_the_engine(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["levels", str(model), "hf.xyz", "--masses", "H=2.014", "-o", "hf.json", "--force"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads(Path("hf.json").read_text())
+    assert "F-H stretch" in out
+    assert found["members"] == 2
+    assert found["level"] == "GFN2-xTB (tblite)"
+    first = next(level for level in found["levels"] if level["kind"] == "fundamental")
+    # Exact on the engine's surface: 3463 (tools/bench/bench_quantum); harmonic 3763.
+    assert first["wavenumber_per_cm"] == pytest.approx(3463, abs=25)
+    assert first["stderr_per_cm"] < 40
+    assert first["intensity_km_per_mol"] == pytest.approx(56.4, rel=0.1)
+    heavy = found["isotopologues"]["isotopologue"]["levels"][0]
+    assert 1.33 < first["wavenumber_per_cm"] / heavy["wavenumber_per_cm"] < 1.40
+    assert found["origin"]["program"]
+
+
+def test_levels_of_the_label_engine_itself(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = place / "engine"
+    folder.mkdir()
+    (folder / "hf.xyz").write_text(FLUORIDE)
+    (folder / "deck.resolved.yaml").write_text(DECK)
+    assert main(["levels", str(folder), str(folder / "hf.xyz"), "--potential", "labels"]) == 0
+    assert "exact, on a grid" in capsys.readouterr().out
+    found = json.loads((folder / "levels.json").read_text())
+    assert found["method"] == "grid"
+    assert found["levels"][0]["wavenumber_per_cm"] == pytest.approx(3463.1, abs=0.5)
+    assert found["isotopologues"]["D"]["zero_point_per_cm"] < 0.75 * found["zero_point_per_cm"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["levels", "nowhere"], ["nowhere"]),
+        (["levels", "model"], ["no minimum is known here", "structure file"]),
+        (["levels", "model", "hf.xyz", "--masses", "H=heavy"], ["mass", "heavy"]),
+        (["levels", "model", "hf.xyz", "--masses", "C=14"], ["no such atom", "C"]),
+        (["levels", "model", "nothing.xyz"], ["nothing.xyz"]),
+    ],
+)
+def test_wrong_input_is_named(
+    model: Path, arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, *(["-o", "x.json"] if len(arguments) > 2 else [])]) == 2
+    said = capsys.readouterr().err
+    for word in words:
+        assert word in said

@@ -1,0 +1,234 @@
+"""JCAMP-DX files as people bring them: units that a file gets wrong, rare forms, damage. The right value, or words."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcir.errors import InputError
+from hpcir.spectra.jcamp_io import read_jcamp
+
+FIRST, STEP, COUNT = 600.0, 2.0, 901
+GRID = FIRST + STEP * np.arange(COUNT)
+# Integrated absorption of the one band, km/mol.
+AREA = 50.0
+# napierian molar absorption in km/mol per cm-1, and the ordinates that a cell of 10 cm and 50 mmHg at 296.15 K gives.
+SHAPE = AREA * np.exp(-0.5 * ((GRID - 1400) / 20) ** 2) / (20 * np.sqrt(2 * np.pi))
+TORR, GAS = 133.32236842105263, 8.314462618
+ABSORBANCE = SHAPE * 10 * 0.1 * 50 * TORR / (GAS * 296.15) / np.log(10)
+INTEGERS = np.round(1e5 * 10.0**-ABSORBANCE).astype(int)
+
+
+def rows(values: np.ndarray, a_line: int = 10) -> str:
+    return "\n".join(
+        " ".join([f"{FIRST + STEP * n:g}", *map(str, values[n : n + a_line])]) for n in range(0, COUNT, a_line)
+    )
+
+
+def file(path: Path, table: str = "", head: dict[str, str] | None = None) -> Path:
+    """A file whose records may be changed; '' leaves one out."""
+    records = {
+        "TITLE": "made for a test",
+        "JCAMP-DX": "4.24",
+        "DATA TYPE": "INFRARED SPECTRUM",
+        "PATH LENGTH": "10 CM",
+        "PARTIAL_PRESSURE": "50 mmHg",
+        "TEMPERATURE": "296.15 K",
+        "XUNITS": "1/CM",
+        "YUNITS": "TRANSMITTANCE",
+        "XFACTOR": "1.0",
+        "YFACTOR": "0.00001",
+        "FIRSTX": f"{FIRST:g}",
+        "LASTX": f"{GRID[-1]:g}",
+        "NPOINTS": str(COUNT),
+        "XYDATA": "(X++(Y..Y))",
+    } | (head or {})
+    records["XYDATA"] = records.pop("XYDATA")
+    lines = [f"##{name}={text}" for name, text in records.items() if text]
+    path.write_text("\n".join([*lines, table or rows(INTEGERS), "##END=", ""]), encoding="utf-8")
+    return path
+
+
+def area(path: Path) -> float:
+    spectrum = read_jcamp(path)
+    assert spectrum.metadata["absolute"]
+    return float(np.nansum(spectrum.absorption) * STEP)
+
+
+def test_the_plain_file_is_right(tmp_path):
+    assert area(file(tmp_path / "a.jdx")) == pytest.approx(AREA, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"PARTIAL_PRESSURE": "65789.47 ppm", "PRESSURE": "760 mmHg"},
+        {"PARTIAL_PRESSURE": "6.578947 %", "PRESSURE": "101.325 kPa"},
+        {"PARTIAL_PRESSURE": "6.66612 kPa"},
+        {"PARTIAL_PRESSURE": "", "STATE": "gas (total pressure of 600 mmHg with nitrogen, sample 50 mmHg)"},
+        {"PARTIAL_PRESSURE": "", "STATE": "gas (50 mmHg, N2 added, total pressure 600 mmHg)"},
+        {"PARTIAL_PRESSURE": "", "PRESSURE": "50 Torr"},
+        {"PATH LENGTH": "0.1 m"},
+        {"PATH LENGTH": "100 mm"},
+        {"PATH LENGTH": "10"},
+        {"TEMPERATURE": "23 C"},
+        {"TEMPERATURE": "296.15"},
+    ],
+    ids=lambda head: ", ".join(f"{k}={v}" for k, v in head.items()),
+)
+def test_pressure_path_and_temperature_in_other_units(tmp_path, head):
+    assert area(file(tmp_path / "a.jdx", head=head)) == pytest.approx(AREA, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("pressure", "says"),
+    [("101.325 kPa", "101.3 kPa"), ("101.325 Pa", "101.325 kPa taken"), ("760 Torr", "101.3 kPa"), ("", "1 atm")],
+)
+def test_quantitative_spectra_are_of_the_air_s_pressure_whatever_their_unit(tmp_path, pressure, says):
+    """Absorbance per part in a million and metre at 296.15 K and 1 atm."""
+    per_ppm = SHAPE * 10 * 1e-6 * 101325 / (GAS * 296.15) / np.log(10)
+    table = rows(np.round(per_ppm * 1e10).astype(int))
+    head = {"YUNITS": "(micromol/mol)-1m-1 (base 10)", "YFACTOR": "1e-10", "PRESSURE": pressure}
+    path = file(tmp_path / "a.jdx", table, head | {"PARTIAL_PRESSURE": "", "PATH LENGTH": ""})
+    assert area(path) == pytest.approx(AREA, rel=1e-3)
+    assert says in " ".join(read_jcamp(path).metadata["notes"])
+
+
+def test_a_pressure_that_no_mixture_has_is_refused(tmp_path):
+    head = {"YUNITS": "(micromol/mol)-1m-1 (base 10)", "PRESSURE": "3 mbar"}
+    with pytest.raises(InputError, match="no pressure that a mixture in a cell has"):
+        read_jcamp(file(tmp_path / "a.jdx", head=head))
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ({"PARTIAL_PRESSURE": "0.05 mmHg"}, "more than any molecule absorbs"),
+        ({"PATH LENGTH": "1000 km"}, "no path that a gas cell has"),
+        ({"PARTIAL_PRESSURE": "50 MPa"}, "no pressure that a gas cell has"),
+        ({"TEMPERATURE": "9000 K"}, "no temperature of a gas"),
+    ],
+)
+def test_scales_that_cannot_be_are_refused(tmp_path, head, words):
+    with pytest.raises(InputError, match=words):
+        read_jcamp(file(tmp_path / "a.jdx", head=head))
+
+
+def test_comments_after_values(tmp_path):
+    text = file(tmp_path / "a.jdx").read_text()
+    text = re.sub(r"^(##(?:FIRSTX|NPOINTS|XYDATA)=.*)$", r"\1 $$ a comment", text, flags=re.MULTILINE)
+    (tmp_path / "a.jdx").write_text(text.replace("\n1000 ", "\n$$ half of it\n1000 "))
+    assert area(tmp_path / "a.jdx") == pytest.approx(AREA, rel=1e-3)
+
+
+def test_missing_ordinates_are_masked_and_said(tmp_path):
+    values = INTEGERS.astype(str)
+    values[3:23] = "?"
+    spectrum = read_jcamp(file(tmp_path / "a.jdx", rows(values)))
+    assert np.isnan(spectrum.absorption[3:23]).all()
+    assert np.isfinite(spectrum.absorption[23:]).all()
+    assert any("20 of 901 points are missing" in note for note in spectrum.metadata["notes"])
+
+
+SQZ = dict(zip("0123456789", "@ABCDEFGHI", strict=True))
+NEGATIVE = dict(zip("123456789", "abcdefghi", strict=True))
+DIF = dict(zip("0123456789", "%JKLMNOPQR", strict=True))
+MINUS = dict(zip("123456789", "jklmnopqr", strict=True))
+DUP = dict(zip("123456789", "STUVWXYZs", strict=True))
+
+
+def squeezed(value: int) -> str:
+    digits = str(abs(value))
+    return (NEGATIVE if value < 0 else SQZ)[digits[0]] + digits[1:]
+
+
+def difference(value: int) -> str:
+    digits = str(abs(value))
+    return (MINUS if value < 0 else DIF)[digits[0]] + digits[1:]
+
+
+def packed(values: np.ndarray, a_line: int, duplicates: bool) -> str:
+    """A table in difference form, each line ending with the ordinate that the next begins with."""
+    lines = []
+    for start in range(0, COUNT, a_line):
+        part = [int(v) for v in values[start : start + a_line + 1]]
+        words = [difference(b - a) for a, b in pairwise(part)]
+        text, n = "", 0
+        while n < len(words):
+            times = 1
+            while duplicates and n + times < len(words) and words[n + times] == words[n]:
+                times += 1
+            text += words[n] + (DUP[str(times)[0]] + str(times)[1:] if times > 1 else "")
+            n += times
+        lines.append(f"{FIRST + STEP * start:g}{squeezed(part[0])}{text}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        packed(INTEGERS, 40, False),
+        packed(INTEGERS, 40, True),
+        packed(INTEGERS, 300, True),
+        "\n".join(f"{FIRST + STEP * n:g}" + "".join(map(squeezed, INTEGERS[n : n + 20])) for n in range(0, COUNT, 20)),
+        "\n".join(f"{FIRST + STEP * n:g}" + "".join(f"+{v}" for v in INTEGERS[n : n + 8]) for n in range(0, COUNT, 8)),
+        rows(INTEGERS).replace(" ", ","),
+        rows(INTEGERS).replace("\n", "\r\n"),
+    ],
+    ids=["DIF", "DIFDUP", "DIFDUP with counts of hundreds", "SQZ", "PAC", "commas between", "CRLF"],
+)
+def test_every_form_of_the_table_is_the_same_spectrum(tmp_path, table):
+    plain = read_jcamp(file(tmp_path / "plain.jdx"))
+    other = read_jcamp(file(tmp_path / "other.jdx", table))
+    np.testing.assert_allclose(other.absorption, plain.absorption, atol=1e-12)
+
+
+def test_negative_ordinates_in_squeezed_form(tmp_path):
+    values = np.arange(COUNT) - 450
+    table = "\n".join(f"{FIRST + STEP * n:g}" + "".join(map(squeezed, values[n : n + 20])) for n in range(0, COUNT, 20))
+    head = {"YUNITS": "ABSORBANCE", "PARTIAL_PRESSURE": "", "YFACTOR": "0.001"}
+    spectrum = read_jcamp(file(tmp_path / "a.jdx", table, head), saturation=0.0)
+    np.testing.assert_allclose(spectrum.absorption, 0.001 * values * np.log(10), atol=1e-12)
+
+
+def test_decimal_commas(tmp_path):
+    table = rows(INTEGERS).replace("600 ", "600,0 ")
+    head = {"FIRSTX": "600,0", "LASTX": "2400,0", "YFACTOR": "0,00001"}
+    assert area(file(tmp_path / "a.jdx", table, head)) == pytest.approx(AREA, rel=1e-3)
+
+
+def test_pairs_and_compound_files_and_byte_order_marks(tmp_path):
+    pairs = "\n".join(f"{x:g}, {y}; " for x, y in zip(GRID, INTEGERS, strict=True))
+    path = file(tmp_path / "a.jdx", pairs, {"XYDATA": "(XY..XY)"})
+    assert area(path) == pytest.approx(AREA, rel=1e-3)
+    inner = path.read_text()
+    nmr = inner.replace("INFRARED SPECTRUM", "NMR SPECTRUM")
+    link = f"##TITLE=all\n##JCAMP-DX=4.24\n##DATA TYPE=LINK\n##BLOCKS=3\n{nmr}{inner}##END=\n"
+    (tmp_path / "b.jdx").write_bytes(b"\xef\xbb\xbf" + link.encode())
+    assert area(tmp_path / "b.jdx") == pytest.approx(AREA, rel=1e-3)
+
+
+def test_percent_without_the_word_is_read_and_said(tmp_path):
+    path = file(tmp_path / "a.jdx", head={"YFACTOR": "0.001"})
+    assert area(path) == pytest.approx(AREA, rel=1e-3)
+    assert any("percent" in note for note in read_jcamp(path).metadata["notes"])
+
+
+@pytest.mark.parametrize(
+    ("head", "table", "words"),
+    [
+        ({"NTUPLES": "IR", "XYDATA": ""}, "", "NTUPLES"),
+        ({"PEAK TABLE": "(XY..XY)", "XYDATA": ""}, "", "table of peaks"),
+        ({"DATA TYPE": "INFRARED INTERFEROGRAM"}, "", "not an infrared spectrum"),
+        ({}, re.sub("\n1400.", "\n1400C", packed(INTEGERS, 40, False)), "damaged"),
+        ({}, "\n".join(rows(INTEGERS).split("\n")[:40] + rows(INTEGERS).split("\n")[41:]), "no complete spectrum"),
+        ({}, rows(INTEGERS).replace("100000", "1e99999", 1), "not be|saturated|exceeds|no form|no complete"),
+    ],
+)
+def test_what_is_refused_in_words(tmp_path, head, table, words):
+    with pytest.raises(InputError, match=words):
+        read_jcamp(file(tmp_path / "a.jdx", table, head))

@@ -1,0 +1,176 @@
+"""Dipole series as people bring them: samples that no motion makes, Berry phases, files of other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcir.errors import InputError
+from hpcir.spectra.files.series_checks import check_samples, unwrapped
+from hpcir.spectra.series import read_series
+from hpcir.units import ANGSTROM, DEBYE, FS
+
+COUNT = 3000
+
+
+def motion(count: int = COUNT, seed: int = 5) -> np.ndarray:
+    """(T, 3) dipoles in debye every femtosecond of a turning molecule with three vibrations of changing amplitudes."""
+    random = np.random.default_rng(seed)
+    times = np.arange(count)
+    angle = 2 * np.pi * times / 4000 + 0.3 * np.sin(times / 700)
+    size = 1.6 + np.zeros(count)
+    for wavenumber, amplitude in ((1050, 0.03), (1700, 0.06), (3000, 0.02)):
+        phase = 2 * np.pi * 2.99792458e-5 * wavenumber * times
+        wander = np.interp(times, np.arange(0, count + 600, 600), random.normal(1, 0.4, count // 600 + 1))
+        size = size + amplitude * wander * np.sin(phase + np.cumsum(random.normal(0, 0.01, count)))
+    return np.stack([size * np.cos(angle), size * np.sin(angle), 0.3 * size], axis=1)
+
+
+def checked(series: np.ndarray) -> None:
+    check_samples(series[:, :, None], "series")
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+@pytest.mark.parametrize("digits", [8, 4, 3])
+def test_a_series_in_time_is_taken(every, digits):
+    checked(np.round(motion(4 * COUNT)[::every], digits))
+
+
+def test_jumps_are_named_by_sample():
+    series = motion()
+    series[1200:] += [12.0, 0, 0]
+    series[2100:] -= [12.0, 0, 0]
+    with pytest.raises(InputError, match=r"jumps at samples 1201 and 2101.*--cell"):
+        checked(series)
+
+
+def test_a_small_jump_is_named_too():
+    series = motion()
+    series[700:] += [0, 0, 0.4]
+    with pytest.raises(InputError, match="jumps at sample 701"):
+        checked(series)
+
+
+def test_spikes_are_named_by_sample():
+    series = motion()
+    series[900] += [0.8, -0.5, 0]
+    with pytest.raises(InputError, match="spikes at sample 901"):
+        checked(series)
+
+
+def test_gaps_are_named_by_sample():
+    with pytest.raises(InputError, match=r"(jumps|go on as its motion would) at samples? 2(0[0-9][0-9])"):
+        checked(np.delete(motion(), slice(2000, 2040), axis=0))
+
+
+def test_repeated_samples_are_named():
+    with pytest.raises(InputError, match="sample before at sample 502"):
+        checked(np.insert(motion(), 501, motion()[500], axis=0))
+
+
+def test_a_restart_that_wrote_its_end_again_is_named():
+    series = motion()
+    with pytest.raises(InputError, match="samples 1501 to 1530 are exactly samples 1471 to 1500"):
+        checked(np.concatenate([series[:1500], series[1470:]]))
+
+
+def test_shuffled_samples_are_told():
+    with pytest.raises(InputError, match="uncorrelated with those beside it"):
+        checked(np.random.default_rng(1).permutation(motion()))
+
+
+def test_berry_phases_are_put_on_one_branch():
+    """Each component is known up to e times the box's edge; undone, the series is the one without the box."""
+    series, edges = motion() * DEBYE, np.array([9.0, 10.0, 11.0]) * ANGSTROM
+    wrapped = series + edges * np.random.default_rng(2).integers(-1, 2, (COUNT, 3)).cumsum(axis=0)
+    found, changes = unwrapped(wrapped[:, :, None], edges)
+    np.testing.assert_allclose(np.diff(found[:, :, 0], axis=0), np.diff(series, axis=0), atol=1e-12)
+    assert changes > COUNT
+
+
+def series_file(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def lines(series: np.ndarray, *before: np.ndarray) -> str:
+    return "\n".join(" ".join(f"{x:.10g}" for x in row) for row in np.column_stack([*before, series])) + "\n"
+
+
+def test_i_pi_names_its_columns_and_units(tmp_path):
+    series = motion()
+    head = (
+        "# column   1     --> step : The current simulation time step.\n"
+        "# column   2     --> time{picosecond} : The elapsed simulation time.\n"
+        "# cols.    3-5   --> dipole{debye} : The electric dipole moment of the system.\n"
+    )
+    times = np.arange(COUNT) * 1e-3
+    found = read_series(series_file(tmp_path / "simulation.out", head + lines(series, times * 1e3, times)))
+    np.testing.assert_allclose(found.dipoles[:, :, 0] / DEBYE, series, atol=1e-8)
+    assert found.time_between == pytest.approx(FS, rel=1e-6)
+
+
+def test_i_pi_is_in_atomic_units_where_it_names_none(tmp_path):
+    head = "# column   1     --> time : time\n# cols.    2-4   --> dipole : dipole\n"
+    times = np.arange(COUNT) * 2.0
+    found = read_series(series_file(tmp_path / "x.out", head + lines(motion(), times)))
+    np.testing.assert_allclose(found.dipoles[:, :, 0], motion(), atol=1e-8)
+    assert found.time_between == pytest.approx(2.0, rel=1e-6)
+
+
+def test_cp2k_s_moments_and_their_quantum(tmp_path):
+    series, edge = motion(), 47.0
+    wrapped = series + edge * (np.arange(COUNT)[:, None] > 1000) * np.array([1, 0, 0])
+    block = (
+        "  Dipole vectors are based on the periodic (Berry phase) operator.\n"
+        "  They are defined modulo integer multiples of the cell matrix [Debye].\n"
+        "  [X] [   47.00000000     0.00000000     0.00000000 ] [i]\n"
+        "  [Y]=[    0.00000000    47.00000000     0.00000000 ]*[j]\n"
+        "  [Z] [    0.00000000     0.00000000    47.00000000 ] [k]\n"
+        "  Dipole moment [Debye]\n"
+        "    X={:14.8f} Y={:14.8f} Z={:14.8f}     Total=    1.0\n"
+    )
+    path = series_file(tmp_path / "moments.dat", "".join(block.format(*row) for row in wrapped))
+    found = read_series(path, time_between=FS)
+    np.testing.assert_allclose(found.dipoles[:, :, 0] / DEBYE, series, atol=1e-7)
+    assert any("1 changes" in note for note in found.notes)
+
+
+def test_lammps_and_gpumd_count_steps_and_do_not_say_units(tmp_path):
+    steps = np.arange(COUNT) * 10
+    head = "# Time-averaged data for fix dip\n# TimeStep c_mu[1] c_mu[2] c_mu[3] c_mu[4]\n"
+    lammps = series_file(tmp_path / "mu.dat", head + lines(np.column_stack([motion(), steps]), steps))
+    gpumd = series_file(tmp_path / "dipole.out", lines(motion(), steps))
+    for path in (lammps, gpumd):
+        with pytest.raises(InputError, match="unit of the dipoles is not declared"):
+            read_series(path, time_between=FS)
+        found = read_series(path, "e*A", FS)
+        np.testing.assert_allclose(found.dipoles[:, :, 0] / ANGSTROM, motion(), atol=1e-8)
+    uneven = series_file(
+        tmp_path / "cut.dat", head + lines(np.column_stack([motion(), steps]), np.r_[steps[:9], steps[9:] + 10])
+    )
+    with pytest.raises(InputError, match="steps are not evenly spaced at sample 10"):
+        read_series(uneven, "e*A", FS)
+
+
+def test_outputs_of_orca_and_gaussian(tmp_path):
+    orca = "O   R   C   A\n" + "".join(
+        "Total Dipole Moment    :  {:12.8f} {:12.8f} {:12.8f}\n".format(*row) for row in motion()
+    )
+    found = read_series(series_file(tmp_path / "md.out", orca), time_between=FS)
+    np.testing.assert_allclose(found.dipoles[:, :, 0], motion(), atol=1e-7)
+    step = " Dipole moment (field-independent basis, Debye):\n    X= {:12.6f}    Y= {:12.6f}    Z= {:12.6f}  Tot= 1\n"
+    gaussian = "Entering Gaussian System\n" + "".join(step.format(*row) for row in motion())
+    found = read_series(series_file(tmp_path / "bomd.log", gaussian), time_between=FS)
+    np.testing.assert_allclose(found.dipoles[:, :, 0] / DEBYE, motion(), atol=1e-5)
+    turning = gaussian.replace("\n", "\n                         Standard orientation:\n", 1)
+    with pytest.raises(InputError, match="NoSymm"):
+        read_series(series_file(tmp_path / "bomd.log", turning), time_between=FS)
+
+
+def test_a_byte_order_mark_and_line_ends_of_others(tmp_path):
+    text = "time_fs,dipole_x_D,dipole_y_D,dipole_z_D\r\n" + lines(motion(), np.arange(COUNT)).replace(" ", ",")
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").replace("\r\r", "\r").encode())
+    np.testing.assert_allclose(read_series(tmp_path / "a.csv").dipoles[:, :, 0] / DEBYE, motion(), atol=1e-8)

@@ -1,0 +1,204 @@
+#!/usr/bin/env python
+"""Fundamentals of small molecules by classical nuclei, TRPMD and PIGS, all on one GFN2-xTB surface, and what they cost.
+
+tools/bench/quantum_nuclei.py [--molecules HF,HCl,CO,H2O,HCN,CO2] [--nuclei classical,trpmd,pigs] [--folder DIR]
+                              [--pigs-temperature 430] [--trajectories N] [--step]
+
+For each molecule a committee is trained on GFN2-xTB labels of the quantum harmonic distribution, widened up to 1.8
+times, so that the surface holds where beads go; then `hpcir md` runs with a deck of each kind of nuclei, and the
+position of the band that stands for each fundamental is printed with its error bar, beside the harmonic wavenumber of
+the surface and, for diatomic molecules, the exact fundamental (sinc-function grid: Colbert, Miller, J. Chem. Phys. 96,
+1982, 1992). `bands` and `surface` are for other benchmarks to call. --step times instead a step of TRPMD with 32 beads
+against 32 classical replica-steps, interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+# ruff: noqa: E402
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.deck.sections import LabelSettings, ModelSettings, TrainingSettings
+from hpcir.descriptors.definition import automatic_set
+from hpcir.dynamics.chunks import ReplicaBlock
+from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities
+from hpcir.dynamics.ring_runner import run_rings
+from hpcir.dynamics.runner import run_chunk
+from hpcir.dynamics.thermal import thermal_velocities
+from hpcir.labels import create_engine
+from hpcir.models.evaluator import Evaluator
+from hpcir.models.model import Model
+from hpcir.molecules.structures import Structure, xyz_text
+from hpcir.study.learning.committee import LearntLabel, groups_of
+from hpcir.study.learning.reference import modes_of
+from hpcir.training.dataset import TrainingData
+from hpcir.training.train import train_members
+from hpcir.units import ANGSTROM, FS, KELVIN, PER_CM
+from hpcir.vibrations.harmonics import model_harmonics
+from hpcir.vibrations.normal_modes import STEP, NormalModes, displaced_geometries
+from hpcir.vibrations.optimise import optimise
+
+FloatArray = NDArray[np.float64]
+
+MOLECULES: dict[str, tuple[list[int], list[list[float]]]] = {
+    "HF": ([9, 1], [[0, 0, 0], [0.92, 0, 0]]),
+    "HCl": ([17, 1], [[0, 0, 0], [1.28, 0, 0]]),
+    "CO": ([6, 8], [[0, 0, 0], [1.13, 0, 0]]),
+    "H2O": ([8, 1, 1], [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]),
+    "HCN": ([1, 6, 7], [[-1.07, 0, 0], [0, 0, 0], [1.155, 0, 0]]),
+    "CO2": ([6, 8, 8], [[0, 0, 0], [1.16, 0, 0], [-1.16, 0, 0]]),
+}
+WIDTHS = (1.0, 1.4, 1.8)
+SEED = 1
+DECK = """\
+system: {{structure: start.xyz}}
+dynamics: {{nuclei: {nuclei}, pigs_temperature: {pigs} K, trajectories: {trajectories}}}
+"""
+
+
+def surface(name: str, folder: Path, labels: int = 500, steps: int = 4000) -> tuple[Model, NormalModes]:
+    """The committee of a molecule, and its normal modes at its own minimum; made once in `folder`."""
+    numbers, places = MOLECULES[name]
+    start = Structure(np.array(numbers), ANGSTROM * np.array(places, float))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.h5"
+    if not path.exists():
+        model = _trained(_labelled(start, labels), steps)
+        model.save(path)
+    model = Model.load(path)
+    modes = model_harmonics(model, start)
+    (folder / "start.xyz").write_text(xyz_text(start.moved(modes.positions)))
+    return model, modes
+
+
+def _labelled(start: Structure, count: int) -> list[LearntLabel]:
+    """The minimum with its displaced geometries, and `count` geometries of the widened quantum distribution."""
+    engine = create_engine(LabelSettings(engine="tblite"))
+    minimum = optimise(start, engine.label).structure
+    near = [minimum, *displaced_geometries(minimum, STEP)]
+    learnt = [LearntLabel(geometry, engine.label(geometry), always=True) for geometry in near]
+    modes = modes_of(minimum, [item.label for item in learnt])
+    omega = PER_CM * np.maximum(modes.wavenumbers, 100.0)
+    widths = np.sqrt(1 / (2 * omega * np.tanh(omega / (600 * KELVIN))))
+    directions = modes.modes / np.sqrt(modes.masses)[:, None]
+    random, pairs = np.random.default_rng(SEED), np.triu_indices(len(start), 1)
+
+    def distances(positions: FloatArray) -> FloatArray:
+        return np.asarray(np.linalg.norm(positions[pairs[0]] - positions[pairs[1]], axis=-1))
+
+    while len(learnt) < len(near) + count:
+        scale = WIDTHS[len(learnt) % len(WIDTHS)] * widths
+        moved = minimum.positions + np.einsum("k,kia->ia", scale * random.standard_normal(len(widths)), directions)
+        ratio = distances(moved) / distances(minimum.positions)
+        if ratio.min() > 0.7 and ratio.max() < 1.5:
+            geometry = minimum.moved(moved)
+            learnt.append(LearntLabel(geometry, engine.label(geometry)))
+    return learnt
+
+
+def _trained(learnt: list[LearntLabel], steps: int) -> Model:
+    settings, training = ModelSettings(members=2), TrainingSettings()
+    elements = tuple(sorted(set(learnt[0].structure.numbers.tolist())))
+    functions = automatic_set(
+        elements, settings.cutoff, settings.radial, settings.shells, tuple(settings.zetas), settings.cutoff_function
+    )
+    data = TrainingData.build(groups_of(learnt), functions, training.precision)
+    return train_members(data, settings, training, members=[0, 1], seed=SEED, steps=steps)[0]
+
+
+def bands(folder: Path, nuclei: str, pigs_temperature: float, trajectories: int) -> list[dict[str, float]]:
+    """The bands of summary.json of trajectories on the surface in `folder`, with dynamics.nuclei `nuclei`."""
+    out = folder / f"{nuclei}-{pigs_temperature:.0f}-{trajectories}"
+    deck = folder / f"{out.name}.yaml"
+    deck.write_text(DECK.format(nuclei=nuclei, pigs=pigs_temperature, trajectories=trajectories))
+    if not (out / "summary.json").exists():
+        command = [sys.executable, "-m", "hpcir", "md", str(folder), str(folder / "start.xyz"), "--deck", str(deck)]
+        subprocess.run([*command, "-o", str(out)], check=True, stdout=subprocess.DEVNULL)
+    found = json.loads((out / "summary.json").read_text())
+    return [*found["bands"], *found["weak_bands"]]
+
+
+def nearest(found: list[dict[str, float]], wavenumber: float) -> dict[str, float]:
+    """The strongest band between 0.85 and 1.05 times a harmonic wavenumber. Raises SystemExit where there is none."""
+    near = [band for band in found if 0.85 < band["position_per_cm"] / wavenumber < 1.05]
+    if not near:
+        raise SystemExit(f"no band near {wavenumber:.0f} cm-1")
+    return max(near, key=lambda band: band["intensity_km_per_mol"])
+
+
+def exact_diatomic(model: Model, modes: NormalModes) -> float:
+    """The fundamental (cm-1) of a diatomic molecule that does not rotate."""
+    mass, points = 1 / (1 / modes.masses).sum(), 300
+    length = np.linalg.norm(modes.positions[1] - modes.positions[0])
+    r, step = np.linspace(0.62 * length, 1.9 * length, points, retstep=True)
+    x = np.zeros((2, 3, points))
+    x[1, 0] = r
+    energies = Evaluator(model, modes.numbers, points).evaluate(x)[0]
+    apart = np.subtract.outer(np.arange(points), np.arange(points))
+    kinetic = np.where(apart == 0, np.pi**2 / 3, 2 * (-1.0) ** apart / np.maximum(apart**2, 1)) / (2 * mass * step**2)
+    levels = np.linalg.eigvalsh(kinetic + np.diag(energies))
+    return float((levels[1] - levels[0]) / PER_CM)
+
+
+def time_steps(model: Model, modes: NormalModes, beads: int = 32, rings: int = 16, steps: int = 64) -> list[float]:
+    """Ratios of a step of TRPMD, noise and dipoles of all beads included, to as many classical replica-steps."""
+    lanes, ids, masses = beads * rings, np.arange(rings), modes.masses
+    ring = RingPolymer(beads, 300 * KELVIN)
+    evaluator = Evaluator(model, modes.numbers, lanes)
+    still = np.repeat(modes.positions[:, :, None], lanes, axis=2)
+    moving = bead_velocities(ring, np.zeros((len(masses), 3, rings)), masses, SEED, ids)
+    speeds = thermal_velocities(still, masses, ring.temperature, SEED, np.arange(lanes))
+    pile, ratios = Pile(TRPMD_FRICTION, None, SEED), []
+    quantum = run_rings(evaluator, ReplicaBlock.start(still, moving, ids), ring, masses, 200, 0.5 * FS, pile=pile).block
+    classical = ReplicaBlock.start(still, speeds, np.arange(lanes))
+    for _ in range(9):
+        times = [time.process_time()]
+        quantum = run_rings(evaluator, quantum, ring, masses, steps, 0.5 * FS, pile=pile).block
+        times.append(time.process_time())
+        classical = run_chunk(evaluator, classical, masses, steps, 0.5 * FS).block
+        times.append(time.process_time())
+        ratios.append((times[1] - times[0]) / (times[2] - times[1]))
+    return ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--molecules", default=",".join(MOLECULES))
+    parser.add_argument("--nuclei", default="classical,trpmd,pigs")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hpcir-quantum-nuclei")
+    parser.add_argument("--pigs-temperature", type=float, default=430.0)
+    parser.add_argument("--trajectories", type=int, default=64)
+    parser.add_argument("--step", action="store_true")
+    arguments = parser.parse_args()
+    for name in arguments.molecules.split(","):
+        folder = arguments.folder / name
+        model, modes = surface(name, folder)
+        if arguments.step:
+            ratios = time_steps(model, modes)
+            print(f"{name}: a TRPMD step of 32 beads takes {np.median(ratios):.2f} times 32 classical replica-steps")
+            continue
+        if len(modes.numbers) == 2:
+            print(f"{name}: exact {exact_diatomic(model, modes):.1f} cm-1")
+        for nuclei in arguments.nuclei.split(","):
+            found = bands(folder, nuclei, arguments.pigs_temperature, arguments.trajectories)
+            for wavenumber, intensity in zip(modes.wavenumbers, modes.intensities, strict=True):
+                if intensity > 1:
+                    band = nearest(found, wavenumber)
+                    place = f"{band['position_per_cm']:.1f} +- {band['stderr_per_cm']:.1f}"
+                    print(f"{name}: harmonic {wavenumber:.1f}, {nuclei} {place} cm-1", flush=True)
+
+
+if __name__ == "__main__":
+    main()
