@@ -8,13 +8,12 @@ are chosen from.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcir.deck.sections import LabelSettings
 from hpcir.dynamics.integrators import Thermostat
@@ -32,7 +31,8 @@ from hpcir.sampling.exploration import Sanity
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, Kept
-from hpcir.study.label_farm import LabelFarm, LabelStore
+from hpcir.study.label_farm import FOLDER as LABELS
+from hpcir.study.label_farm import LabelFarm, LabelStore, candidates
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
 from hpcir.units import FS
@@ -48,11 +48,8 @@ KEPT = 50
 # Geometries that the first labels of a cheap main engine are picked from: so many for each, and in all at most.
 OWN_POOL_EACH, OWN_POOL = 10, 1000
 FRICTION_TIME = 50.0 * FS
-FloatArray = NDArray[np.float64]
-# Positions (1, N, 3) in bohr at which trajectory number n of a temperature begins.
-Start = Callable[[int, float], FloatArray]
-# Labels of trajectory number n: positions, energies, forces and dipoles.
-Labelled = Callable[[LabelEngine, int], dict[str, np.ndarray]]
+# Sizes of an atom's step along an axis from geometries of outside data, bohr: up to a hydrogen atom's at 500 K.
+SPREADS = (0.04, 0.08, 0.12, 0.16)
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -
     reference = harmonic_analysis(context, farm, minimum, "cheap normal modes")
     level = farm.level
     farm.close()
-    pool = _pool_of_modes(context, settings, reference, context.deck.labels.pretrain.labels)
+    pool = _pool(context, settings, reference, context.deck.labels.pretrain.labels)
     return Pretrained(settings, level, pool, reference)
 
 
@@ -125,27 +122,33 @@ def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer
     return model
 
 
+def around(context: Context, structures: Sequence[Structure], count: int) -> list[Structure]:
+    """`count` geometries around those given: each of these once, as far as they go, then in turn with every atom moved
+    by normally distributed steps, whose size is one of SPREADS."""
+    pool = list(structures[:count])
+    while len(pool) < count:
+        number = len(pool)
+        random = context.random("around the data", number)
+        base = structures[number % len(structures)]
+        pool.append(base.moved(base.positions + random.choice(SPREADS) * random.standard_normal(base.positions.shape)))
+    return pool
+
+
 @collective
 def pretrain_around(
     context: Context, settings: LabelSettings, structures: Sequence[Structure], trainer: CommitteeTrainer
 ) -> tuple[Model, str]:
-    """The committee trained on cheap labels of short trajectories that start at `structures` in turn, and the cheap
-    level (collective)."""
-
-    def start(index: int, temperature: float) -> FloatArray:
-        return structures[index % len(structures)].positions[None]
-
-    def labelled(engine: LabelEngine, number: int) -> dict[str, np.ndarray]:
-        return _trajectory(context, engine, context.structure, start, number)
-
-    engine = context.engine(settings, context.structure)
-    level = engine.level
-    engine.close()
-    wanted = context.deck.labels.pretrain.labels
-    pool = _pool(context, settings, context.structure, labelled, wanted, *(s.positions for s in structures))
-    learnt = [LearntLabel(*pair) for pair in pool]
+    """The committee trained on cheap labels of geometries around `structures`, and the cheap level (collective)."""
+    store = LabelStore()
+    context.at_root(lambda: store.load(list(context.directory.records(LABELS))))
+    farm = LabelFarm(context, settings, None, store)
+    pool = around(context, structures, context.deck.labels.pretrain.labels)
+    labels = farm.label(candidates(pool, "around the data"))
+    level = farm.level
+    farm.close()
+    labelled = [LearntLabel(s, label) for s, label in zip(pool, labels, strict=True) if label is not None]
     steps = context.deck.training.pretrain_steps
-    return trainer.train(learnt, level=level, start=None, steps=steps, purpose=f"on {level}"), level
+    return trainer.train(labelled, level=level, start=None, steps=steps, purpose=f"on {level}"), level
 
 
 @collective
@@ -155,40 +158,22 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     if settings.engine != "tblite":
         return []
     count = min(OWN_POOL, OWN_POOL_EACH * context.deck.sampling.initial_labels)
-    return [structure for structure, _ in _pool_of_modes(context, settings, reference, count)]
-
-
-@collective
-def _pool_of_modes(
-    context: Context, settings: LabelSettings, reference: Reference, labels: int
-) -> list[tuple[Structure, Label]]:
-    """The pool of trajectories from thermally sampled normal modes, and of displaced ones where nuclei are quantum."""
-
-    def start(index: int, temperature: float) -> FloatArray:
-        return sample_modes(reference.modes, temperature, 1, context.random("pretrain", index))
-
-    quantum = context.deck.dynamics.nuclei != "classical"
-
-    def labelled(engine: LabelEngine, number: int) -> dict[str, np.ndarray]:
-        if quantum and number % 2:
-            return _zero_point(context, engine, reference, number)
-        return _trajectory(context, engine, reference.structure, start, number)
-
-    return _pool(context, settings, reference.structure, labelled, labels, *[quantum] * quantum)
+    return [structure for structure, _ in _pool(context, settings, reference, count)]
 
 
 @collective
 def _pool(
-    context: Context, settings: LabelSettings, structure: Structure, labelled: Labelled, labels: int, *inputs: object
+    context: Context, settings: LabelSettings, reference: Reference, labels: int
 ) -> list[tuple[Structure, Label]]:
-    """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0. inputs: what
-    `labelled` depends on besides settings, structure and seed."""
+    """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
     count = -(-labels // KEPT)
-    key = digest(settings.model_dump(), structure.positions, context.deck.seed, count, *inputs)
-    engine = context.engine(settings, structure)
+    quantum = context.deck.dynamics.nuclei != "classical"
+    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
+    engine = context.engine(settings, reference.structure)
 
     def trajectory(number: int) -> Kept:
-        return labelled(engine, number), {"trajectory": number}
+        labelled = _zero_point if quantum and number % 2 else _trajectory
+        return labelled(context, engine, reference, number), {"trajectory": number}
 
     records = context.map_journalled(
         "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
@@ -196,7 +181,7 @@ def _pool(
     engine.close()
     if records is None:
         return []
-    return [pair for record in records for pair in _pairs(structure, record.arrays)]
+    return [pair for record in records for pair in _pairs(reference.structure, record.arrays)]
 
 
 def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[Structure, Label]]:
@@ -204,14 +189,13 @@ def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[St
     return [(structure.moved(r), Label(float(e), f, d)) for r, e, f, d in zip(*columns, strict=True)]
 
 
-def _trajectory(
-    context: Context, engine: LabelEngine, structure: Structure, start: Start, index: int
-) -> dict[str, np.ndarray]:
+def _trajectory(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
     """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]
-    masses, sane = structure.masses, Sanity(structure)
-    positions = np.ascontiguousarray(start(index, temperature).transpose(1, 2, 0))
+    masses, sane = reference.structure.masses, Sanity(reference.structure)
+    start = sample_modes(reference.modes, temperature, 1, context.random("pretrain", index))
+    positions = np.ascontiguousarray(start.transpose(1, 2, 0))
     ids = np.array([index])
     seed = int(digest(context.deck.seed, "pretrain")[:12], 16)
     velocities = thermal_velocities(positions, masses, temperature, seed, ids, purpose="pretrain")
@@ -220,7 +204,7 @@ def _trajectory(
     latest: dict[str, Label] = {}
 
     def answer(points: np.ndarray) -> ReplicaEvaluation:
-        label = engine.label(structure.moved(points[:, :, 0]))
+        label = engine.label(reference.structure.moved(points[:, :, 0]))
         latest["label"] = label
         return ReplicaEvaluation(np.array([label.energy]), label.forces[:, :, None])
 
