@@ -31,8 +31,8 @@ def test_a_cheap_level_below_takes_error_off_a_dozen_labels(place: Path, tmp_pat
     few, size = tmp_path / "few.xyz", int(lines[0]) + 2
     few.write_text("".join(lines[: 12 * size]))
     deck = tmp_path / "deck.yaml"
-    cheap = "{engine: tblite, pretrain: {engine: tblite, method: GFN1-xTB, labels: 250}}"
-    steps = "{steps: 300, pretrain_steps: 700, final_steps: 300}"
+    cheap = "{engine: tblite, pretrain: {engine: tblite, method: GFN1-xTB, labels: 150}}"
+    steps = "{steps: 300, pretrain_steps: 600, final_steps: 300}"
     deck.write_text(DECK.replace("{engine: tblite}", cheap).replace("{steps: 1500}", steps))
     (tmp_path / "methanol.xyz").write_text((place / "methanol.xyz").read_text())
     errors = []
@@ -45,7 +45,7 @@ def test_a_cheap_level_below_takes_error_off_a_dozen_labels(place: Path, tmp_pat
             for frame in read_dataset(place / "labels.xyz").frames[12:]
         ]
         errors.append(float(np.sqrt(np.mean(np.square(missed)))))
-    assert errors[1] < 0.8 * errors[0]
+    assert errors[1] < 0.6 * errors[0]
     provenance = json.loads((tmp_path / "auto/training.json").read_text())["provenance"]
     assert provenance["pretrained_on"].startswith("GFN1-xTB")
 
