@@ -14,7 +14,7 @@ from hpcir.exchange.potentials import load_potential, tell_model
 from hpcir.labels import create_engine
 from hpcir.labels.potential import EnginePotential
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
-from hpcir.runtime.mpi import Communicator, on_root
+from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
 from hpcir.study.results.levels import FILE, MAIN, Isotopes, LevelSet, model_levels, write_levels
@@ -25,6 +25,7 @@ from hpcir.vibrations.levels.result import METHODS, Level, Levels
 SHOWN_KM_PER_MOL = 0.5
 
 
+@collective
 def levels(
     model: Path,
     structure: Path | None,

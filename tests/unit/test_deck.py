@@ -44,7 +44,7 @@ def test_inputs_are_sound(name: str) -> None:
     loaded = load_deck(INPUTS / name)
     assert check_deck(loaded).structure.symbols == ["C", "O", "H", "H", "H", "H"]
     assert loaded.deck.sampling.max_labels <= 250
-    assert deck_warnings(loaded) == []
+    assert deck_warnings(check_deck(loaded)) == []
 
 
 def test_quantities_with_and_without_units_are_the_same(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_spin_names_the_decks_line(tmp_path: Path) -> None:
 
 def test_warnings_are_for_what_is_allowed_but_rarely_meant(tmp_path: Path) -> None:
     text = with_keys("dynamics: {timestep: 1.25 fs, trajectories: 4}\nspectrum: {depth: 4 ps, last: 1500}")
-    found = deck_warnings(load_deck(deck_file(tmp_path, text)))
+    found = deck_warnings(check_deck(load_deck(deck_file(tmp_path, text))))
     assert len(found) == 4
     assert all("deck.yaml:" in line for line in found)
 
