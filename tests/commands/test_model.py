@@ -26,6 +26,7 @@ def test_model_has_learnt(place: Path) -> None:
     assert Model.load(place / "model").level == figures["level"]
 
 
+@pytest.mark.long
 def test_a_cheap_level_below_takes_error_off_a_dozen_labels(place: Path, tmp_path: Path, command: Command) -> None:
     lines = (place / "labels.xyz").read_text().splitlines(keepends=True)
     few, size = tmp_path / "few.xyz", int(lines[0]) + 2
