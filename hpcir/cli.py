@@ -1,7 +1,7 @@
-"""The command line: what can be asked for, and which function answers. Nothing is computed here.
+"""The command line: commands, their options and the functions behind them. Nothing is computed here.
 
-Exit status: 0 done; 2 wrong input; 3 stopped for a reason that is named; 75 stopped on request, run again to go on.
-Under mpirun every rank reads the same arguments, rank 0 alone speaks, and all end with one status.
+Exit status: 0 done; 2 wrong input; 3 stopped for a reason that is named; 75 stopped on request, run again to continue.
+Under mpirun every rank reads the same arguments, rank 0 alone prints, and all end with one status.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EPILOG = """\
 three commands from a structure to a spectrum:
   hpcir init molecule.xyz                 writes molecule.yaml
   hpcir check molecule.yaml               plan, cost and memory, before anything is spent
-  mpirun -n 4 hpcir run molecule.yaml     goes on where it stopped, as often as need be
+  mpirun -n 4 hpcir run molecule.yaml     continues where it stopped, as often as needed
 
 exit status: 0 done, 2 wrong input, 3 stopped for a reason that it names, 75 stopped on request with all saved
 """
@@ -61,9 +61,9 @@ def _answer(options: argparse.Namespace) -> int:
     try:
         comm = world()
         rank = comm.rank
-        from hpcir.storage.provenance import tell
+        from hpcir.storage.provenance import record_facts
 
-        tell(hosts=comm.nodes)
+        record_facts(hosts=comm.nodes)
         with abort_on_exception(comm):
             options.answer(options, comm)
     except HpcirError as error:
@@ -77,11 +77,11 @@ def _answer(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _warn_when_crowded(options: argparse.Namespace, comm: Communicator) -> None:
-    from hpcir.runtime.threads import crowded, own_cores
+def _warn_when_oversubscribed(options: argparse.Namespace, comm: Communicator) -> None:
+    from hpcir.runtime.threads import host_cores, oversubscription
 
-    places = comm.gather(own_cores())
-    warning = crowded(places, options.threads) if places is not None else ""
+    places = comm.gather(host_cores())
+    warning = oversubscription(places, options.threads) if places is not None else ""
     if warning:
         print(f"hpcir: warning: {warning}", file=sys.stderr, flush=True)
 
@@ -90,7 +90,7 @@ def _warn_when_crowded(options: argparse.Namespace, comm: Communicator) -> None:
 
 
 def _load(options: argparse.Namespace, comm: Communicator) -> Study:
-    """The deck, its molecules and what the label engine says of them, checked by rank 0 and told to all."""
+    """The deck, its molecules and what the label engine says of them, checked by rank 0 and broadcast."""
 
     def read() -> Study:
         from hpcir.commands.check import check_engine
@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace, comm: Communicator) -> None:
     from hpcir.study.road import run
 
     on_root(comm, lambda: check_output(out))
-    _warn_when_crowded(options, comm)
+    _warn_when_oversubscribed(options, comm)
 
     run(
         study,
@@ -183,7 +183,7 @@ def _stage_command(name: str) -> Answer:
         keywords = {key: value for key, value in vars(options).items() if key not in ("answer", "command", "threads")}
         if "deck" in keywords:
             keywords["deck"] = _settings(options, comm) if options.deck is not None else None
-        _warn_when_crowded(options, comm)
+        _warn_when_oversubscribed(options, comm)
         from importlib import import_module
 
         getattr(import_module("hpcir.commands.dispatch"), name)(**keywords, comm=comm)
@@ -234,7 +234,7 @@ def _completion(options: argparse.Namespace, comm: Communicator) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but rank 0 alone speaks."""
+    """argparse where rank 0 alone prints."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if local_rank() == 0:
@@ -278,7 +278,7 @@ def _command(commands: Any, name: str, help: str, answer: Answer) -> argparse.Ar
 
 
 def _add_run_commands(commands: Any) -> None:
-    run = _command(commands, "run", "run a deck, or go on with it where it stopped", _run)
+    run = _command(commands, "run", "run a deck, or continue it where it stopped", _run)
     run.add_argument("deck", metavar="DECK", type=Path, help="the YAML deck")
     run.add_argument("-o", "--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)")
     run.add_argument("--until", metavar="STAGE", help="stop after this stage, such as prepare, sample or spectrum")

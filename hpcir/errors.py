@@ -1,7 +1,7 @@
 """Errors that a user meets, and the exit status each one ends the program with.
 
 Exit status: 0 done; 2 the user's input is wrong; 3 the run stopped itself for a reason that it names; 75 stopped
-on a signal with everything saved, the same command goes on from there.
+on a signal with everything saved, the same command continues from there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class InputError(HpcirError):
 
 
 class RunStopped(HpcirError):
-    """The run cannot go on: no label converged, no space on the disk, a damaged file that cannot be redone."""
+    """The run cannot continue: no label converged, no space on the disk, a damaged file that cannot be redone."""
 
     status = EXIT_STOPPED
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcir.deck.sections import LabelSettings
 from hpcir.deck.study import Study
 from hpcir.errors import InputError
-from hpcir.labels.isolation import ask_engine
+from hpcir.labels.isolation import ask_engine, ask_pretrain_engine
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.fragments import check_fragmentable, fragment
@@ -19,8 +18,9 @@ def check_molecules(study: Study) -> None:
     goes by bonds, also for bonds that cannot be assigned, a charge that no fragment can carry, and a cutoff larger than
     a fragment can hold."""
     for molecule in _labelled(study):
-        for engine in _engines(study.deck.labels):
-            ask_engine(engine, molecule)
+        ask_engine(study.deck.labels, molecule)
+        if study.deck.labels.pretrain.engine in ("tblite", "ase"):
+            ask_pretrain_engine(study.deck.labels, molecule)
     if study.one_minimum:
         return
     settings = study.deck.sampling
@@ -40,14 +40,6 @@ def _labelled(study: Study) -> list[Structure]:
         return whole
     known = {id(seed) for seed in study.seeds}
     return [*study.seeds, *(item for item in whole if id(item) not in known)]
-
-
-def _engines(labels: LabelSettings) -> list[LabelSettings]:
-    """The deck's label engine, and the cheap one that it names."""
-    cheap = (
-        [LabelSettings(engine="tblite", method=labels.pretrain.method)] if labels.pretrain.engine == "tblite" else []
-    )
-    return [labels, *cheap]
 
 
 def _check_charges(study: Study, target: Structure, graph: BondGraph) -> None:

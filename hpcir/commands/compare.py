@@ -1,4 +1,4 @@
-"""Command compare: two spectra side by side, and whether they differ by more than the noise."""
+"""Command compare: two spectra side by side, and the significance of their differences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = layout.COMPARISON
 
 @collective
 def compare(spectrum: Path, reference: Path, output: Path | None, force: bool, comm: Communicator) -> None:
-    """Compare two spectra (run directories, spectrum.h5, spectrum.csv, JCAMP-DX) and print what was found (rank 0).
+    """Compare two spectra (run directories, spectrum.h5, spectrum.csv, JCAMP-DX) and print the result (rank 0).
 
     Trajectories that began with the same positions and velocities are compared one by one. A reference without an
     absolute scale is scaled to equal area, and that is said. A run without rotation gets the rotational contours of its
@@ -59,9 +59,9 @@ def compared(first: StoredSpectrum, second: StoredSpectrum) -> Comparison:
 
 
 def verdict(found: Comparison) -> str:
-    """Whether the bands differ by more than the noise, in words."""
+    """The significance of the differences between bands, in words."""
     if not found.matches:
-        return "No band of one has a partner in the other: there is nothing to say about shifts."
+        return "No band of one has a partner in the other: there are no shifts to compare."
     sentences = []
     for what, flags in (
         ("position", [match.position_differs for match in found.matches]),
@@ -69,7 +69,7 @@ def verdict(found: Comparison) -> str:
     ):
         known = [flag for flag in flags if flag is not None]
         if not known:
-            sentences.append(f"Whether bands differ in {what} cannot be said: errors are unknown.")
+            sentences.append(f"Differences of the bands in {what} cannot be judged: errors are unknown.")
             continue
         # One band in twenty passes two standard errors by chance.
         chance = 0.05 * len(known)
@@ -86,7 +86,7 @@ def verdict(found: Comparison) -> str:
 
 
 def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) -> dict[str, object]:
-    """The comparison as comparison.json holds it."""
+    """The comparison in the form of comparison.json."""
     return {
         "spectrum": first.source,
         "reference": second.source,
@@ -111,7 +111,7 @@ def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) ->
 
 
 def _assumptions(first: StoredSpectrum, second: StoredSpectrum) -> list[str]:
-    """What was assumed, masked and converted when the files were read."""
+    """Notes of what was assumed, masked and converted when the files were read."""
     pairs = (("spectrum", first), ("reference", second))
     return [f"{name}: {note}" for name, stored in pairs for note in stored.spectrum.metadata.get("notes", [])]
 

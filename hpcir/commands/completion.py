@@ -8,8 +8,8 @@ from pathlib import Path
 from hpcir.errors import InputError
 
 SHELLS = ("bash", "zsh", "tcsh")
-# What a metavar of a path stands for when it is a folder.
-FOLDERS = ("DIR", "MODEL_DIR", "FOLDER")
+# Metavars of paths that are folders.
+FOLDER_METAVARS = ("DIR", "MODEL_DIR", "FOLDER")
 
 
 def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
@@ -22,7 +22,7 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
         ) from None
     for action in _actions(parser):
         if action.type is Path:
-            action.complete = shtab.DIRECTORY if action.metavar in FOLDERS else shtab.FILE  # type: ignore[attr-defined]
+            action.complete = shtab.DIRECTORY if action.metavar in FOLDER_METAVARS else shtab.FILE  # type: ignore[attr-defined]
     script: str = shtab.complete(parser, shell)
     return script
 

@@ -1,4 +1,4 @@
-"""Command evaluate: what a model says of a file of geometries."""
+"""Command evaluate: predictions of a model for a file of geometries."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
 from hpcir.study.session import check_new, read_structures, require_charge
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
-# Geometries outside the training range that are told one by one.
-MOST_WARNINGS = 5
+# Most geometries outside the training range that are listed one by one.
+MAX_WARNINGS = 5
 
 
 @collective
@@ -32,7 +32,7 @@ def evaluate(
 
     The comment lines hold energy, dipole, charge and level, the atoms' columns forces and charges; *_spread are the
     standard deviations over the committee. charge: the total charge where the file does not say it (default: the
-    model's). What the model does not know (a dipole without charge networks) is left out, never zero.
+    model's). Quantities that the model lacks (a dipole without charge networks) are left out, never zero.
     """
     learnt, geometries = on_root(comm, lambda: _read(model, structures, output, force, charge))
     parts = [(structure.numbers, structure.positions, structure.charge) for structure in geometries]
@@ -72,7 +72,7 @@ def _write(output: Path, pairs: list[tuple[Structure, Evaluation]], model: Poten
 
 
 def _warn(path: Path, geometries: list[Structure]) -> None:
-    """Say which atoms and symmetry functions are outside the training range of a potential from n2p2."""
+    """Warn of atoms and symmetry functions outside the training range of a potential from n2p2."""
     potential = training_ranges(path)
     if potential is None:
         return
@@ -83,10 +83,10 @@ def _warn(path: Path, geometries: list[Structure]) -> None:
     count = sum(len(found) for _, found in outside)
     print(f"warning: {len(outside)} of {len(geometries)} geometries leave the training range, {count} times in all:")
     worst = sorted(outside, key=lambda pair: -pair[1][0].excess)
-    for geometry, found in worst[:MOST_WARNINGS]:
+    for geometry, found in worst[:MAX_WARNINGS]:
         print(f"  {geometry.source}, {found[0]}")
-    if len(worst) > MOST_WARNINGS:
-        print(f"  and {len(worst) - MOST_WARNINGS} geometries that leave it less far")
+    if len(worst) > MAX_WARNINGS:
+        print(f"  and {len(worst) - MAX_WARNINGS} geometries that leave it less far")
 
 
 def _frame(structure: Structure, found: Evaluation, model: Potential) -> Frame:

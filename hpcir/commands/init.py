@@ -21,7 +21,7 @@ _ENGINES = {
   functional: bp86            # or b3lyp, pbe0, ... : any that PySCF knows
   basis: def2-svp             # def2-tzvp is better and costs several times as much
   density_fitting: true
-  dispersion: none            # or d3bj, d4: wants `pip install 'hpcir[dispersion]'`
+  dispersion: none            # or d3bj, d4: needs `pip install 'hpcir[dispersion]'`
 """,
     "tblite": """\
   engine: tblite              # a label takes milliseconds; less accurate than density functional theory
@@ -46,7 +46,7 @@ _DECK = """\
 # {title}
 #
 #   hpcir check {deck}             plan, cost and memory, before anything is spent
-#   mpirun -n 4 hpcir run {deck}   goes on where it stopped, as often as need be
+#   mpirun -n 4 hpcir run {deck}   continues where it stopped, as often as needed
 #
 # Every key that is not here has a default; the run directory's deck.resolved.yaml shows them all.
 
@@ -129,7 +129,7 @@ def write_start(
         files[script] = _slurm_text(deck, script)
     for file in files:
         if file.exists() and not force:
-            raise InputError("the file is there already", where=str(file), hint="give -o another name, or --force")
+            raise InputError("the file exists already", where=str(file), hint="give -o another name, or --force")
     for file, text in files.items():
         _write(file, text)
         print(f"wrote {file}")
@@ -159,7 +159,7 @@ def _of_file(path: Path, charge: int | None, multiplicity: int | None) -> Struct
 def _of_string(
     smiles: str | None, name: str | None, charge: int | None, multiplicity: int | None, output: Path | None
 ) -> tuple[Path, Structure, dict[Path, str], list[str]]:
-    """The structure file of a string, its structure, the files to write and what is to be told."""
+    """The structure file of a string, its structure, the files to write and notes to print."""
     from hpcir.molecules.strings import from_smiles, smiles_of_name
 
     notes = []
@@ -186,7 +186,7 @@ def _of_string(
 
 
 def _of_size(structure: Structure) -> tuple[str, str, list[str]]:
-    """What the size of a molecule wants in the deck beside the defaults: lines of `model`, of `sampling`, and why."""
+    """Settings for the size of a molecule beside the defaults: lines of `model`, of `sampling`, and the reason."""
     model, sampling, reasons = [], [], []
     heavy = int((structure.numbers != 1).sum())
     elements = len(set(structure.numbers.tolist()))

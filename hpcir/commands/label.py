@@ -23,7 +23,7 @@ from hpcir.units import ANGSTROM
 
 @dataclass(frozen=True)
 class Labelled:
-    """What became of each geometry: its label, or why it has none."""
+    """The outcome of each geometry: its label, or the reason why it has none."""
 
     structures: list[Structure]
     labels: list[Label | None]
@@ -42,7 +42,7 @@ def label(
 ) -> None:
     """Label every geometry of a file with the deck's engine and write them as extxyz (eV, eV/A, e*A); collective.
 
-    Finished labels are kept beside the output, in NAME.labels.run, so that a stopped command goes on. Geometries that
+    Finished labels are kept beside the output, in NAME.labels.run, so that a stopped command continues. Geometries that
     failed are named with the reason and written to NAME.failed.xyz. Raises RunStopped when every one failed.
     """
     geometries = on_root(comm, lambda: _geometries(structures, deck, output, force))
@@ -79,7 +79,7 @@ def _label_all(context: Context, structures: list[Structure]) -> Labelled:
     except RunStopped as error:
         if not str(error).startswith("none of"):
             raise
-        # None could be labelled: the store knows why, and each is to be named.
+        # None could be labelled: the store has the reasons, and each is reported.
         labels = [None] * len(structures)
     finally:
         farm.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcir.commands.tables import NARROWEST, with_error
+from hpcir.commands.tables import MIN_WIDTH, with_error
 from hpcir.deck.sections import Deck, LabelSettings
 from hpcir.errors import InputError
 from hpcir.exchange.potentials import load_potential, tell_model
@@ -22,7 +22,7 @@ from hpcir.study.session import check_new, deck_of
 from hpcir.vibrations.levels.result import METHODS, Level, Levels
 
 # Overtones and combinations weaker than this (km/mol) are in the file but not in the table.
-SHOWN_KM_PER_MOL = 0.5
+MIN_LISTED = 0.5
 
 
 @collective
@@ -132,7 +132,7 @@ def _print(found: Levels, title: str) -> None:
     for name in ("level", "cm-1", "km/mol", "harmonic", "perturbation"):
         table.add_column(name, justify="left" if name == "level" else "right", no_wrap=True)
     table.add_column("motion, and what else is in it")
-    shown = [one for one in found.levels if one.kind == "fundamental" or one.intensity_km_per_mol > SHOWN_KM_PER_MOL]
+    shown = [one for one in found.levels if one.kind == "fundamental" or one.intensity_km_per_mol > MIN_LISTED]
     for one in shown:
         table.add_row(
             one.name,
@@ -143,7 +143,7 @@ def _print(found: Levels, title: str) -> None:
             _words(one),
         )
     console = Console()
-    console = console if console.is_terminal else Console(width=NARROWEST)
+    console = console if console.is_terminal else Console(width=MIN_WIDTH)
     console.print(table, markup=False)
     zero = with_error(found.zero_point_per_cm, found.zero_point_stderr_per_cm, 1)
     print(f"zero-point energy {zero} cm-1")

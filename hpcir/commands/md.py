@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.commands.tables import print_bands
-from hpcir.deck.checks import ROUNDING, longest_depth
+from hpcir.deck.checks import UNIT_ROUNDING, longest_depth
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
@@ -46,7 +46,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Task:
-    """What a run of `md` works on; the same on every rank. starts: those of the run's own trajectories, if any."""
+    """The task of a run of `md`; the same on every rank. starts: those of the run's own trajectories, if any."""
 
     deck: Deck
     structure: Structure
@@ -71,7 +71,7 @@ def md(
     charge: int | None = None,
     walltime: float | None = None,
 ) -> None:
-    """Run trajectories over the ranks and make their spectrum (collective; goes on where it was stopped).
+    """Run trajectories over the ranks and make their spectrum (collective; continues where it was stopped).
 
     potential: 'model', or 'labels' for the deck's label engine. deck: default that of the run or model directory, else
     defaults. trajectories, duration (fs) and charge replace the deck's. With a run directory and 'labels' there is no
@@ -101,7 +101,7 @@ def _changed(deck: Deck, trajectories: int | None, duration: float | None) -> De
         changes["duration"] = duration * FS
     changed = deck.model_copy(update={"dynamics": deck.dynamics.model_copy(update=changes)})
     dynamics, depth = changed.dynamics, changed.spectrum.depth
-    if depth > longest_depth(changed) * (1 + ROUNDING):
+    if depth > longest_depth(changed) * (1 + UNIT_ROUNDING):
         raise InputError(
             "the trajectories are shorter than the correlation depth of the spectrum",
             where="dynamics.duration",
@@ -112,7 +112,7 @@ def _changed(deck: Deck, trajectories: int | None, duration: float | None) -> De
 
 
 def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: int | None) -> Task:
-    """Everything that can be wrong, looked at before the first step. Raises InputError."""
+    """Checks before the first step. Raises InputError."""
     model = load_potential(path)
     total = charge if charge is not None else deck.system.charge or model.total_charge
     molecule = read_structure(structure, total, deck.system.multiplicity)
@@ -134,7 +134,7 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         changes = {"lockstep": 1} if starts is None else {"lockstep": 1, "equilibration": 0.0}
         deck = deck.model_copy(update={"dynamics": deck.dynamics.model_copy(update=changes)})
     elif not model.has_dipole:
-        raise InputError("the model knows no dipole, so its trajectories give no spectrum", where=str(path))
+        raise InputError("the model has no dipole, so its trajectories give no spectrum", where=str(path))
     modes = model_harmonics(model, molecule)
     sections = {"dynamics", "seed", "spectrum"} | ({"labels"} if potential == "labels" else set())
     settings = deck.model_dump(mode="json", include=sections)
@@ -173,7 +173,7 @@ def read_starts(run: Path, structure: Structure, deck: Deck) -> Starts | None:
     starts = [block.begin for block in read]
     known = [start for start in starts if start is not None]
     if len(known) < len(starts):
-        raise InputError("the run's trajectories do not know where they started", where=str(run), hint="run them again")
+        raise InputError("the run's trajectory files have no starts", where=str(run), hint="run them again")
     positions, velocities, alive = (np.concatenate(parts, axis=-1) for parts in zip(*known, strict=True))
     numbers = np.concatenate([block.trajectory for block in read])
     temperature = read[0].temperature

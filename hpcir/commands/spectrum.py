@@ -28,13 +28,13 @@ from hpcir.units import ANGSTROM, FS, KELVIN
 
 FloatArray = NDArray[np.float64]
 
-# Values that two sources give for the same thing may differ by this part of them (rounding in text).
-SAME = 1e-6
+# Largest relative difference of a value from two sources (rounding in text).
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What the command line and the deck say of the series, in atomic units; None: not said."""
+    """Properties of the series by the command line and the deck, in atomic units; None: not declared."""
 
     time_between: float | None
     timestep: float | None
@@ -141,7 +141,10 @@ def estimate(parts: Sequence[Part], settings: SpectrumSettings) -> Spectrum:
     facts = {"sources": [part.source for part in parts]}
     together = np.concatenate(spectra)
     if len(together) == 0:
-        raise RunStopped("no trajectory of these files is sane: each left physics or the region that the model knows")
+        raise RunStopped(
+            "no trajectory of these files is valid: each became unphysical or left the region covered by the "
+            "training data"
+        )
     return combine(together, settings, first.temperature, _controls(parts), metadata=facts)
 
 
@@ -212,9 +215,9 @@ def _agree(path: Path, name: str, own: float, declared: float | None, size: floa
             f"the file's {name} is {own / size:.6g} {unit}",
             where=str(path),
             value=f"{declared / size:.6g} {unit}",
-            hint="leave it out: the file knows it",
+            hint="leave it out: it is in the file",
         )
 
 
 def _same(one: float, other: float) -> bool:
-    return abs(one - other) <= SAME * max(abs(one), abs(other))
+    return abs(one - other) <= TOLERANCE * max(abs(one), abs(other))

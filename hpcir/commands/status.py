@@ -1,4 +1,4 @@
-"""`hpcir status`: where a run stands, from any other shell or host that sees its directory."""
+"""`hpcir status`: the progress of a run, from any other shell or host that sees its directory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def run_status(run_dir: str | Path) -> dict[str, Any]:
     """The state of a run: progress.json, with `state` as it is now, `alive`, and the finished stages.
 
     state is 'running', 'done', 'interrupted', 'failed', 'killed' (it says running, and nobody runs) or 'not
-    started'. Raises InputError when the folder is no run directory.
+    started'. Raises InputError when the folder is not a run directory.
     """
     folder = Path(run_dir)
     directory = RunDirectory(folder)
     if not (folder / RunDirectory.MANIFEST).is_file():
-        raise InputError("this is no run directory of hpcir", where=str(folder), hint="give what `hpcir run` wrote")
+        raise InputError("this is not a run directory of hpcir", where=str(folder), hint="give what `hpcir run` wrote")
     manifest = directory.manifest()
     progress = _progress(folder / PROGRESS_FILE)
     lock = folder / RunDirectory.LOCK
@@ -89,10 +89,10 @@ def _headline(status: dict[str, Any]) -> str:
         crew = f"{ranks} rank{'s'[: ranks > 1]}"
         return f"{status['state']} for {since} on {process['host']}, process {process['pid']}, {crew}"
     ending = {
-        "done": "done" if status["summary"] else "stopped where --until said; the same command without it goes on",
-        "interrupted": "stopped on request with everything saved; the same command goes on",
-        "failed": "stopped by an error, see log.txt; the same command goes on",
-        "killed": "was killed; the same command goes on",
+        "done": "done" if status["summary"] else "stopped by --until; the same command without it continues",
+        "interrupted": "stopped on request with everything saved; the same command continues the run",
+        "failed": "stopped by an error, see log.txt; the same command continues the run",
+        "killed": "was killed; the same command continues the run",
     }
     return ending.get(status["state"], "not started")
 

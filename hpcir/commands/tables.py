@@ -8,8 +8,8 @@ import numpy as np
 
 from hpcir.spectra.bands import Band
 
-# Columns of a table that is written to a file.
-NARROWEST = 110
+# Least width of a table that is written to a file, characters.
+MIN_WIDTH = 110
 
 
 def print_bands(bands: Sequence[Band], title: str) -> None:
@@ -32,7 +32,7 @@ def print_bands(bands: Sequence[Band], title: str) -> None:
         ]
         table.add_row(*row, *([band.assignment] if assigned else []))
     console = Console()
-    console = console if console.is_terminal else Console(width=NARROWEST)  # a file has no width of its own
+    console = console if console.is_terminal else Console(width=MIN_WIDTH)  # a file has no width of its own
     console.print(table, markup=False)
 
 

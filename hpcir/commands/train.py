@@ -33,15 +33,15 @@ from hpcir.study.session import check_folder, default_deck, session
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FIGURES_FILE = layout.TRAINING_FIGURES
-# Fewer geometries leave nothing to hold out.
-FEWEST = 10
-# How much of the machine's memory a training set may take.
+# Least number of geometries: fewer leave nothing to hold out.
+MIN_GEOMETRIES = 10
+# Largest fraction of the machine's memory for a training set.
 MEMORY_SHARE = 0.8
-# What a model lacks when the data lack a quantity.
-MISSING = {
+# Consequences for a model of a quantity that the data lack.
+CONSEQUENCES = {
     "energy": "no energies: energies of different molecules and conformers are known up to a constant each",
     "forces": "no forces: they come from energies alone, which takes many more geometries",
-    "dipole": "no dipoles: the model knows no charges and no dipole, and no spectrum can come of it",
+    "dipole": "no dipoles: the model has no charges and no dipole, and gives no spectrum",
 }
 
 
@@ -105,7 +105,7 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
     severe = [finding for finding in findings if finding.severity == "error"]
     if severe and not force:
         raise InputError(
-            f"the audit speaks against training on this data set: {severe[0].text}"
+            f"the audit found errors in this data set: {severe[0].text}"
             + (f" (and {len(severe) - 1} more)" if len(severe) > 1 else ""),
             where=str(path),
             hint=f"{severe[0].advice}; --force trains all the same",
@@ -115,12 +115,12 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
     # A copy would be on both sides of the split into what is learnt and what is held out.
     copies = exact_copies(dataset)
     dataset = dataset.without(copies)
-    if len(dataset) < FEWEST:
+    if len(dataset) < MIN_GEOMETRIES:
         raise InputError(
             "too few geometries to train on and hold some out",
             where=str(path),
             value=len(dataset),
-            hint=f"{FEWEST} or more are needed",
+            hint=f"{MIN_GEOMETRIES} or more are needed",
         )
     require_memory(dataset, settings)
     notes = [str(finding) for finding in findings if finding.severity != "note" and finding.check != "finite"]
@@ -130,7 +130,7 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
         if copies
         else []
     )
-    for quantity, text in MISSING.items():
+    for quantity, text in CONSEQUENCES.items():
         having = len(dataset.having(quantity))
         if having == 0:
             others = ", ".join(dataset.unread)
@@ -157,7 +157,7 @@ def data_digest(path: Path) -> str:
 
 
 def require_memory(dataset: Dataset, settings: Deck) -> None:
-    """Refuse a data set whose descriptors this machine cannot hold; rather than be killed for it half-way."""
+    """Refuse a data set whose descriptors exceed this machine's memory, rather than be killed half-way."""
     elements = tuple(sorted({int(z) for frame in dataset.frames for z in frame.numbers}))
     sizes = Counter(len(frame) for frame in dataset.frames)
     wanted = sum(count * label_memory(settings, atoms, elements) for atoms, count in sizes.items())
@@ -173,7 +173,7 @@ def require_memory(dataset: Dataset, settings: Deck) -> None:
 
 
 def what_is_learnt(dataset: Dataset, units: Mapping[str, str] | str | None) -> list[str]:
-    """What a data set holds and what of it is learnt, before anything is: nothing is left out in silence."""
+    """Report the contents of a data set and the part that is learnt, before training: omissions are never silent."""
     lines = [repr(dataset)]
     if dataset.having("charges"):
         lines.append("charges: not learnt, dipoles are; the audit holds the two against each other")
@@ -183,7 +183,7 @@ def what_is_learnt(dataset: Dataset, units: Mapping[str, str] | str | None) -> l
     lines += [
         f"{name}: none in the file, though their unit is declared (see --keys)"
         for name in declared
-        if name in MISSING and not dataset.having(name)
+        if name in CONSEQUENCES and not dataset.having(name)
     ]
     return lines
 

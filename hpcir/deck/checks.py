@@ -1,4 +1,4 @@
-"""What a deck says about its molecule and between its keys, checked before anything is computed."""
+"""Checks of a deck before anything is computed: its molecules, and rules between keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.messages import join, nearest
-from hpcir.deck.sections import Deck
+from hpcir.deck.sections import Deck, FilesSettings
 from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
 from hpcir.molecules.pieces import structure_notes
@@ -15,14 +15,14 @@ from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
 # Velocity Verlet is unstable past a timestep of 2 / omega; an X-H stretch of 3,800 cm-1 has 2 / omega = 2.8 fs.
-LONGEST_TIMESTEP = 2.0 * FS
-SENSIBLE_TIMESTEP = 1.0 * FS
-# The shortest thermostatted time in which collapsed ring polymers take their shape.
-SHORTEST_SPREADING = 500.0 * FS
-# Of products of the units.
-ROUNDING = 1e-9
-# Above every fundamental but those of H2 and HF: what a dipole series must resolve so that no band folds back.
-HIGHEST_BAND_PER_CM = 4000.0
+MAX_TIMESTEP = 2.0 * FS
+MAX_USUAL_TIMESTEP = 1.0 * FS
+# Least thermostatted time in which collapsed ring polymers take their shape.
+MIN_SPREADING_TIME = 500.0 * FS
+# Relative rounding error of products of units.
+UNIT_ROUNDING = 1e-9
+# Above every fundamental but those of H2 and HF: wavenumbers that a dipole series must resolve against aliasing.
+MAX_WAVENUMBER_PER_CM = 4000.0
 
 _ISOTOPE = re.compile(r"^([A-Z][a-z]?)(\d{0,6})$", re.ASCII)
 
@@ -57,16 +57,16 @@ def check_deck(loaded: LoadedDeck) -> Study:
 
 
 def deck_warnings(study: Study) -> list[str]:
-    """What is allowed but rarely meant, one sentence each."""
+    """Warnings of settings that are allowed but rarely intended, one sentence each."""
     loaded = study.loaded
     dynamics, spectrum = loaded.deck.dynamics, loaded.deck.spectrum
     found = [f"{item.source}: {note}" for item in study.targets for note in structure_notes(item)]
-    if dynamics.timestep > SENSIBLE_TIMESTEP:
+    if dynamics.timestep > MAX_USUAL_TIMESTEP:
         found.append(
             f"{loaded.where('dynamics.timestep')}: {dynamics.timestep / FS:g} fs is long for stretches of "
             "hydrogen; 0.5 fs is usual"
         )
-    if nyquist_per_cm(loaded) < HIGHEST_BAND_PER_CM:
+    if nyquist_per_cm(loaded) < MAX_WAVENUMBER_PER_CM:
         found.append(
             f"{loaded.where('dynamics.dipole_every')}: bands above {nyquist_per_cm(loaded):.0f} cm-1 fold back into "
             "the spectrum; take dipoles more often"
@@ -95,7 +95,7 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules between keys."""
     deck = loaded.deck
     dynamics, spectrum, sampling = deck.dynamics, deck.spectrum, deck.sampling
-    if dynamics.timestep > LONGEST_TIMESTEP:
+    if dynamics.timestep > MAX_TIMESTEP:
         yield InputError(
             "too long for the vibrations of hydrogen",
             where=loaded.where("dynamics.timestep"),
@@ -121,7 +121,7 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
             hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
         )
     longest = longest_depth(loaded.deck)
-    if spectrum.depth > longest * (1 + ROUNDING):
+    if spectrum.depth > longest * (1 + UNIT_ROUNDING):
         yield InputError(
             f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
             where=loaded.where("spectrum.depth"),
@@ -144,7 +144,7 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     yield from _nuclei_keys(loaded)
     if deck.model.members < 2 and sampling.rounds > 0:
         yield InputError(
-            "exploration goes by the disagreement of a committee, and one member cannot disagree",
+            "exploration needs the spread of a committee, and one member has none",
             where=loaded.where("model.members"),
             value=deck.model.members,
             hint="give 2 or more (4 is usual), or sampling.rounds: 0",
@@ -164,9 +164,9 @@ def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
             where=loaded.where("spectrum.quantum_correction"),
             value=spectrum.quantum_correction,
         )
-    if dynamics.nuclei == "trpmd" and dynamics.equilibration < SHORTEST_SPREADING:
+    if dynamics.nuclei == "trpmd" and dynamics.equilibration < MIN_SPREADING_TIME:
         yield InputError(
-            f"ring polymers need {SHORTEST_SPREADING / FS:g} fs to spread",
+            f"ring polymers need {MIN_SPREADING_TIME / FS:g} fs to spread",
             where=loaded.where("dynamics.equilibration"),
             value=f"{dynamics.equilibration / FS:g} fs",
         )
@@ -181,26 +181,67 @@ def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
 def _engine_keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules of each label engine that need none of its packages."""
     labels = loaded.deck.labels
-    if labels.engine == "ase":
-        module, _, name = labels.calculator.partition(":")
-        if not module or not name:
-            yield InputError(
-                "the engine 'ase' needs the import path of a calculator class",
-                where=loaded.where("labels.calculator"),
-                value=labels.calculator,
-                hint="such as 'ase.calculators.emt:EMT'",
-            )
-    elif labels.calculator or labels.arguments:
-        key = "calculator" if labels.calculator else "arguments"
-        yield InputError(
-            f"only the engine 'ase' reads this, and labels.engine is '{labels.engine}'",
-            where=loaded.where(f"labels.{key}"),
-            hint="remove it, or give engine: ase",
-        )
+    for section, engine in (("labels", labels.engine), ("labels.pretrain", labels.pretrain.engine)):
+        settings = labels if section == "labels" else labels.pretrain
+        yield from _calculator_keys(loaded, section, engine, settings.calculator, settings.arguments)
     if labels.engine == "pyscf":
         for key, text in (("functional", labels.functional), ("basis", labels.basis)):
             if not text.strip():
                 yield InputError("must not be empty", where=loaded.where(f"labels.{key}"), value=text)
+    if labels.wavefunction != "none":
+        yield from _wavefunction_keys(loaded)
+    if labels.engine != "files" and labels.files != FilesSettings():
+        yield InputError(
+            f"only the engine 'files' reads this, and labels.engine is '{labels.engine}'",
+            where=loaded.where("labels.files"),
+            hint="remove it, or give engine: files",
+        )
+
+
+def _calculator_keys(
+    loaded: LoadedDeck, section: str, engine: str, calculator: str, arguments: dict[str, object]
+) -> Iterator[InputError]:
+    """The import path of an ASE calculator must be there for the engine 'ase', and for no other."""
+    if engine == "ase":
+        module, _, name = calculator.partition(":")
+        if not module or not name:
+            yield InputError(
+                "the engine 'ase' needs the import path of a calculator class",
+                where=loaded.where(f"{section}.calculator"),
+                value=calculator,
+                hint="such as 'ase.calculators.emt:EMT'",
+            )
+    elif calculator or arguments:
+        yield InputError(
+            f"only the engine 'ase' reads this, and {section}.engine is '{engine}'",
+            where=loaded.where(f"{section}.{'calculator' if calculator else 'arguments'}"),
+            hint="remove it, or give engine: ase",
+        )
+
+
+def _wavefunction_keys(loaded: LoadedDeck) -> Iterator[InputError]:
+    """A correlated wavefunction is PySCF's, and has neither functional nor dispersion correction."""
+    labels = loaded.deck.labels
+    if labels.engine != "pyscf":
+        yield InputError(
+            f"only the engine 'pyscf' reads this, and labels.engine is '{labels.engine}'",
+            where=loaded.where("labels.wavefunction"),
+            value=labels.wavefunction,
+        )
+    if ("labels", "functional") in loaded.file.lines and labels.functional.lower() != "hf":
+        yield InputError(
+            f"{labels.wavefunction.upper()} stands on Hartree-Fock orbitals, and has no functional",
+            where=loaded.where("labels.functional"),
+            value=labels.functional,
+            hint="remove it, or labels.wavefunction",
+        )
+    if labels.dispersion != "none":
+        yield InputError(
+            f"{labels.wavefunction.upper()} has dispersion of its own",
+            where=loaded.where("labels.dispersion"),
+            value=labels.dispersion,
+            hint="remove it",
+        )
 
 
 def _structure(loaded: LoadedDeck) -> Structure:
@@ -223,7 +264,7 @@ def _isotopes(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
             if problem:
                 yield InputError(problem[0], where=where, value=key, hint=problem[1])
             elif not 0 < mass < 400:
-                yield InputError("this is no mass in amu", where=where, value=mass, hint="deuterium has 2.014")
+                yield InputError("this is not a mass in amu", where=where, value=mass, hint="deuterium has 2.014")
 
 
 def _isotope_problem(key: str, study: Study) -> tuple[str, str] | None:

@@ -36,14 +36,14 @@ class LoadedDeck:
         return self.deck.system.name or Path(self.deck.system.structure).stem
 
     def with_threads(self, threads: int) -> LoadedDeck:
-        """The same with `labels.threads` from the environment, unless the deck says it itself."""
+        """The same deck with `labels.threads` from the environment, unless the deck sets it."""
         if ("labels", "threads") in self.file.lines or threads == self.deck.labels.threads:
             return self
         labels = self.deck.labels.model_copy(update={"threads": threads})
         return LoadedDeck(self.deck.model_copy(update={"labels": labels}), self.file)
 
     def located(self, error: InputError) -> InputError:
-        """The same error, with the file and line where it names one of the deck's keys."""
+        """The same error, with file and line where it names one of the deck's keys."""
         top = error.where.split(".")[0]
         if top not in Deck.model_fields:
             return error

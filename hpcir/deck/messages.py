@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a deck, in a user's words: the line, the key, the value, and what would be right."""
+"""Errors that pydantic finds in a deck as messages to users: the line, the key, the value, and a correct form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def translate(error: ValidationError, file: YamlFile, model: type[BaseModel]) ->
     by_key: dict[KeyPath, list[Any]] = {}
     for item in error.errors(include_url=False):
         by_key.setdefault(_key_of(item, file.value), []).append(item)
-    # An alternative of a union that got further into the value says more than one that refused it whole.
+    # An alternative of a union that failed deeper in the value explains more than one that refused all of it.
     keys = [key for key in by_key if not any(other != key and other[: len(key)] == key for other in by_key)]
     found = [_one(key, by_key[key], file, model) for key in sorted(keys, key=file.line)]
     return found
@@ -42,7 +42,7 @@ def join(errors: Iterable[InputError]) -> InputError:
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """A hint that names the nearest valid word, or all of them."""
+    """A hint with the nearest valid word, or all of them."""
     words = sorted(valid)
     close = get_close_matches(word.lower(), words, 1, 0.6)
     return f"did you mean '{close[0]}'?" if close else "valid: " + ", ".join(words)
@@ -72,8 +72,8 @@ def _one(key: KeyPath, items: list[Any], file: YamlFile, model: type[BaseModel])
     hints: list[str] = []
     whats = [_what(item, written, hints) for item in items]
     if written is None:
-        whats = [f"nothing stands after the colon; it {what}" if what.startswith("must") else what for what in whats]
-        hints.append("give a value, or remove the line to have the default")
+        whats = [f"no value after the colon; it {what}" if what.startswith("must") else what for what in whats]
+        hints.append("give a value, or remove the line for the default")
     return InputError(
         " or ".join(dict.fromkeys(whats)), where=file.where(key), value=_shown(written), hint="; ".join(hints)
     )
@@ -115,7 +115,7 @@ def _is_number(text: str) -> bool:
 
 
 def _unknown_key(key: KeyPath, model: type[BaseModel]) -> str:
-    """Where an unknown key belongs: the nearest of its section, or the section that has a key of that name."""
+    """A hint for an unknown key: the nearest one of its section, or the section that has a key of that name."""
     name = str(key[-1])
     here = _fields(model, key[:-1])
     if get_close_matches(name.lower(), list(here), 1, 0.75):

@@ -44,7 +44,11 @@ def _write_section(model: type[BaseModel], content: dict[str, Any], indent: str,
             lines.append(f"{indent}{name}:  # {' '.join((kind.__doc__ or '').split())}")
             _write_section(kind, value, indent + "  ", lines, dump)
             continue
-        text = dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+        # Text of several lines goes on one, in quotes.
+        style = '"' if isinstance(value, str) and "\n" in value else None
+        text = dump(
+            value, default_flow_style=True, default_style=style, width=10**6, allow_unicode=True, sort_keys=False
+        )
         text = text.removesuffix("\n").removesuffix("\n...")
         lines.append(f"{indent}{name}: {text}  # {field.description}")
 

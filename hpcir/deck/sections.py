@@ -80,19 +80,42 @@ class System(Section):
 class Pretrain(Section):
     """Cheap labels that pretrain the networks before the expensive ones fine-tune them."""
 
-    engine: Literal["auto", "none", "tblite"] = Field(
-        "auto", description="auto: tblite where it is installed, knows the elements and is not the engine itself"
+    engine: Literal["auto", "none", "tblite", "ase"] = Field(
+        "auto",
+        description="auto: tblite where it is installed, knows the elements and is not the engine itself; ase: any "
+        "calculator of ASE",
     )
-    method: str = Field("GFN2-xTB", description="method of the cheap engine")
+    method: str = Field("GFN2-xTB", description="tblite: method of the cheap engine")
+    calculator: str = Field("", description="ase: import path of a calculator class, 'package.module:Class'")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="ase: keyword arguments of the calculator")
     labels: int = Field(3000, ge=50, description="number of cheap labels")
+
+
+class FilesSettings(Section):
+    """Labels that you make with another program: the engine files writes inputs and reads outputs."""
+
+    program: Literal["orca", "gaussian", "psi4", "qchem", "extxyz"] = Field(
+        "orca", description="whose inputs and outputs; extxyz: geometries out, labelled frames in (eV, eV/A, e A)"
+    )
+    level: str = Field("", description="name of the level of theory, for reports and as the labels' key")
+    template: str = Field(
+        "",
+        description="text of an input with the places {coordinates}, {charge}, {multiplicity} and, if wanted, {name}",
+    )
 
 
 class LabelSettings(Section):
     """Electronic structure: which engine, which level of theory."""
 
-    engine: Literal["pyscf", "tblite", "ase"] = Field("pyscf", description="label engine")
+    engine: Literal["pyscf", "tblite", "ase", "files"] = Field("pyscf", description="label engine")
     functional: str = Field("bp86", description="pyscf: exchange-correlation functional, or 'hf'")
     basis: str = Field("def2-svp", description="pyscf: basis set")
+    wavefunction: Literal["none", "mp2", "ccsd", "ccsd(t)"] = Field(
+        "none",
+        description="pyscf: a correlated wavefunction on Hartree-Fock orbitals instead of a functional; mp2 with "
+        "density_fitting (closed shells) or without, coupled cluster always without",
+    )
+    frozen_core: bool = Field(True, description="pyscf, with a wavefunction: core orbitals are not correlated")
     density_fitting: bool = Field(True, description="pyscf: density fitting of Coulomb (and exchange)")
     dispersion: Literal["none", "d3", "d3bj", "d4"] = Field("none", description="pyscf: dispersion correction")
     grid_level: int = Field(3, ge=0, le=9, description="pyscf: integration grid level")
@@ -107,7 +130,22 @@ class LabelSettings(Section):
     )
     threads: int = Field(1, ge=1, description="threads of one label")
     time_limit: WallTime = quantity_field("1 h", gt=0, description="a label that takes longer is set aside")
+    files: FilesSettings = Field(default_factory=FilesSettings)
     pretrain: Pretrain = Field(default_factory=Pretrain)
+
+    @property
+    def pretrain_settings(self) -> LabelSettings:
+        """The settings of the cheap level's engine: tblite where `pretrain.engine` is auto."""
+        if self.pretrain.engine == "ase":
+            calculator, arguments = self.pretrain.calculator, self.pretrain.arguments
+            return LabelSettings(
+                engine="ase",
+                calculator=calculator,
+                arguments=arguments,
+                time_limit=self.time_limit,
+                threads=self.threads,
+            )
+        return LabelSettings(engine="tblite", method=self.pretrain.method)
 
 
 class ModelSettings(Section):
@@ -151,7 +189,7 @@ class ModelSettings(Section):
 
 
 class TrainingSettings(Section):
-    """How the networks learn."""
+    """Training of the networks."""
 
     optimizer: Literal["adam", "soap", "kalman"] = Field("soap", description="optimiser")
     steps: int = Field(4000, ge=1, description="optimiser steps of a training from scratch")
@@ -173,7 +211,7 @@ class TrainingSettings(Section):
 
 
 class SamplingSettings(Section):
-    """How the training set grows by itself."""
+    """Active learning: growth of the training set."""
 
     max_labels: int = Field(250, ge=10, description="label budget of the main engine (the test set apart)")
     initial_labels: int = Field(40, ge=5, description="labels from sampled normal modes before the first exploration")
@@ -189,8 +227,8 @@ class SamplingSettings(Section):
     goal: Time = quantity_field(
         "10 ps",
         gt=0,
-        description="explored time between takes of a round at which sampling is done; more than a round explores: not "
-        "before the labels or the rounds are spent",
+        description="explored time per geometry taken at which sampling is done; where longer than a round, sampling "
+        "continues until the labels or the rounds are used up",
     )
     force_error: Force = quantity_field(
         "2 kcal/mol/A",
@@ -248,7 +286,9 @@ class DynamicsSettings(Section):
         0, ge=0, description="trpmd, pigs: beads of a ring polymer; 0: as many as the stiffest mode needs"
     )
     pigs_temperature: Temperature = quantity_field(
-        "500 K", gt=0, description="pigs: temperature of the ring polymers about the held centroids"
+        "430 K",
+        gt=0,
+        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")
@@ -287,6 +327,11 @@ class SpectrumSettings(Section):
     committee_errors: bool = Field(
         True, description="run each committee member alone too, for its share of the error bars"
     )
+    levels: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="quantum levels at the minimum of the model by perturbation theory, beside the bands "
+        "(`hpcir levels` has more); auto: of molecules of up to 12 atoms",
+    )
     timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
     first: Wavenumber = quantity_field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
     last: Wavenumber = quantity_field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")
@@ -307,5 +352,5 @@ class Deck(Section):
 
     @property
     def explores_one_minimum(self) -> bool:
-        """Whether sampling explores around the minimum of one molecule: no further targets, seeds or families."""
+        """True where sampling explores around the minimum of one molecule: no further targets, seeds or families."""
         return not (self.system.targets or self.sampling.seeds or self.sampling.families)

@@ -43,7 +43,7 @@ class Study:
 
     @property
     def one_minimum(self) -> bool:
-        """Whether sampling explores around the minimum of one molecule; else from seeds, by fragments or conformers."""
+        """True where sampling explores around the minimum of one molecule, not from seeds, fragments or conformers."""
         return self.deck.explores_one_minimum
 
     @property
@@ -52,7 +52,7 @@ class Study:
         return tuple(sorted({z for item in (*self.targets, *self.seeds) for z in item.numbers.tolist()}))
 
     def labelled_whole(self, target: Structure) -> bool:
-        """Whether a target is labelled as it is, and not in fragments."""
+        """True for a target that is labelled as it is, and not in fragments."""
         return self.one_minimum or heavy_atoms(target) <= self.deck.sampling.largest_fragment
 
 
@@ -60,7 +60,7 @@ def structure_file(loaded: LoadedDeck, key: KeyPath, name: str) -> Path:
     """The structure file that a key names, relative to the deck's folder. Raises InputError when there is none."""
     where, path = loaded.file.where(key), loaded.path.parent / name
     if not name.strip() or "\0" in name:
-        raise InputError("this is no file name", where=where, value=name)
+        raise InputError("this is not a file name", where=where, value=name)
     try:
         there = path.is_file()
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcir.descriptors.contractions import MOST_TENSORS
+from hpcir.descriptors.contractions import MAX_TENSORS
 from hpcir.descriptors.lanes import njit
 
 
@@ -50,7 +50,7 @@ def fill_contractions(  # type: ignore[no-untyped-def]
                     for x in range(3):
                         across = (gradient[n, x] - along * unit[k, x]) / distance[k]
                         change[k, c, n, x] = by_r * power[n] * unit[k, x] + value * across
-    bar = np.zeros((MOST_TENSORS, n_moments))
+    bar = np.zeros((MAX_TENSORS, n_moments))
     for f in range(len(rows)):
         _contract(rows[f], moments, coefficients, a, bar, first + f, features)
         if with_derivatives:
@@ -64,7 +64,7 @@ def _contract(row, moments, coefficients, a, bar, feature, features):  # type: i
     bar[:] = 0.0
     total = 0.0
     tensors = 2
-    while tensors < MOST_TENSORS and row[2 + tensors] >= 0:
+    while tensors < MAX_TENSORS and row[2 + tensors] >= 0:
         tensors += 1
     for term in range(row[0], row[1]):
         value = coefficients[term]
@@ -83,7 +83,7 @@ def _contract(row, moments, coefficients, a, bar, feature, features):  # type: i
 @njit(cache=True)
 def _chain(row, bar, change, feature, derivatives):  # type: ignore[no-untyped-def]
     """derivatives[k, x, feature] = sum over tensors and moments of bar times the change of the moment."""
-    for t in range(MOST_TENSORS):
+    for t in range(MAX_TENSORS):
         channel = row[2 + t]
         if channel < 0:
             break

@@ -23,7 +23,7 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 # Tensors of a contraction, at most.
-MOST_TENSORS = 4
+MAX_TENSORS = 4
 # Second half of the key of the random streams of channels' weights.
 CHANNEL_STREAM = 0x6368616E6E656C73
 
@@ -80,8 +80,8 @@ class Contraction:
 class ContractionTables:
     """Contractions as the compiled functions read them.
 
-    mixing (C, E, S): weights of the channels. rows (F, 2 + MOST_TENSORS): first term, end of the terms, channel of each
-    tensor (-1: none). moments (T, MOST_TENSORS): moment of each tensor in a term (-1: none); coefficients (T,).
+    mixing (C, E, S): weights of the channels. rows (F, 2 + MAX_TENSORS): first term, end of the terms, channel of each
+    tensor (-1: none). moments (T, MAX_TENSORS): moment of each tensor in a term (-1: none); coefficients (T,).
     """
 
     mixing: FloatArray
@@ -105,7 +105,7 @@ def contraction_tables(
 ) -> ContractionTables:
     """The tables of `contractions` on `channels`; shape: numbers of elements and shells."""
     powers = monomial_powers(max((max(c.ranks) for c in contractions), default=0))
-    rows = np.full((len(contractions), 2 + MOST_TENSORS), -1, np.int64)
+    rows = np.full((len(contractions), 2 + MAX_TENSORS), -1, np.int64)
     known: dict[tuple[bool, tuple[int, ...], tuple[int, ...]], tuple[int, int]] = {}
     moments: list[tuple[int, ...]] = []
     coefficients: list[float] = []
@@ -115,14 +115,14 @@ def contraction_tables(
         if key not in known:
             terms = contraction.terms(powers)
             known[key] = len(moments), len(moments) + len(terms)
-            moments += [(*indices, *(-1,) * (MOST_TENSORS - len(indices))) for _, indices in terms]
+            moments += [(*indices, *(-1,) * (MAX_TENSORS - len(indices))) for _, indices in terms]
             coefficients += [coefficient for coefficient, _ in terms]
         row[:2] = known[key]
         row[2 : 2 + len(contraction.channels)] = contraction.channels
     return ContractionTables(
         np.array(channels, np.float64).reshape(len(channels), *shape),
         rows,
-        np.array(moments, np.int64).reshape(-1, MOST_TENSORS),
+        np.array(moments, np.int64).reshape(-1, MAX_TENSORS),
         np.array(coefficients, np.float64),
     )
 

@@ -1,4 +1,4 @@
-"""What a set of symmetry functions is: parameters, order of the features, automatic choice.
+"""Definition of a set of symmetry functions: parameters, order of the features, automatic choice.
 
 Radial, per neighbour element e (Behler 2011, eq. 6):
     G2 = sum_{j in e} exp(-eta (r_ij - r_s)^2) fc(r_ij)
@@ -72,7 +72,7 @@ class SymmetryFunctionSet:
 
     @property
     def angular(self) -> bool:
-        """Whether any function reads the angular shells."""
+        """True where any function reads the angular shells."""
         return bool(self.angles or self.contractions)
 
     def describe(self, feature: int) -> str:

@@ -87,7 +87,7 @@ def atomic_dipole_vectors(functions: SymmetryFunctionSet, numbers: IntArray, pos
 
 
 def atomic_dipole_slopes(functions: SymmetryFunctionSet, positions: FloatArray) -> tuple[FloatArray, ...]:
-    """What the derivatives of `atomic_dipole_vectors` are made of: d(g_s u)/dr_j = across 1 + along u u^T.
+    """Factors of the derivatives of `atomic_dipole_vectors`: d(g_s u)/dr_j = across 1 + along u u^T.
 
     Returns across (S, N, N, n_shells) = g_s / r, along (S, N, N, n_shells) = g_s' - g_s / r, both 0 beyond the cutoff
     and at i = j, and units (S, N, N, 3) = u_ij.

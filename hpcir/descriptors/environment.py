@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.descriptors.contractions import MOST_TENSORS, TRIPLE_SHARED, contraction_tables
+from hpcir.descriptors.contractions import MAX_TENSORS, TRIPLE_SHARED, contraction_tables
 from hpcir.descriptors.definition import CUTOFF_FUNCTIONS, SymmetryFunctionSet
 
 FloatArray = NDArray[np.float64]
@@ -44,7 +44,7 @@ class FunctionTables(NamedTuple):
 
     sizes: see the constants above. cutoff: [radius, 1 / radius]. radial, shells: grid tables (see `grid_table`).
     parents, axes (monomials,): u^alpha[n] = u^alpha[parents[n]] * u[axes[n]]; degrees; multinomials (floats).
-    terms (T, MOST_TENSORS), flat, and coefficients (T,) of the contractions.
+    terms (T, MAX_TENSORS), flat, and coefficients (T,) of the contractions.
     """
 
     sizes: IntArray
@@ -65,7 +65,7 @@ class CentrePlan:
 
     element: atomic number; groups: indices into `functions.elements` of the neighbour elements it can have; pairs:
     (group, group, first row of the angular raw sums); rows: number of raw sums; combination (n_features, rows):
-    features = combination @ raw sums. contractions (rows, 4 + MOST_TENSORS): the table of `contraction_kernel`, for the
+    features = combination @ raw sums. contractions (rows, 4 + MAX_TENSORS): the table of `contraction_kernel`, for the
     contractions that are not zero in every geometry; first_contraction: the row of the first; weights (C, groups times
     shells) of the mixed channels; channels: C, and the place of the first in vectors.
     """
@@ -161,7 +161,7 @@ def function_tables(functions: SymmetryFunctionSet, neighbours: int, moments: bo
     cutoff = np.array([functions.cutoff, 1 / functions.cutoff])
     terms, coefficients = contractions.moments.ravel(), contractions.coefficients
     if not len(coefficients):
-        terms, coefficients = np.zeros(MOST_TENSORS, np.int64), np.zeros(1)
+        terms, coefficients = np.zeros(MAX_TENSORS, np.int64), np.zeros(1)
     return FunctionTables(sizes, cutoff, radial, shells, parents, axes, degrees, multinomials, terms, coefficients)
 
 
@@ -216,14 +216,14 @@ def _contraction_plan(
         tensors = places[list(contraction.channels)].tolist()
         size = length if kind == PAIRED else len(tensors)
         terms = tables.rows[kept[number], :2].tolist()
-        rows.append([kind, *terms, size, *tensors, *(0,) * (MOST_TENSORS - len(tensors))])
+        rows.append([kind, *terms, size, *tensors, *(0,) * (MAX_TENSORS - len(tensors))])
         number += length
-    table = np.array(rows, np.int64).reshape(-1, 4 + MOST_TENSORS)
+    table = np.array(rows, np.int64).reshape(-1, 4 + MAX_TENSORS)
     return np.array(kept, np.int64), table, weights[mixed], (len(mixed), first)
 
 
 def _run_of(functions: SymmetryFunctionSet, numbers: list[int]) -> tuple[int, int]:
-    """What the first of some contractions begins: the kind of its row in the table, and how many it stands for."""
+    """The run that the first of some contractions begins: the kind of its row in the table, and its length."""
     run = [functions.contractions[n] for n in numbers[: max(functions.most_rank, len(TRIPLE_SHARED))]]
     run = list(takewhile(lambda contraction: contraction.channels == run[0].channels, run))
     if len(run[0].channels) == 2:

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept between runs.
+"""Folders of compiled kernels between runs.
 
 numba recompiles a cached function when the file that defines it changes, but not when a function that it calls, in
 another file, does; so the directory's name carries a digest of every kernel source. numba itself keys its files by

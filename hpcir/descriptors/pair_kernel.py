@@ -33,7 +33,7 @@ from hpcir.descriptors.lanes import (
 )
 
 # Places inside a record, in vectors.
-UNIT, INVERSE, DISTANCE, CUT, CUT_SLOPE, FIRST, RATIO, SHELL = 0, 3, 4, 5, 6, 7, 8, 9
+UNIT, INVERSE, DISTANCE, CUTOFF, CUTOFF_SLOPE, FIRST, RATIO, SHELL = 0, 3, 4, 5, 6, 7, 8, 9
 
 
 @njit(**INLINE)
@@ -67,8 +67,8 @@ def pair_geometry(x, stride, contiguous, centres, centre, slots, slot, tables, s
     # Beyond the cutoff everything is multiplied by zero; the limit keeps exponentials finite there.
     limited = where_greater(r, tables.cutoff[0], broadcast(tables.cutoff[0]), r)
     store(scratch, record + DISTANCE * WIDTH, limited)
-    store(scratch, record + CUT * WIDTH, cut)
-    store(scratch, record + CUT_SLOPE * WIDTH, slope * tables.cutoff[1])
+    store(scratch, record + CUTOFF * WIDTH, cut)
+    store(scratch, record + CUTOFF_SLOPE * WIDTH, slope * tables.cutoff[1])
     return limited, cut
 
 
@@ -103,7 +103,7 @@ def shell_values(r, cut, tables, scratch, record):  # type: ignore[no-untyped-de
     stand_alone()
     count = tables.sizes[SHELLS]
     grid = tables.shells
-    slope = load(scratch, record + CUT_SLOPE * WIDTH)
+    slope = load(scratch, record + CUTOFF_SLOPE * WIDTH)
     even = tables.sizes[SHELLS_EVEN]
     term = broadcast(1.0)
     ratio = term
@@ -136,8 +136,8 @@ def radial_derivative(tables, scratch, record, slopes, row, stride):  # type: ig
     count = tables.sizes[RADIAL]
     grid = tables.radial
     r = load(scratch, record + DISTANCE * WIDTH)
-    cut = load(scratch, record + CUT * WIDTH)
-    cut_slope = load(scratch, record + CUT_SLOPE * WIDTH)
+    cut = load(scratch, record + CUTOFF * WIDTH)
+    cut_slope = load(scratch, record + CUTOFF_SLOPE * WIDTH)
     if tables.sizes[RADIAL_EVEN]:
         term = load(scratch, record + FIRST * WIDTH)
         ratio = load(scratch, record + RATIO * WIDTH)

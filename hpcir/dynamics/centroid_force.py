@@ -31,7 +31,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class HeldPlan:
-    """How rings are averaged; atomic units. equilibration, duration: times; every: steps between averaged frames."""
+    """Averages over rings; atomic units. equilibration, duration: times; every: steps between averaged frames."""
 
     ring: RingPolymer
     timestep: float

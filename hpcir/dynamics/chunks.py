@@ -16,7 +16,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 RECORDS = ("dipoles", "positions", "velocities")
-# An atom that moves further than this in one step (bohr), or feels more than this (hartree/bohr), has left physics:
+# Largest displacement of an atom in one step (bohr), and largest force (hartree/bohr); beyond either it is unphysical:
 # at 0.5 fs a hydrogen atom would need 20,000 K.
 LARGEST_STEP = 0.5
 LARGEST_FORCE = 5.0
@@ -55,7 +55,7 @@ class ReplicaBlock:
 
 @dataclass(frozen=True)
 class Retired:
-    """A replica that left physics: its index in the block, its trajectory's id, the step and the reason."""
+    """A replica that became unphysical: its index in the block, its trajectory's id, the step and the reason."""
 
     replica: int
     trajectory: int
@@ -65,13 +65,13 @@ class Retired:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What a chunk of trajectories gave; atomic units.
+    """Results of a chunk of trajectories; atomic units.
 
     block: where the replicas are now. steps (T,): absolute numbers of the recorded steps. kinetic, potential (T, R)
     hartree. dipoles (T, 3, R) e bohr, positions and velocities (T, N, 3, R): with no rows when not asked for.
     spread_steps (T',), spread and dipole_spread (T', R): the committee's standard deviation of the force, largest over
-    the atoms, hartree/bohr, and of the dipole, e bohr. retired: the replicas that left physics in this chunk. Records
-    of a replica after it retired repeat its last sane frame, and mean nothing.
+    the atoms, hartree/bohr, and of the dipole, e bohr. retired: replicas that became unphysical in it. Records
+    of a replica after it retired repeat its last physical frame, and mean nothing.
     """
 
     block: ReplicaBlock

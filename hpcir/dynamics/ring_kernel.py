@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hpcir.descriptors.lanes import INNER, KERNEL, address, njit
 from hpcir.dynamics.step_kernel import (
-    EVERY,
     HALF_SKIN,
+    RECORD_INTERVAL,
     REPLICAS,
     TOTAL_CHARGE,
     WITH_DIPOLES,
@@ -186,7 +186,7 @@ def advance_rings(  # type: ignore[no-untyped-def]
 ):
     """Steps first .. last - 1 (absolute numbers), as `step_kernel.advance`; noise: (steps, N 3 P R)."""
     stride, atoms = state.alive.size, settings.masses.size
-    every = settings.integers[EVERY]
+    every = settings.integers[RECORD_INTERVAL]
     for step in range(first, last):
         numbers = noise[min(step - first, noise.shape[0] - 1)]
         if not drifted:

@@ -37,7 +37,7 @@ def run_rings(
 
     A record is made after each step whose absolute number is a multiple of dipole_every: positions and velocities
     (T, N, 3, R) are the centroid's, dipoles (T, 3, R), potential and kinetic (T, R) means over the beads, kinetic the
-    centroid-virial estimator; spread the largest of the beads'. A ring of which a bead leaves physics is retired as a
+    centroid-virial estimator; spread the largest of the beads'. A ring with an unphysical bead is retired as a
     whole. The result does not depend on how a run is cut into chunks.
     """
     if steps < 0 or dipole_every < 1:

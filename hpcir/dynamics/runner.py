@@ -37,7 +37,7 @@ def run_chunk(
     masses (N,) in electron masses. A record (see Chunk) is made after each step whose absolute number is a multiple of
     dipole_every: energies always, and what `record` names of 'dipoles', 'positions', 'velocities'. With
     spread_every > 0 the committee's spread is taken after each multiple of it. A replica that moves or feels more
-    than the limits is retired and the others go on. The result does not depend on how a run is cut into chunks.
+    than the limits is retired and the others continue. The result does not depend on how a run is cut into chunks.
     """
     unknown = [name for name in record if name not in RECORDS]
     if unknown:

@@ -1,7 +1,7 @@
 """Compiled dynamics of lockstep replicas: the loop over steps, with forces, records and retirement inside.
 
 The equations are those of integrators.py. Arrays are flat in the evaluator's layout, (atoms, 3, stride) with replicas
-innermost. A replica that leaves physics is frozen where it was one step before, and the arithmetic of the others does
+innermost. An unphysical replica is frozen where it was one step before, and the arithmetic of the others does
 not notice: every operation acts on each replica by itself.
 """
 
@@ -24,13 +24,13 @@ IntArray = NDArray[np.int64]
 # Why a replica was retired.
 ALIVE, DISPLACEMENT, NOT_FINITE, FORCE = range(4)
 # Entries of Settings.integers.
-KIND, REPLICAS, EVERY, WITH_DIPOLES, WITH_POSITIONS, WITH_VELOCITIES = range(6)
+KIND, REPLICAS, RECORD_INTERVAL, WITH_DIPOLES, WITH_POSITIONS, WITH_VELOCITIES = range(6)
 # Entries of Settings.reals.
 TIMESTEP, DECAY, LARGEST_STEP, LARGEST_FORCE, HALF_SKIN, TOTAL_CHARGE = range(6)
 
 
 class Settings(NamedTuple):
-    """What a run does: integers and reals (see above); masses (N,); temperatures (stride,) in hartree."""
+    """Settings of a run: integers and reals (see above); masses (N,); temperatures (stride,) in hartree."""
 
     integers: IntArray
     reals: FloatArray
@@ -50,7 +50,7 @@ class State(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What the evaluation writes: atomic energies, forces, charges, atomic dipoles; their sums over atoms."""
+    """Results of the evaluation: atomic energies, forces, charges, atomic dipoles; their sums over atoms."""
 
     atomic_energies: FloatArray
     forces: FloatArray
@@ -210,12 +210,12 @@ def advance(  # type: ignore[no-untyped-def]
 ):
     """Steps first .. last - 1 (absolute numbers). Returns (the step reached, the next row of the records).
 
-    A record is made after every step whose number is a multiple of settings' EVERY. noise: (steps, numbers), the first
+    A record is made after every step whose number is a multiple of RECORD_INTERVAL. noise: (steps, numbers), the first
     row for step `first`. When the neighbour list is outdated the loop returns in the middle of a step, positions
     drifted, for the caller to renew the list and call again with drifted = True.
     """
     stride, atoms = state.alive.size, settings.masses.size
-    every = settings.integers[EVERY]
+    every = settings.integers[RECORD_INTERVAL]
     for step in range(first, last):
         numbers = noise[min(step - first, noise.shape[0] - 1)]
         if not drifted:

@@ -17,7 +17,7 @@ LINEAR_INERTIA_RATIO = 1e-4
 
 
 def is_linear(positions: FloatArray, masses: FloatArray) -> bool:
-    """Whether all atoms lie on a line (or there is one atom only): positions (N, 3), masses (N,)."""
+    """True where all atoms lie on a line (or there is one atom only): positions (N, 3), masses (N,)."""
     relative = positions - centre(positions, masses)
     moments = np.linalg.eigvalsh((relative * masses[:, None]).T @ relative)
     # The two smaller second moments vanish for a line; the smallest moment of inertia is their sum.

@@ -1,4 +1,4 @@
-"""Look at a data set before learning from it: units, origin, outliers, duplicates, mixed levels of theory."""
+"""Audit of a data set before learning from it: units, origin, outliers, duplicates, mixed levels of theory."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from hpcir.exchange.findings import SEVERITIES, Finding, describe, fingerprint, 
 
 __all__ = ["Finding", "audit", "describe", "exact_copies"]
 
-# A robust z (from the median absolute deviation) beyond which a value stands out: normal noise never reaches it.
-OUTLIER = 12.0
-# Two geometries whose distances agree to so many decimals (bohr) are one.
-SAME_DECIMALS = 5
+# Largest robust z (from the median absolute deviation) of a value that is not an outlier: normal noise stays below it.
+MAX_ROBUST_Z = 12.0
+# Decimals (bohr) to which the distances of equal geometries agree.
+DUPLICATE_DECIMALS = 5
 
 
 def audit(dataset: Dataset) -> list[Finding]:
-    """Every finding about a data set, errors first. An empty list: nothing seen that speaks against training."""
+    """Every finding about a data set, errors first. An empty list: nothing found against training."""
     findings = check_finite(dataset)
     bad = {n for finding in findings for n in finding.frames}
     places = [n for n in range(len(dataset)) if n not in bad]
@@ -126,7 +126,7 @@ def _copies(dataset: Dataset) -> dict[int, int]:
     found: dict[int, int] = {}
     for n in sorted(range(len(dataset)), key=lambda n: -len(_quantities(dataset, n))):
         frame = dataset.frames[n]
-        rounded = np.round(fingerprint(frame), SAME_DECIMALS) + 0.0
+        rounded = np.round(fingerprint(frame), DUPLICATE_DECIMALS) + 0.0
         key = frame.numbers.tobytes() + rounded.tobytes() + f"{frame.charge} {frame.level}".encode()
         first = seen.setdefault(key, n)
         if first != n:
@@ -144,7 +144,7 @@ def _agree(dataset: Dataset, n: int, first: int) -> bool:
 
 
 def check_charges(dataset: Dataset) -> list[Finding]:
-    """Atomic charges must sum to the total charge; an odd number of electrons is worth a word."""
+    """Atomic charges must sum to the total charge; an odd number of electrons gives a note."""
     findings = []
     having = dataset.having("charges")
     sums = {n: float(np.sum(v)) for n, v in zip(having, values(dataset, having, "charges"), strict=True)}
@@ -188,14 +188,14 @@ def check_outliers(dataset: Dataset) -> list[Finding]:
             middle = np.median(sizes)
             width = 1.4826 * np.median(np.abs(sizes - middle))
             if width > 0:
-                out += [n for n, z in zip(own, np.abs(sizes - middle) / width, strict=True) if z > OUTLIER]
+                out += [n for n, z in zip(own, np.abs(sizes - middle) / width, strict=True) if z > MAX_ROBUST_Z]
     return [
         Finding(
             "warning",
             "outliers",
-            f"{name} of {len(frames)} geometries stands more than {OUTLIER:.0f} robust standard deviations out "
+            f"{name} of {len(frames)} geometries stands more than {MAX_ROBUST_Z:.0f} robust standard deviations out "
             f"({some(frames)})",
-            "look at them: an SCF in another state, a broken molecule, or a failed calculation",
+            "check them: an SCF in another state, a broken molecule, or a failed calculation",
             tuple(frames),
         )
         for name, frames in found.items()
@@ -204,7 +204,7 @@ def check_outliers(dataset: Dataset) -> list[Finding]:
 
 
 def _sizes(dataset: Dataset, frames: list[int], name: str) -> np.ndarray:
-    """What is compared: the largest component, or the root of the energy above the lowest, which is near normal."""
+    """The values compared: the largest component, or the root of the energy above the lowest, which is near normal."""
     found = values(dataset, frames, name)
     if name == "energy":
         energies = np.array(found, float)
@@ -222,7 +222,7 @@ def check_levels(dataset: Dataset) -> list[Finding]:
                 "error",
                 "levels",
                 f"{len(levels)} levels of theory are mixed: {', '.join(levels)}",
-                "train on one level at a time: the cheap one first, then go on with the expensive one",
+                "train on one level at a time: the cheap one first, then the expensive one",
             )
         )
     for (numbers, _, _), members in dataset.compositions().items():

@@ -1,4 +1,4 @@
-"""The audit of forces, and of energies without forces: held against the springs that every chemical bond is. Energies
+"""The audit of forces, and of energies without forces, by harmonic springs in place of the chemical bonds. Energies
 and forces of one wrong unit agree with each other; with the bonds they do not.
 
 A bond longer than usual pulls its atoms together: the force along it on its change of length has the slope of its force
@@ -19,15 +19,15 @@ from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM, KCAL_PER_MOL, KJ_PER_MOL
 
 FloatArray = NDArray[np.float64]
 
-# Geometries of one molecule below which no verdict is made, and above which no more are looked at.
-FEWEST, MOST = 8, 200
-# Slopes within which nothing is said (five sets of organic molecules gave 0.87 to 0.97, hydrogen chloride 0.51), and
+# Least number of geometries of one molecule for a verdict, and most that are analysed.
+MIN_GEOMETRIES, MAX_GEOMETRIES = 8, 200
+# Slopes without a finding (five sets of organic molecules gave 0.87 to 0.97, hydrogen chloride 0.51), and
 # the factor from 1 that is an error. The spread of energies depends on how the geometries were made (0.9 to 3.4 there).
-USUAL_SLOPES, FORCE_FACTOR, ENERGY_FACTOR = (0.48, 1.6), 4.0, 8.0
+ACCEPTED_SLOPES, FORCE_FACTOR, ENERGY_FACTOR = (0.48, 1.6), 4.0, 8.0
 # Below this cosine of forces and springs there is no slope (0.92 to 0.96 there).
-LEAST_COSINE = 0.6
-# Bonds that change less than this (bohr, standard deviation) tell nothing.
-LEAST_STRETCH = 2e-3
+MIN_COSINE = 0.6
+# Least standard deviation (bohr) of the length of a bond that is used.
+MIN_STRETCH = 2e-3
 _FORCES = {
     "hartree/bohr": 1.0,
     "eV/A": EV_PER_ANGSTROM,
@@ -46,8 +46,8 @@ def check_bonds(dataset: Dataset) -> list[Finding]:
     for members in dataset.compositions().values():
         frames = [dataset.frames[n] for n in members]
         frames = [f for f in frames if np.array_equal(f.numbers, frames[0].numbers)]
-        frames = frames[:: -(-len(frames) // MOST)] if frames else []
-        if len(frames) < FEWEST:
+        frames = frames[:: -(-len(frames) // MAX_GEOMETRIES)] if frames else []
+        if len(frames) < MIN_GEOMETRIES:
             continue
         springs = _springs(frames)
         if springs is None:
@@ -72,7 +72,7 @@ def _springs(frames: list[Frame]) -> tuple[list[tuple[int, int]], FloatArray, Fl
         return None
     i, j = np.array(pairs).T
     lengths = np.array([np.linalg.norm(f.positions[i] - f.positions[j], axis=1) for f in frames])
-    kept = (lengths.max(0) < 1.4 * (radii[i] + radii[j])) & (lengths.std(0) > LEAST_STRETCH)
+    kept = (lengths.max(0) < 1.4 * (radii[i] + radii[j])) & (lengths.std(0) > MIN_STRETCH)
     if not kept.any():
         return None
     usual = lengths[:, kept].mean(0)
@@ -101,16 +101,16 @@ def _of_forces(found: list[tuple[FloatArray, FloatArray]], alone: bool) -> list[
     pull, spring = (np.concatenate(parts) for parts in zip(*found, strict=True))
     slope = float(spring @ pull / (spring @ spring))
     cosine = float(spring @ pull / max(float(np.linalg.norm(spring) * np.linalg.norm(pull)), 1e-30))
-    if not alone and (slope <= 0 or cosine < LEAST_COSINE):
+    if not alone and (slope <= 0 or cosine < MIN_COSINE):
         return []
-    if abs(cosine) < LEAST_COSINE:
+    if abs(cosine) < MIN_COSINE:
         text = "forces along bonds do not follow the bonds' lengths"
         advice = "check that forces and geometries belong together, atom by atom and in one orientation"
         return [Finding("warning", "bonds", text, advice)]
     text = f"forces along bonds are {slope:.3g} times those of usual bonds"
     if slope < 0:
         return [Finding("error", "bonds", text, "gradients were read as forces: change their sign")]
-    if USUAL_SLOPES[0] < slope < USUAL_SLOPES[1]:
+    if ACCEPTED_SLOPES[0] < slope < ACCEPTED_SLOPES[1]:
         return []
     severity = "warning" if 1 / FORCE_FACTOR < slope < FORCE_FACTOR else "error"
     of_both = "" if alone else ", and of the energies where these agree with the forces"

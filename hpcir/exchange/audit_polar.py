@@ -13,9 +13,9 @@ from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.findings import Finding, some
 from hpcir.molecules.structures import centre
 
-# What sums may be off by, in e and in e bohr: grids and fields leave less; the wrong order of indices leaves more.
+# Largest errors of the sums, in e and in e bohr: grids and fields leave less; the wrong order of indices leaves more.
 SUM_TOLERANCE = 0.05
-TURNING_TOLERANCE = 0.1
+ROTATION_TOLERANCE = 0.1
 
 
 def check_polar_tensors(dataset: Dataset) -> list[Finding]:
@@ -24,8 +24,8 @@ def check_polar_tensors(dataset: Dataset) -> list[Finding]:
     having = dataset.having("polar_tensors")
     off = [n for n in having if np.abs(_total(dataset.frames[n])).max() > SUM_TOLERANCE]
     both = [n for n in having if dataset.frames[n].dipole is not None and n not in off]
-    turned = [n for n in both if _turning_error(dataset.frames[n]) > TURNING_TOLERANCE]
-    better = [n for n in turned if _turning_error(dataset.frames[n], transposed=True) < TURNING_TOLERANCE]
+    turned = [n for n in both if _rotation_error(dataset.frames[n]) > ROTATION_TOLERANCE]
+    better = [n for n in turned if _rotation_error(dataset.frames[n], transposed=True) < ROTATION_TOLERANCE]
     findings = []
     if off:
         advice = "about which origin are they? An origin that moves with the atoms takes the charge out of the sum"
@@ -45,8 +45,8 @@ def _total(frame: Frame) -> np.ndarray:
     return np.asarray(frame.polar_tensors.sum(0) - frame.charge * np.eye(3))
 
 
-def _turning_error(frame: Frame, transposed: bool = False) -> float:
-    """What sum_j P_j^T (w x r_j) and w x mu differ by, over the unit vectors w, in e bohr: both about the centre of
+def _rotation_error(frame: Frame, transposed: bool = False) -> float:
+    """Differences of sum_j P_j^T (w x r_j) and w x mu over the unit vectors w, in e bohr: both about the centre of
     nuclear charge, which is then at the origin of the coordinates."""
     assert frame.polar_tensors is not None
     assert frame.dipole is not None

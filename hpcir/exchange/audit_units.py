@@ -1,4 +1,4 @@
-"""The audit's checks of units and origins. What each rests on:
+"""The audit's checks of units and origins, and their foundations:
 
 - forces against energies: between two geometries a step d apart, E_b - E_a = -d.(F_a + F_b)/2 up to third order in d
   and exactly in a harmonic well, so the slope of one on the other is 1; another slope that is a ratio of units names
@@ -109,7 +109,7 @@ def _weighted_median(ratios: FloatArray, weights: FloatArray) -> float:
 
 
 def _explain(slope: float) -> str:
-    """Which unit read as which other one multiplies energies by `slope` relative to forces times lengths."""
+    """The confusion of units that multiplies energies by `slope` relative to forces times lengths, in words."""
     candidates = []
     for true, size in _ENERGIES.items():
         for read, other in _ENERGIES.items():

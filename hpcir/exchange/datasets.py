@@ -59,7 +59,7 @@ class Frame:
 
     numbers (N,); positions (N, 3) bohr; energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the
     centre of nuclear charge; charges (N,) e; polar_tensors (N, 3, 3) e, dmu_x / dr_jy about an origin at rest at
-    [j, y, x]; charge: total, e; level: its theory; place: where it stood.
+    [j, y, x]; charge: total, e; level: its theory; place: its position in the file.
     """
 
     numbers: IntArray

@@ -28,7 +28,7 @@ from hpcir.storage.provenance import origin_line
 
 # Returns the value of a name in one frame and whether it is in a place whose units ASE defines; None: not there.
 Lookup = Callable[[str], tuple[Any, bool] | None]
-# What `write_extxyz` writes beside quantities.
+# Keys that `write_extxyz` writes beside quantities.
 OWN_WORDS = ("units", "level", "charge", "origin")
 
 

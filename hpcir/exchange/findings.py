@@ -1,4 +1,4 @@
-"""What an audit of a data set says: findings in words."""
+"""Findings of the audit of a data set, in words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the audit saw. severity: 'error' (do not train on this), 'warning' (look), 'note'.
+    """One finding of the audit. severity: 'error' (do not train on this), 'warning' (look), 'note'.
 
     check: which test; text: what was seen, with numbers; advice: what to do; frames: indices of the geometries.
     """
@@ -36,7 +36,7 @@ class Finding:
 def describe(findings: list[Finding]) -> str:
     """The findings as text for a terminal, one a line; a sentence when there is none."""
     if not findings:
-        return "The audit found nothing that speaks against training on this data set."
+        return "The audit found nothing against training on this data set."
     return "\n".join(f"- {finding}" for finding in findings)
 
 

@@ -11,7 +11,7 @@ from hpcir.models.model import MODEL_FILE, Model, find_model_file
 from hpcir.models.potential import Potential
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import origin_of
-from hpcir.storage.provenance import tell
+from hpcir.storage.provenance import record_facts
 
 # The potentials that are files: both have save, load and provenance beyond hpcir.models.potential.Potential.
 StoredPotential = Model | N2p2Potential
@@ -60,7 +60,7 @@ def tell_model(path: str | Path, potential: Potential) -> None:
     of which deck and seed that is."""
     file = potential_file(path)
     known = origin_of(file) if file.suffix == ".h5" else {}
-    tell(model=potential.digest, **{name: known[name] for name in ("deck", "seed") if name in known})
+    record_facts(model=potential.digest, **{name: known[name] for name in ("deck", "seed") if name in known})
 
 
 def training_ranges(path: str | Path) -> N2p2Potential | None:

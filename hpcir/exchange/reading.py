@@ -1,4 +1,4 @@
-"""Labelled geometries from any file that can be read, told by its suffix."""
+"""Labelled geometries from any file that can be read, recognised by its suffix."""
 
 from __future__ import annotations
 

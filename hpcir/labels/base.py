@@ -43,7 +43,7 @@ def stacked_polar_tensors(tensors: Sequence[FloatArray | None], atoms: int) -> F
 
 
 class LabelEngine(Protocol):
-    """What an engine does. One instance serves one molecule's stoichiometry, charge and spin at a time."""
+    """The interface of a label engine. One instance serves one molecule's stoichiometry, charge and spin at a time."""
 
     level: str
     """The level of theory in one line, such as 'BP86/def2-SVP (PySCF, density fitting)': the store's key."""
@@ -59,11 +59,12 @@ class LabelEngine(Protocol):
         """
 
 
-# name in the deck -> 'module:function', imported only when asked for (pyscf takes a second to import).
+# name in the deck -> 'module:function', imported only when needed (pyscf takes a second to import).
 ENGINES: dict[str, str] = {
     "pyscf": "hpcir.labels.pyscf_engine:create",
     "tblite": "hpcir.labels.tblite_engine:create",
     "ase": "hpcir.labels.ase_engine:create",
+    "files": "hpcir.labels.external.engine:create",
 }
 
 

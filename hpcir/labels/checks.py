@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 # Strength of the fields that polar tensors come from, hartree / (e bohr): the forces' noise and what is cubic in the
 # field both stay below 1e-3 e.
 FIELD = 2e-3
-# What the polar tensors' sum may differ from the charge by, in e.
+# Largest difference of the polar tensors' sum from the charge, e.
 SUM_TOLERANCE = 0.02
 
 
@@ -56,7 +56,7 @@ def finished_label(
     if polar_tensors is not None:
         off = np.abs(polar_tensors.sum(0) - structure.charge * np.eye(3)).max()
         if not off < SUM_TOLERANCE:
-            raise LabelFailed(f"{structure.name}: the polar tensors add up to the charge but for {off:.3g} e")
+            raise LabelFailed(f"{structure.name}: the sum of the polar tensors differs from the charge by {off:.3g} e")
     return Label(float(energy), forces, dipole, seconds, method, polar_tensors)
 
 

@@ -28,9 +28,9 @@ FloatArray = NDArray[np.float64]
 
 # A thousand ranks that import at once from a slow file system need minutes.
 START_LIMIT = 600.0
-# Asked is one process, before the job's work.
+# Seconds of a check of the engine by one process, before the job's work.
 CHECK_LIMIT = 300.0
-# How often a waiting rank looks whether it should stop.
+# Seconds between a waiting rank's checks for a stop.
 POLL_SECONDS = 0.1
 _LAUNCHER_PREFIXES = (
     "PMI_",
@@ -61,12 +61,21 @@ def ask_engine(settings: LabelSettings, structure: Structure) -> None:
         engine.check(structure)
 
 
+def ask_pretrain_engine(settings: LabelSettings, structure: Structure) -> None:
+    """Ask the engine of the level below, as `ask_engine`; its errors name the keys of labels.pretrain."""
+    try:
+        ask_engine(settings.pretrain_settings, structure)
+    except InputError as error:
+        where = error.where.replace("labels.", "labels.pretrain.", 1)
+        raise InputError(error.what, where=where, value=error.value, hint=error.hint) from None
+
+
 class _WorkerDied(Exception):
     """The worker ended or wrote something that is no frame."""
 
 
 class _WorkerKilled(Exception):
-    """The worker was killed from outside (SIGKILL): for want of memory, or by a batch system that ends the job."""
+    """The worker was killed from outside (SIGKILL): for lack of memory, or by a batch system that ends the job."""
 
 
 class IsolatedEngine:
@@ -139,7 +148,7 @@ class IsolatedEngine:
         try:
             return self._ask_once(header, structure, limit)
         except _WorkerKilled as error:
-            raise LabelFailed(f"the label engine was killed twice, perhaps for want of memory: {error}") from None
+            raise LabelFailed(f"the label engine was killed twice, perhaps for lack of memory: {error}") from None
 
     def _ask_once(
         self, request: dict[str, Any], structure: Structure, limit: float
@@ -245,7 +254,7 @@ class _Worker:
         self._printed = self._process.stdout.fileno()
         self._words = b""
         self.molecule: Structure | None = None
-        """The molecule that the worker was told of last."""
+        """The molecule that was last sent to the worker."""
         self._reader = FrameReader()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._answers, selectors.EVENT_READ)
@@ -294,7 +303,7 @@ class _Worker:
         return (_WorkerKilled if self._process.poll() == -signal.SIGKILL else _WorkerDied)(words)
 
     def _last_words(self) -> str:
-        """How the process ended, with the last line that it printed."""
+        """A description of the process's end, with the last line that it printed."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -19,7 +19,7 @@ from hpcir.storage import checksums
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Steps before the first look at the engine's speed, and seconds of work between two states on the disk after it.
+# Steps before the first measurement of the engine's speed, and seconds of work between two states on the disk after it.
 FIRST_STEPS = 20
 CHECKPOINT_SECONDS = 20.0
 
@@ -27,7 +27,7 @@ CHECKPOINT_SECONDS = 20.0
 class EnginePotential:
     """A hpcir.models.potential.Potential of an engine that labels one molecule.
 
-    structure: gives the molecule's elements, charge and spin. warn: is told when a geometry of a replica cannot be
+    structure: gives the molecule's elements, charge and spin. warn: called when a geometry of a replica cannot be
     labelled; its energy, forces and dipole are then NaN, which retires its trajectory. seconds and count: those of the
     labels made by replicas so far.
     """

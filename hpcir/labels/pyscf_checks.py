@@ -1,8 +1,9 @@
-"""What PySCF can be asked for: functional, basis set and dispersion of a deck, checked without computing anything."""
+"""Checks of a deck's functional, basis set and dispersion against PySCF, without computing anything."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from hpcir.deck.sections import LabelSettings
@@ -27,9 +28,80 @@ _DISPERSION_VERSIONS = {"d3": "d3zero", "d3bj": "d3bj", "d4": "d4"}
 def check_level(settings: LabelSettings, structure: Structure) -> None:
     """Raise InputError naming the deck key that PySCF cannot serve for this structure."""
     require_package("pyscf", "labels.engine", "pyscf", "pip install pyscf")
+    if settings.wavefunction != "none":
+        _check_basis(settings.basis, structure)
+        _check_electrons(settings, structure)
+        if settings.wavefunction == "mp2" and settings.density_fitting and structure.multiplicity != 1:
+            raise InputError(
+                "MP2 with density fitting is for closed shells",
+                where="labels.density_fitting",
+                value=True,
+                hint="set it to false: MP2 of open shells has exact integrals",
+            )
+        return
     _check_functional(settings.functional)
     _check_basis(settings.basis, structure)
     _check_dispersion(settings, structure)
+
+
+@dataclass(frozen=True)
+class OrbitalSpace:
+    """Correlated occupied and virtual orbitals of alpha and beta spin, and basis functions."""
+
+    occupied: tuple[int, int]
+    virtual: tuple[int, int]
+    functions: int
+
+
+def orbital_space(settings: LabelSettings, structure: Structure) -> OrbitalSpace:
+    """Sizes of a correlated calculation; computes no integral."""
+    from pyscf import gto
+    from pyscf.data import elements
+
+    from hpcir.labels.pyscf_scf import effective_core_potentials
+
+    molecule = gto.M(
+        atom=[(s, tuple(p)) for s, p in zip(structure.symbols, structure.positions, strict=True)],
+        unit="Bohr",
+        basis=settings.basis,
+        ecp=effective_core_potentials(structure, settings.basis),
+        charge=structure.charge,
+        spin=structure.multiplicity - 1,
+        verbose=0,
+    )
+    core = int(elements.chemcore(molecule)) if settings.frozen_core else 0
+    alpha, beta = molecule.nelec
+    functions = int(molecule.nao)
+    return OrbitalSpace((alpha - core, beta - core), (functions - alpha, functions - beta), functions)
+
+
+def wavefunction_memory(settings: LabelSettings, structure: Structure) -> int:
+    """Bytes that a correlated label wants about, from the numbers of orbitals: integrals over basis functions and
+    orbitals, amplitudes with their multipliers, the history of their convergence, and half-transformed densities."""
+    space = orbital_space(settings, structure)
+    n, o, v = space.functions, sum(space.occupied) / 2, sum(space.virtual) / 2
+    amplitudes = (o * v) ** 2
+    if settings.wavefunction == "mp2" and settings.density_fitting:
+        # Three-index amplitudes over some three fitting functions for each basis function, and blocks of integrals.
+        numbers = 9 * n * (o * v + n * sum(space.occupied) / 2) + 2e8
+    elif settings.wavefunction == "mp2":
+        numbers = n**4 / 8 + 2 * amplitudes + 2 * (o * n) ** 2
+    else:
+        integrals = o**4 + 2 * o**3 * v + 3 * amplitudes + o * v**3 / 2 + v**4 / 4
+        numbers = n**4 / 8 + integrals + 16 * amplitudes
+    return int(8 * numbers * (1 if structure.multiplicity == 1 else 3))
+
+
+def _check_electrons(settings: LabelSettings, structure: Structure) -> None:
+    space = orbital_space(settings, structure)
+    if min(*space.virtual, space.occupied[0]) < 1 or sum(space.occupied) < 2 or space.occupied[1] < 0:
+        raise InputError(
+            f"{settings.wavefunction.upper()} has nothing to correlate here: {sum(space.occupied)} electrons outside "
+            f"the core in {space.functions} basis functions",
+            where="labels.wavefunction",
+            value=settings.wavefunction,
+            hint="set labels.frozen_core: false, or take a larger basis or Hartree-Fock (functional: hf)",
+        )
 
 
 def _check_functional(name: str) -> None:
@@ -53,7 +125,7 @@ def _check_functional(name: str) -> None:
         ) from error
     if kind not in ("LDA", "GGA", "MGGA"):
         raise InputError(
-            "this is no functional that a Kohn-Sham calculation can use",
+            "this is not a functional for Kohn-Sham calculations",
             where="labels.functional",
             value=name,
             hint="for Hartree-Fock write 'hf'",

@@ -1,4 +1,4 @@
-"""Label engine PySCF: Kohn-Sham or Hartree-Fock, any functional and basis, density fitting, dispersion.
+"""Label engine PySCF: Kohn-Sham with any functional, basis and dispersion, Hartree-Fock, MP2, CCSD and CCSD(T).
 
 Sun et al., J. Chem. Phys. 153, 024109, 2020 (PySCF).
 """
@@ -6,6 +6,7 @@ Sun et al., J. Chem. Phys. 153, 024109, 2020 (PySCF).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from hpcir.molecules.structures import Structure, superimpose
 
 FloatArray = NDArray[np.float64]
 
-# The reference's density is the first guess where no atom is further from its place there (bohr).
+# Largest displacement of an atom (bohr) from the reference with which the reference's density is the first guess.
 GUESS_REACH = 3.0
-# What a geometry far from the reference starts from: a minimal basis with atomic occupations.
+# Guess for a geometry far from the reference: a minimal basis with atomic occupations.
 _STANDARD_GUESS = "minao"
 
 
@@ -34,7 +35,9 @@ class PyscfEngine:
     """
 
     def __init__(self, settings: LabelSettings, reference: Structure | None = None) -> None:
-        self.settings = settings
+        self.settings = mean_field_settings(settings)
+        self.wavefunction, self.frozen_core = settings.wavefunction, settings.frozen_core
+        self._given_settings = settings
         self.level = _level(settings)
         self._given_reference = reference
         self._reference = reference
@@ -46,7 +49,7 @@ class PyscfEngine:
         """InputError for an unknown functional, basis or dispersion, or an element that the basis does not have."""
         from hpcir.labels.pyscf_checks import check_level
 
-        check_level(self.settings, structure)
+        check_level(self._given_settings, structure)
 
     def label(self, structure: Structure, polar: bool = False) -> Label:
         """Label one geometry; LabelFailed when no rung of the ladder converges, or a value is not finite."""
@@ -55,18 +58,36 @@ class PyscfEngine:
             raise LabelFailed(f"{structure.name}: a coordinate is not a finite number")
         positions, rotation, guess = self._placed(structure)
         field, rung = self._converged(structure, positions, guess)
-        from hpcir.labels import pyscf_scf
-
-        forces = pyscf_scf.forces(field) @ rotation
-        # The centre of nuclear charge is the origin, so this is the dipole about it, for ions too.
-        dipole = np.asarray(field.dip_moment(unit="AU", verbose=0)) @ rotation
-        energy, tensors = float(field.e_tot), None
+        # The centre of nuclear charge is the origin, so the dipole is about it, for ions too.
+        energy, forces, dipole = self._properties(field, structure.name)
+        tensors = None
         if polar:
             from hpcir.labels import pyscf_field
 
-            placed = pyscf_field.polar_tensors(field, structure.name)
+            placed = pyscf_field.polar_tensors(field, structure.name, self._forces_in_field(structure.name))
             tensors = np.einsum("jyx,yk,xl->jkl", placed, rotation, rotation)
-        return finished_label(structure, energy, forces, dipole, time.perf_counter() - start, rung, tensors)
+        seconds = time.perf_counter() - start
+        return finished_label(structure, energy, forces @ rotation, dipole @ rotation, seconds, rung, tensors)
+
+    def _properties(self, field: Any, name: str) -> tuple[float, FloatArray, FloatArray]:
+        """Energy, forces (N, 3) and dipole (3,) about the origin, of the field or the wavefunction on it."""
+        if self.wavefunction == "none":
+            from hpcir.labels import pyscf_scf
+
+            dipole = np.asarray(field.dip_moment(unit="AU", verbose=0))
+            return float(field.e_tot), pyscf_scf.forces(field), dipole
+        from hpcir.labels.pyscf_correlated import correlate
+
+        found = correlate(field, self.wavefunction, self.frozen_core, name)
+        return found.energy, found.forces, found.dipole
+
+    def _forces_in_field(self, name: str) -> Callable[[Any, FloatArray], FloatArray] | None:
+        """Forces (N, 3) of a field that is converged in an electric field; None where they are the mean field's own."""
+        if self.wavefunction == "none":
+            return None
+        from hpcir.labels.pyscf_correlated import correlate
+
+        return lambda field, strength: correlate(field, self.wavefunction, self.frozen_core, name, strength).forces
 
     def _placed(self, structure: Structure) -> tuple[FloatArray, FloatArray, FloatArray | str]:
         """Positions on the reference with the centre of nuclear charge at the origin, the rotation, the guess."""
@@ -130,8 +151,20 @@ def _key(structure: Structure) -> tuple[Any, ...]:
     return structure.numbers.tobytes(), structure.charge, structure.multiplicity
 
 
+def mean_field_settings(settings: LabelSettings) -> LabelSettings:
+    """The settings of the mean field: Hartree-Fock below a wavefunction, with exact integrals below coupled cluster."""
+    if settings.wavefunction == "none":
+        return settings
+    fitted = settings.density_fitting and settings.wavefunction == "mp2"
+    return settings.model_copy(update={"functional": "hf", "density_fitting": fitted, "dispersion": "none"})
+
+
 def _level(settings: LabelSettings) -> str:
     """The level of theory in one line; everything that changes the numbers is in it."""
+    if settings.wavefunction != "none":
+        core = "frozen core" if settings.frozen_core else "all electrons"
+        fitted = "density fitting, " if mean_field_settings(settings).density_fitting else ""
+        return f"{settings.wavefunction.upper()}/{settings.basis.lower()} (PySCF, {fitted}{core})"
     functional = settings.functional
     details = ["density fitting"] if settings.density_fitting else []
     if functional.lower() != "hf":

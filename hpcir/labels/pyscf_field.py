@@ -18,22 +18,27 @@ from hpcir.labels.checks import polar_tensors_by_fields
 from hpcir.labels.pyscf_scf import ENERGY_TOLERANCE, ORBITAL_GRADIENT, forces
 
 FloatArray = NDArray[np.float64]
-# A difference of two forces is divided by a small field: the SCF is converged so much further than a label's.
-TIGHTER = 0.1
+# Convergence criterion as a fraction of a label's: a difference of two forces is divided by a small field.
+CONVERGENCE_FACTOR = 0.1
 
 
-def polar_tensors(field: Any, name: str) -> FloatArray:
+def polar_tensors(
+    field: Any, name: str, correlated: Callable[[Any, FloatArray], FloatArray] | None = None
+) -> FloatArray:
     """Polar tensors (N, 3, 3) about the origin of a converged mean field, which is left in the last field's state.
 
+    correlated: forces (N, 3) of a wavefunction on a mean field that is converged in an electric field, and that field.
     Raises LabelFailed when the SCF does not converge in a field. name: of the molecule, for that.
     """
     core, density = field.get_hcore(), field.make_rdm1()
     dipoles = field.mol.intor("int1e_r")
-    slopes = _slopes(field.mol)
+    slopes = field_slopes(field.mol)
 
     def forces_in(strength: FloatArray) -> FloatArray:
         shifted = core + np.einsum("x,xij->ij", strength, dipoles)
         _solve(field, lambda *_: shifted, density, name)
+        if correlated is not None:
+            return correlated(field, strength)
         return forces(field) + _field_forces(field, strength, slopes)
 
     return polar_tensors_by_fields(forces_in)
@@ -41,7 +46,7 @@ def polar_tensors(field: Any, name: str) -> FloatArray:
 
 def _solve(field: Any, core: Callable[..., FloatArray], density: FloatArray, name: str) -> None:
     field.get_hcore = core
-    field.conv_tol, field.conv_tol_grad = TIGHTER * ENERGY_TOLERANCE, TIGHTER * ORBITAL_GRADIENT
+    field.conv_tol, field.conv_tol_grad = CONVERGENCE_FACTOR * ENERGY_TOLERANCE, CONVERGENCE_FACTOR * ORBITAL_GRADIENT
     try:
         field.kernel(dm0=density)
     except (np.linalg.LinAlgError, ArithmeticError) as error:
@@ -50,14 +55,14 @@ def _solve(field: Any, core: Callable[..., FloatArray], density: FloatArray, nam
         raise LabelFailed(f"{name}: the SCF in an electric field did not converge")
 
 
-def _slopes(molecule: Any) -> FloatArray:
+def field_slopes(molecule: Any) -> FloatArray:
     """<grad_y i| r_x |j> as [x, y, i, j]."""
     # PySCF's int1e_irp is <i| r_x grad_y |j>.
     return np.asarray(molecule.intor("int1e_irp", comp=9)).reshape(3, 3, molecule.nao, molecule.nao).swapaxes(2, 3)
 
 
 def _field_forces(field: Any, strength: FloatArray, slopes: FloatArray) -> FloatArray:
-    """What the field adds to the forces (N, 3) at fixed density matrix: on the nuclei, and on the orbitals' centres."""
+    """The field's part of the forces (N, 3) at fixed density matrix: on the nuclei, and on the orbitals' centres."""
     molecule = field.mol
     density = np.asarray(field.make_rdm1())
     total = density if density.ndim == 2 else density.sum(0)

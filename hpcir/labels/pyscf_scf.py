@@ -27,7 +27,7 @@ ENERGY_TOLERANCE = 1e-8
 # Grid on which the two-grid solver iterates; finer grids than the deck's would gain nothing.
 COARSE_LEVEL = 0
 _OUTER_CYCLES = 8
-# The coarse equations are first solved to this, then to this fraction of what the fine grid left.
+# Orbital gradient to which the coarse equations are first solved, then as a fraction of that on the fine grid.
 FIRST_GRADIENT = 3e-3
 REDUCTION = 0.02
 # Elements from here on have effective core potentials in the def2 and similar basis sets.
@@ -36,7 +36,7 @@ _FIRST_HEAVY = 37
 
 @dataclass
 class Workshop:
-    """What labels of one molecule share: parsed basis sets and the memory of the grids."""
+    """Data shared by the labels of one molecule: parsed basis sets and the memory of the grids."""
 
     molecule: Any
     auxiliary: Any

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
                     if "structure" in header:
                         molecule = unpack_structure(header["structure"], values)
                     if engine is None or molecule is None:
-                        raise ValueError("a label was asked for before engine and molecule were named")
+                        raise ValueError("a label was requested before engine and molecule were named")
                     reply = _answer(engine, header, molecule.moved(values.reshape(-1, 3)))
             except Exception as error:  # an engine may raise anything; the rank gets the words
                 reply = pack(_describe(error))

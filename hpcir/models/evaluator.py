@@ -254,7 +254,7 @@ def spread_of(forces: FloatArray) -> FloatArray:
 
 
 # Evaluators that a thread keeps, one a model: those of a sum of potentials take turns.
-KEPT_EVALUATORS = 8
+MAX_CACHED_EVALUATORS = 8
 
 
 class _Kept(threading.local):
@@ -275,7 +275,7 @@ def _evaluator_of_one(model: ModelNetworks, numbers: IntArray, charge: int | Non
     if own is not None and own.total_charge == total and np.array_equal(own.numbers, numbers):
         return own
     own = Evaluator(model, numbers, 1, charge)
-    _kept.evaluators = [own, *(one for one in kept if one.model is not model)][:KEPT_EVALUATORS]
+    _kept.evaluators = [own, *(one for one in kept if one.model is not model)][:MAX_CACHED_EVALUATORS]
     return own
 
 

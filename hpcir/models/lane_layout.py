@@ -32,7 +32,7 @@ ALL_PAIRS_ATOMS = 16
 TILE_LANES = 32
 SKIN = 1.5
 # Where absent atoms are: centres and neighbours of empty lanes and slots, far from everything and from each other.
-FAR = 1e6
+ABSENT_POSITION = 1e6
 
 
 def round_up(count: int, step: int) -> int:
@@ -81,7 +81,7 @@ class LaneLayout:
     def new_positions(self) -> FloatArray:
         """Positions in the kernels' layout, flat (atoms + 2, 3, stride), the two absent atoms far away."""
         x = np.zeros((self.atoms + 2, 3, self.stride))
-        x[self.atoms], x[self.atoms + 1] = FAR, -FAR
+        x[self.atoms], x[self.atoms + 1] = ABSENT_POSITION, -ABSENT_POSITION
         return x.ravel()
 
     def _fixed_tables(self) -> None:

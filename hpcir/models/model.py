@@ -36,7 +36,7 @@ IntArray = NDArray[np.int64]
 
 # Format 2 has contractions of moments; models without them are written, and stay, in format 1.
 MODEL_FORMAT = 2
-SHOWN_ERRORS = (
+ERROR_UNITS = (
     ("energy", KCAL_PER_MOL, "kcal/mol"),
     ("force", KCAL_PER_MOL_ANGSTROM, "kcal/mol/A"),
     ("dipole", DEBYE, "D"),
@@ -70,7 +70,7 @@ class Model:
         return tuple(sorted(self.energy))
 
     def facts(self) -> list[tuple[str, str]]:
-        """What this model is, as pairs of a name and a text, for printing."""
+        """Facts about this model, as pairs of a name and a text, for printing."""
         from hpcir.molecules.structures import symbols
 
         names = symbols(np.array(self.elements))
@@ -82,7 +82,7 @@ class Model:
         facts = [
             ("elements", ", ".join(names)),
             ("committee", f"{self.members} members"),
-            ("dipole", "charge networks" if self.charge else "none: it knows no dipole"),
+            ("dipole", "charge networks" if self.charge else "none: it has no dipole"),
             ("level of theory", self.level or "not recorded"),
             ("total charge", f"{self.total_charge:+d}" if self.total_charge else "0"),
             ("symmetry functions", f"{f.n_features} a centre, {f.cutoff_function} cutoff at {f.cutoff:.2f} bohr"),
@@ -94,12 +94,12 @@ class Model:
         """Errors on held-out labels, and how far the committee's spread is from them, in the units of people."""
         errors = [
             f"{what} {self.error[f'{what}_rmse'] / size:.3g} {unit}"
-            for what, size, unit in SHOWN_ERRORS
+            for what, size, unit in ERROR_UNITS
             if f"{what}_rmse" in self.error
         ]
         times = [
             f"{what} {self.error[f'{what}_calibration']:.2f}"
-            for what, *_ in SHOWN_ERRORS
+            for what, *_ in ERROR_UNITS
             if f"{what}_calibration" in self.error
         ]
         count = self.error.get("held_out")
@@ -180,7 +180,7 @@ class Model:
             from ase.data import chemical_symbols
 
             raise InputError(
-                f"the model knows no element {', '.join(chemical_symbols[z] for z in missing)}",
+                f"the model has no network for {', '.join(chemical_symbols[z] for z in missing)}",
                 hint="it knows " + ", ".join(chemical_symbols[z] for z in self.elements),
             )
 
@@ -188,7 +188,7 @@ class Model:
         """Raise InputError when a structure has an element without charge networks."""
         if not all(int(z) in self.charge for z in numbers):
             raise InputError(
-                "this model has no charge networks for the molecule's elements, so it knows no dipole",
+                "this model has no charge networks for the molecule's elements, so it has no dipole",
                 hint="train it on labels with dipoles",
             )
 

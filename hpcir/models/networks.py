@@ -26,7 +26,7 @@ class NetworkCommittee:
     active (n_in,) indices into the features; shift, scale (n_in,); weights[l] (members, n_out_l, n_in_l);
     biases[l] (members, n_out_l). The last layer is linear, the others tanh. projection (n_in, K): the linear
     combinations of features that the first layer was trained on (weights[0] lies in its span), kept so that a
-    warm training goes on with the same ones; nothing else reads it.
+    warm training continues with the same ones; nothing else reads it.
     """
 
     active: IntArray

@@ -59,12 +59,12 @@ IntArray = NDArray[np.int64]
 GROUPS, PAIRS, FIRST_VECTOR, VECTORS, SUMS = range(5)
 CONTRACTIONS, FIRST_CONTRACTION, CONTRACTION_ROW, FIRST_WEIGHT, CHANNELS, FIRST_CHANNEL = range(5, 11)
 # Entries of LaneTables.settings.
-CONTIGUOUS, STRIDE, MOST_SLOTS, GROUP_COLUMNS, TILE, ELEMENTS, MOST_PAIRS, MOMENT_VECTORS = range(8)
+CONTIGUOUS, STRIDE, MAX_SLOTS, GROUP_COLUMNS, TILE, ELEMENTS, MAX_PAIRS, MOMENT_VECTORS = range(8)
 ELEMENT_COLUMNS = 11
 
 
 class LaneTables(NamedTuple):
-    """Which atom of which replica sits in which lane and slot.
+    """Places of the atoms of all replicas in lanes and slots.
 
     Positions, forces and atomic dipoles are flat (atoms, 3, stride) arrays, energies and charges (atoms, stride), with
     replicas innermost. All tables are flat. settings: see above. elements (E, 11). pairs (E, most pairs, 3): groups a,
@@ -114,7 +114,7 @@ def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ig
     stride = lanes.settings[TILE]
     column = local * WIDTH
     groups = lanes.elements[element * ELEMENT_COLUMNS + GROUPS]
-    slots = lanes.settings[MOST_SLOTS]
+    slots = lanes.settings[MAX_SLOTS]
     length = record_length(tables.sizes[SHELLS])
     base = local * slots * length
     start = vector * lanes.settings[GROUP_COLUMNS]
@@ -138,7 +138,7 @@ def describe_vector(x, lanes, tables, work, element, vector, local):  # type: ig
             )
             radial_sums(r, cut, tables, work.scratch, record, work.rows, row, stride)
             shell_values(r, cut, tables, work.scratch, record)
-    pairs = offset(lanes.pairs, 3 * element * lanes.settings[MOST_PAIRS])
+    pairs = offset(lanes.pairs, 3 * element * lanes.settings[MAX_PAIRS])
     count = lanes.elements[element * ELEMENT_COLUMNS + PAIRS]
     contractions = lanes.elements[element * ELEMENT_COLUMNS + CONTRACTIONS]
     if count + contractions == 0:
@@ -196,9 +196,9 @@ def force_vector(lanes, tables, work, element, vector, local, forces):  # type: 
     column = local * WIDTH
     groups = lanes.elements[element * ELEMENT_COLUMNS + GROUPS]
     length = record_length(tables.sizes[SHELLS])
-    base = local * lanes.settings[MOST_SLOTS] * length
+    base = local * lanes.settings[MAX_SLOTS] * length
     start = vector * lanes.settings[GROUP_COLUMNS]
-    pairs = offset(lanes.pairs, 3 * element * lanes.settings[MOST_PAIRS])
+    pairs = offset(lanes.pairs, 3 * element * lanes.settings[MAX_PAIRS])
     count = lanes.elements[element * ELEMENT_COLUMNS + PAIRS]
     contractions = lanes.elements[element * ELEMENT_COLUMNS + CONTRACTIONS]
     if count + contractions > 0:
@@ -240,7 +240,7 @@ def scatter_forces(lanes, work, vector, base, length, count, forces):  # type: i
     """
     stand_alone()
     stride = lanes.settings[STRIDE]
-    most = lanes.settings[MOST_SLOTS]
+    most = lanes.settings[MAX_SLOTS]
     if lanes.settings[CONTIGUOUS]:
         for axis in range(3):
             place = lanes.centres[vector * WIDTH] + axis * stride
@@ -279,7 +279,7 @@ def atomic_dipoles(lanes, tables, work, element, vector, local, dipoles):  # typ
     stride, step = lanes.settings[TILE], lanes.settings[STRIDE]
     shells = tables.sizes[SHELLS]
     length = record_length(shells)
-    base = local * lanes.settings[MOST_SLOTS] * length
+    base = local * lanes.settings[MAX_SLOTS] * length
     start = vector * lanes.settings[GROUP_COLUMNS]
     for axis in range(3):
         total = broadcast(0.0)

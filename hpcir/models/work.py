@@ -1,4 +1,4 @@
-"""How much arithmetic a step of dynamics takes with a set of symmetry functions and networks, before there are any."""
+"""Arithmetic of a step of dynamics with a set of symmetry functions and networks, before there are any."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Bonds come from covalent radii (`structures.bonds`). Orders and charges follow plain valence rules: every atom has
 the free valences of its element and its neighbour count, neighbours share them as double and triple bonds so that
 as few as possible are left (a matching, found by backtracking), and what is left is charge or unpaired electrons.
-Where these rules do not give the molecule's charge, or would put it on carbon, RDKit is asked when it is installed
+Where these rules do not give the molecule's charge, or would put it on carbon, RDKit is used when it is installed
 (Kim, Kim, Bull. Korean Chem. Soc. 36, 1769, 2015).
 """
 
@@ -56,7 +56,7 @@ def bond_graph(structure: Structure) -> BondGraph:
 
 
 def _valences_in_words(structure: Structure, pairs: IntArray) -> str:
-    """Which atoms have charge or a free valence by the plain rules, for a message."""
+    """The atoms with charge or a free valence by the plain rules, for a message."""
     names = structure.symbols
     neighbours = adjacency(len(structure), pairs)
     free, charges = _free_valences(structure, neighbours)
@@ -149,7 +149,7 @@ def _share(free: IntArray, neighbours: list[list[int]]) -> list[tuple[int, int]]
 
 
 class _Matching:
-    """Backtracking over who shares with whom in one group of atoms with free valences; `best` is the result."""
+    """Backtracking over pairs that share valences in one group of atoms with free valences; `best` is the result."""
 
     def __init__(self, group: list[int], free: IntArray, neighbours: list[list[int]]) -> None:
         self.free = {atom: int(free[atom]) for atom in group}
@@ -208,7 +208,7 @@ def _share_with_cations(
 def _settle(
     structure: Structure, neighbours: list[list[int]], free: IntArray, charges: IntArray
 ) -> tuple[IntArray, IntArray] | None:
-    """What the valences left over are, charge or unpaired electrons, to fit the molecule; None when nothing fits."""
+    """The remaining valences as charge or unpaired electrons that fit the molecule; None when nothing fits."""
     left = np.flatnonzero(free).tolist()
     if len(left) > LEFTOVER_LIMIT:
         return None

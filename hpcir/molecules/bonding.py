@@ -26,7 +26,7 @@ class BondGraph:
     """The bonds of a molecule of N atoms and B bonds, of one of its resonance structures.
 
     numbers (N,); pairs (B, 2), i < j; orders (B,) 1 to 3; formal_charges (N,) in e; unpaired (N,) electrons;
-    in_ring (B,) whether a bond is part of a ring.
+    in_ring (B,): True for bonds that are part of a ring.
     """
 
     numbers: IntArray
@@ -51,7 +51,7 @@ class BondGraph:
 
     @cached_property
     def unsaturated(self) -> BoolArray:
-        """(N,) whether an atom has a double or triple bond."""
+        """(N,) True for atoms with a double or triple bond."""
         mask = np.zeros(len(self), bool)
         mask[self.pairs[self.orders > 1].ravel()] = True
         return mask
@@ -82,7 +82,7 @@ class BondGraph:
         return mask
 
     def conjugated(self, i: int, j: int) -> bool:
-        """Whether a single bond i-j joins two double bonds, or a double bond and a lone pair of N or O."""
+        """True where a single bond i-j joins two double bonds, or a double bond and a lone pair of N or O."""
         for a, b in ((i, j), (j, i)):
             lone_pair = self.numbers[b] in (NITROGEN, OXYGEN) and self.formal_charges[b] <= 0
             if self.unsaturated[a] and (self.unsaturated[b] or lone_pair):
@@ -142,7 +142,7 @@ def reprotonated(graph: BondGraph, structure: Structure) -> BondGraph | None:
 
 
 def ring_bonds(count: int, pairs: IntArray) -> BoolArray:
-    """(B,) whether a bond is in a ring: whether it is no bridge (Tarjan, Inf. Process. Lett. 2, 160, 1974)."""
+    """(B,) True for bonds in a ring, which are no bridges of the graph (Tarjan, Inf. Process. Lett. 2, 160, 1974)."""
     links: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     for bond, (i, j) in enumerate(pairs.tolist()):
         links[i].append((j, bond))

@@ -27,16 +27,16 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Relax = Callable[[Structure], tuple[Structure, float]]
 
-# Embedded candidates for each conformer that is to be relaxed.
+# Embedded candidates per conformer to be relaxed.
 OVERSAMPLING = 8
-WINDOW = 10 * KCAL_PER_MOL
-NEAREST = 0.3 * ANGSTROM
+ENERGY_WINDOW = 10 * KCAL_PER_MOL
+MIN_DISTANCE = 0.3 * ANGSTROM
 # A hydrogen bond: H...acceptor shorter than this, donor-H...acceptor angle wider.
 HYDROGEN_BOND_LENGTH, HYDROGEN_BOND_ANGLE = 2.4 * ANGSTROM, 110.0
 # From a heavy atom to a proton that moved to it.
 PROTON_BOND = 1.0 * ANGSTROM
-# A chain is folded below this fraction of the longest conformer's radius of gyration.
-FOLDED = 0.85
+# Largest radius of gyration of a folded chain as a fraction of the longest conformer's.
+MAX_FOLDED_RADIUS = 0.85
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def conformers(
     count: int,
     seed: int,
     relax: Relax,
-    window: float = WINDOW,
+    window: float = ENERGY_WINDOW,
     *,
-    nearest: float = NEAREST,
+    nearest: float = MIN_DISTANCE,
     graph: BondGraph | None = None,
 ) -> list[Conformer]:
     """Conformers within `window` (hartree) of the lowest, by energy; at most `count` candidates are relaxed.
@@ -97,7 +97,7 @@ def conformers(
 
 
 def lowest_unlike(
-    found: Sequence[Conformer], graph: BondGraph, window: float = WINDOW, nearest: float = NEAREST
+    found: Sequence[Conformer], graph: BondGraph, window: float = ENERGY_WINDOW, nearest: float = MIN_DISTANCE
 ) -> list[Conformer]:
     """Of relaxed geometries those that `conformers` keeps, by energy; empty where none has the molecule's bonds."""
     bonded = sorted(
@@ -108,7 +108,7 @@ def lowest_unlike(
 
 
 def starts_of(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
-    """What is relaxed besides the structure itself: `count` - 1 candidates, and those with a proton moved."""
+    """Geometries to relax besides the structure itself: `count` - 1 candidates, and those with a proton moved."""
     found = candidates(structure, max(0, count - 1), seed, graph)
     return found + protons_moved([structure, *found], graph)[:count]
 
@@ -134,7 +134,7 @@ def candidates(structure: Structure, count: int, seed: int, graph: BondGraph) ->
     """`count` unrelaxed conformers, each `kind` in turn: by RDKit where it is installed, else by the torsion scan."""
     found = embedded(structure, count * OVERSAMPLING, seed, graph) if count else []
     found = found or torsion_scan(structure, count * OVERSAMPLING, seed, graph)
-    found = [found[index] for index in unlike(found, NEAREST, graph)]
+    found = [found[index] for index in unlike(found, MIN_DISTANCE, graph)]
     return [found[index] for index in in_turns(found, graph)[:count]]
 
 
@@ -327,7 +327,7 @@ def _random(seed: int, purpose: str) -> np.random.Generator:
 def unlike(structures: Sequence[Structure], nearest: float, graph: BondGraph) -> list[int]:
     """Indices of the structures that are farther than `nearest` (bohr, superimposed) from every one kept before, or
     have their mobile protons at other atoms."""
-    chosen = _telling_atoms(graph)
+    chosen = _distinguishing_atoms(graph)
     weights = np.ones(len(chosen))
     kept: list[int] = []
     sites = [_proton_sites(structure, graph) for structure in structures]
@@ -354,8 +354,8 @@ def _carriers(graph: BondGraph, hydrogens: Sequence[int]) -> list[int]:
     return sorted(graph.neighbours[atom][0] for atom in hydrogens)
 
 
-def _telling_atoms(graph: BondGraph) -> IntArray:
-    """Heavy atoms, and the hydrogen of O-H and N-H; the hydrogens of a group are alike and tell nothing."""
+def _distinguishing_atoms(graph: BondGraph) -> IntArray:
+    """Heavy atoms, and the hydrogen of O-H and N-H; the hydrogens of a group are equivalent."""
     chosen = []
     for atom, element in enumerate(graph.numbers.tolist()):
         parents = graph.neighbours[atom]
@@ -390,7 +390,7 @@ def radius_of_gyration(structure: Structure) -> float:
 
 
 def kind(structure: Structure, graph: BondGraph) -> str:
-    """What kind of conformer a geometry is, in words.
+    """The kind of conformer of a geometry, in words.
 
     Amides (trans, cis), acids (syn, anti) and esters (Z, E) in the order of the atoms, then moved protons and the
     hydrogen bonds; for molecules with none of them, how many of the rotatable torsions are gauche.
@@ -431,7 +431,7 @@ def families(found: Sequence[Conformer], temperature: float, graph: BondGraph | 
     weights = boltzmann_weights(np.array([item.energy for item in found]), temperature)
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(found):
-        shape = "folded" if sizes[index] < FOLDED * max(sizes) else "extended"
+        shape = "folded" if sizes[index] < MAX_FOLDED_RADIUS * max(sizes) else "extended"
         name = kind(item.structure, graph) + (f", {shape}" if len(rotors(graph)) > 1 else "")
         groups.setdefault(name, []).append(index)
     result = []

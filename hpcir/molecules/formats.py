@@ -20,7 +20,7 @@ from hpcir.molecules.plain_xyz import text_lines
 _RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
 _HEAD = 200_000
 # Edges of a cell (angstrom) and atoms in it that a molecular crystal may have.
-SMALLEST_EDGE, LARGEST_EDGE, MOST_CRYSTAL_ATOMS = 2.0, 300.0, 20_000
+MIN_EDGE, MAX_EDGE, MAX_CRYSTAL_ATOMS = 2.0, 300.0, 20_000
 _FLAT_HINT = "give three-dimensional coordinates with all hydrogens, or start from the molecule's SMILES: init --smiles"
 # Outputs: what the program prints of charge and multiplicity, the last of which counts.
 _PRINTED = (
@@ -219,7 +219,7 @@ def _cif(path: Path) -> list[Any]:
 
     crystals = _ase_frames(path, "cif")
     edges = crystals[0].cell.lengths() if crystals and len(crystals[0]) else np.zeros(3)
-    if not np.all((edges > SMALLEST_EDGE) & (edges < LARGEST_EDGE)) or len(crystals[0]) > MOST_CRYSTAL_ATOMS:
+    if not np.all((edges > MIN_EDGE) & (edges < MAX_EDGE)) or len(crystals[0]) > MAX_CRYSTAL_ATOMS:
         raise InputError(
             "the file holds no crystal of molecules",
             where=str(path),

@@ -27,11 +27,11 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-LARGEST = 12
+MAX_HEAVY_ATOMS = 12
 # Lengths of a bond to hydrogen, angstrom; of other elements: the sum of the covalent radii.
 CAP_LENGTHS = {5: 1.19, 6: 1.09, 7: 1.01, 8: 0.96, 14: 1.48, 15: 1.42, 16: 1.34, 34: 1.46}
-# A cap nearer than this to an atom that is not its own (geminal hydrogens are 1.78 A apart) means too tight a cut.
-CLEARANCE = 1.5 * ANGSTROM
+# Least distance of a cap from an atom that is not its own (geminal hydrogens are 1.78 A apart).
+MIN_CAP_DISTANCE = 1.5 * ANGSTROM
 # The kinds of bond that may be cut, the best first: a fragment takes the first level that fits.
 NEVER, ALKYL, CARBONYL, HETERO = 0, 1, 2, 3
 LEVELS = (ALKYL, CARBONYL, HETERO)
@@ -43,7 +43,7 @@ class Fragment:
 
     structure: the kept atoms in their order, then the capping hydrogens. atoms (n_kept,): the original atom of each
     kept one. caps: (kept, cut) original atoms of every cut bond, in the order of the capping hydrogens. core
-    (len(structure),): whether everything within the radius of this atom is as in the whole molecule. centre: the
+    (len(structure),): True where everything within the radius of this atom is as in the whole molecule. centre: the
     original atom that it was grown around. key: `graph_key` of the fragment.
     """
 
@@ -69,7 +69,7 @@ class _Pieces(NamedTuple):
 
 
 class _Growth(NamedTuple):
-    """What a growing fragment is grown in."""
+    """The molecule and the settings in which a fragment grows."""
 
     structure: Structure
     pieces: _Pieces
@@ -83,7 +83,7 @@ def fragment(
     structure: Structure,
     atom: int,
     radius: float,
-    largest: int = LARGEST,
+    largest: int = MAX_HEAVY_ATOMS,
     *,
     graph: BondGraph | None = None,
     fill: bool = True,
@@ -91,7 +91,7 @@ def fragment(
     """The fragment around one atom (0-based) with at most `largest` heavy atoms.
 
     radius in bohr, the cutoff of the symmetry functions. graph: the bond graph, when the geometry is a hot frame
-    of a molecule whose bonds are known. fill: go on along the bonds up to `largest` after the sphere is complete,
+    of a molecule whose bonds are known. fill: continue along the bonds up to `largest` after the sphere is complete,
     which brings more core atoms a label. A molecule no larger than `largest` is returned whole. Where the sphere
     needs more than `largest` the fragment grows along the bonds as far as it may and `core` tells what is left.
     Bonds in rings, multiple, conjugated and hetero-hetero bonds and bonds to charged atoms are never cut; C-C bonds of
@@ -122,7 +122,7 @@ def _fragment(
 
 
 def check_fragmentable(
-    structure: Structure, radius: float, largest: int = LARGEST, graph: BondGraph | None = None
+    structure: Structure, radius: float, largest: int = MAX_HEAVY_ATOMS, graph: BondGraph | None = None
 ) -> None:
     """Raise InputError, naming the atom, when some atom's sphere of `radius` (bohr) fits in no allowed fragment."""
     graph = bond_graph(structure) if graph is None else graph
@@ -151,7 +151,7 @@ def check_fragmentable(
 
 
 def cut_levels(graph: BondGraph) -> IntArray:
-    """(B,) how willingly each bond is cut: NEVER, ALKYL (sp3 C - sp3 C), CARBONYL (other C-C), HETERO (sp3 C-N/O/S)."""
+    """(B,) level of cuts of each bond: NEVER, ALKYL (sp3 C - sp3 C), CARBONYL (other C-C), HETERO (sp3 C-N/O/S)."""
     levels = np.full(len(graph.pairs), NEVER, np.int64)
     heavy = np.array([sum(graph.numbers[k] != HYDROGEN for k in row) for row in graph.neighbours])
     special = graph.carries_charge
@@ -298,7 +298,7 @@ def _tight(structure: Structure, pieces: _Pieces, units: BoolArray, kept: IntArr
     atoms[inside[None] == kept[:, None]] = np.inf
     others = np.linalg.norm(caps[:, None] - caps[None], axis=-1)
     np.fill_diagonal(others, np.inf)
-    return np.asarray((atoms < CLEARANCE).any(1) | (others < CLEARANCE).any(1))
+    return np.asarray((atoms < MIN_CAP_DISTANCE).any(1) | (others < MIN_CAP_DISTANCE).any(1))
 
 
 def _tight_cuts(structure: Structure, pieces: _Pieces, units: BoolArray) -> IntArray:
@@ -330,7 +330,7 @@ def _capped(structure: Structure, graph: BondGraph, centre: int, radius: float, 
 
 
 def _core(structure: Structure, atoms: IntArray, caps: FloatArray, radius: float) -> BoolArray:
-    """(n_kept,) whether nothing was cut, and no cap set, within the radius of each kept atom."""
+    """(n_kept,) True where nothing was cut, and no cap set, within the radius of the kept atom."""
     gone = np.setdiff1d(np.arange(len(structure)), atoms)
     strange = np.concatenate([structure.positions[gone], caps])
     distance = np.linalg.norm(structure.positions[atoms][:, None] - strange[None], axis=-1)
@@ -413,7 +413,7 @@ def distinct(fragments: Sequence[Fragment], features: Sequence[FloatArray], near
 def _repeats(
     fragments: Sequence[Fragment], features: Sequence[FloatArray], index: int, other: int, nearest: float
 ) -> bool:
-    """Whether the core environments of fragment `index` are all in fragment `other`."""
+    """True where the core environments of fragment `index` are all in fragment `other`."""
     new, old = fragments[index], fragments[other]
     for element in np.unique(new.structure.numbers[new.core]):
         own = features[index][new.core & (new.structure.numbers == element)]
@@ -430,7 +430,7 @@ def fragments_for(
     structure: Structure,
     atoms: Iterable[int],
     radius: float,
-    largest: int = LARGEST,
+    largest: int = MAX_HEAVY_ATOMS,
     *,
     graph: BondGraph | None = None,
     weights: FloatArray | None = None,

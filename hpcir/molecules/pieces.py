@@ -28,7 +28,7 @@ EVENT_KINDS = ("apart", "broken", "formed", "moved")
 # Units that coordinates come in, with their size in the angstrom that they are read as.
 _LIKELY = {"bohr": 0.529177210544, "nm": 10.0, "pm": 0.01, "m": 1e10}
 # Bonds of an atom, in a mean over them, that a molecule has when its coordinates are in the right unit.
-_FEWEST_BONDS = 0.9
+_MIN_BONDS = 0.9
 
 
 def pieces(structure: Structure) -> list[list[int]]:
@@ -53,7 +53,7 @@ def pieces(structure: Structure) -> list[list[int]]:
 
 
 def unit_note(structure: Structure) -> str:
-    """What is odd about the bonds of a structure that was read as angstrom, in a sentence; '' when nothing is.
+    """A note on unusual bonds of a structure that was read as angstrom, in a sentence; '' when nothing is.
 
     No atom bonded: the unit in which most atoms would be, if there is one.
     """
@@ -61,13 +61,13 @@ def unit_note(structure: Structure) -> str:
         return ""
     for unit, size in _LIKELY.items():
         scaled = structure.moved(structure.positions * size)
-        if 2 * len(bonds(scaled)) >= _FEWEST_BONDS * len(structure) and not _overlapping(scaled):
+        if 2 * len(bonds(scaled)) >= _MIN_BONDS * len(structure) and not _overlapping(scaled):
             return f"no two atoms are bonded; the coordinates look like {unit}, and are read as angstrom"
     return "no two atoms are bonded: are the coordinates in angstrom?"
 
 
 def structure_notes(structure: Structure) -> list[str]:
-    """What is worth a word before a run, a sentence each: the unit of the coordinates, pieces, isotopes."""
+    """Notes on a structure before a run, a sentence each: the unit of the coordinates, pieces, isotopes."""
     unit = unit_note(structure)
     if unit:
         return [unit]
@@ -227,6 +227,6 @@ def _groups(count: int, pairs: IntArray) -> IntArray:
 
 
 def together(structure: Structure) -> bool:
-    """Whether the pieces of a structure are near enough to each other to be one cluster."""
+    """True where the pieces of a structure are near enough to each other to be one cluster."""
     frames = structure.positions[None, :, :, None]
     return not any(event.kind == "apart" for event in Connectivity(structure).events(frames))

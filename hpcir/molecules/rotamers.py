@@ -24,11 +24,11 @@ BoolArray = NDArray[np.bool_]
 
 # Weight of each gauche state against trans: 0.5 kcal/mol at 300 K.
 GAUCHE_WEIGHT = 0.43
-# Spread about a staggered angle, degrees, and how often one is drawn again when atoms clash.
+# Spread about a staggered angle, degrees, and most draws of one when atoms clash.
 ANGLE_SPREAD = 8.0
-ATTEMPTS = 12
-# Amides and acids turned over: one in so many.
-FLIPPED = 8
+MAX_DRAWS = 12
+# One amide or acid in so many is turned over.
+FLIP_INTERVAL = 8
 # Atoms more than three bonds apart clash below this fraction of the sum of their van der Waals radii; less where
 # hydrogen meets oxygen or nitrogen.
 CLASH, HYDROGEN_BOND_CLASH = 0.80, 0.65
@@ -66,7 +66,7 @@ def pivots(graph: BondGraph, flips: bool = True) -> list[Pivot]:
         found.append(Pivot(item, _beyond(graph, item), states, weights))
     if flips:
         for _, item in planar_torsions(graph):
-            found.append(Pivot(item, _beyond(graph, item), (0.0, 180.0), (FLIPPED - 1.0, 1.0)))
+            found.append(Pivot(item, _beyond(graph, item), (0.0, 180.0), (FLIP_INTERVAL - 1.0, 1.0)))
     return found
 
 
@@ -76,7 +76,7 @@ def _beyond(graph: BondGraph, item: tuple[int, int, int, int]) -> IntArray:
 
 
 class Clashes:
-    """Whether atoms more than three bonds apart stand on each other."""
+    """Test for clashes of atoms more than three bonds apart."""
 
     def __init__(self, graph: BondGraph) -> None:
         from ase.data.vdw_alvarez import vdw_radii
@@ -95,7 +95,7 @@ class Clashes:
         self.limit: FloatArray = np.where(steps > 3, limit, 0.0)
 
     def between(self, positions: FloatArray, moved: IntArray) -> bool:
-        """Whether one of the `moved` atoms clashes with another atom, at positions (N, 3)."""
+        """True where one of the `moved` atoms clashes with another atom, at positions (N, 3)."""
         rest = np.setdiff1d(np.arange(len(positions)), moved)
         distance = np.linalg.norm(positions[moved][:, None] - positions[rest][None], axis=-1)
         return bool((distance < self.limit[np.ix_(moved, rest)]).any())
@@ -105,12 +105,12 @@ def random_rotamer(
     structure: Structure, graph: BondGraph, random: np.random.Generator, flips: bool = True
 ) -> Structure:
     """A conformer with every torsion drawn from its states by their weights; one that clashes is drawn again, and left
-    as it was after ATTEMPTS."""
+    as it was after MAX_DRAWS."""
     clashes, positions = Clashes(graph), structure.positions
     for pivot in pivots(graph, flips):
         weights = np.array(pivot.weights) / sum(pivot.weights)
         now = torsion(positions, pivot.atoms)
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_DRAWS):
             angle = pivot.states[int(random.choice(len(weights), p=weights))] + ANGLE_SPREAD * random.standard_normal()
             trial = pivot.turned(positions, angle - now)
             if not clashes.between(trial, pivot.beyond):
@@ -124,7 +124,7 @@ def random_rotamer(
 
 @dataclass(frozen=True)
 class Moves:
-    """What Monte Carlo came to: positions (R, N, 3), moves tried and taken by all replicas."""
+    """Results of Monte Carlo: positions (R, N, 3), moves tried and accepted by all replicas."""
 
     positions: FloatArray
     tried: int
@@ -133,7 +133,7 @@ class Moves:
 
 def torsion_moves(
     energies_of: Callable[[FloatArray], FloatArray],
-    sane: Callable[[FloatArray], BoolArray],
+    is_allowed: Callable[[FloatArray], BoolArray],
     moving: list[Pivot],
     positions: FloatArray,
     temperature: float,
@@ -143,8 +143,8 @@ def torsion_moves(
     """`count` Metropolis moves of every replica: one torsion turned from one state towards another, or a little.
 
     energies_of: positions (R, N, 3) -> (R,) hartree. Proposals are symmetric (a turn and its reverse are drawn alike),
-    so the Boltzmann distribution at `temperature` (hartree) is kept. A move to where `sane` (R, N, 3) -> (R,) says no
-    is refused.
+    so the Boltzmann distribution at `temperature` (hartree) is kept. A move to a geometry that
+    `is_allowed` (R, N, 3) -> (R,) excludes is rejected.
     """
     positions = np.array(positions, float)
     energies = energies_of(positions)
@@ -154,7 +154,7 @@ def torsion_moves(
         for replica in range(len(positions)):
             pivot = moving[int(random.integers(len(moving)))]
             trial[replica] = pivot.turned(positions[replica], _turn(random))
-        allowed = sane(trial)
+        allowed = is_allowed(trial)
         trial[~allowed] = positions[~allowed]
         changed = energies_of(trial)
         chance = np.exp(np.minimum(0.0, (energies - changed) / temperature))

@@ -16,15 +16,15 @@ from hpcir.molecules.structures import Structure, check_structure
 from hpcir.units import AMU, ANGSTROM
 
 # Conformers that are embedded: more for more rotatable bonds, up to a limit of time.
-FEWEST_CONFORMERS, CONFORMERS_PER_BOND, MOST_CONFORMERS = 6, 10, 60
-MOST_ATOMS = 400
+MIN_CONFORMERS, CONFORMERS_PER_BOND, MAX_CONFORMERS = 6, 10, 60
+MAX_ATOMS = 400
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class Understood:
-    """What a string says: the structure, its canonical SMILES, a drawing (SVG), how many bonds turn, and notes on what
-    was chosen or is odd."""
+    """The molecule of a string: the structure, its canonical SMILES, a drawing (SVG), rotatable bonds, and notes on
+    choices and unusual features."""
 
     structure: Structure
     smiles: str
@@ -80,9 +80,9 @@ def from_smiles(text: str, name: str = "") -> Understood:
             "the string has an atom of no element", where="--smiles", value=text, hint="write R groups out"
         )
     molecule = Chem.AddHs(parsed)
-    if molecule.GetNumAtoms() > MOST_ATOMS:
+    if molecule.GetNumAtoms() > MAX_ATOMS:
         raise InputError(
-            f"more than {MOST_ATOMS} atoms",
+            f"more than {MAX_ATOMS} atoms",
             where="--smiles",
             value=molecule.GetNumAtoms(),
             hint="give a structure file",
@@ -146,7 +146,7 @@ def _lowest_conformer(forces: Any, molecule: Any, rotatable: int, text: str) -> 
     """The id of the conformer with the lowest energy, and the name of the force field."""
     settings = forces.ETKDGv3()
     settings.randomSeed = _SEED
-    count = min(MOST_CONFORMERS, FEWEST_CONFORMERS + CONFORMERS_PER_BOND * rotatable)
+    count = min(MAX_CONFORMERS, MIN_CONFORMERS + CONFORMERS_PER_BOND * rotatable)
     ids = list(forces.EmbedMultipleConfs(molecule, count, settings))
     if not ids:
         settings.useRandomCoords = True

@@ -20,7 +20,7 @@ from hpcir.units import AMU, ANGSTROM
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Two atoms nearer than this fraction of the sum of their covalent radii overlap; nearer than the second, bond.
+# Largest distances of overlapping and of bonded atoms as fractions of the sum of their covalent radii.
 OVERLAP_FRACTION = 0.5
 BOND_FRACTION = 1.3
 

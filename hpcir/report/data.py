@@ -1,4 +1,4 @@
-"""What a report shows, read from the files of a finished or half-finished run directory."""
+"""Data of a report, read from the files of a finished or half-finished run directory."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
 from hpcir.study.learning.curve import LearningCurve, read_curve
 from hpcir.study.results.compared import Compared
-from hpcir.study.results.records import HarmonicFigures, Summary, TargetSummary, read_summary
+from hpcir.study.results.records import HarmonicFigures, LevelFigures, Summary, TargetSummary, read_summary
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
 Found = TypeVar("Found")
 
-# Molecules of a run that its title names.
-SHOWN_NAMES = 6
+# Most molecules of a run that its title names.
+MAX_NAMES = 6
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything the figures and the page need. What a run has not reached is empty or None, and in `missing`.
+    """Data of the figures and the page. Parts that a run has not reached are empty or None, and in `missing`.
 
     summary: summary.json, about the first target but for its table of all. parts: curves of the summary's modes and
     groups of atoms. learning: rounds of sampling, and why there were no more. pages: targets that have a page of their
@@ -112,7 +112,7 @@ class ReportData:
 
     @property
     def targets(self) -> dict[str, TargetSummary]:
-        """What the summary says of each target, by name."""
+        """The summary of each target, by name."""
         return self.summary.targets or {}
 
     @property
@@ -120,7 +120,7 @@ class ReportData:
         """The molecule, or the molecules, that the run is about."""
         if len(self.targets) < 2:
             return self.name
-        named = list(self.targets)[:SHOWN_NAMES]
+        named = list(self.targets)[:MAX_NAMES]
         rest = len(self.targets) - len(named)
         return ", ".join(named) + (f" and {rest} more" if rest else "")
 
@@ -128,11 +128,13 @@ class ReportData:
 def load_report_data(run_dir: str | Path) -> ReportData:
     """Read a run directory. A part that is not there yet, or cannot be read, is named in `missing`.
 
-    Raises InputError when the folder is no run directory at all.
+    Raises InputError when the folder is not a run directory.
     """
     folder = Path(run_dir)
     if not (folder / layout.MANIFEST).is_file() and not (folder / layout.DECK).is_file():
-        raise InputError("this is no run directory of hpcir", where=str(folder), hint="give what `hpcir run` wrote")
+        raise InputError(
+            "this is not a run directory of hpcir", where=str(folder), hint="give the directory that `hpcir run` wrote"
+        )
     missing: list[str] = []
     deck_text = _text(folder / layout.DECK, missing)
     summary = _read(read_summary, folder / layout.SUMMARY, "the summary", missing) or Summary()
@@ -151,7 +153,7 @@ def load_report_data(run_dir: str | Path) -> ReportData:
             for path in sorted(folder.glob(layout.spectrum_csv("*")))
             if (other := _spectrum(path, path.stem.removeprefix(layout.spectrum_name("*")[:-1]), missing)) is not None
         ),
-        sticks=(*engine, *_model_sticks(summary.harmonic)),
+        sticks=(*engine, *_model_sticks(summary.harmonic), *_level_sticks(summary.levels)),
         parts=contributions(folder),
         learning=curve or _curve_of(summary),
         parity=_parity(compared) if compared is not None else (),
@@ -167,13 +169,13 @@ def load_report_data(run_dir: str | Path) -> ReportData:
 
 
 def _has_page(folder: Path, name: str) -> bool:
-    """Whether a target has a page of its own; a name that leads out of the folder has none."""
+    """True for a target that has its own page; a name that leads out of the folder has none."""
     return Path(name).name == name and (folder / layout.target_folder(name) / layout.REPORT).is_file()
 
 
 def _evidence_folder(folder: Path, summary: Summary) -> Path:
-    """Where test, trust map and trajectories are: in the run directory itself, or in the folder of the first target,
-    where the first versions had them."""
+    """The folder of test, trust map and trajectories: the run directory itself, or, in runs of the first versions, the
+    folder of the first target."""
     for name in list(summary.targets or {})[:1]:
         own = folder / layout.target_folder(name)
         if Path(name).name == name and own.is_dir():
@@ -182,18 +184,18 @@ def _evidence_folder(folder: Path, summary: Summary) -> Path:
 
 
 def _shares_a_model(folder: Path) -> bool:
-    """Whether a folder is that of a further target, whose model and learning curve are the run's."""
+    """True for the folder of a further target, whose model and learning curve are the run's."""
     return folder.resolve().parent.name == layout.TARGETS
 
 
 def _curve_of(summary: Summary) -> LearningCurve:
-    """Why sampling stopped, from the summary of a target, or of a run whose learning curve is not there."""
+    """The reason why sampling stopped, from the summary of a target or of a run without a learning curve."""
     known = summary.sampling
     return LearningCurve() if known is None else LearningCurve(reason=known.stopped_because, stopped=known.stopped)
 
 
 def _labelled_whole(harmonic: HarmonicFigures | None) -> bool:
-    """Whether the first target has, or will have, the label engine's harmonic analysis."""
+    """True where the first target has, or will have, the label engine's harmonic analysis."""
     return harmonic is None or harmonic.engine_wavenumbers_per_cm is not None
 
 
@@ -206,7 +208,7 @@ def _text(path: Path, missing: list[str]) -> str:
 
 
 def _read(reader: Callable[[Path], Found], path: Path, what: str, missing: list[str]) -> Found | None:
-    """What a reader makes of a file; None where there is none, or it cannot be read."""
+    """The contents of a file by its reader; None where there is no file, or it cannot be read."""
     if not path.is_file():
         missing.append(f"{what} ({path.name}: not written yet)")
         return None
@@ -242,6 +244,15 @@ def _engine_sticks(path: Path, missing: list[str]) -> tuple[Sticks, ...]:
     return (Sticks("engine", arrays["harmonic_wavenumbers_per_cm"], arrays["harmonic_intensities_km_per_mol"]),)
 
 
+def _level_sticks(levels: LevelFigures | None) -> tuple[Sticks, ...]:
+    """Quantum fundamentals of the model at its minimum, those with an intensity."""
+    rows = [row for row in levels.fundamentals if row.intensity_km_per_mol > 0] if levels is not None else []
+    if not rows:
+        return ()
+    columns = (np.array([row.wavenumber_per_cm for row in rows]), np.array([row.intensity_km_per_mol for row in rows]))
+    return (Sticks("levels", *columns),)
+
+
 def _model_sticks(harmonic: HarmonicFigures | None) -> tuple[Sticks, ...]:
     """Harmonic lines of the model at its minimum, where the summary has them."""
     if harmonic is None or not harmonic.model_wavenumbers_per_cm or not harmonic.model_intensities_km_per_mol:
@@ -260,14 +271,14 @@ def _parity(test: Compared) -> tuple[Parity, ...]:
     )
     found = []
     for name, unit, size, reference, model in quantities:
-        # Total energies are large numbers: both from the lowest of the reference.
+        # Total energies are large numbers: both are relative to the lowest of the reference.
         zero = np.min(reference) if name == "energy" else 0.0
         found.append(Parity(name, unit, (np.ravel(reference) - zero) / size, (np.ravel(model) - zero) / size))
     return tuple(found)
 
 
 def _calibration(test: Compared) -> Calibration | None:
-    if not test.forces_spread.size:
+    if not np.any(test.forces_spread):  # not in the file, or of a committee of one
         return None
     error = np.linalg.norm(test.forces_model - test.forces_reference, axis=-1).ravel()
     spread = np.linalg.norm(test.forces_spread, axis=-1).ravel()

@@ -1,4 +1,4 @@
-"""What stands behind the verdicts: which atoms the model errs on, whether the bands have settled, energy conservation.
+"""Evidence for the verdicts: the model's error atom by atom, convergence of the bands, conservation of the energy.
 
 Each part is read from files of the run and is None where they are not there.
 """
@@ -26,27 +26,27 @@ from hpcir.units import ANGSTROM, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
 
-# The strongest bands whose convergence is shown, and the fewest trajectories that show anything.
-SHOWN_BANDS, FEWEST = 5, 4
-# Trajectories and points of each whose energies are drawn.
-SHOWN_TRAJECTORIES, SHOWN_POINTS = 32, 100
+# Most bands whose convergence is shown, the strongest ones, and the least number of trajectories for it.
+MAX_BANDS, MIN_TRAJECTORIES = 5, 4
+# Most trajectories whose energies are drawn, and points of each.
+MAX_TRAJECTORIES, MAX_ENERGIES = 32, 100
 # The view of the molecule, radian.
 YAW, TILT = 0.35, 0.45
 
 
 @dataclass(frozen=True)
 class AtomValues:
-    """A value of each atom: value (N,) in `unit`; what: the value in words; told (N,): more about each atom."""
+    """A value of each atom: value (N,) in `unit`; what: the value in words; details (N,): more about each atom."""
 
     what: str
     unit: str
     value: FloatArray
-    told: tuple[str, ...]
+    details: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class AtomMap:
-    """The molecule seen a little from the side of its longest axes, and what is known of each atom.
+    """The molecule in a view tilted from its longest axes, and values of each atom.
 
     x, y (N,) angstrom; symbols; bonds; values: one or more, the first to be shown first.
     """
@@ -60,7 +60,7 @@ class AtomMap:
 
 @dataclass(frozen=True)
 class Settling:
-    """The running mean of a band's intensity over trajectories: percent from the final one, (T,)."""
+    """The running mean of a band's intensity over trajectories: deviation (T,) from the final one in percent."""
 
     position: float
     percent: FloatArray
@@ -68,7 +68,7 @@ class Settling:
 
 @dataclass(frozen=True)
 class Conservation:
-    """Total energies of trajectories from their own means: time (n,) in ps, energy (k, n) in kcal/mol."""
+    """Total energies of trajectories relative to their means: time (n,) in ps, energy (k, n) in kcal/mol."""
 
     time: FloatArray
     energy: FloatArray
@@ -85,7 +85,7 @@ class HarmonicRow:
 
 
 def atom_map(folder: Path) -> AtomMap | None:
-    """What is known of each atom: its force error over the independent test, its distance from the training data along
+    """Values of each atom: its force error over the independent test, its distance from the training data along
     the trajectories and the committee's spread there (trust.json). None without any of them."""
     structure = _minimum(folder)
     if structure is None:
@@ -115,11 +115,11 @@ def _test_errors(path: Path, count: int) -> AtomValues | None:
         return None
     error = np.linalg.norm(test.forces_model - test.forces_reference, axis=2) / KCAL_PER_MOL_ANGSTROM
     spread = np.linalg.norm(test.forces_spread, axis=2) / KCAL_PER_MOL_ANGSTROM
-    told = tuple(
+    details = tuple(
         f"largest {most:.2g}, committee spread {wide:.2g}"
         for most, wide in zip(error.max(0), spread.mean(0), strict=True)
     )
-    return AtomValues("force error in the test", "kcal/mol/Å", np.sqrt((error**2).mean(0)), told)
+    return AtomValues("force error in the test", "kcal/mol/Å", np.sqrt((error**2).mean(0)), details)
 
 
 def _trust_values(rows: Sequence[AtomTrust], count: int) -> list[AtomValues]:
@@ -127,17 +127,17 @@ def _trust_values(rows: Sequence[AtomTrust], count: int) -> list[AtomValues]:
     if len(rows) != count:
         return []
     atoms = sorted(rows, key=lambda row: row.atom)
-    told = tuple(_outside(atom) for atom in atoms)
+    details = tuple(_outside(atom) for atom in atoms)
     distance = np.nan_to_num([atom.largest_distance for atom in atoms])
     spread = np.nan_to_num([atom.largest_spread for atom in atoms])
-    values = [AtomValues("distance from the training data", "usual distances", distance, told)]
+    values = [AtomValues("distance from the training data", "usual distances", distance, details)]
     if spread.any():
-        values.append(AtomValues("committee spread", "kcal/mol/Å", spread, told))
+        values.append(AtomValues("committee spread", "kcal/mol/Å", spread, details))
     return values
 
 
 def _outside(atom: AtomTrust) -> str:
-    """The symmetry function that leaves its training range, and by how much."""
+    """The symmetry function that leaves its training range, with the excess."""
     if not atom.description:
         return "every symmetry function in its range"
     known = np.isfinite(atom.excess) and atom.excess
@@ -148,7 +148,7 @@ def _map(structure: Structure, values: tuple[AtomValues, ...]) -> AtomMap:
     centred = structure.positions - structure.positions.mean(0)
     axes = np.linalg.svd(centred, full_matrices=True)[2]
     along, across, depth = (centred @ axes.T / ANGSTROM).T
-    # Turned, so that an atom does not stand behind its mirror image.
+    # Turned, so that no atom hides its mirror image.
     x = along * np.cos(YAW) + depth * np.sin(YAW)
     y = across * np.cos(TILT) + (depth * np.cos(YAW) - along * np.sin(YAW)) * np.sin(TILT)
     return AtomMap(x, y, tuple(symbols(structure.numbers)), tuple(bonds(structure)), values)
@@ -165,14 +165,14 @@ def _minimum(folder: Path) -> Structure | None:
 
 
 def settling(folder: Path, bands: Sequence[Band]) -> tuple[Settling, ...]:
-    """How the strongest bands' intensities settle as trajectories are added, from spectrum.h5."""
+    """Convergence of the strongest bands' intensities with the number of trajectories, from spectrum.h5."""
     arrays = _arrays(folder / layout.spectrum_h5())
-    if "trajectories" not in arrays or len(arrays["trajectories"]) < FEWEST:
+    if "trajectories" not in arrays or len(arrays["trajectories"]) < MIN_TRAJECTORIES:
         return ()
     terms, x = arrays["trajectories"], arrays["wavenumbers"]
     count = np.arange(1, len(terms) + 1)
     found = []
-    strongest = sorted(bands, key=lambda band: -np.nan_to_num(band.intensity_km_per_mol))[:SHOWN_BANDS]
+    strongest = sorted(bands, key=lambda band: -np.nan_to_num(band.intensity_km_per_mol))[:MAX_BANDS]
     for band in strongest:
         if not band.lower_per_cm < band.upper_per_cm:  # nor where one is not known
             continue
@@ -196,13 +196,13 @@ def conservation(folder: Path) -> Conservation | None:
             continue
         energies.append(block.total_energy[:, block.alive].T)
         duration = len(block.dipoles) * block.time_between_dipoles
-        if sum(map(len, energies)) >= SHOWN_TRAJECTORIES:
+        if sum(map(len, energies)) >= MAX_TRAJECTORIES:
             break
     if not energies or len({e.shape[1] for e in energies}) > 1 or not sum(map(len, energies)):
         return None
-    every = np.concatenate(energies)[:SHOWN_TRAJECTORIES]
-    kept = every[:, :: max(1, every.shape[1] // SHOWN_POINTS)]
-    time = np.linspace(0, duration / FS / 1000, every.shape[1])[:: max(1, every.shape[1] // SHOWN_POINTS)]
+    every = np.concatenate(energies)[:MAX_TRAJECTORIES]
+    kept = every[:, :: max(1, every.shape[1] // MAX_ENERGIES)]
+    time = np.linspace(0, duration / FS / 1000, every.shape[1])[:: max(1, every.shape[1] // MAX_ENERGIES)]
     return Conservation(time, (kept - every.mean(1, keepdims=True)) / KCAL_PER_MOL)
 
 

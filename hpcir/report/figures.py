@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-# Okabe and Ito's colours, told apart by everyone: the model's curve, the harmonic reference, a third.
+# Okabe and Ito's colours, which the colour-blind can distinguish: the model's curve, the harmonic reference, a third.
 CURVE, REFERENCE, THIRD = "#0072B2", "#D55E00", "#009E73"
 GREY = "#666666"
 RESOLUTION = 200
-# Characters of a name in a legend.
-LONGEST_NAME = 40
+# Most characters of a name in a legend.
+MAX_NAME_LENGTH = 40
 # Units of the fields of `Errors`.
 UNITS = ("kcal/mol/Å", "kcal/mol", "D")
 
@@ -56,7 +56,7 @@ def write_figures(data: ReportData, folder: Path) -> list[Path]:
 
 def plain(text: str) -> str:
     """Text for matplotlib: a dollar sign starts no formula, and a long name leaves room for the curve."""
-    shown = text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+    shown = text if len(text) <= MAX_NAME_LENGTH else text[: MAX_NAME_LENGTH - 1] + "…"
     return shown.replace("$", r"\$")
 
 

@@ -91,16 +91,18 @@
     choice.addEventListener("change", () => plots[0]());
   }
 
-  // One polyline: up and down at every line, gaps between; where both are known the model's lines hang below the axis.
+  // One polyline: up and down at every line, gaps between; the model's lines hang below the axis where others are known.
+  const stickNames = { engine: "harmonic, label engine", model: "harmonic, model", levels: "quantum levels, model" };
   function stickTrace(sticks) {
-    const model = sticks.name === "model", x = [], y = [], told = [], way = model && data.sticks.length > 1 ? -1 : 1;
+    const x = [], y = [], details = [], way = sticks.name !== "engine" && data.sticks.some((one) => one.name === "engine") ? -1 : 1;
     sticks.x.forEach((place, i) => {
       if (place <= 0) return;
-      x.push(factor() * place, factor() * place, null); y.push(0, way * sticks.y[i], null); told.push(sticks.y[i], sticks.y[i], null);
+      x.push(factor() * place, factor() * place, null); y.push(0, way * sticks.y[i], null); details.push(sticks.y[i], sticks.y[i], null);
     });
-    const whose = model ? "model" : "label engine", name = plain(`harmonic, ${whose}` + (data.spectra.length > 1 ? ` (${data.name})` : ""));
-    return { x, y, customdata: told, mode: "lines", name, connectgaps: false, yaxis: data.spectra.length ? "y2" : "y",
-      line: { color: model ? colour("curve") : colour("reference"), width: 2 },
+    const name = plain(stickNames[sticks.name] + (data.spectra.length > 1 ? ` (${data.name})` : ""));
+    const shades = { engine: colour("reference"), model: colour("curve"), levels: colour("third") };
+    return { x, y, customdata: details, mode: "lines", name, connectgaps: false, yaxis: data.spectra.length ? "y2" : "y",
+      line: { color: shades[sticks.name], width: 2 },
       hovertemplate: `${name} %{x:.1f} cm⁻¹: %{customdata:.3g} km/mol<extra></extra>` };
   }
 
@@ -248,7 +250,7 @@
     return { traces: [
       { x, y, mode: "lines", line: { color: colour("soft"), width: atoms.symbols.length > 40 ? 3 : 6 }, hoverinfo: "skip" },
       { x: atoms.x, y: atoms.y, mode: "markers+text", text: atoms.symbols.map((symbol, i) => (size > 20 ? named[i] : "")),
-        textfont: { size: 11, color: "#10141a" }, customdata: named.map((name, i) => [name, plain(chosen.told[i] || "")]),
+        textfont: { size: 11, color: "#10141a" }, customdata: named.map((name, i) => [name, plain(chosen.details[i] || "")]),
         marker: { size: atoms.symbols.map((symbol) => (symbol === "H" ? 0.85 * size : size)), color: chosen.value,
           colorscale: [[0, "#fff3d6"], [0.5, "#f6a04d"], [1, "#d5432c"]], cmin: 0, cmax: highest(chosen.value) || 1, opacity: 1,
           line: { color: colour("soft"), width: 1 }, colorbar: { title: { text: plain(chosen.unit), side: "right" }, thickness: 12 } },

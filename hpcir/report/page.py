@@ -31,10 +31,10 @@ from hpcir.version import __version__
 
 FloatArray = NDArray[np.float64]
 
-# More points than this in a scatter plot make the page slow and show nothing new.
-MOST_POINTS = 4000
-# Contributions to a spectrum that are drawn by themselves.
-MOST_PARTS = 10
+# Most points of a scatter plot: more make the page slow and show nothing new.
+MAX_POINTS = 4000
+# Most contributions to a spectrum that are drawn separately.
+MAX_PARTS = 10
 CITATION = (
     "M. Gastegger, J. Behler, P. Marquetand, Machine learning molecular dynamics for the simulation of infrared "
     "spectra, Chem. Sci. 8, 6924 (2017)."
@@ -87,7 +87,7 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
 
 
 def plot_data(data: ReportData) -> dict[str, object]:
-    """What page.js draws, as JSON-able lists; numbers that are not finite become null."""
+    """The data that page.js draws, as JSON-able lists; numbers that are not finite become null."""
     calibration = data.calibration
     return {
         "name": data.name,
@@ -148,8 +148,8 @@ def _parts(data: ReportData) -> dict[str, object] | None:
     if parts is None:
         return None
     named = {
-        "groups": summed(parts.group_names, parts.groups, MOST_PARTS),
-        "modes": summed(parts.mode_names, parts.modes, MOST_PARTS),
+        "groups": summed(parts.group_names, parts.groups, MAX_PARTS),
+        "modes": summed(parts.mode_names, parts.modes, MAX_PARTS),
     }
     curves = {
         kind: [{"name": name, "y": _numbers(curve, 4)} for name, curve in found.items()]
@@ -170,7 +170,7 @@ def _evidence(data: ReportData) -> dict[str, object]:
             "symbols": atoms.symbols,
             "bonds": atoms.bonds,
             "values": [
-                {"what": item.what, "unit": item.unit, "value": _numbers(item.value, 4), "told": item.told}
+                {"what": item.what, "unit": item.unit, "value": _numbers(item.value, 4), "details": item.details}
                 for item in atoms.values
             ],
         },
@@ -202,22 +202,22 @@ def _notes(data: ReportData) -> str:
     if not data.missing:
         return ""
     items = "".join(f"<li>{text(what)}</li>" for what in data.missing)
-    return f'<aside class="note"><strong>Not here:</strong><ul>{items}</ul></aside>'
+    return f'<aside class="note"><strong>Not available:</strong><ul>{items}</ul></aside>'
 
 
 def _conformers(data: ReportData) -> str:
-    """Beside the harmonic lines: whether the minimum that they belong to stands for the trajectories."""
+    """A note beside the harmonic lines where their minimum does not represent the trajectories."""
     said = ensemble_verdict(data)
     return f'<p class="remark">{text(sentence(said))}</p>' if said else ""
 
 
 def _without_deck(provenance: Mapping[str, object]) -> dict[str, object]:
-    """The deck has its own place on the page."""
+    """The provenance without the deck, which the page shows separately."""
     return {key: value for key, value in provenance.items() if key != "deck"}
 
 
 def _pictures(figures: Sequence[Path]) -> str:
-    """The PNG figures inside the page, for where plotly is not installed."""
+    """The PNG figures inside the page, where plotly is not installed."""
     images = "".join(
         f'<img alt="{text(path.stem)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
         for path in figures
@@ -229,7 +229,7 @@ def _pictures(figures: Sequence[Path]) -> str:
 
 
 def _thinned(values: FloatArray) -> FloatArray:
-    return values[:: max(1, math.ceil(len(values) / MOST_POINTS))]
+    return values[:: max(1, math.ceil(len(values) / MAX_POINTS))]
 
 
 def _numbers(values: FloatArray, digits: int = 5) -> list[float | None]:

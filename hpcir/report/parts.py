@@ -1,4 +1,4 @@
-"""What modes and groups of atoms contribute to a run's spectrum, as spectrum.h5 and summary.json have it."""
+"""Contributions of modes and groups of atoms to a run's spectrum, from spectrum.h5 and summary.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Parts:
     """Contributions that add up to the spectrum: wavenumbers (F,) in cm-1; names and curves (P, F) in km/mol per cm-1.
 
     modes: a name and a curve for each normal mode, ascending, and for what they leave; groups: for each group of atoms
-    (none where the dipole knows no atoms). Names may repeat.
+    (none where the dipole is not a sum over atoms). Names may repeat.
     """
 
     wavenumbers: FloatArray

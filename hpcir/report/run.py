@@ -1,4 +1,4 @@
-"""A run directory as one object for notebooks and scripts: what it found, drawn and printed."""
+"""A run directory as one object for notebooks and scripts, which prints and draws the results."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """What `hpcir run` left in a directory; read when it is asked for. Raises InputError when it is no run directory,
-    and where a part that is asked for is not there yet.
+    """The results of `hpcir run` in a directory, read on demand. Raises InputError when it is not a run directory,
+    and for a part that does not exist yet.
 
     `spectrum`, `model` and `labels` are the objects of the other packages; `summary` is summary.json.
     """
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def summary(self) -> Summary:
-        """What summary.json holds, such as `run.summary.labels.count`; empty before the run has ended."""
+        """The content of summary.json, such as `run.summary.labels.count`; empty before the run has ended."""
         return self._data.summary
 
     @cached_property
@@ -64,13 +64,13 @@ class Run:
         return drawn
 
     def verdicts(self) -> list[tuple[str, str]]:
-        """Whether it can be trusted: a sign (✓ good, ! look at it, · note) and a sentence each."""
+        """The verdicts on the spectrum: a sign (✓ good, ! needs attention, · note) and a sentence each."""
         return [(SIGNS[item.good][1], f"{item.what}. {item.text}") for item in findings(self._data)]
 
     def __repr__(self) -> str:
         lines = [f"hpcir run of {self._data.title} in {self.directory}"]
         lines += [f"  {sign} {text}" for sign, text in self.verdicts()]
-        lines += [f"  not here: {what}" for what in self._data.missing]
+        lines += [f"  not available: {what}" for what in self._data.missing]
         if self._data.spectrum is not None:
             lines += [f"  {band.describe()}" for band in self.spectrum.bands]
         return "\n".join(lines)
@@ -78,6 +78,6 @@ class Run:
     def _repr_html_(self) -> str:
         """The verdicts, and the spectrum with its bands."""
         items = [f"<li>{sign} {escape(text)}</li>" for sign, text in self.verdicts()]
-        items += [f"<li>not here: {escape(what)}</li>" for what in self._data.missing]
+        items += [f"<li>not available: {escape(what)}</li>" for what in self._data.missing]
         curve = self.spectrum._repr_html_() if self._data.spectrum is not None else ""
         return f"<h3>{escape(self._data.title)}</h3><ul style='list-style:none'>{''.join(items)}</ul>{curve}"

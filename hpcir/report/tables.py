@@ -14,10 +14,10 @@ from hpcir.spectra.bands import Band
 from hpcir.study.results.records import LocalFrequencyRow, ModeRow
 
 BAND_TITLES = ("position / cm⁻¹", "intensity / (km/mol)", "assignment")
-# Bands under this part of the strongest one are shown faintly.
-WEAK = 0.02
-# Atoms of the trust table that are not folded away.
-SHOWN_ATOMS = 8
+# Bands weaker than this fraction of the strongest one are shown faintly.
+WEAK_FRACTION = 0.02
+# Most atoms of the trust table that are not folded away.
+MAX_ATOMS = 8
 SIGNS = {True: ("good", "✓"), False: ("look", "!"), None: ("open", "·")}
 
 
@@ -27,7 +27,7 @@ def text(value: str) -> str:
 
 
 def short(value: object) -> str:
-    """A value of the summary as people read it."""
+    """A value of the summary for display."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number_text(value)
     if isinstance(value, (list, tuple)):
@@ -36,7 +36,7 @@ def short(value: object) -> str:
 
 
 def tiles(data: ReportData) -> str:
-    """The figures that count, large."""
+    """The most important figures, large."""
     test, labels, stages = data.summary.test, data.summary.labels, data.summary.stages
     shown: list[tuple[str, object, str]] = [("labels", labels.count if labels is not None else None, "")]
     if test is not None:
@@ -68,7 +68,7 @@ def badges(found: Sequence[Finding]) -> str:
 def finding(item: Finding) -> str:
     """One verdict with its sentence."""
     kind, sign = SIGNS[item.good]
-    word = {"good": "good", "look": "look at it", "open": "note"}[kind]
+    word = {"good": "good", "look": "needs attention", "open": "note"}[kind]
     return (
         f'<li><span class="verdict {kind}"><span aria-hidden="true">{sign}</span> {word}</span>'
         f"<span><strong>{text(item.what)}.</strong> {text(item.text)}</span></li>"
@@ -99,7 +99,7 @@ def _band_row(band: Band, strongest: float, zooms: bool) -> str:
     ]
     low, high = known(band.lower_per_cm), known(band.upper_per_cm)
     span = "" if low is None or high is None or not zooms else f' data-low="{low:g}" data-high="{high:g}" tabindex="0"'
-    weak = (known(band.intensity_km_per_mol) or 0.0) < WEAK * strongest
+    weak = (known(band.intensity_km_per_mol) or 0.0) < WEAK_FRACTION * strongest
     kind = ' class="weak"' if weak else ""
     return f"<tr{kind}{span}>{''.join(cells)}</tr>"
 
@@ -113,7 +113,7 @@ def _band_cell(number: float, stderr: float, style: str, title: str = "") -> str
 
 
 def _sources(band: Band) -> str:
-    """What an intensity's error is made of, shown by hovering."""
+    """The contributions to an intensity's error, shown on hovering."""
     sampling, committee = known(band.sampling_stderr_km_per_mol), known(band.committee_stderr_km_per_mol)
     if sampling is None:
         return ""
@@ -122,7 +122,7 @@ def _sources(band: Band) -> str:
 
 
 def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[ModeRow] = ()) -> str:
-    """The harmonic analysis, label engine against model, and where a mode is in the trajectories.
+    """The harmonic analysis, label engine against model, and the positions of the modes in the trajectories.
 
     modes: those of summary.json in the same order, if any.
     """
@@ -151,7 +151,7 @@ def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[ModeRow] = ()) -> st
 
 
 def local_table(rows: Sequence[LocalFrequencyRow]) -> str:
-    """Where the model's forces put each kind of vibration in the independent test, folded away."""
+    """Effective frequencies of each kind of vibration by the model's forces on the independent test, folded away."""
     if not rows:
         return ""
     titles = ("motion", "in the molecule", "engine / cm⁻¹", "shift of the model / cm⁻¹")
@@ -165,7 +165,7 @@ def local_table(rows: Sequence[LocalFrequencyRow]) -> str:
             f'<tr><th scope="row">{text(row.motion)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         )
     return (
-        "<details><summary>Where the model's forces put the vibrations</summary>"
+        "<details><summary>Effective frequencies of the model's forces</summary>"
         f'<div class="scroll"><table class="figures"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
         '<p class="hint">Effective frequencies of bond lengths and angles over the geometries of the independent test, '
@@ -175,7 +175,7 @@ def local_table(rows: Sequence[LocalFrequencyRow]) -> str:
 
 
 def _moving(mode: ModeRow) -> str:
-    """Where a mode is in the trajectories, with its error."""
+    """The position of a mode in the trajectories, with its error."""
     place, error = known(mode.anharmonic_per_cm), known(mode.stderr_per_cm)
     return _one(place, 1) + ("" if place is None or error is None else f' <span class="error">± {error:.1f}</span>')
 
@@ -190,13 +190,13 @@ def trust_table(rows: Sequence[AtomTrust]) -> str:
     def table(part: Sequence[AtomTrust]) -> str:
         return f'<table class="trust">{head}<tbody>{"".join(_trust_row(row) for row in part)}</tbody></table>'
 
-    more = rows[SHOWN_ATOMS:]
+    more = rows[MAX_ATOMS:]
     folded = (
         f"<details><summary>{len(more)} more atom{'s' if len(more) > 1 else ''}</summary>{table(more)}</details>"
         if more
         else ""
     )
-    return table(rows[:SHOWN_ATOMS]) + folded
+    return table(rows[:MAX_ATOMS]) + folded
 
 
 def _trust_row(row: AtomTrust) -> str:

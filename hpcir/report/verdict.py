@@ -1,4 +1,4 @@
-"""Can the spectrum be trusted? One sentence for each thing that decides it, with the figure that it goes by."""
+"""Verdicts on a spectrum: one sentence for each criterion, with its figure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hpcir.report.data import ReportData
 from hpcir.study.results.records import ConformerVerdict, TrustVerdict
 
-# Where a figure begins to be a reason to look: force error of the potential, error of the harmonic wavenumbers,
+# Limits beyond which a figure needs attention: force error of the potential, error of the harmonic wavenumbers,
 # standard error of the strongest bands' intensities, trajectories left out.
 FORCE_LIMIT_KCAL_PER_MOL_ANGSTROM = 1.0
 HARMONIC_LIMIT_PER_CM = 10.0
@@ -20,7 +20,7 @@ IMAGINARY_PER_CM = 10.0
 
 @dataclass(frozen=True)
 class Finding:
-    """good: True, False (look at it), or None (not known)."""
+    """A verdict; good: True, False (needs attention), or None (not known)."""
 
     what: str
     good: bool | None
@@ -28,9 +28,9 @@ class Finding:
 
 
 def findings(data: ReportData) -> list[Finding]:
-    """Every verdict that the data allow, in the order of the road: sampling, potential, trajectories, spectrum."""
+    """Every verdict that the data allow, in the order of the stages: sampling, potential, trajectories, spectrum."""
     made = [_sampling(data), _forces(data), _harmonic(data), _trajectories(data), _surroundings(data)]
-    made += [_conformers(data), _intensities(data), _own(data)]
+    made += [_conformers(data), _intensities(data), _spectrum(data)]
     return [finding for finding in made if finding is not None]
 
 
@@ -43,9 +43,9 @@ def _sampling(data: ReportData) -> Finding | None:
     reason, stopped = data.learning.reason, data.learning.stopped
     if not reason:
         return None
-    if stopped is None:  # a run of a version that did not say it
-        return Finding("Sampling", None, f"It ended: {reason}.")
-    ended = "It ended at its limit, not at its goal" if stopped.is_limit else "It ended"
+    if stopped is None:  # a run of a version without this key
+        return Finding("Sampling", None, f"It stopped: {reason}.")
+    ended = "It stopped at a limit before it reached its goal" if stopped.is_limit else "It stopped"
     return Finding("Sampling", not stopped.is_limit, f"{ended}: {reason}.")
 
 
@@ -83,13 +83,13 @@ def _trajectories(data: ReportData) -> Finding | None:
     md = data.summary.md
     if md is None or md.left_out is None or md.trajectories == 0:
         return None
-    text = " ".join([f"{md.left_out} of {md.trajectories} trajectories were left out.", *md.bond_events])
+    text = " ".join([f"{md.left_out} of {md.trajectories} trajectories were left out.", *(md.bond_events or ())])
     return Finding("Trajectories", md.left_out / md.trajectories <= LEFT_OUT_LIMIT, text)
 
 
 def _surroundings(data: ReportData) -> Finding | None:
-    """How far the trajectories went from the training data, as the run says it."""
-    verdict = _said(data.summary.trust)
+    """The distance of the trajectories from the training data, in the words of the summary."""
+    verdict = _verdict_of(data.summary.trust)
     return Finding("Surroundings", None, sentence(verdict)) if verdict else None
 
 
@@ -99,11 +99,11 @@ def _conformers(data: ReportData) -> Finding | None:
 
 
 def ensemble_verdict(data: ReportData) -> str:
-    """Why one minimum does not represent the trajectories; empty where it does, or nothing is known."""
-    return _said(data.summary.ensemble)
+    """The reason why one minimum does not represent the trajectories; empty where it does, or nothing is known."""
+    return _verdict_of(data.summary.ensemble)
 
 
-def _said(found: TrustVerdict | ConformerVerdict | None) -> str:
+def _verdict_of(found: TrustVerdict | ConformerVerdict | None) -> str:
     return "" if found is None else found.verdict
 
 
@@ -126,7 +126,7 @@ def _intensities(data: ReportData) -> Finding | None:
     return Finding("Error bars", worst < INTENSITY_LIMIT, text)
 
 
-def _own(data: ReportData) -> Finding | None:
-    """What the spectrum stage says itself."""
+def _spectrum(data: ReportData) -> Finding | None:
+    """The verdict of the spectrum stage."""
     spectrum = data.summary.spectrum
     return Finding("Spectrum", None, spectrum.verdict) if spectrum is not None and spectrum.verdict else None

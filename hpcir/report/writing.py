@@ -13,8 +13,8 @@ from hpcir.storage import layout
 def write_report(run_dir: str | Path) -> list[Path]:
     """Draw `figures/*.png` and `report.html` into a run directory; returns the files written.
 
-    What the run has not reached yet is left out, and the page says so. Raises InputError when the folder is no run
-    directory, RunStopped when it cannot be written.
+    Parts that the run has not reached are left out, and the page says so. Raises InputError when the folder is not a
+    run directory, RunStopped when it cannot be written.
     """
     folder = Path(run_dir)
     data = load_report_data(folder)

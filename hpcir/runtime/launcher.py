@@ -1,4 +1,4 @@
-"""What a launcher's environment says of the processes that it started, before MPI is loaded."""
+"""The launcher's environment: what is known of the processes that it started before MPI is loaded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 from hpcir.errors import InputError
 
-# Environment variables that a launcher sets on every rank: MPICH/Hydra and Slurm PMI, Open MPI, PMIx, Intel MPI.
+# Environment variables that launchers set on every rank: MPICH/Hydra and Slurm PMI, Open MPI, PMIx, Intel MPI.
 _LAUNCHER_VARIABLES = ("PMI_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_LOCALRANKID")
 
 
 def under_launcher() -> bool:
-    """Whether an MPI launcher started this process."""
+    """True where an MPI launcher started this process."""
     return any(name in os.environ for name in _LAUNCHER_VARIABLES)
 
 
@@ -23,7 +23,7 @@ def follow_launcher() -> None:
 
 
 def speaks_pmix_alone() -> bool:
-    """Whether the launcher, such as `srun --mpi=pmix`, offers PMIx and no older interface."""
+    """True where the launcher, such as `srun --mpi=pmix`, offers PMIx and no older interface."""
     older = ("PMI_RANK", "PMI_FD", "PMI_SIZE", "OMPI_COMM_WORLD_RANK")
     return "PMIX_RANK" in os.environ and not any(name in os.environ for name in older)
 
@@ -42,22 +42,22 @@ def require_pmix(library: str) -> None:
 
 
 def require_no_others() -> None:
-    """Raise InputError when the launcher started several processes, and each believes itself alone."""
+    """Raise InputError when the launcher started several processes and MPI gives each of them a world of one rank."""
     for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
         if int(os.environ.get(name, "1")) > 1:
             raise InputError(
-                f"the launcher started {os.environ[name]} processes that cannot see one another: it belongs to another "
+                f"the launcher started {os.environ[name]} processes that cannot communicate: it belongs to another "
                 "MPI than mpi4py's",
                 hint="use the mpirun of the MPI library that mpi4py loads (`python -m mpi4py --mpi-library`)",
             )
 
 
 def require_step_of_one() -> None:
-    """Raise InputError when srun started several processes without telling them of one another."""
+    """Raise InputError when srun started several processes without the PMI that connects them."""
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1") if "SLURM_PROCID" in os.environ else "1"
     if tasks.isdigit() and int(tasks) > 1:
         raise InputError(
-            f"srun started {tasks} processes that cannot see one another",
+            f"srun started {tasks} processes that cannot communicate",
             hint="start them with mpirun, or with the --mpi of srun that belongs to mpi4py's MPI (`srun --mpi=list`)",
         )
 

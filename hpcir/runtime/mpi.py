@@ -26,21 +26,21 @@ from hpcir.runtime.launcher import (
     under_launcher,
 )
 from hpcir.runtime.rank_watch import Watchman, post
-from hpcir.runtime.stopping import PATIENCE
+from hpcir.runtime.stopping import STOP_DEADLINE
 
 Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
 # A numpy array; the parser imports this module, and is not to wait for numpy.
 Array = Any
 
-# Bytes of one message at most, and of all that reach the root in one round of a gather: MPI counts in 32 bits, and
-# memory for a second copy of everything is not to be had.
+# Most bytes of one message, and of all that reach the root in one round of a gather: MPI counts in 32 bits, and
+# there is no memory for a second copy of everything.
 MESSAGE_BYTES = 1 << 26
 
-# Least seconds that a rank which stops waits for the others to reach a safe point too; they have PATIENCE, as it had.
-LEAST_WIND_UP = 0.5
+# Least seconds that a stopping rank waits for the others to reach a safe point; they have STOP_DEADLINE, as it had.
+MIN_WIND_UP = 0.5
 # Seconds that a rank with an error waits to see whether every rank has it, before it ends the job by force.
-AGREE = 2.0
+AGREEMENT_TIME = 2.0
 
 # Seconds that MPI has to end a job by force; and those that the launcher has before it to pass on a last message: Hydra
 # drops what it has not read when the job is aborted.
@@ -59,7 +59,7 @@ class Communicator(Protocol):
     nodes: int
     """How many nodes (groups of ranks that share memory) there are."""
     watchman: Watchman | None
-    """Of this rank's host, while the job's end would be an accident."""
+    """The watchman of this rank's host, until an orderly end begins."""
 
     def bcast(self, value: Any, root: int = 0) -> Any: ...
     def gather(self, value: Any, root: int = 0) -> list[Any] | None: ...
@@ -248,7 +248,7 @@ class MpiCommunicator:
         self._comm.Barrier()
 
     def barrier_within(self, seconds: float) -> bool:
-        """Whether all ranks came here within so many seconds; used when a job winds up, never again after False."""
+        """True when all ranks arrived within so many seconds; used at the end of a job, never again after False."""
         # On the duplicate: a rank that is still in a blocking collective of the stages must not meet this one.
         request = self._counter_comm.Ibarrier()
         end = time.monotonic() + seconds
@@ -397,7 +397,7 @@ class abort_on_exception:
         if self.comm.size > 1:
             places = self.comm.allgather((socket.gethostname(), os.getpid()))
             self.comm.watchman = post(self.comm.rank, places)
-            self.comm.barrier()  # who leaves at once must be heard
+            self.comm.barrier()  # a rank that leaves at once must be heard
         return self.comm
 
     def __exit__(
@@ -414,12 +414,13 @@ class abort_on_exception:
             self.comm.abort(error.status, str(error))
         from mpi4py import MPI
 
-        if isinstance(error, MPI.Exception):  # the library's word for a rank that is no more, or a network
+        if isinstance(error, MPI.Exception):  # the library reports a dead rank, or a failed network
             last = traceback.extract_tb(trace)[-1]
             self.comm.abort(
                 EXIT_STOPPED,
                 f"message passing failed, perhaps because another rank died: {str(error).splitlines()[0]} "
-                f"({last.filename}, line {last.lineno}). Everything finished is saved; the same command goes on",
+                f"({last.filename}, line {last.lineno}). Everything finished is saved; the same "
+                "command continues the run",
             )
         self.comm.abort(1, "failed\n" + "".join(traceback.format_exception(error)))
 
@@ -427,5 +428,5 @@ class abort_on_exception:
 def _patience(error: HpcirError) -> float:
     """Seconds to wait for the other ranks to come to the same end."""
     if not isinstance(error, Interrupted):
-        return AGREE
-    return max(LEAST_WIND_UP, error.asked + PATIENCE - time.monotonic())
+        return AGREEMENT_TIME
+    return max(MIN_WIND_UP, error.asked + STOP_DEADLINE - time.monotonic())

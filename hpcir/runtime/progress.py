@@ -1,4 +1,4 @@
-"""Where a run stands: a live display on a terminal, dated lines elsewhere, `log.txt`, and `progress.json` for
+"""Progress of a run: a live display on a terminal, dated lines elsewhere, `log.txt`, and `progress.json` for
 `hpcir status`. Only rank 0 shows and counts; every rank may log. A display never stops a run: what cannot be
 written here is left out.
 """
@@ -32,7 +32,7 @@ HEARTBEAT_INTERVAL = 10.0
 LINE_INTERVAL = 15.0
 RATE_WINDOW = 60.0
 
-# Endings of a figure's name -> the unit as people write it; longer ones first.
+# Endings of a figure's name -> the unit as displayed; longer ones first.
 UNIT_ENDINGS = {
     "_kcal_per_mol_per_100_ps": "kcal/mol per 100 ps",
     "_kcal_per_mol_angstrom": "kcal/mol/Å",
@@ -50,7 +50,7 @@ UNIT_ENDINGS = {
 
 
 def number_text(value: Any) -> str:
-    """A number to three figures as people write it: 0.0312, 2.65, 2 650, not 2.65e+03."""
+    """A number to three figures without an exponent: 0.0312, 2.65, 2 650, not 2.65e+03."""
     if isinstance(value, float) and math.isfinite(value):
         if abs(value) < 999.5:
             return f"{value:.3g}"
@@ -60,7 +60,7 @@ def number_text(value: Any) -> str:
 
 
 def figure_parts(name: str, value: Any) -> tuple[str, str]:
-    """A named figure as words and value with its unit, times of a step in the unit that suits them."""
+    """A named figure as words and value with unit; times of a step in microseconds to seconds, by size."""
     unit = ""
     for ending, written in UNIT_ENDINGS.items():
         if f"_{name}".endswith(ending):
@@ -73,13 +73,13 @@ def figure_parts(name: str, value: Any) -> tuple[str, str]:
 
 
 def figure_text(name: str, value: Any) -> str:
-    """A named figure as people read it: ('force_rmse_kcal_per_mol_angstrom', 0.31) -> 'force RMSE 0.31 kcal/mol/Å'."""
+    """A named figure for display: ('force_rmse_kcal_per_mol_angstrom', 0.31) -> 'force RMSE 0.31 kcal/mol/Å'."""
     return " ".join(figure_parts(name, value))
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks at standard output. Open MPI gives rank 0 a terminal of its own even where its launcher
-    writes to a file, so under it nothing can be known, and a batch log is not the place for moving bars."""
+    """True where standard output is a terminal that shows live bars. Open MPI gives rank 0 a terminal of its own even
+    where its launcher writes to a file, so under it the answer is False: a batch log has no live bars."""
     return sys.stdout.isatty() and "OMPI_COMM_WORLD_RANK" not in os.environ
 
 
@@ -117,11 +117,11 @@ class Stage:
         self.progress._leave(self, error)
 
     def advance(self, count: int = 1, **figures: Any) -> None:
-        """`count` more units are done. Figures are shown, such as force_rmse_kcal_per_mol_angstrom=0.3."""
+        """Count `count` more units as done. Figures are shown, such as force_rmse_kcal_per_mol_angstrom=0.3."""
         self.advance_to(self.done + count, **figures)
 
     def advance_to(self, done: int, total: int | None = None, **figures: Any) -> None:
-        """`done` units are done in all (and there are `total`, where that changed)."""
+        """Set the units done so far (and `total`, where that changed)."""
         self.done = done
         self.total = total if total is not None else self.total
         now = time.monotonic()
@@ -132,7 +132,7 @@ class Stage:
         self.progress._moved(self, figures)
 
     def note(self, text: str) -> None:
-        """A sentence for the log and the display."""
+        """Log and display a sentence."""
         self.progress.log(text)
 
     @property
@@ -154,7 +154,7 @@ class Stage:
         return max(0, self.total - self.done) / self.rate
 
     def line(self) -> str:
-        """Count, rate, time left and figures in one line."""
+        """The count, rate, time left and figures in one line."""
         parts = [f"{self.done}{f' of {self.total}' if self.total is not None else ''} {self.unit}".rstrip()]
         if self.rate is not None:
             parts.append(rate_text(self.rate))
@@ -238,7 +238,7 @@ class Progress:
             if self._beat is not None:
                 self._beat()
 
-    # -- what stages call -----------------------------------------------------------------------------------------
+    # -- called by stages -----------------------------------------------------------------------------------------
 
     def stage(self, name: str, total: int | None = None, unit: str = "", done: int = 0) -> Stage:
         """A context that counts one stage; `done` is what an earlier session did already."""
@@ -249,7 +249,7 @@ class Progress:
         return self._open[-1] if self._open else None
 
     def log(self, text: str, warning: bool = False) -> None:
-        """A sentence: to the log with date, rank and stage; on rank 0 shown too, a warning on every rank."""
+        """Log a sentence with date, rank and stage; rank 0 displays it too, and every rank a warning."""
         if warning:
             return self.warn(text)
         self._append(text)
@@ -257,14 +257,14 @@ class Progress:
             self._show(text)
 
     def warn(self, text: str) -> None:
-        """A warning: to the log, and shown on every rank."""
+        """Log a warning; every rank displays it."""
         self._append(f"warning: {text}")
         if self.quiet:
             print(f"hpcir: rank {self.rank}: warning: {text}", file=sys.stderr, flush=True)
         else:
             self._show(f"warning: {text}")
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- internals ------------------------------------------------------------------------------------------------
 
     def _enter(self, stage: Stage) -> None:
         self._open.append(stage)
@@ -310,7 +310,7 @@ class Progress:
                 print(f"{self._prefix()}: {text}", flush=True)
 
     def _append(self, text: str) -> None:
-        """One line by one append: lines of several ranks may follow one another in any order, but stay whole."""
+        """Append one line in one write: lines of several ranks may come in any order, but are never mixed."""
         if self.directory is None:
             return
         line = f"{self._prefix()}: {' '.join(text.splitlines())}\n"
@@ -322,7 +322,7 @@ class Progress:
                 os.close(descriptor)
 
     def state(self) -> dict[str, Any]:
-        """What progress.json holds; every time in seconds, `updated` and `started` since 1970."""
+        """The content of progress.json; every time in seconds, `updated` and `started` since 1970."""
         stage = self._current
         content: dict[str, Any] = {
             "format": PROGRESS_FORMAT,
@@ -359,7 +359,7 @@ class Progress:
 
 
 def _live_display() -> Any:
-    """A rich display of one bar: name, bar, what `Stage.line` says."""
+    """A rich display of one bar: name, bar, `Stage.line`."""
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 

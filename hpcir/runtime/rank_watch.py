@@ -1,4 +1,4 @@
-"""Says which rank of this host died without a word; MPICH's launcher names a process number at best.
+"""Watchman that names the ranks of this host that died without a message; MPICH's launcher names a process at best.
 
 One small process on each host, started by the host's first rank in a session of its own, so that it outlives the
 launcher's cleaning up. It sleeps until a rank takes its leave (then it goes) or a rank's process ends without that.
@@ -14,18 +14,18 @@ import socket
 import subprocess
 import sys
 
-# Named in one message at most; more than these die together only when the whole job is killed.
-MOST_NAMED = 8
+# Most ranks named in one message; more die together only when the whole job is killed.
+MAX_NAMED_RANKS = 8
 
 
 class Watchman:
-    """A rank's end of it: `leave` before an orderly end, whatever its reason."""
+    """A rank's connection to its watchman: `leave` before any orderly end."""
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     def leave(self) -> None:
-        """Tell this host's watchman that what comes now is no accident."""
+        """Tell this host's watchman that the end of this rank is orderly."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messenger:
             messenger.sendto(b"leave", self._address)
 
@@ -57,7 +57,7 @@ def post(rank: int, places: list[tuple[str, int]]) -> Watchman | None:
 
 
 def main(ear_descriptor: str, host: str, *watched: str) -> None:
-    """Wait for a leave or a death; name the dead."""
+    """Wait for a rank that leaves or dies; report the dead ranks."""
     ear = socket.socket(fileno=int(ear_descriptor))
     poll = select.poll()
     poll.register(ear, select.POLLIN)
@@ -74,10 +74,10 @@ def main(ear_descriptor: str, host: str, *watched: str) -> None:
     if ear.fileno() in ended or not ended:
         return
     dead = [ranks[descriptor] for descriptor in ended]
-    named = ", ".join(f"rank {rank} (process {pid} on {host})" for rank, pid in sorted(dead)[:MOST_NAMED])
-    more = f" and {len(dead) - MOST_NAMED} more" if len(dead) > MOST_NAMED else ""
-    text = f"hpcir: {named}{more} died without a word, perhaps killed for want of memory. "
-    os.write(2, f"{text}Everything finished is saved; the same command goes on\n".encode())
+    named = ", ".join(f"rank {rank} (process {pid} on {host})" for rank, pid in sorted(dead)[:MAX_NAMED_RANKS])
+    more = f" and {len(dead) - MAX_NAMED_RANKS} more" if len(dead) > MAX_NAMED_RANKS else ""
+    text = f"hpcir: {named}{more} died without an error message, perhaps killed for lack of memory. "
+    os.write(2, f"{text}Everything finished is saved; the same command continues the run\n".encode())
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ from types import FrameType
 from hpcir.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-# Seconds that a process has from a request to a safe point: batch systems may kill it after ten.
-PATIENCE = 6.0
-# Seconds between two looks at the clock.
-POLL = 0.5
+# Most seconds from a request to a safe point: batch systems may kill the process after ten.
+STOP_DEADLINE = 6.0
+# Seconds between two checks of the time.
+POLL_INTERVAL = 0.5
 
 
 def stop_at_once() -> None:
-    """From here until a `StopRequest` is installed, a signal raises Interrupted: nothing is in hand yet."""
+    """Make signals raise Interrupted until a `StopRequest` is installed: no work has begun yet."""
 
     def received(number: int, _frame: FrameType | None) -> None:
         raise Interrupted(f"stopped by signal {signal.Signals(number).name} before the work began; run it again")
@@ -36,10 +36,10 @@ def stop_at_once() -> None:
 
 
 class StopRequest:
-    """Whether this process was asked to stop, and why.
+    """A request to stop this process, with its reason, once it was made.
 
     walltime: seconds from now after which to stop by the clock. overdue: called from another thread with a message when
-    the process is still at work `PATIENCE` seconds after it was asked; it is to end the process.
+    the process is still at work `STOP_DEADLINE` seconds after the request; it must end the process.
     """
 
     def __init__(self, walltime: float | None = None, overdue: Callable[[str], object] | None = None) -> None:
@@ -52,7 +52,7 @@ class StopRequest:
         self._mouth = self._previous = -1
 
     def install(self) -> StopRequest:
-        """Catch the signals from here on; must be called from the main thread."""
+        """Begin to catch the signals; must be called from the main thread."""
         for number in SIGNALS:
             signal.signal(number, self._received)
         if self._overdue is not None:
@@ -65,7 +65,7 @@ class StopRequest:
         return self
 
     def close(self) -> None:
-        """The work is done or left in order: `overdue` is not called any more."""
+        """End the request when the work is done or left in order: `overdue` is not called any more."""
         self._closed = True
         if self._mouth >= 0:
             signal.set_wakeup_fd(self._previous)
@@ -76,13 +76,13 @@ class StopRequest:
         self.request(f"signal {signal.Signals(number).name}")
 
     def request(self, reason: str) -> None:
-        """Ask for a stop from inside the program; the first reason stays."""
+        """Request a stop from inside the program; the first reason is kept."""
         if not self._reason:
             self._asked = time.monotonic()
             self._reason = reason
 
     def requested(self) -> bool:
-        """Whether to stop now."""
+        """True when the process must stop now."""
         if not self._reason and self._deadline is not None and time.monotonic() >= self._deadline:
             self.request("the time limit given with --walltime")
         return bool(self._reason)
@@ -93,15 +93,15 @@ class StopRequest:
             raise Interrupted(self._message(), asked=self._asked)
 
     def _message(self) -> str:
-        return f"stopped by {self._reason}; everything finished is saved, the same command goes on"
+        return f"stopped by {self._reason}; everything finished is saved, the same command continues the run"
 
     def _watch(self, ear: int, overdue: Callable[[str], object]) -> None:
-        """Look for signals and at the clock until the request is closed or the process is overdue."""
+        """Watch for signals and the time limit until the request is closed or the process is overdue."""
         while not self._closed:
-            if select.select([ear], [], [], POLL)[0]:
+            if select.select([ear], [], [], POLL_INTERVAL)[0]:
                 for number in os.read(ear, 64):
                     if number in SIGNALS:
                         self.request(f"signal {signal.Signals(number).name}")
-            if self.requested() and time.monotonic() - self._asked > PATIENCE and not self._closed:
+            if self.requested() and time.monotonic() - self._asked > STOP_DEADLINE and not self._closed:
                 overdue(self._message())
         os.close(ear)

@@ -38,7 +38,7 @@ def _from_environment(name: str) -> int | None:
 
 
 def _from_deck(path: str | Path) -> int | None:
-    """`labels.threads` by a first look at the deck; what is wrong with it is for `load_deck` to say."""
+    """`labels.threads` from a first read of the deck; `load_deck` reports what is wrong with it."""
     from hpcir.storage.yaml_lines import read_yaml
 
     try:
@@ -49,16 +49,16 @@ def _from_deck(path: str | Path) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10_000 else None
 
 
-def own_cores() -> tuple[str, tuple[int, ...]]:
-    """This host's name and the cores that this process may run on."""
+def host_cores() -> tuple[str, tuple[int, ...]]:
+    """The host's name and the cores that this process may run on."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return socket.gethostname(), tuple(cores)
 
 
-def crowded(places: Iterable[tuple[str, tuple[int, ...]]], threads: int) -> str:
-    """A warning when the ranks of a host, at so many threads each, want more cores than they may use; else ''.
+def oversubscription(places: Iterable[tuple[str, tuple[int, ...]]], threads: int) -> str:
+    """A warning when the ranks of a host, at so many threads each, need more cores than they may use; else ''.
 
-    `places`: `own_cores` of every rank.
+    `places`: `host_cores` of every rank.
     """
     hosts: dict[str, list[Any]] = {}
     for host, cores in places:
@@ -68,7 +68,7 @@ def crowded(places: Iterable[tuple[str, tuple[int, ...]]], threads: int) -> str:
     for host, (ranks, available) in hosts.items():
         if ranks * threads > len(available):
             return (
-                f"{ranks} ranks x {threads} threads on {host} want {ranks * threads} cores, and these processes may "
+                f"{ranks} ranks x {threads} threads on {host} need {ranks * threads} cores, and these processes may "
                 f"use {len(available)}; start fewer ranks or give fewer labels.threads"
             )
     return ""

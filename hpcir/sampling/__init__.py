@@ -1,1 +1,1 @@
-"""Where training geometries come from: normal modes, exploration by the committee, selection."""
+"""Training geometries: normal modes, exploration by the committee, selection."""

@@ -15,7 +15,7 @@ from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
 from hpcir.molecules.structures import Structure
-from hpcir.sampling.exploration import TOO_FAR, ExplorationPlan, Findings, Sanity
+from hpcir.sampling.exploration import MAX_EXCESS, ExplorationPlan, Findings, GeometryCheck
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -34,19 +34,19 @@ def explore_rings(
     """Run ring polymers about starts (R, N, 3) until a bead of each is taken or its time is over.
 
     evaluator: of P R replicas. Beads begin at the starts and spread by their thermostat. A ring ends at its first bead
-    whose expected error passes what is tolerated, or that leaves physics (see exploration.py). Of the beads of that
-    moment that are worth a label the one with the largest error is taken, or where there is none, of those of the look
+    whose expected error passes what is tolerated, or that is unphysical (see exploration.py). Of the beads of that
+    moment that are worth a label the one with the largest error is taken, or where there is none, of those of the check
     before. The time explored is that of all beads.
     """
     search = _Search(evaluator, reference, ring, starts, ids, seed, plan)
     while search.running:
         check()
-        search.go_on()
+        search.advance()
     return search.findings()
 
 
 class _Search:
-    """Rings on their way."""
+    """Exploration by rings in progress."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class _Search:
         plan: ExplorationPlan,
     ) -> None:
         self.evaluator, self.ring, self.plan = evaluator, ring, plan
-        self.sane, self.masses = Sanity(reference), reference.masses
+        self.is_physical, self.masses = GeometryCheck(reference), reference.masses
         positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
         speeds = thermal_velocities(positions, self.masses, ring.temperature, seed, ids)
         velocities = bead_velocities(ring, speeds, self.masses, seed, ids)
@@ -78,7 +78,7 @@ class _Search:
         """Geometries (P, R, N, 3)."""
         return self.ring.split(self.block.positions).transpose(2, 3, 0, 1).copy()
 
-    def go_on(self) -> None:
+    def advance(self) -> None:
         """To the next look at the beads."""
         plan, ring = self.plan, self.ring
         running = self.block.alive.copy()
@@ -91,7 +91,7 @@ class _Search:
         beads = self._beads()
         force, dipole = (ring.split(spread) for spread in self.evaluator.spread_here())
         excess = np.maximum(force / plan.force_spread, dipole / plan.dipole_spread)
-        good = self.sane(beads) & np.isfinite(excess) & (excess < TOO_FAR) & self.block.alive
+        good = self.is_physical(beads) & np.isfinite(excess) & (excess < MAX_EXCESS) & self.block.alive
         for r in np.flatnonzero(running):
             self.frames += 1
             if good[:, r].all() and (excess[:, r] <= 1.0).all():
@@ -111,7 +111,7 @@ class _Search:
 
     def findings(self) -> Findings:
         geometries = np.array([geometry for geometry, _ in self.taken]).reshape(-1, len(self.masses), 3)
-        quiet = self._beads()[0][self.block.alive]
+        final = self._beads()[0][self.block.alive]
         time = self.frames * self.ring.beads * self.plan.check_every * self.plan.timestep
         most = np.array([excess for _, excess in self.taken])
-        return Findings(geometries, most, quiet, time, len(self.taken), self.insane)
+        return Findings(geometries, most, final, time, len(self.taken), self.insane)

@@ -1,7 +1,7 @@
-"""Committee dynamics until the committee disagrees, and what counts as a geometry that physics allows.
+"""Committee dynamics until the committee disagrees, and the test for physical geometries.
 
 A geometry is taken where the expected error (committee spread times calibration) of an atom's force or of the dipole
-passes what the deck tolerates; when the trajectory leaves physics first, its last sane frame is taken (Gastegger,
+exceeds the tolerance of the deck; when the trajectory becomes unphysical first, its last physical frame (Gastegger,
 Behler, Marquetand, Chem. Sci. 8, 6924, 2017, adaptive sampling).
 """
 
@@ -22,33 +22,33 @@ from hpcir.molecules.structures import Structure, bonds
 
 FloatArray = NDArray[np.float64]
 
-# A bond may stretch by this factor, and no pair may come nearer than this fraction of its bonded or bonding length.
-STRETCH = 1.5
-SQUEEZE = 0.65
-# A frame with an expected error beyond this multiple of the tolerated one is not worth a label: the one before it is
+# Largest length of a bond as a multiple of its own, and least distance of a pair as a fraction of its bonding length.
+MAX_STRETCH = 1.5
+MIN_APPROACH = 0.65
+# Largest expected error of a frame that is labelled, as a multiple of the tolerated one: beyond it the frame before is
 # taken.
-TOO_FAR = 4.0
+MAX_EXCESS = 4.0
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What one block of exploration found.
+    """Results of one block of exploration.
 
-    geometries (C, N, 3) bohr; excess (C,): the expected error over the tolerated one; quiet (Q, N, 3): where replicas
-    were that ran to the end of their time; time explored by all replicas (atomic units); takes: replicas that ended at
-    a take; insane: those of them that left physics.
+    geometries (C, N, 3) bohr; excess (C,): the expected error over the tolerated one; final (Q, N, 3): last geometries
+    of the replicas that completed their time; time explored by all replicas (atomic units); takes: replicas whose
+    geometry was taken; insane: those of them that became unphysical.
     """
 
     geometries: FloatArray
     excess: FloatArray
-    quiet: FloatArray
+    final: FloatArray
     time: float
     takes: int
     insane: int
 
 
-class Sanity:
-    """Whether a geometry is still the molecule: every bond within reach, no pair of atoms on top of another.
+class GeometryCheck:
+    """Test for geometries that are still the molecule: every bond within reach, no overlapping atoms.
 
     A hydrogen of nitrogen, oxygen, sulphur or a halogen may be bonded to any of these atoms: protons move.
     """
@@ -65,14 +65,14 @@ class Sanity:
         self.lengths = np.linalg.norm(reference.positions[self.first] - reference.positions[self.second], axis=-1)
         radii = np.asarray(covalent_radii)[reference.numbers] * ANGSTROM
         self.rows, self.columns = np.triu_indices(len(reference), 1)
-        self.nearest = SQUEEZE * (radii[self.rows] + radii[self.columns])
-        self.proton_reach = STRETCH * (radii[self.mobile][:, None] + radii[self.carriers])
+        self.nearest = MIN_APPROACH * (radii[self.rows] + radii[self.columns])
+        self.proton_reach = MAX_STRETCH * (radii[self.mobile][:, None] + radii[self.carriers])
 
     def __call__(self, positions: FloatArray) -> NDArray[np.bool_]:
         """Positions (..., N, 3) -> (...) bool."""
         bond = np.linalg.norm(positions[..., self.first, :] - positions[..., self.second, :], axis=-1)
         pair = np.linalg.norm(positions[..., self.rows, :] - positions[..., self.columns, :], axis=-1)
-        whole = np.all(bond < STRETCH * self.lengths, axis=-1)
+        whole = np.all(bond < MAX_STRETCH * self.lengths, axis=-1)
         if self.mobile:
             away = positions[..., self.mobile, None, :] - positions[..., None, self.carriers, :]
             whole &= np.all(np.any(np.linalg.norm(away, axis=-1) < self.proton_reach, axis=-1), axis=-1)
@@ -81,8 +81,8 @@ class Sanity:
 
 @dataclass(frozen=True)
 class ExplorationPlan:
-    """How a block explores; atomic units. force_spread and dipole_spread: those at which the error is no longer
-    tolerated."""
+    """Settings of a block of exploration; atomic units. force_spread and dipole_spread: those at which the error is no
+    longer tolerated."""
 
     temperature: float
     force_spread: float
@@ -108,14 +108,14 @@ def explore_block(
     ids (R,) and seed fix the velocities and the thermostat's noise: another seed for every round. `check` is called
     between chunks and may raise, to end the work.
     """
-    sane = Sanity(reference)
+    is_physical = GeometryCheck(reference)
     masses = reference.masses
     positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
     velocities = thermal_velocities(positions, masses, plan.temperature, seed, ids)
     block = ReplicaBlock.start(positions, velocities, ids)
     thermostat = Thermostat("langevin", plan.temperature, plan.time_constant, seed)
     total = round(plan.duration / plan.timestep)
-    last_sane = starts.copy()
+    last_physical = starts.copy()
     taken: list[tuple[FloatArray, float]] = []
     explored = insane = 0
     while block.step < total and block.alive.any():
@@ -137,38 +137,38 @@ def explore_block(
         running = block.alive.copy()
         block = chunk.block
         for replica in np.flatnonzero(running):
-            outcome = first_take(frames[replica], excess[:, replica], sane, last_sane[replica])
+            outcome = first_take(frames[replica], excess[:, replica], is_physical, last_physical[replica])
             explored += outcome.frames * plan.check_every
-            last_sane[replica] = outcome.geometry
+            last_physical[replica] = outcome.geometry
             if outcome.taken:
                 taken.append((outcome.geometry, outcome.excess))
-                insane += not outcome.sane
+                insane += not outcome.is_physical
                 running[replica] = False
         block = replace(block, alive=block.alive & running)
     geometries = np.array([geometry for geometry, _ in taken]).reshape(-1, *starts.shape[1:])
     most = np.array([item for _, item in taken])
-    quiet = last_sane[block.alive]
-    return Findings(geometries, most, quiet, explored * plan.timestep, len(taken), int(insane))
+    final = last_physical[block.alive]
+    return Findings(geometries, most, final, explored * plan.timestep, len(taken), int(insane))
 
 
 @dataclass(frozen=True)
 class Take:
-    """The end of one replica's chunk: taken or not, the geometry (or the last sane one), frames gone through."""
+    """The end of one replica's chunk: taken or not, the geometry (or the last physical one), frames gone through."""
 
     taken: bool
-    sane: bool
+    is_physical: bool
     geometry: FloatArray
     excess: float
     frames: int
 
 
-def first_take(frames: FloatArray, excess: FloatArray, sane: Sanity, before: FloatArray) -> Take:
-    """The first of frames (T, N, 3) whose excess (T,) of expected over tolerated error is over 1, or that leaves
-    physics; of one that is TOO_FAR the frame before is taken.
+def first_take(frames: FloatArray, excess: FloatArray, is_physical: GeometryCheck, before: FloatArray) -> Take:
+    """The first of frames (T, N, 3) whose excess (T,) of expected over tolerated error is over 1, or that is
+    unphysical; beyond MAX_EXCESS the frame before is taken.
 
     before: the geometry (N, 3) that came before them.
     """
-    good = sane(frames) & np.isfinite(excess) & (excess < TOO_FAR)
+    good = is_physical(frames) & np.isfinite(excess) & (excess < MAX_EXCESS)
     hits = np.flatnonzero(~good | (excess > 1.0))
     if len(hits) == 0:
         return Take(False, True, frames[-1], float(excess[-1]), len(frames))

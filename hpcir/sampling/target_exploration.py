@@ -1,4 +1,4 @@
-"""A large molecule explored: what its committee dynamics finds, and the fragments around the atoms that it is about."""
+"""Exploration of large molecules: results of committee dynamics, and fragments around the uncertain atoms."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from hpcir.sampling.exploration import Findings
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# Committee spread of an atom's charge (e) from which its neighbourhood is labelled.
+# Least committee spread of an atom's charge (e) for a label of its environment.
 CHARGE_SPREAD = 0.02
-# Fragments of one geometry, at most: further ones of the same frame tell little more.
-MOST_FRAGMENTS = 3
+# Most fragments of one geometry: further ones of the same frame add little.
+MAX_FRAGMENTS = 3
 
 
 @dataclass(frozen=True)
 class TargetFindings:
-    """What a block of exploration of one target found.
+    """Results of a block of exploration of one target.
 
-    geometries (C, N, 3) bohr: the takes, then where the quiet replicas ended; force_spreads (C, N) hartree/bohr and
+    geometries (C, N, 3) bohr: those taken, then final ones of completed replicas; force_spreads (C, N) hartree/bohr and
     charge_spreads (C, N) e of every atom; time explored (atomic units); takes, insane: as in Findings.
     """
 
@@ -40,7 +40,7 @@ class TargetFindings:
     insane: int
 
     def taken(self) -> TargetFindings:
-        """Without the quiet ends."""
+        """The findings without the final geometries of completed replicas."""
         kept = slice(self.takes)
         return replace(
             self,
@@ -49,8 +49,8 @@ class TargetFindings:
             charge_spreads=self.charge_spreads[kept],
         )
 
-    def quiet_ends(self) -> FloatArray:
-        """(Q, N, 3) Where the replicas were that ran to the end of their time."""
+    def final_geometries(self) -> FloatArray:
+        """Final geometries (Q, N, 3) of the replicas that completed their time."""
         return self.geometries[self.takes :]
 
 
@@ -58,7 +58,7 @@ class TargetFindings:
 class Piece:
     """A molecule to be labelled: a capped fragment, or a whole molecule, its atoms sorted by element.
 
-    learnt (N,): atoms whose forces count; doubtful: the atom (in `structure`) that it is about.
+    learnt (N,): atoms whose forces count; doubtful: the most uncertain atom (in `structure`).
     """
 
     structure: Structure
@@ -68,10 +68,10 @@ class Piece:
 
 
 def with_spreads(model: Model, target: Structure, findings: Findings) -> TargetFindings:
-    """Every atom's spread at the geometries that were taken and at the quiet ends."""
+    """Every atom's spread at the geometries taken and at the final ones of completed replicas."""
     evaluator = Evaluator(model, target.numbers, 1, charge=target.charge)
     taken: list[tuple[FloatArray, FloatArray, FloatArray]] = []
-    for positions in (*findings.geometries, *findings.quiet):
+    for positions in (*findings.geometries, *findings.final):
         taken.append((positions, *_spreads(evaluator, positions)))
     shape = (len(taken), len(target))
     return TargetFindings(
@@ -113,7 +113,7 @@ def pieces_of(
         doubt = np.maximum(force / threshold, charge / CHARGE_SPREAD)
         atoms = np.flatnonzero(doubt > min(1.0, float(doubt.max()) * 0.999))
         found, _ = fragments_for(
-            target.moved(positions), atoms, radius, largest, graph=graph, weights=doubt, most=MOST_FRAGMENTS
+            target.moved(positions), atoms, radius, largest, graph=graph, weights=doubt, most=MAX_FRAGMENTS
         )
         pieces += [piece_of(item, doubt) for item in found]
     return pieces

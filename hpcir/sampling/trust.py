@@ -1,4 +1,4 @@
-"""Trust at a distance: how far the atoms of a target molecule are from what the model was trained on.
+"""Trust by distance: of the environments of a target molecule from those that the model was trained on.
 
 Two measures. Distance: an environment's distance to the nearest training environment of its element, in standardised
 descriptors reduced to their principal components, in units of how far training environments are from one another
@@ -23,9 +23,9 @@ from hpcir.molecules.structures import symbols
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MOST_COMPONENTS = 12
-MOST_POINTS = 20_000
-VARIANCE = 0.999
+MAX_COMPONENTS = 12
+MAX_POINTS = 20_000
+EXPLAINED_VARIANCE = 0.999
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class ElementReference:
 
 @dataclass(frozen=True)
 class AtomTrust:
-    """How one atom of the target fares over a trajectory of T frames.
+    """Trust figures of one atom of the target over a trajectory of T frames.
 
     name such as 'C12' (1-based atom). mean_spread, largest_spread: committee spread as it was given (NaN when it was
     not). mean_distance, largest_distance: to the nearest training environment, see the module. outside: fraction of
@@ -90,7 +90,7 @@ class AtomTrust:
     description: str = ""
 
 
-def element_reference(features: FloatArray, most: int = MOST_POINTS) -> ElementReference:
+def element_reference(features: FloatArray, most: int = MAX_POINTS) -> ElementReference:
     """The reference of one element from its training environments (K, F); evenly thinned to `most` for the search.
 
     Raises InputError when there is no environment.
@@ -106,8 +106,8 @@ def element_reference(features: FloatArray, most: int = MOST_POINTS) -> ElementR
     standard = (thinned - mean) / scale
     values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-    enough = int(np.searchsorted(np.cumsum(values), VARIANCE * values.sum())) + 1
-    axes = vectors[:, : min(enough, MOST_COMPONENTS)]
+    enough = int(np.searchsorted(np.cumsum(values), EXPLAINED_VARIANCE * values.sum())) + 1
+    axes = vectors[:, : min(enough, MAX_COMPONENTS)]
     points = reduced_points(standard, axes)
     tree = cKDTree(points)
     spacing = 0.0
@@ -127,7 +127,7 @@ def reduced_points(standard: FloatArray, axes: FloatArray) -> FloatArray:
     return np.asarray(np.column_stack([points, left]), float)
 
 
-def references(frames: Iterable[tuple[IntArray, FloatArray]], most: int = MOST_POINTS) -> dict[int, ElementReference]:
+def references(frames: Iterable[tuple[IntArray, FloatArray]], most: int = MAX_POINTS) -> dict[int, ElementReference]:
     """References by element from labelled geometries: (numbers (N,), features (N, F)) each, masked atoms left out."""
     collected: dict[int, list[FloatArray]] = {}
     for numbers, features in frames:

@@ -1,4 +1,4 @@
-"""Which motion makes which band: contributions that sum to the spectrum exactly, and anharmonic mode positions.
+"""Assignment of bands to motions: contributions that sum to the spectrum exactly, and anharmonic mode positions.
 
 The dipole's derivative is written as a sum of parts, mudot = sum_p mudot_p: one for each normal mode, (dmu/dQ_m)
 dQ_m/dt turned with the molecule, and a remainder (anharmonic and electric-anharmonic terms, rotation). A part's
@@ -20,20 +20,20 @@ from hpcir.errors import InputError
 from hpcir.spectra.bands import Band
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.correlation import autocorrelation, crosscorrelation, differences
-from hpcir.spectra.estimators import FEWEST_TRAJECTORIES, ControlVariates, standard_error
+from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, standard_error
 from hpcir.spectra.intensities import correlation_lags, correlation_to_absorption, wavenumber_grid
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# A mode's position is the centroid of its velocity spectrum within so many cm-1 of the highest point.
+# Half width (cm-1) about the highest point of a velocity spectrum for its centroid, a mode's position.
 HALF_WIDTH = 60.0
-# A mode names a band when it makes at least this part of it.
-SHARE = 0.2
-# From here on (it rounds to 100 %) a part makes the whole band.
-WHOLE = 0.995
-# A band so far (cm-1) from a mode's own place is no fundamental of it: the mode moves at a combination's frequency.
-FAR = 250.0
+# Least fraction of a band that a mode contributes to be named.
+MIN_SHARE = 0.2
+# Least fraction of a part that is written without a figure (it rounds to 100 %).
+FULL_SHARE = 0.995
+# Largest distance (cm-1) of a band from a mode's fundamental; beyond it the mode moves at a combination's frequency.
+MAX_DISTANCE = 250.0
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def mode_positions(
     controls of the same R trajectories sharpen the averages as they do the spectrum's.
     """
     wavenumbers = wavenumber_grid(settings)
-    usable = controls is not None and spectra.shape[1] >= FEWEST_TRAJECTORIES
+    usable = controls is not None and spectra.shape[1] >= MIN_TRAJECTORIES
     estimator = ControlVariates(controls) if usable and controls is not None else None
     rows = [
         _position(wavenumbers, own.T, float(place), estimator)
@@ -219,10 +219,10 @@ def assign(
     names: Sequence[str] | None = None,
     places: FloatArray | None = None,
 ) -> tuple[Band, ...]:
-    """The bands with words: the parts that make at least SHARE of each, largest first ("C-O stretch 71 %").
+    """The bands with words: the parts that make at least MIN_SHARE of each, largest first ("C-O stretch 71 %").
 
     names: one for each part (the labels by default); parts of one name are added up. The last label is that of the
-    remainder. places: wavenumbers (cm-1) of the first parts' fundamentals; what such a part makes in a band FAR from it
+    remainder. places: wavenumbers (cm-1) of the first parts' fundamentals; its part in a band beyond MAX_DISTANCE
     counts with the remainder, and is named behind it ("overtones and combinations of C-O stretch 71 %"). A part that
     makes the whole band, or more since another takes away from it, has no figure.
     """
@@ -231,22 +231,22 @@ def assign(
     own = np.full(len(words), np.nan) if places is None else np.pad(
         np.asarray(places, float), (0, len(words) - len(places)), constant_values=np.nan
     )  # fmt: skip
-    return tuple(replace(band, assignment=_told(band, words, own, contributions)) for band in bands)
+    return tuple(replace(band, assignment=_assignment_of(band, words, own, contributions)) for band in bands)
 
 
-def _told(band: Band, words: Sequence[str], places: FloatArray, contributions: Contributions) -> str:
-    """What makes a band; places (P,): wavenumbers of the parts' fundamentals, nan where there is none."""
+def _assignment_of(band: Band, words: Sequence[str], places: FloatArray, contributions: Contributions) -> str:
+    """The assignment of a band; places (P,): wavenumbers of the parts' fundamentals, nan where there is none."""
     shares = contributions.shares(band.lower_per_cm, band.upper_per_cm)
-    far = np.maximum(band.lower_per_cm - places, places - band.upper_per_cm) > FAR
+    far = np.maximum(band.lower_per_cm - places, places - band.upper_per_cm) > MAX_DISTANCE
     near, distant = _sums(words, shares, ~far), _sums(words, shares, far)
     rest = contributions.labels[-1]
     if distant:
         total = near.pop(rest, 0.0) + sum(distant.values())
-        behind = [word for word, share in _ordered(distant) if share >= SHARE]
+        behind = [word for word, share in _ordered(distant) if share >= MIN_SHARE]
         near[f"{rest} of {' and '.join(behind)}" if behind else rest] = total
     ordered = _ordered(near)
-    chosen = [item for item in ordered if item[1] >= SHARE] or ordered[:1]
-    return ", ".join(word if share >= WHOLE else f"{word} {100 * share:.0f} %" for word, share in chosen)
+    chosen = [item for item in ordered if item[1] >= MIN_SHARE] or ordered[:1]
+    return ", ".join(word if share >= FULL_SHARE else f"{word} {100 * share:.0f} %" for word, share in chosen)
 
 
 def _sums(words: Sequence[str], shares: FloatArray, chosen: NDArray[np.bool_]) -> dict[str, float]:

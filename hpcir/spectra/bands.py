@@ -1,4 +1,4 @@
-"""Bands of an averaged spectrum: where they are, what they integrate to, and how sure both are."""
+"""Bands of an averaged spectrum: positions and intensities with their errors."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 # Two maxima are two bands when the lower one is above the valley by this many standard errors of that difference. Where
-# the valley is under ALONE of it, fewer will do: what scatters is the intensity then, and only a line that one or two
+# the valley is under ISOLATED of it, fewer suffice: the intensity scatters then, and only a line that one or two
 # trajectories show (1 to 1.4 standard errors) is to be kept out.
 SIGNIFICANCE = 3.0
-SIGNIFICANCE_ALONE = 2.0
-ALONE = 0.1
-# A band rises above its valleys by this part of the spectrum's highest point.
-SMALLEST_HEIGHT = 2e-3
+ISOLATED_SIGNIFICANCE = 2.0
+ISOLATED = 0.1
+# Least height of a band above its valleys as a fraction of the spectrum's highest point.
+MIN_HEIGHT = 2e-3
 # Two maxima whose valley is less than this part of the lower one's height below it are one band with structure.
-SHOULDER = 0.25
+MIN_VALLEY_DEPTH = 0.25
 # A maximum of less than this part of a higher one nearby is a satellite of its band (hot bands), integrated with it.
-SATELLITE = 0.05
-# A band ends at the valley to the next one, or where the curve falls below this part of its height.
-FOOT = 0.01
+MAX_SATELLITE = 0.05
+# Fraction of its height below which a band ends, if not at the valley to the next one.
+HEIGHT_CUTOFF = 0.01
 # The same for measured curves, whose baseline is not zero.
-MEASURED_FOOT = 0.05
+MEASURED_CUTOFF = 0.05
 # Systematic errors that are always counted: of a centroid, in resolutions (the response's slope across a line), and
 # of an intensity, relative (what limits and window leave out).
 SYSTEMATIC_POSITION = 0.005
@@ -86,14 +86,14 @@ def leakage(window_name: str, depth: float, distances: FloatArray) -> FloatArray
 
 
 def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, resolution: float) -> BoolArray:
-    """Which of the maxima (P,) at these wavenumbers (P,) with these heights (P,) stand for themselves.
+    """Mask (P,) of the maxima at wavenumbers (P,) with heights (P,) that are bands of their own.
 
     One that could be the window's side lobe of a higher one (envelope (F,) on the grid distances that begin at 0,
-    spaced `resolution` / 10), or is a SATELLITE of one within three resolutions, does not.
+    spaced `resolution` / 10), or is a MAX_SATELLITE of one within three resolutions, does not.
     """
     distance = np.abs(wavenumbers[:, None] - wavenumbers)
     leaked = 2 * heights * envelope[np.minimum((distance / (resolution / 10)).astype(int), len(envelope) - 1)]
-    small = np.where(distance < 3 * resolution, SATELLITE * heights, 0.0)
+    small = np.where(distance < 3 * resolution, MAX_SATELLITE * heights, 0.0)
     higher = heights[None, :] > heights[:, None]
     return np.asarray(
         ~np.any(higher & (np.maximum(np.where(leaked < heights, leaked, 0.0), small) > heights[:, None]), 1)
@@ -106,12 +106,12 @@ def band_limits(
     window_name: str,
     depth: float,
     terms: FloatArray | None = None,
-    foot: float = FOOT,
+    foot: float = HEIGHT_CUTOFF,
 ) -> list[tuple[int, int, int]]:
     """Bands of a curve (F,) as index triples (first, peak, last), limits included, none overlapping.
 
-    A maximum counts where its prominence exceeds SMALLEST_HEIGHT of the highest point, SHOULDER of its own height and
-    SIGNIFICANCE (or SIGNIFICANCE_ALONE) standard errors (over `terms` (R, F) whose mean the curve is), and where
+    A maximum counts where its prominence exceeds MIN_HEIGHT of the highest point, MIN_VALLEY_DEPTH of its own height,
+    and SIGNIFICANCE (or ISOLATED_SIGNIFICANCE) standard errors (over `terms` (R, F) whose mean the curve is), and where
     `is_band` says so. Limits lie where the curve falls below `foot` of the peak, and MARGIN resolutions further out
     for what the window spreads, but no further than half the way to the neighbour's. window_name, depth (atomic
     time): of the correlation.
@@ -124,11 +124,11 @@ def band_limits(
     spacing = wavenumbers[1] - wavenumbers[0]
     peaks, _ = find_peaks(absorption, distance=max(1, round(resolution / spacing)))
     prominence, left, right = peak_prominences(absorption, peaks)
-    needed = np.maximum(SMALLEST_HEIGHT * absorption.max(), SHOULDER * absorption[peaks])
+    needed = np.maximum(MIN_HEIGHT * absorption.max(), MIN_VALLEY_DEPTH * absorption[peaks])
     if terms is not None and len(terms) > 1:
         base = np.where(absorption[left] > absorption[right], left, right)
-        alone = min(SIGNIFICANCE_ALONE, 0.8 * np.sqrt(len(terms)))
-        sigmas = np.where(absorption[base] > ALONE * absorption[peaks], SIGNIFICANCE, alone)
+        alone = min(ISOLATED_SIGNIFICANCE, 0.8 * np.sqrt(len(terms)))
+        sigmas = np.where(absorption[base] > ISOLATED * absorption[peaks], SIGNIFICANCE, alone)
         needed = np.maximum(needed, sigmas * standard_error(terms[:, peaks] - terms[:, base]))
     peaks = peaks[prominence > needed]
     distances = np.arange(0, wavenumbers[-1] - wavenumbers[0] + resolution, resolution / 10)
@@ -312,7 +312,7 @@ def curve_bands(wavenumbers: FloatArray, absorption: FloatArray, resolution: flo
     smooth = gaussian_filter1d(curve, resolution / 2.355 / spacing, mode="constant")
     # A correlation depth of this resolution; a Gaussian has no side lobes to mistake for bands.
     depth = 2 * np.pi / (PER_CM * resolution)
-    limits = band_limits(wavenumbers, smooth, "gaussian", depth, foot=MEASURED_FOOT)
+    limits = band_limits(wavenumbers, smooth, "gaussian", depth, foot=MEASURED_CUTOFF)
     bands = []
     for limit in limits:
         first, peak, last = limit

@@ -1,4 +1,4 @@
-"""Basins: minima with their normal modes, all the copies of one that motion can reach, and which one a frame is in.
+"""Basins: minima with their normal modes, the copies of one that motion can reach, and the basins of frames.
 
 A conformer's copies are the same atoms with other labels: a methyl group turned by a third, the other gauche form of
 ethanol. They have the same energy; with unequal masses on a rotor (isotopologues) they are different molecules with
@@ -23,11 +23,11 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 # Most copies of one minimum that turned rotors make: 3^4; further rotors are left as they are.
-MOST_COPIES = 81
-# Minima with a mass-weighted root mean square distance below this (bohr) are one.
-SAME_BASIN = 0.05
-# Copies of a minimum whose wavenumbers (cm-1) agree so well are of one kind.
-SAME_WAVENUMBER = 0.1
+MAX_COPIES = 81
+# Largest mass-weighted root mean square distance (bohr) of equivalent minima.
+MAX_BASIN_DISTANCE = 0.05
+# Largest difference in wavenumbers (cm-1) of copies of one kind.
+MAX_DIFFERENCE = 0.1
 # Newton steps for the largest eigenvalue: they double the digits once near, and only which is largest matters.
 NEWTON_STEPS = 20
 
@@ -37,7 +37,7 @@ class Basin:
     """A minimum and its normal modes.
 
     positions (N, 3) in bohr; modes (M, N, 3) mass-weighted, orthonormal, in ascending order of wavenumbers (M,) in
-    cm-1; kind: which conformer (copies of one minimum with turned rotors are of one kind); dipoles (M, 3): derivatives
+    cm-1; kind: the conformer (copies of one minimum with turned rotors are of one kind); dipoles (M, 3): derivatives
     of the dipole by the normal coordinates, e/sqrt(electron mass).
     """
 
@@ -86,9 +86,9 @@ def rotors(structure: Structure) -> list[list[int]]:
 
 
 def rotor_orders(structure: Structure) -> list[IntArray]:
-    """Orders (N,) of the atoms with every three-fold rotor turned (3^n for n rotors, MOST_COPIES at most)."""
+    """Orders (N,) of the atoms with every three-fold rotor turned (3^n for n rotors, MAX_COPIES at most)."""
     groups = rotors(structure)
-    while 3 ** len(groups) > MOST_COPIES:
+    while 3 ** len(groups) > MAX_COPIES:
         groups.pop()
     orders = []
     for turns in product(range(3), repeat=len(groups)):
@@ -150,7 +150,7 @@ def basin_copies(basin: Basin, structure: Structure, masses: FloatArray | None =
         candidates += [(image.relabelled(order), masses[mirror][order]) for order in orders]
     copies: list[Basin] = []
     for candidate, own in candidates:
-        if copies and min(distance_squared(candidate, copy, masses) for copy in copies) < SAME_BASIN**2:
+        if copies and min(distance_squared(candidate, copy, masses) for copy in copies) < MAX_BASIN_DISTANCE**2:
             continue
         copies.append(with_masses(candidate, structure, own, masses))
     return copies
@@ -170,9 +170,7 @@ def all_basins(minima: Sequence[NormalModes], structure: Structure) -> list[Basi
         own = Basin(modes.positions, modes.modes, modes.wavenumbers, dipoles=modes.mode_dipoles)
         first = len(kinds)
         for copy in basin_copies(own, structure.moved(modes.positions), modes.masses):
-            same = [
-                k for k in range(first, len(kinds)) if np.allclose(kinds[k], copy.wavenumbers, atol=SAME_WAVENUMBER)
-            ]
+            same = [k for k in range(first, len(kinds)) if np.allclose(kinds[k], copy.wavenumbers, atol=MAX_DIFFERENCE)]
             if not same:
                 kinds.append(copy.wavenumbers)
             found.append(replace(copy, kind=same[0] if same else len(kinds) - 1))

@@ -1,4 +1,4 @@
-"""Two spectra side by side: overlap of the curves, matched bands, and whether they differ by more than the noise."""
+"""Two spectra side by side: overlap of the curves, matched bands, and the significance of their differences."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hpcir.spectra.spectrum import Spectrum
 
 FloatArray = NDArray[np.float64]
 
-# Bands further apart than this many cm-1 are not taken for each other.
-FARTHEST = 60.0
-# Two values differ when they are this many joint standard errors apart.
+# Largest distance of matched bands, cm-1.
+MAX_SHIFT = 60.0
+# Joint standard errors by which two values differ.
 SIGMAS = 2.0
 
 
@@ -62,12 +62,12 @@ def _differs(value: float, error: float) -> bool | None:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """How alike two spectra are.
+    """Similarity of two spectra.
 
     lower, upper: the common range in cm-1; pearson, cosine, information (1 for equal shapes) of the curves there,
     masked points left out; areas (km/mol) of both; matches, and the bands without a partner; paired: whether errors
     of matched bands are of trajectory-by-trajectory differences; shared_noise: then pearson, cosine, information of the
-    plain means, in which both have the same scatter of starts; notes: every scaling that was asked for.
+    plain means, in which both have the same scatter of starts; notes: every scaling that was applied.
     """
 
     lower: float
@@ -227,7 +227,7 @@ def overlap(first: FloatArray, second: FloatArray) -> tuple[float, float, float]
 def match_bands(first: tuple[Band, ...], second: tuple[Band, ...]) -> list[tuple[int, int]]:
     """Index pairs of bands that belong together: one to one, least sum of distances (Hungarian method).
 
-    The distance of a pair is |shift| / FARTHEST + |ln of the intensity ratio| / 4; pairs farther than FARTHEST are
+    The distance of a pair is |shift| / MAX_SHIFT + |ln of the intensity ratio| / 4; pairs farther than MAX_SHIFT are
     none.
     """
     from scipy.optimize import linear_sum_assignment
@@ -236,9 +236,9 @@ def match_bands(first: tuple[Band, ...], second: tuple[Band, ...]) -> list[tuple
         return []
     shift = np.abs(np.subtract.outer([b.position_per_cm for b in first], [b.position_per_cm for b in second]))
     sizes = [np.log(np.maximum([band.intensity_km_per_mol for band in bands], 1e-6)) for bands in (first, second)]
-    cost = shift / FARTHEST + np.abs(np.subtract.outer(*sizes)) / 4
+    cost = shift / MAX_SHIFT + np.abs(np.subtract.outer(*sizes)) / 4
     # A pair that may not be costs more than any set of allowed ones.
-    cost = np.where(shift > FARTHEST, 1e6, cost)
+    cost = np.where(shift > MAX_SHIFT, 1e6, cost)
     rows, columns = linear_sum_assignment(cost)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if cost[i, j] < 1e6]
 

@@ -50,7 +50,7 @@ class Prior:
     combinations: bool = False
 
 
-# What a regression begins with: near modes first; those that combine to the band, too; and nearly everything alike.
+# Priors that a regression begins with: near modes; those that combine to the band, too; nearly everything alike.
 STARTS = (
     Prior((1.0, 0.3, 0.3, 0.3, 0.3)),
     Prior((1.0, 0.3, 0.3, 0.3, 0.3), combinations=True),
@@ -59,11 +59,11 @@ STARTS = (
 # For the points of the curve.
 CURVE_START = Prior((1.0, 0.3, 0.3, 0.03, 0.3))
 # Weight of a mode's energy where it takes part in a combination.
-PART_OF_COMBINATION = 0.5
+COMBINATION_WEIGHT = 0.5
 # Difference in wavenumber (cm-1) over which two modes mix.
 COUPLING_REACH = 100.0
-# No more controls than this take part at one wavenumber: those with the largest weights.
-MOST_CONTROLS = 300
+# Most controls at one wavenumber, those with the largest weights.
+MAX_CONTROLS = 300
 
 
 @dataclass(frozen=True)
@@ -135,26 +135,26 @@ class Controls:
     def weights(self, wavenumber: float, prior: Prior) -> FloatArray:
         """Prior weights (C,) at a wavenumber in cm-1.
 
-        Near modes matter more, products by both of their modes. All but the MOST_CONTROLS largest are zero.
+        Near modes matter more, products by both of their modes. All but the MAX_CONTROLS largest are zero.
         """
         distance = (self.wavenumbers - wavenumber) / prior.reach
         near = FAR_WEIGHT + (1 - FAR_WEIGHT) * np.exp(-0.5 * distance**2)
         product = (self.family == COUPLING) | (self.family == SECOND)
         single, both = near[:, 0], near.prod(axis=1)
         if prior.combinations:
-            single = np.maximum(single, PART_OF_COMBINATION * self._combining(wavenumber, prior.reach))
+            single = np.maximum(single, COMBINATION_WEIGHT * self._combining(wavenumber, prior.reach))
             pair = self.wavenumbers.sum(axis=1), np.abs(self.wavenumbers[:, 0] - self.wavenumbers[:, 1])
             combined = [np.exp(-0.5 * ((place - wavenumber) / prior.reach) ** 2) for place in pair]
             both = np.where(self.family == SECOND, np.maximum(both, np.max(combined, axis=0)), both)
         weights = np.array(prior.families)[self.family] * np.where(product, both, single)
         gap = (self.wavenumbers[:, 0] - self.wavenumbers[:, 1]) / COUPLING_REACH
         weights = np.where(self.family == COUPLING, weights * np.exp(-0.5 * gap**2), weights)
-        if len(weights) > MOST_CONTROLS:
-            weights[np.argsort(weights)[:-MOST_CONTROLS]] = 0.0
+        if len(weights) > MAX_CONTROLS:
+            weights[np.argsort(weights)[:-MAX_CONTROLS]] = 0.0
         return np.asarray(weights)
 
     def _combining(self, wavenumber: float, reach: float) -> FloatArray:
-        """How near (C,) the first mode of each control comes to a wavenumber with any other, added or subtracted."""
+        """Distance (C,) of a wavenumber from combinations of each control's first mode with any other."""
         modes = np.unique(self.wavenumbers[self.family == ENERGY, 0])
         if len(modes) == 0:
             return np.zeros(len(self.family))

@@ -59,7 +59,7 @@ def differences(series: FloatArray, time_between: float) -> FloatArray:
 
 
 def difference_response(omega: FloatArray, time_between: float) -> FloatArray:
-    """What `differences` makes of exp(i omega t), in magnitude: (2/Delta) |sin(omega Delta/2)|; exact below
+    """The magnitude of `differences` of exp(i omega t): (2/Delta) |sin(omega Delta/2)|; exact below
     Nyquist."""
     return np.asarray(2 / time_between * np.abs(np.sin(omega * time_between / 2)), float)
 
@@ -109,7 +109,7 @@ def cosine_transform(
 ) -> FloatArray:
     """Integral over all t of C(t) w(t) exp(-i omega t) dt, (F, ...), of an even C (lags, ...) at any omega (F,).
 
-    Delta [C(0) w(0) + 2 sum_k C(k) w(k) cos(omega k Delta)]. It is evaluated at the frequencies that are asked for
+    Delta [C(0) w(0) + 2 sum_k C(k) w(k) cos(omega k Delta)]. It is evaluated at the frequencies requested
     (as a matrix product), so no interpolation follows; a grid finer than pi/depth is what zero padding would give.
     """
     weighted = 2 * time_between * correlation * weights.reshape((-1,) + (1,) * (correlation.ndim - 1))

@@ -23,7 +23,7 @@ IntArray = NDArray[np.int64]
 
 KINDS = ("stretch", "bend", "torsion", "out of plane")
 # Least part of a mode that its internal coordinates must describe: 1 where they are complete.
-COMPLETE = 1e-6
+MIN_COMPLETENESS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class CurvilinearModes:
             rates = internal_rows(basin.positions[None], atoms)[0] @ displacements.T
             weighted = root[:, None] * rates
             singular = np.linalg.svd(weighted / np.linalg.norm(weighted, axis=0), compute_uv=False)
-            if len(ordered) < len(displacements) or singular[-1] < COMPLETE:
+            if len(ordered) < len(displacements) or singular[-1] < MIN_COMPLETENESS:
                 return None
             # The left inverse of least squares, stiff coordinates first: T (dS/dQ) = 1.
             combinations.append(np.linalg.pinv(weighted, rcond=1e-10) * root)

@@ -13,7 +13,7 @@ from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band, band_limits, find_bands, systematic_errors
 from hpcir.spectra.controls import Controls
-from hpcir.spectra.estimators import FEWEST_TRAJECTORIES, ControlVariates, standard_error
+from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, standard_error
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
 from hpcir.spectra.spectrum import Spectrum
 
@@ -113,7 +113,7 @@ def _check(spectra: FloatArray, wavenumbers: FloatArray, controls: Controls | No
         raise InputError(
             "a trajectory's spectrum or mode energies are not finite",
             value=f"trajectories {', '.join(str(i + 1) for i in bad[:10])}",
-            hint="leave out trajectories that left physics",
+            hint="leave out trajectories that became unphysical",
         )
 
 
@@ -123,13 +123,13 @@ def _estimator(settings: SpectrumSettings, controls: Controls | None, count: int
         return None, "plain"
     if controls is None:
         return None, "plain (no mode energies given)"
-    if count < FEWEST_TRAJECTORIES:
-        return None, f"plain (fewer than {FEWEST_TRAJECTORIES} trajectories)"
+    if count < MIN_TRAJECTORIES:
+        return None, f"plain (fewer than {MIN_TRAJECTORIES} trajectories)"
     return ControlVariates(controls), "control_variates"
 
 
 def variance_gain(bands: tuple[Band, ...]) -> dict[str, float]:
-    """How many times the control variates cut the variance of band integrals: smallest, median, largest over
+    """Factors by which the control variates reduce the variance of band integrals: smallest, median, largest over
     bands."""
     gains = [
         (band.plain_stderr_km_per_mol / band.sampling_stderr_km_per_mol) ** 2
@@ -143,7 +143,7 @@ def variance_gain(bands: tuple[Band, ...]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a spectrum is converged: further trajectories needed (0: none; None: unknown), and the sentence for
+    """Convergence of a spectrum: further trajectories needed (0: none; None: unknown), and the sentence for
     it."""
 
     more: int | None
@@ -151,7 +151,8 @@ class Verdict:
 
 
 def trajectories_needed(bands: tuple[Band, ...], count: int, goal: float = 0.02, smallest: float = 5.0) -> Verdict:
-    """How many more trajectories than `count` bring every band over `smallest` km/mol to a relative error of `goal`.
+    """The number of further trajectories, beyond `count`, for a relative error of `goal` of every band over `smallest`
+    km/mol.
 
     The sampling error falls as one over the square root of the number of trajectories; the spread of the committee
     does not, and is named where it stands in the way.
@@ -178,5 +179,5 @@ def trajectories_needed(bands: tuple[Band, ...], count: int, goal: float = 0.02,
     limited = [band for band in strong if band.committee_stderr_km_per_mol > goal * band.intensity_km_per_mol]
     if limited:
         places = ", ".join(f"{band.position_per_cm:.0f}" for band in limited[:5])
-        text += f" The committee's members differ by more than that at {places} cm-1: that takes more labels."
+        text += f" The committee's members differ by more than that at {places} cm-1: more labels are needed."
     return Verdict(more, text)

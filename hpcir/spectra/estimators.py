@@ -33,23 +33,23 @@ BoolArray = NDArray[np.bool_]
 
 # Ridge strengths that are tried at each point of the curve, as fractions of the trajectory count.
 STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
-# With fewer trajectories than this a regression is not worth its noise.
-FEWEST_TRAJECTORIES = 8
+# Least number of trajectories for a regression; with fewer its noise outweighs its gain.
+MIN_TRAJECTORIES = 8
 # Folds of the trajectories.
-FOLDS = 8
+FOLD_COUNT = 8
 # Most effective coefficients, as a part of the trajectories that they are fitted to.
-MOST_FREEDOM = 1 / 4
-# What an effective coefficient adds to the variance, over the number of trajectories; and how many times as much where
-# the controls were chosen by the same trajectories.
-WIDENING = 2.0
-CHOSEN = 2.0
-# A sparse regression is used where it leaves less than this of the variance: one that was chosen among many controls
-# looks better on the trajectories that it was chosen by than it is.
-WORTHWHILE = 0.5
+MAX_FREEDOM = 1 / 4
+# Increase of the variance by an effective coefficient, over the number of trajectories; and its factor where the
+# controls were selected by the same trajectories.
+COEFFICIENT_VARIANCE = 2.0
+SELECTION_FACTOR = 2.0
+# Largest residual fraction of the variance of a sparse regression that is used: one selected among many controls looks
+# better than it is on the trajectories that it was selected by.
+MAX_RESIDUAL = 0.5
 # Distance of the curve's regressions in cm-1: a few resolutions.
-WINDOW = 50.0
+CURVE_WINDOW = 50.0
 # Most controls for the curve, where speed counts.
-CURVE_CONTROLS = 100
+MAX_CURVE_CONTROLS = 100
 
 
 def standard_error(terms: FloatArray) -> FloatArray:
@@ -63,7 +63,7 @@ def standard_error(terms: FloatArray) -> FloatArray:
 class Regression:
     """Ridge regression on one set of controls, factorised so that every strength and every left-out r is cheap.
 
-    With the weighted controls X = 1 c^T + A (c their sample means): A A^T = V diag(S) V^T; lift = V^T A c; used: which
+    With the weighted controls X = 1 c^T + A (c their sample means): A A^T = V diag(S) V^T; lift = V^T A c; used: the
     controls, scale: the roots of their weights; directions = A^T V.
     """
 
@@ -106,9 +106,9 @@ class Regression:
 
     def best_strength(self, values: FloatArray, shares: FloatArray) -> float:
         """The strength of STRENGTHS whose leave-one-out terms of values (R, K) scatter least, in sum over columns with
-        shares (K,); infinite where none scatters less than the values. Strengths with more freedom than MOST_FREEDOM
+        shares (K,); infinite where none scatters less than the values. Strengths with more freedom than MAX_FREEDOM
         are not tried."""
-        allowed = self.freedom(STRENGTHS) <= MOST_FREEDOM * len(values)
+        allowed = self.freedom(STRENGTHS) <= MAX_FREEDOM * len(values)
         strengths = np.r_[np.array(STRENGTHS)[allowed], np.inf]
         scatter = np.r_[self.terms(values, strengths[:-1]).var(axis=1) @ shares, values.var(axis=0) @ shares]
         return float(strengths[scatter.argmin()])
@@ -182,12 +182,12 @@ def widened(terms: FloatArray, freedom: float | FloatArray) -> FloatArray:
 
 
 def widening(freedom: float | FloatArray, count: int) -> Any:
-    """What the scatter of `count` terms lacks of the estimate's variance: a factor 1 + 2 freedom / count.
+    """The factor from the scatter of `count` terms to the estimate's variance: 1 + 2 freedom / count.
 
     The coefficients' noise is common to terms of different folds and does not show in their scatter. The factor is what
     coverage tests ask for.
     """
-    return 1 + WIDENING * freedom / count
+    return 1 + COEFFICIENT_VARIANCE * freedom / count
 
 
 class ControlVariates:
@@ -197,13 +197,13 @@ class ControlVariates:
         self.controls = controls
         count = len(controls.deviations)
         # Neighbours go to different folds: starts may have been made in some order.
-        self.folds = [np.arange(count) % FOLDS == fold for fold in range(min(FOLDS, count))]
-        if count < FEWEST_TRAJECTORIES or controls.deviations.shape[1] == 0:
+        self.folds = [np.arange(count) % FOLD_COUNT == fold for fold in range(min(FOLD_COUNT, count))]
+        if count < MIN_TRAJECTORIES or controls.deviations.shape[1] == 0:
             self.folds = []
 
     def choose(self, values: FloatArray, wavenumber: float) -> Choice:
         """The cross-fitted regression for values (R, K) of a band at a wavenumber in cm-1: for every fold the mean of
-        sparse regressions on the other folds, which begin with different beliefs about what matters."""
+        sparse regressions on the other folds, which begin with different priors."""
         deviations = self.controls.deviations
         starts = self.controls.starts(wavenumber)
         choice = Choice.none(len(values))
@@ -212,19 +212,19 @@ class ControlVariates:
                 regression = sparse_regression(deviations[~fold], values[~fold], weights)
                 if regression is not None:
                     choice.add(deviations, fold, regression, 1 / len(regression.vectors), 1 / len(starts))
-        choice.freedom *= CHOSEN
+        choice.freedom *= SELECTION_FACTOR
         return choice
 
     def curve(self, spectra: FloatArray, wavenumbers: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Terms (R, F) of spectra (R, F) at wavenumbers (F,), and the weights (R, F) of the trajectories in each.
 
-        The frequencies around every multiple of WINDOW are regressed together, and what that explains is faded over
+        The frequencies around every multiple of CURVE_WINDOW are regressed together; the explained part is faded over
         into its neighbours': the curve is as smooth as the spectra.
         """
         explained, sums, freedom = np.zeros_like(spectra), np.zeros_like(spectra), np.zeros(len(wavenumbers))
-        centres = np.unique(np.round(wavenumbers / WINDOW)) * WINDOW
+        centres = np.unique(np.round(wavenumbers / CURVE_WINDOW)) * CURVE_WINDOW
         for centre in centres if self.folds else ():
-            hat = 1 - np.abs(wavenumbers - centre) / WINDOW
+            hat = 1 - np.abs(wavenumbers - centre) / CURVE_WINDOW
             near = np.flatnonzero(hat > 0)
             choice = self._window(spectra[:, near], hat[near], float(centre))
             explained[:, near] += hat[near] * (choice.matrix @ spectra[:, near])
@@ -236,7 +236,7 @@ class ControlVariates:
         """The cross-fitted ridge regression for values (R, K) of frequencies with shares (K,) around a wavenumber."""
         choice = Choice.none(len(values))
         weights = self.controls.weights(wavenumber, CURVE_START)
-        used = np.argsort(-weights, kind="stable")[:CURVE_CONTROLS]
+        used = np.argsort(-weights, kind="stable")[:MAX_CURVE_CONTROLS]
         used = used[weights[used] > 0]
         variance = values.var(axis=0)
         # Where the spectra are zero to rounding there is nothing to explain.
@@ -252,13 +252,13 @@ class ControlVariates:
 
 def sparse_regression(deviations: FloatArray, values: FloatArray, weights: FloatArray) -> Regression | None:
     """The regression of values (n, K) on the controls (n, C) that matter, of strength 1 / n; None where it is
-    not WORTHWHILE."""
+    not MAX_RESIDUAL."""
     count = len(values)
-    used, variances, freedom = relevance(deviations, values, weights, MOST_FREEDOM * count)
+    used, variances, freedom = relevance(deviations, values, weights, MAX_FREEDOM * count)
     if len(used) == 0:
         return None
     regression = Regression.of(deviations, variances, used)
     variance = values.var(axis=0)
     variance[variance == 0] = 1.0
     left = (regression.terms(values, [1 / count])[0].var(axis=0) / variance).mean()
-    return regression if left * widening(CHOSEN * freedom, count) < WORTHWHILE else None
+    return regression if left * widening(SELECTION_FACTOR * freedom, count) < MAX_RESIDUAL else None

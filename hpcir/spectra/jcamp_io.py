@@ -12,7 +12,7 @@ from scipy import constants as _c
 
 from hpcir.errors import InputError
 from hpcir.spectra.bands import curve_bands
-from hpcir.spectra.files.gas import MOST_ABSORPTION, gas_of, temperature_of, total_pressure
+from hpcir.spectra.files.gas import MAX_ABSORPTION, gas_of, temperature_of, total_pressure
 from hpcir.spectra.files.jcamp_text import Block, read_blocks, table
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.provenance import origin_line
@@ -22,13 +22,13 @@ FloatArray = NDArray[np.float64]
 
 # Our own ordinate, as `write_jcamp` names it.
 Y_UNITS = "NAPIERIAN MOLAR ABSORPTION (KM/MOL PER CM-1)"
-# Transmittance below this is taken as saturated: stray light and rounding decide it.
+# Transmittance below which a point counts as saturated: stray light and rounding decide it.
 SATURATION = 0.05
 # Maxima nearer than this (cm-1) in a measured curve are rotational structure of one band.
 MEASURED_RESOLUTION = 40.0
 LARGEST_INTEGER = 10**9
 # A transmittance above 2 and below this is in percent.
-MOST_PERCENT = 150.0
+MAX_PERCENT = 150.0
 _WAVENUMBERS = ("1/CM", "CM-1", "CM^-1", "CM(-1)", "WAVENUMBER", "WAVENUMBERS", "WAVENUMBERS(CM-1)")
 _WAVELENGTHS = {"MICROMETERS": 1e4, "MICROMETER": 1e4, "MICRONS": 1e4, "UM": 1e4, "NANOMETERS": 1e7, "NM": 1e7}
 
@@ -140,7 +140,7 @@ def _transmittance(units: str, y: FloatArray, where: str) -> tuple[FloatArray, l
     if "TRANSMI" in units or units in ("%T", "% T"):
         transmittance = y / (100.0 if "%" in units or "PERCENT" in units else 1.0)
         most = float(np.nanmax(transmittance, initial=0.0))
-        if 2 < most <= MOST_PERCENT and "%" not in units and "PERCENT" not in units:
+        if 2 < most <= MAX_PERCENT and "%" not in units and "PERCENT" not in units:
             notes.append(f"a transmittance of up to {most:g}: percent, though ##YUNITS does not say so")
             transmittance = transmittance / 100
         elif most > 2:
@@ -165,7 +165,7 @@ def _transmittance(units: str, y: FloatArray, where: str) -> tuple[FloatArray, l
 def _check_size(grid: FloatArray, curve: FloatArray, where: str, notes: list[str]) -> None:
     """Refuse an absorption that no molecule has: a unit of pressure, path or ordinate is then another one."""
     area = float(np.nansum(curve) * (grid[1] - grid[0]))
-    if area > MOST_ABSORPTION:
+    if area > MAX_ABSORPTION:
         raise InputError(
             f"the scale of the file gives {area:.3g} km/mol, more than any molecule absorbs",
             where=where,

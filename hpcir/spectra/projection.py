@@ -32,18 +32,18 @@ IntArray = NDArray[np.int64]
 
 # Molecules with more modes than this get Cartesian directions that are normalised, not orthogonal: their energies are
 # controls, their products are not.
-MOST_ORTHONORMAL = 30
-# A moment of inertia below this part of the largest is none.
-LEAST_INERTIA = 1e-6
+MAX_ORTHONORMAL = 30
+# Least moment of inertia as a fraction of the largest; smaller ones count as none.
+MIN_INERTIA = 1e-6
 # Added to the Gram matrix's diagonal, so that no geometry is singular.
-LEAST_PIVOT = 1e-10
-# Numbers in the directions of the frames that are projected together: what the cache and the memory like.
+GRAM_SHIFT = 1e-10
+# Numbers in the directions of frames that are projected together: limited for cache and memory.
 BATCH = 400_000
 
 
 @dataclass(frozen=True)
 class Projection:
-    """What velocities of a molecule are projected on: basins, masses (N,), and their modes in internal coordinates
+    """A projection of a molecule's velocities: basins, masses (N,), and their modes in internal coordinates
     (None: Cartesian)."""
 
     basins: Sequence[Basin]
@@ -56,12 +56,12 @@ class Projection:
         gives the bonds. Raises InputError otherwise."""
         if len({len(basin.modes) for basin in basins}) != 1:
             raise InputError("the minima have different numbers of modes", value=[len(basin.modes) for basin in basins])
-        small = len(basins[0].modes) <= MOST_ORTHONORMAL
+        small = len(basins[0].modes) <= MAX_ORTHONORMAL
         return cls(basins, masses, CurvilinearModes.of(basins, structure, masses) if small else None)
 
     @property
     def orthonormal(self) -> bool:
-        return len(self.basins[0].modes) <= MOST_ORTHONORMAL
+        return len(self.basins[0].modes) <= MAX_ORTHONORMAL
 
     def velocities(self, positions: FloatArray, velocities: FloatArray) -> tuple[FloatArray, IntArray]:
         """s (F, M) in sqrt(hartree), modes in ascending order, and the basin (F,) of each frame.
@@ -100,8 +100,8 @@ def _rates(directions: FloatArray, weighted: FloatArray, orthonormal: bool) -> F
     directions = directions / np.sqrt((directions**2).sum(axis=2, keepdims=True))
     rates = np.matmul(directions, weighted[:, :, None])
     if orthonormal:
-        gram = np.matmul(directions, np.swapaxes(directions, 1, 2)) + LEAST_PIVOT * np.eye(directions.shape[1])
-        # A replica that left physics may hold no geometry; what it gives is left out later.
+        gram = np.matmul(directions, np.swapaxes(directions, 1, 2)) + GRAM_SHIFT * np.eye(directions.shape[1])
+        # A replica that became unphysical may hold no geometry; its results are left out later.
         gram[~np.isfinite(gram).all(axis=(1, 2))] = np.eye(directions.shape[1])
         # Gram and Schmidt: the Gram matrix is L L^T, and L^-1 takes from each direction what the ones before it hold.
         rates = np.linalg.solve(np.linalg.cholesky(gram), rates)
@@ -124,7 +124,7 @@ def bond_velocities(
 
 
 def bond_wavenumbers(basin: Basin, masses: FloatArray, pairs: Sequence[tuple[int, int]]) -> FloatArray:
-    """Where in the spectrum each bond's stretch (B,) belongs: the modes' mean square wavenumber, weighted by
+    """Wavenumbers of the bonds' stretches (B,) in the spectrum: the modes' mean square wavenumber, weighted by
     overlap."""
     unit = np.zeros((len(pairs), *basin.positions.shape))
     for row, (i, j) in enumerate(pairs):
@@ -143,12 +143,12 @@ def rotation_velocities(positions: FloatArray, velocities: FloatArray, masses: F
 
 
 def rotation_wavenumbers(positions: FloatArray, masses: FloatArray, temperature: float) -> FloatArray:
-    """Where the thermal rotation of a geometry (N, 3) is in the spectrum (3,), the least inertia first, or (2,) for a
+    """Wavenumbers (3,) of the thermal rotation of a geometry (N, 3), the least inertia first, or (2,) for a
     linear one: sqrt(2 kT / I) in cm-1."""
     relative = positions - masses @ positions / masses.sum()
     second = (relative * masses[:, None]).T @ relative
     moments = np.linalg.eigvalsh(np.trace(second) * np.eye(3) - second)
-    moments = moments[moments > LEAST_INERTIA * moments[-1]]
+    moments = moments[moments > MIN_INERTIA * moments[-1]]
     return np.asarray(np.sqrt(2 * temperature / moments) / PER_CM)
 
 
@@ -167,7 +167,7 @@ def rigid_directions(positions: FloatArray, masses: FloatArray) -> FloatArray:
         vectors[:, 3 + axis] = np.cross(np.eye(3)[axis], relative) * root[:, None]
     rows: FloatArray = vectors.reshape(count, 6, -1)
     inertia, axes = np.linalg.eigh(np.matmul(rows[:, 3:], np.swapaxes(rows[:, 3:], 1, 2)))
-    present = inertia > LEAST_INERTIA * inertia[:, 2:]
+    present = inertia > MIN_INERTIA * inertia[:, 2:]
     scale = np.where(present, 1 / np.sqrt(np.where(present, inertia, 1.0)), 0.0)
     rows[:, 3:] = np.matmul(np.swapaxes(axes, 1, 2) * scale[:, :, None], rows[:, 3:])
     return rows

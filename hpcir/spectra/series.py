@@ -18,8 +18,8 @@ from hpcir.units import FS, UNITS
 
 FloatArray = NDArray[np.float64]
 
-# Sampling times may differ from uniform by this part of the interval (rounding in text files).
-UNEVEN = 1e-3
+# Largest deviation from uniform sampling times as a fraction of the interval (rounding in text files).
+MAX_UNEVENNESS = 1e-3
 _UNIT_HINT = "valid dipole units: " + ", ".join(UNITS["dipole"])
 
 
@@ -116,7 +116,7 @@ def _interval(times: FloatArray | float | None, given: float | None, where: str)
     else:
         steps = np.diff(times)
         found = float(np.mean(steps)) * FS
-        uneven = np.flatnonzero(np.abs(steps * FS - found) > UNEVEN * abs(found))
+        uneven = np.flatnonzero(np.abs(steps * FS - found) > MAX_UNEVENNESS * abs(found))
         if found <= 0 or len(uneven):
             sample = int(uneven[0]) if len(uneven) else 0
             raise InputError(
@@ -124,7 +124,7 @@ def _interval(times: FloatArray | float | None, given: float | None, where: str)
             )
     if found <= 0:
         raise InputError("the time between dipoles must be positive", where=where, value=f"{found / FS:g} fs")
-    if given is not None and abs(given - found) > UNEVEN * found:
+    if given is not None and abs(given - found) > MAX_UNEVENNESS * found:
         raise InputError(f"the file's dipoles are {found / FS:.6g} fs apart", where=where, value=f"{given / FS:.6g} fs")
     return found
 

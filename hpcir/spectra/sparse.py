@@ -1,4 +1,4 @@
-"""Sparse Bayesian regression: which of many controls matter, and how much, from few trajectories.
+"""Sparse Bayesian regression: selection of the relevant controls among many from few trajectories.
 
 The coefficient of control j has a normal prior of mean zero and a variance a_j of its own. The variances that make the
 observed values most likely (the evidence) are zero for most controls; they are found by fixed-point steps (MacKay,
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Fixed-point steps: what scores best on trajectories that were left out; more give up the prior.
+# Fixed-point steps: the number that scores best on trajectories left out; more give up the prior.
 STEPS = 12
-# A control whose coefficient the values determine by less than this is dropped.
-LEAST_DETERMINED = 1e-6
+# Least part of a coefficient that the values determine; other controls are dropped.
+MIN_DETERMINED = 1e-6
 # The noise at the start and at least, relative to the variance of the values.
-FIRST_NOISE, LEAST_NOISE = 0.1, 1e-8
+FIRST_NOISE, MIN_NOISE = 0.1, 1e-8
 
 
 def relevance(
@@ -53,8 +53,8 @@ def relevance(
         if step == STEPS - 1:
             break
         residual = float(((targets - own @ means) ** 2).sum(axis=0).mean())
-        noise = max(residual / (len(values) - 1 - gammas.sum()), LEAST_NOISE)
-        kept = gammas > LEAST_DETERMINED
+        noise = max(residual / (len(values) - 1 - gammas.sum()), MIN_NOISE)
+        kept = gammas > MIN_DETERMINED
         if not kept.any():
             return nothing
         used, variances = used[kept], (means[kept] ** 2).mean(axis=1) / gammas[kept]

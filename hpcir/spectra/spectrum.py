@@ -1,4 +1,4 @@
-"""The spectrum as a value: curve, error, bands and what is known about them; CSV and flat-dictionary forms."""
+"""The spectrum as a value: curve, error, bands and their metadata; CSV and flat-dictionary forms."""
 
 from __future__ import annotations
 

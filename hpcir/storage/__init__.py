@@ -1,1 +1,1 @@
-"""What is kept on the disk: journals, HDF5 files with checksums, the run directory, provenance."""
+"""Files on the disk: journals, HDF5 files with checksums, the run directory, provenance."""

@@ -1,4 +1,4 @@
-"""Text files that are there whole or not at all."""
+"""Text files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def keep_text(path: Path, text: str) -> None:
-    """Write a small text file unless it holds that text: one that is damaged is mended, an intact one not touched."""
+    """Write a small text file unless it holds that text: a damaged one is replaced, an intact one not touched."""
     if text_of(path) != text:
         write_atomic(path, text)
 
 
 def text_of(path: Path) -> str | None:
-    """A text file's contents; None where there is none that can be read."""
+    """The contents of a text file; None where no file can be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError):

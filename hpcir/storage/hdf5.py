@@ -37,7 +37,7 @@ def write_h5(path: Path, arrays: Mapping[str, tuple[Any, str, str]], attributes:
 def write_sealed(path: Path, fill: Callable[[Any], None]) -> None:
     """An HDF5 file that `fill` fills, with its origin, deck and checksum, by temporary name and rename.
 
-    It is built in memory: HDF5 itself does not come back in good order from a full disk.
+    It is built in memory: HDF5 itself does not recover from a full disk.
     """
     import h5py
 
@@ -75,7 +75,7 @@ def read_h5(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def origin_of(path: Path) -> dict[str, Any]:
-    """Where an HDF5 file of hpcir says that it comes from; empty where it says nothing."""
+    """The origin that an HDF5 file of hpcir states; empty where it states none."""
     import h5py
 
     try:
@@ -92,7 +92,7 @@ def seal(file: Any) -> None:
 
 
 def sealed(file: Any) -> bool:
-    """Whether an open HDF5 file holds what it held when it was sealed."""
+    """True where the contents of an open HDF5 file match its checksum."""
     return bool(file.attrs.get(SEAL) == tree_digest(file))
 
 
@@ -115,7 +115,7 @@ def tree_digest(file: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """An attribute as JSON knows it, whichever of numpy's types HDF5 gives it back in."""
+    """An attribute as a JSON value, from whichever numpy type HDF5 returns."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, bytes):
@@ -124,7 +124,7 @@ def plain(value: Any) -> Any:
 
 
 def read_intact(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """`read_h5`, or None where there is no file; a damaged one is renamed to NAME.damaged and counts as none."""
+    """`read_h5`, or None where there is no file; a damaged one is renamed to NAME.damaged and treated as missing."""
     if not path.is_file():
         return None
     try:

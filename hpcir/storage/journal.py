@@ -29,9 +29,9 @@ _MAGIC = b"HPCIRJ1\n"
 _PREFIX = struct.Struct("<8sIQIII")
 _CORE = struct.Struct("<8sIQII")
 MAX_HEADER = 1 << 24
-# Bytes read at a time where the next record is looked for behind damaged ones.
-_STRETCH = 1 << 20
-# Seconds between two times that a process asks the disk to keep what it appended.
+# Bytes read at a time in the search for the next record after a damaged one.
+_SEARCH_BYTES = 1 << 20
+# Seconds between two flushes of a process's records to the disk.
 SYNC_INTERVAL = 1.0
 
 
@@ -46,7 +46,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a record is: file name in its folder, and the position of its first byte."""
+    """The place of a record: file name in its folder, and the position of its first byte."""
 
     file: str
     position: int
@@ -128,7 +128,7 @@ def encode_record(key: str, arrays: Arrays, attributes: Mapping[str, Any]) -> by
 
 
 def read_journal(path: Path) -> tuple[list[Record], int]:
-    """Every intact record of a journal, and how many stretches of damaged bytes were passed over."""
+    """Every intact record of a journal, and the number of damaged stretches that were skipped."""
     walk = Walk(path)
     return [record for record in walk if isinstance(record, Record)], walk.damaged
 
@@ -144,7 +144,7 @@ def read_record(path: Path, position: int = 0) -> Record | None:
 
 
 class Walk:
-    """Iterate over a journal, one record in memory at a time; `damaged` counts stretches that were passed over.
+    """Iterate over a journal, one record in memory at a time; `damaged` counts the stretches that were skipped.
 
     arrays: read and check them; without, Headings come, whose arrays nobody looked at.
     """
@@ -205,9 +205,9 @@ def _next_magic(file: BinaryIO, position: int, end: int) -> int:
     """The position of the next record's marker at or after `position`; the file's end where there is none."""
     while position < end:
         file.seek(position)
-        stretch = file.read(_STRETCH + len(_MAGIC) - 1)
+        stretch = file.read(_SEARCH_BYTES + len(_MAGIC) - 1)
         found = stretch.find(_MAGIC)
         if found >= 0:
             return position + found
-        position += _STRETCH
+        position += _SEARCH_BYTES
     return end

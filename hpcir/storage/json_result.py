@@ -1,4 +1,4 @@
-"""Results as JSON files: what JSON does not know becomes null, and each says where it comes from."""
+"""Results as JSON files: numbers that JSON lacks become null, and each file states its origin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 
 
 def finite(value: object) -> object:
-    """JSON knows no NaN: such numbers become null, arrays lists."""
+    """Replace numbers that are not finite by null, which JSON has, and arrays by lists."""
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

@@ -19,12 +19,14 @@ PROGRESS = "progress.json"
 LABELS = "labels.h5"
 LABEL_JOURNALS = "labels"
 CHEAP_JOURNALS = "pretrain"
+# Inputs and outputs of another program that the user runs.
+EXTERNAL = "external"
 
 # The label engine's minimum with its normal modes, and the model's.
 REFERENCE = "prepare.h5"
 MODES = "modes.h5"
 
-# Models and how they came about.
+# Models and their training.
 MODELS = "models"
 MODEL_FILE = "model.h5"
 N2P2_FILE = "n2p2.h5"
@@ -54,12 +56,13 @@ TARGETS = "targets"
 TEST = "test.h5"
 TRUST = "trust.json"
 SUMMARY = "summary.json"
+LEVELS = "levels.json"
 SPECTRUM = "spectrum"
 COMPARISON = "comparison"
 REPORT = "report.html"
 FIGURES = "figures"
 
-# A file that does not hold what was written gets this ending.
+# Ending of a file whose contents do not match its checksum.
 DAMAGED = ".damaged"
 
 

@@ -1,4 +1,4 @@
-"""The lock of a run directory: a file with host and process; the lock of the dead goes to one of those who ask."""
+"""The lock of a run directory: a file with host and process; a dead holder's lock goes to one of the new processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-# A living run touches its lock every ten seconds; who sees nothing for so many takes it for dead.
-WATCH = 45.0
+# Seconds without a change of the lock after which its holder counts as dead; a living run touches it every ten.
+LOCK_TIMEOUT = 45.0
 
 
 def lock_identity() -> dict[str, Any]:
@@ -32,7 +32,7 @@ def _place() -> str:
 
 
 def process_start(pid: int) -> str:
-    """A process's start time in kernel ticks, '' where /proc does not tell or no such process lives."""
+    """A process's start time in kernel ticks; '' without /proc or such a process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
@@ -61,14 +61,14 @@ def remove_stale(lock: Path, holder: dict[str, Any] | None) -> None:
         os.rename(lock, aside)
     except FileNotFoundError:
         return
-    if read_lock(aside) != holder:  # a living run's, taken over between our look and our rename: give it back
+    if read_lock(aside) != holder:  # a living run's, taken over between our check and our rename: give it back
         with contextlib.suppress(OSError):
             os.link(aside, lock)
     aside.unlink(missing_ok=True)
 
 
 def read_lock(lock: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None when there is none or it cannot be read."""
+    """The holder of a lock; None when there is none or it cannot be read."""
     try:
         holder = json.loads(lock.read_text())
     except (OSError, ValueError):
@@ -77,15 +77,15 @@ def read_lock(lock: Path) -> dict[str, Any] | None:
 
 
 def is_local(holder: dict[str, Any]) -> bool:
-    """Whether the holder's process, if it lives, can be seen from here."""
+    """True where the holder's process, if alive, is visible to this process."""
     place = holder.get("place", "")
     return bool(holder["host"] == socket.gethostname() and (place == _place() or place == ""))
 
 
-def holder_lives(lock: Path, holder: dict[str, Any], watch: float = WATCH) -> bool:
-    """Whether the holder lives: on this host by its process, on others by its touching the lock while we watch.
+def holder_lives(lock: Path, holder: dict[str, Any], watch: float = LOCK_TIMEOUT) -> bool:
+    """Test whether the holder lives: on this host by its process, elsewhere by its touching the lock meanwhile.
 
-    The lock's age does not tell: clocks of hosts and file servers differ and jump.
+    The lock's age is no evidence: clocks of hosts and file servers differ and jump.
     """
     if is_local(holder):
         return _process_lives(holder)
@@ -109,7 +109,7 @@ def _process_lives(holder: dict[str, Any]) -> bool:
 
 
 def lock_alive(lock: Path, holder: dict[str, Any], heartbeat: float) -> bool:
-    """Whether the holder seems to live, at a glance: on this host by its process, on others by the lock's age."""
+    """A quick guess whether the holder lives: on this host by its process, elsewhere by the lock's age."""
     if is_local(holder):
         return _process_lives(holder)
     try:

@@ -1,4 +1,4 @@
-"""Where a file comes from: program, git commit, libraries, and what the command told of its deck, seed and hosts.
+"""Origin of a file: program, git commit, libraries, and the facts that the command recorded: deck, seed, hosts.
 
 One process does one command, so this is kept for the process; every file of a result carries it, in the form that its
 format has room for. The number of ranks is not in it (summary.json has it), so that files of runs on one rank and on
@@ -16,35 +16,35 @@ from typing import Any
 
 from hpcir.version import __version__
 
-# Whose versions are told, where they are installed.
+# Libraries whose versions are recorded, where they are installed.
 LIBRARIES = ("numpy", "scipy", "torch", "numba", "h5py", "pyscf", "tblite", "ase", "mpi4py", "mpich", "openmpi")
-# Letters of a digest that a short line shows.
-SHORT = 12
+# Characters of a digest in a short line.
+DIGEST_LENGTH = 12
 
-_told: dict[str, Any] = {}
+_facts: dict[str, Any] = {}
 _settings: dict[str, Any] = {}
 
 
-def tell(settings: Mapping[str, Any] | None = None, **facts: Any) -> None:
-    """Facts for all files from here on, such as seed, deck (a digest) and hosts; JSON-able.
+def record_facts(settings: Mapping[str, Any] | None = None, **facts: Any) -> None:
+    """Record facts for all files written from here on, such as seed, deck (a digest) and hosts; JSON-able.
 
     settings: the whole deck, for files that have room for it.
     """
-    _told.update(facts)
+    _facts.update(facts)
     if settings is not None:
         _settings.clear()
         _settings.update(settings)
 
 
 def origin() -> dict[str, Any]:
-    """Program, version, commit, libraries, and what was told."""
+    """Program, version, commit, libraries, and the recorded facts."""
     return {
         "program": "hpcir",
         "version": __version__,
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "libraries": dict(library_versions()),
-        **_told,
+        **_facts,
     }
 
 
@@ -56,14 +56,14 @@ def origin_text() -> str:
 def origin_line() -> str:
     """The same in some 80 ASCII letters, without the libraries: for formats with little room."""
     parts = [f"hpcir {__version__}"]
-    for name, value in (("commit", git_commit()), *_told.items()):
+    for name, value in (("commit", git_commit()), *_facts.items()):
         if value not in ("", None):
-            parts.append(f"{name} {value[:SHORT] if isinstance(value, str) else value}")
+            parts.append(f"{name} {value[:DIGEST_LENGTH] if isinstance(value, str) else value}")
     return " ".join(parts).encode("ascii", "replace").decode()
 
 
 def settings_text() -> str:
-    """The whole deck as JSON in one line; '' where none was told."""
+    """The whole deck as JSON in one line; '' where none was recorded."""
     return json.dumps(_settings, sort_keys=True) if _settings else ""
 
 
@@ -118,7 +118,7 @@ def _head(folder: Path) -> str:
 
 
 def _installed_commit() -> str:
-    """What pip wrote down when it installed from a repository."""
+    """The commit that pip recorded when it installed from a repository."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:

@@ -1,7 +1,7 @@
 """Frozen dataclasses as JSON and back: one key a field, by the field's name.
 
 A field that is None has no key. A number that is not known is NaN in a record and null in a file. Keys that a record
-does not have are passed over when it is read, and fields without a key take their default, so that files of other
+does not have are ignored when it is read, and fields without a key take their default, so that files of other
 versions can be read.
 """
 
@@ -40,7 +40,7 @@ def as_dict(record: object) -> dict[str, object]:
     """A record as a dict that JSON can hold."""
     found = to_json(record)
     if not isinstance(found, dict):
-        raise TypeError(f"{type(record).__name__} is no record")
+        raise TypeError(f"{type(record).__name__} is not a record")
     return found
 
 

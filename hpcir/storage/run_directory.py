@@ -19,7 +19,15 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import digest, file_digest
 from hpcir.storage.files import keep_text, text_of, write_atomic
 from hpcir.storage.journal import Heading, Journal, Place, Record, Walk, read_record
-from hpcir.storage.lock import WATCH, create_whole, holder_lives, is_local, lock_identity, read_lock, remove_stale
+from hpcir.storage.lock import (
+    LOCK_TIMEOUT,
+    create_whole,
+    holder_lives,
+    is_local,
+    lock_identity,
+    read_lock,
+    remove_stale,
+)
 from hpcir.version import __version__
 
 # The deck with every key and its value, in a run directory.
@@ -32,7 +40,7 @@ class RunDirectory:
     MANIFEST = layout.MANIFEST
     LOCK = layout.LOCK
     HEARTBEAT = 300.0
-    WATCH = WATCH
+    LOCK_TIMEOUT = LOCK_TIMEOUT
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -48,7 +56,7 @@ class RunDirectory:
         manifest = self.path / self.MANIFEST
         if self.path.exists() and not self.path.is_dir():
             raise InputError("the run directory is a file", where=str(self.path), hint="give --out another name")
-        occupied = self.path.is_dir() and any(not self._beginning(item.name) for item in self.path.iterdir())
+        occupied = self.path.is_dir() and any(not self._is_leftover(item.name) for item in self.path.iterdir())
         if occupied and not manifest.exists() and not force:
             raise InputError(
                 "the directory is not empty and not a run of hpcir",
@@ -57,7 +65,7 @@ class RunDirectory:
             )
         if occupied and fresh and not force:
             raise InputError(
-                "--fresh wants an empty directory",
+                "--fresh needs an empty directory",
                 where=str(self.path),
                 hint="remove it, give --out another name, or add --force to start over in it",
             )
@@ -81,15 +89,15 @@ class RunDirectory:
         if not manifest.exists():
             self._save({"program": "hpcir", "version": __version__, "deck": deck_digest, "stages": {}})
 
-    def _beginning(self, name: str) -> bool:
-        """Whether a run that was killed before its manifest was there may have left this file."""
+    def _is_leftover(self, name: str) -> bool:
+        """True for files that a run killed before it wrote its manifest may have left."""
         return name in (self.LOCK, RESOLVED) or name.startswith(
             (f".{self.LOCK}.", f".{RESOLVED}.", f".{self.MANIFEST}.")
         )
 
     def _same_deck(self, deck_digest: str, deck_text: str) -> bool:
-        """Whether the manifest says so; False when it is damaged, and the resolved deck is the same. Raises InputError
-        for another deck's directory, RunStopped when nothing is left to tell by."""
+        """True where the manifest is of this deck; False when it is damaged and the resolved deck is the same. Raises
+        InputError for another deck's directory, RunStopped when neither can be read."""
         try:
             same = self.manifest().get("deck") == deck_digest
         except RunStopped:
@@ -127,25 +135,25 @@ class RunDirectory:
                         "another run works in this directory",
                         where=str(self.path),
                         value=f"process {holder['pid']} on {holder['host']}",
-                        hint="wait for it, or stop it; `hpcir status` shows where it stands",
+                        hint="wait for it, or stop it; `hpcir status` shows its progress",
                     ) from None
                 remove_stale(lock, holder)
                 continue
             return
-        raise InputError("the run directory's lock changes hands too fast", where=str(lock))
+        raise InputError("the lock of the run directory changes its holder too often", where=str(lock))
 
     def _lives(self, lock: Path, holder: dict[str, Any]) -> bool:
         if not is_local(holder):
             print(
-                f"hpcir: {self.path} has the lock of process {holder['pid']} on {holder['host']}; watching for "
-                f"{self.WATCH:.0f} s whether it lives",
+                f"hpcir: {self.path} has the lock of process {holder['pid']} on {holder['host']}; watching it for "
+                f"{self.LOCK_TIMEOUT:.0f} s to see whether that process is alive",
                 file=sys.stderr,
                 flush=True,
             )
-        return holder_lives(lock, holder, self.WATCH)
+        return holder_lives(lock, holder, self.LOCK_TIMEOUT)
 
     def beat(self) -> None:
-        """Tell other hosts that this run is alive (they go by the lock's modification time)."""
+        """Touch the lock, by whose modification time other hosts know that this run is alive."""
         try:
             os.utime(self.path / self.LOCK)
         except OSError:
@@ -160,7 +168,7 @@ class RunDirectory:
     # -- manifest -----------------------------------------------------------------------------------------------
 
     def manifest(self) -> dict[str, Any]:
-        """What is finished: stage -> inputs digest, files with their SHA-256, seconds. Empty before the first."""
+        """The finished stages: stage -> inputs digest, files with their SHA-256, seconds. Empty before the first."""
         try:
             content: dict[str, Any] = json.loads((self.path / self.MANIFEST).read_text(encoding="utf-8"))
             expected = content.pop("checksum", None)
@@ -247,4 +255,4 @@ class RunDirectory:
             if walk.damaged:
                 with contextlib.suppress(OSError):  # a full disk is no reason not to read
                     note = path.with_suffix(".damaged")
-                    note.write_text(f"{walk.damaged} damaged stretches were passed over; their work is done again\n")
+                    note.write_text(f"{walk.damaged} damaged stretches were skipped; their work is done again\n")

@@ -126,7 +126,7 @@ def _not_yaml(path: Path, text: str, error: yaml.MarkedYAMLError) -> InputError:
     row = rows[min(line, len(rows)) - 1]
     if "\t" in row and "\\t" in str(error.problem):
         return InputError(
-            "a tab, where YAML wants spaces",
+            "a tab, where YAML needs spaces",
             where=f"{path}:{line}",
             value=shorten(row),
             hint="replace the tab by spaces; keys of one section start in the same column",

@@ -10,24 +10,26 @@ import numpy as np
 
 from hpcir.deck.sections import Deck, LabelSettings
 from hpcir.labels.base import LabelEngine
+from hpcir.labels.external.engine import ExternalEngine
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
+from hpcir.storage import layout
 from hpcir.storage.journal import Record
 from hpcir.storage.run_directory import RunDirectory
 
 Result = TypeVar("Result")
 # A journal's record of a piece of work: arrays and JSON-able attributes.
-Kept = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
+JournalEntry = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
 
 
 class RunningEngine(LabelEngine, Protocol):
     """A label engine that holds something open, such as a process."""
 
     def close(self) -> None:
-        """Let go of it; a later request opens it again."""
+        """Release it; a later request opens it again."""
 
 
 # Opens a label engine: settings, reference minimum (or None), and a check that ends a label by raising.
@@ -55,6 +57,8 @@ class Context:
 
     def engine(self, settings: LabelSettings, reference: Structure | None) -> RunningEngine:
         """A label engine, open, that heeds the stop flag."""
+        if settings.engine == "files":
+            return ExternalEngine(settings, self.directory / layout.EXTERNAL)
         return self.open_engine(settings, reference, self.stop.check)
 
     @property
@@ -74,7 +78,7 @@ class Context:
     def map_over_ranks(
         self, what: str, todo: Sequence[int], work: Callable[[int], Result], unit: str, total: int | None = None
     ) -> dict[int, Result] | None:
-        """`mpi.map_over_ranks` as a stage of the display, `what`, and with a look at the stop flag before each piece of
+        """`mpi.map_over_ranks` as a stage of the display, `what`, with a check of the stop flag before each piece of
         work (collective). total: pieces in all, where some were done before and are not in `todo`."""
         before = 0 if total is None else total - len(todo)
 
@@ -87,7 +91,7 @@ class Context:
 
     @collective
     def map_journalled(
-        self, what: str, folder: str, keys: Sequence[str], work: Callable[[int], Kept], unit: str
+        self, what: str, folder: str, keys: Sequence[str], work: Callable[[int], JournalEntry], unit: str
     ) -> list[Record] | None:
         """`map_over_ranks` of the pieces of work that the journals of `folder` do not have, each journalled: the
         records of all keys in order on rank 0, None elsewhere (collective).

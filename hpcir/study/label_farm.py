@@ -14,6 +14,7 @@ from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.labels import Label
 from hpcir.labels.base import stacked_polar_tensors
+from hpcir.labels.external.engine import Answers, ExternalEngine
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
@@ -49,7 +50,7 @@ def candidates(structures: Iterable[Structure], purpose: str) -> list[Candidate]
 class Entry:
     """One line of the label store: a geometry, its purpose, and its label (None: quarantined).
 
-    learnt (N,): the atoms whose forces count (None: all); said by who asks for the label, not kept on the disk.
+    learnt (N,): the atoms whose forces are learnt (None: all); given with the request, not kept on the disk.
     """
 
     structure: Structure
@@ -63,26 +64,26 @@ class Entry:
 class LabelStore:
     """All labels of a run, of any number of levels of theory; lives on rank 0.
 
-    entries: everything on the disk. What is asked of the store is answered from those that this session has asked for
-    so far, in that order: an earlier session may have been further on, and its later labels must not be seen before
-    their time, or a resumed run would train and choose differently.
+    entries: everything on the disk. Queries see only the entries that this session has requested so far, in that order:
+    an earlier session may have been further on, and its later labels must not be used before they are requested again,
+    or a resumed run would train and choose differently.
     """
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self._asked: dict[str, None] = {}
+        self._requested: dict[str, None] = {}
 
-    def ask(self, key: str, learnt: BoolArray | None = None) -> Entry:
-        """A known entry; from here on it counts as asked for, with the forces that are `learnt` of it."""
-        self._asked[key] = None
+    def request(self, key: str, learnt: BoolArray | None = None) -> Entry:
+        """A known entry, which counts as requested from now on, with the forces that are `learnt` of it."""
+        self._requested[key] = None
         if learnt is not None:
             self.entries[key] = replace(self.entries[key], learnt=learnt)
         return self.entries[key]
 
     @property
-    def asked(self) -> list[Entry]:
-        """The entries that this session asked for, in that order."""
-        return [self.entries[key] for key in self._asked]
+    def requested(self) -> list[Entry]:
+        """The entries that this session requested, in that order."""
+        return [self.entries[key] for key in self._requested]
 
     @staticmethod
     def key(structure: Structure, level: str, polar: bool = False) -> str:
@@ -101,15 +102,15 @@ class LabelStore:
             self.entries[record.key] = from_record(record)
 
     def select(self, level: str, purposes: Sequence[str] | None = None) -> list[tuple[Structure, Label]]:
-        """The good labels of one level in the order they were asked for, of all or some purposes."""
+        """The good labels of one level in the order of the requests, of all or some purposes."""
         return [
             (entry.structure, entry.label)
-            for entry in self.asked
+            for entry in self.requested
             if entry.level == level and entry.label is not None and (purposes is None or entry.purpose in purposes)
         ]
 
     def failed(self, level: str) -> list[Entry]:
-        return [entry for entry in self.asked if entry.level == level and entry.label is None]
+        return [entry for entry in self.requested if entry.level == level and entry.label is None]
 
 
 def to_record(entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -173,7 +174,7 @@ class LabelFarm:
         return self.engine.level
 
     def key(self, structure: Structure) -> str:
-        """The store's key of what `label` labels."""
+        """The store's key of a geometry with the labels of `label`."""
         return LabelStore.key(structure, self.level, self.settings.polar_tensors)
 
     def close(self) -> None:
@@ -185,6 +186,9 @@ class LabelFarm:
         """Label geometries (rank 0's list counts; collective). Returns them in order on every rank, None for
         those that failed and were set aside. Raises RunStopped when every one of three or more failed."""
         context = self.context
+        engine = self.engine
+        if isinstance(engine, ExternalEngine):
+            return context.on_root(lambda: self._from_files(engine, wanted))
         wanted, todo = context.on_root(lambda: self._todo(wanted))
         purpose = wanted[0].purpose if wanted else "nothing"
         started = time.monotonic()
@@ -208,12 +212,16 @@ class LabelFarm:
     @collective
     def label_beside(self, wanted: Sequence[Candidate] | None, work: Callable[[], Result]) -> Result:
         """work() on rank 0, its result on every rank; until it is done, the other ranks label geometries that will be
-        asked for later, as far as they come (rank 0's list counts; collective).
+        requested later, as many as time allows (rank 0's list counts; collective).
 
-        The labels are on the disk and in the store, and nobody has asked for them yet: the result of a run does not
+        The labels are on the disk and in the store, but not requested yet: the result of a run does not
         depend on how many they were.
         """
         context = self.context
+        engine = self.engine
+        if isinstance(engine, ExternalEngine):
+            context.at_root(lambda: self._read(engine, wanted))  # the inputs of all are written at once
+            return context.on_root(work)
         wanted, todo = context.on_root(lambda: self._todo(wanted))
         items = context.comm.counter(len(todo))
         result: Result | None = None
@@ -231,10 +239,28 @@ class LabelFarm:
         key = LabelStore.key(structure, self.level)
         if key not in self.store.entries:
             self.store.entries[key] = self._one(Candidate(structure, purpose), polar=False)
-        entry = self.store.ask(key)
+        entry = self.store.request(key)
         if entry.label is None:
             raise LabelFailed(entry.reason)
         return entry.label
+
+    def _from_files(self, engine: ExternalEngine, wanted: Sequence[Candidate] | None) -> list[Label | None]:
+        """The labels of geometries from another program's outputs (rank 0). Those that are there are journalled even
+        where others are missing or refused: LabelsMissing or InputError then."""
+        self._read(engine, wanted).require_all()
+        return self._collect(list(wanted or []), [])
+
+    def _read(self, engine: ExternalEngine, wanted: Sequence[Candidate] | None) -> Answers:
+        wanted, todo = self._todo(wanted)
+        answers = engine.answers([wanted[item].structure for item in todo])
+        for item, found in zip(todo, answers.labels, strict=True):
+            candidate = wanted[item]
+            if found is not None:
+                label, reason = (found, "") if isinstance(found, Label) else (None, str(found))
+                entry = Entry(candidate.structure, self.level, candidate.purpose, label, reason)
+                self._keep(self.key(candidate.structure), entry)
+                self.store.entries[self.key(candidate.structure)] = entry
+        return answers
 
     def _todo(self, wanted: Sequence[Candidate] | None) -> tuple[list[Candidate], list[int]]:
         wanted = list(wanted or [])
@@ -251,13 +277,16 @@ class LabelFarm:
         except LabelFailed as error:
             entry = Entry(structure, self.level, purpose, None, str(error))
             self.context.progress.log(f"a label failed and was set aside: {error}", warning=True)
-        arrays, attributes = to_record(entry)
-        self.journal.append(LabelStore.key(structure, self.level, polar), arrays, attributes)
+        self._keep(LabelStore.key(structure, self.level, polar), entry)
         return entry
+
+    def _keep(self, key: str, entry: Entry) -> None:
+        arrays, attributes = to_record(entry)
+        self.journal.append(key, arrays, attributes)
 
     def _collect(self, wanted: Sequence[Candidate], gathered: list[list[tuple[int, Entry]]]) -> list[Label | None]:
         self._remember(wanted, gathered)
-        found = [self.store.ask(self.key(item.structure), item.learnt) for item in wanted]
+        found = [self.store.request(self.key(item.structure), item.learnt) for item in wanted]
         return [entry.label for entry in found]
 
     def _remember(self, wanted: Sequence[Candidate], gathered: list[list[tuple[int, Entry]]]) -> None:
@@ -279,24 +308,24 @@ class LabelBudget:
     most: int
 
     def used(self) -> int:
-        """Labels of this level asked for so far."""
-        entries = self.farm.store.asked
+        """Labels of this level requested so far."""
+        entries = self.farm.store.requested
         return sum(entry.level == self.farm.level and not entry.purpose.startswith(TEST) for entry in entries)
 
     def room(self, wanted: int) -> int:
-        """How many of `wanted` labels the budget still allows."""
+        """The number of labels, out of `wanted`, that the budget still allows."""
         return max(0, min(wanted, self.most - self.used()))
 
 
 def export(context: Context, store: LabelStore) -> None:
     """Write labels.h5: a group for each level of theory and composition, arrays over geometries."""
     groups: dict[tuple[str, tuple[int, ...], int, int], list[Entry]] = {}
-    for entry in store.asked:
+    for entry in store.requested:
         structure = entry.structure
         key = (entry.level, tuple(structure.numbers.tolist()), structure.charge, structure.multiplicity)
         groups.setdefault(key, []).append(entry)
     arrays: dict[str, tuple[Any, str, str]] = {}
-    attributes: dict[str, Any] = {"format": "hpcir labels", "count": len(store.asked)}
+    attributes: dict[str, Any] = {"format": "hpcir labels", "count": len(store.requested)}
     for number, ((level, numbers, charge, multiplicity), entries) in enumerate(groups.items()):
         prefix = f"group_{number:04d}"
         attributes |= {

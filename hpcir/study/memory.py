@@ -1,4 +1,4 @@
-"""What a rank of a run will hold at most, from the deck alone."""
+"""Upper estimate of the memory of each rank, from the deck alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpcir.descriptors.definition import functions_of
 
 MEBI = 1 << 20
 # The program itself with numpy, numba, torch and compiled kernels: 250 to 370 MiB seen.
-PROGRAM = 400 * MEBI
+PROGRAM_BYTES = 400 * MEBI
 # Steps between two states of a block on the disk (see trajectories.py, which this must not import for check's sake).
 CHUNK_STEPS = 2000
 # Arrays of a chunk's frames that are there at the same time: recorded, transposed, projected on the modes.
@@ -24,7 +24,7 @@ SPECTRUM_COPIES = 4
 def rank_memory(study: Study) -> dict[str, int]:
     """Bytes by what they are for, at most; 'spectrum' is rank 0's alone. The label engine's process is not in it."""
     return {
-        "program": PROGRAM,
+        "program": PROGRAM_BYTES,
         "training": training_memory(study),
         "trajectories": trajectory_memory(study),
         "spectrum": spectrum_memory(study),

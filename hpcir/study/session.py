@@ -1,4 +1,4 @@
-"""A folder for one command's work: opened, locked, resumed; its display and its stop flag. And what it starts from."""
+"""A folder for one command's work: opened, locked, resumed; its display, stop flag and input files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.runtime.progress import Progress
 from hpcir.runtime.stopping import StopRequest
 from hpcir.storage import layout
-from hpcir.storage.provenance import tell
+from hpcir.storage.provenance import record_facts
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
 from hpcir.units import ANGSTROM
@@ -48,7 +48,7 @@ def session(
 ) -> Iterator[Context]:
     """A command's folder and display on all ranks (collective).
 
-    key: 'COMMAND-DIGEST' of what the command works on. The folder goes on with the same key; with another one it is
+    key: 'COMMAND-DIGEST' of what the command works on. The same key continues the folder; with another one it is
     refused, or cleared with `force` when it is the same command's. Raises InputError as `RunDirectory.open`.
     """
     directory = RunDirectory(folder)
@@ -70,12 +70,12 @@ def at_work(
     opened: Callable[[], None],
     walltime: float | None = None,
 ) -> Iterator[Context]:
-    """What every command that computes has around it on all ranks (collective): signals heard, the directory locked,
-    the origin of its files known, its display. opened: opens the directory (collective)."""
+    """The context of every command that computes, on all ranks (collective): signals caught, the directory locked,
+    the origin of its files recorded, its display. opened: opens the directory (collective)."""
     stop = StopRequest(walltime, overdue=lambda message: comm.abort(EXIT_INTERRUPTED, message)).install()
     try:
         opened()
-        tell(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
+        record_facts(deck.model_dump(mode="json"), deck=deck_digest(deck), seed=deck.seed, hosts=comm.nodes)
         with Progress(comm.rank, directory.path, size=comm.size, heartbeat=directory.beat) as progress:
             yield Context(deck, structure, directory, comm, progress, stop)
     finally:
@@ -86,7 +86,7 @@ def at_work(
 
 def _open(directory: RunDirectory, key: str, text: str, force: bool) -> None:
     before = str(directory.manifest().get("deck", ""))
-    # Only what the same command made is cleared: --force on a run's directory must not cost its labels.
+    # Only files of the same command are cleared: --force must not delete the labels of a run.
     fresh = force and before != key and before.split("-")[0] == key.split("-")[0]
     directory.open(key, text, fresh=fresh, force=fresh)
 
@@ -124,7 +124,7 @@ def check_new(path: Path, force: bool) -> None:
     if path.is_dir():
         raise InputError("this is a folder, and a file is to be written", where=str(path), hint="give -o another name")
     if path.exists() and not force:
-        raise InputError("the file is there already", where=str(path), hint="give -o another name, or --force")
+        raise InputError("the file exists already", where=str(path), hint="give -o another name, or --force")
     if not path.absolute().parent.is_dir():
         raise InputError("the folder does not exist", where=str(path.parent), hint="make it, or give -o another name")
 
@@ -136,7 +136,7 @@ def check_folder(folder: Path, names: tuple[str, ...], force: bool) -> None:
     for name in names:
         if (folder / name).exists() and not force:
             raise InputError(
-                "the file is there already", where=str(folder / name), hint="give -o another name, or --force"
+                "the file exists already", where=str(folder / name), hint="give -o another name, or --force"
             )
 
 

@@ -84,7 +84,7 @@ class DeviceData:
         )
 
     def counts(self, indices: NDArray) -> BatchCounts:
-        """What the losses of a batch are divided by."""
+        """The divisors of the losses of a batch."""
         learnt = (~self.mine[:, torch.as_tensor(indices, device=self.device)]).to(self.kind)
         having = torch.cat([group.dipole_weights for group in self.groups])[indices]
         polar = None
@@ -94,7 +94,7 @@ class DeviceData:
 
     @property
     def has_polar(self) -> bool:
-        """Whether there are polar tensors to learn."""
+        """True where there are polar tensors to learn."""
         return all(group.polar is not None for group in self.groups)
 
     def batch(self, indices: NDArray, held_out: bool = False) -> list[BatchGroup]:

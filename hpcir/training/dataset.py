@@ -37,7 +37,7 @@ class LabelledGroup:
     """Labels of S geometries of one molecule (the same N atoms in the same order), in atomic units.
 
     numbers (N,); positions (S, N, 3) bohr; energies (S,) hartree; forces (S, N, 3) hartree/bohr; dipoles (S, 3)
-    e bohr about the centre of nuclear charge; charge in e; force_mask (S, N): whether an atom's force is learnt
+    e bohr about the centre of nuclear charge; charge in e; force_mask (S, N): True where an atom's force is learnt
     (None: all are); always_learnt (S,): labels that are never held out (None: any may be); polar_tensors (S, N, 3, 3):
     dmu_x / dr_jy in e at [j, y, x], about an origin at rest, nan for labels without. Energies, forces, dipoles and
     polar tensors may each be missing (None).
@@ -213,7 +213,7 @@ def estimated_bytes(n_labels: int, n_atoms: int, n_centres: int, n_inputs: int, 
 
 
 def _is_dense(n_atoms: int, n_centres: int) -> bool:
-    """Whether slots for all centres (no table to look up) are worth the zeros they hold."""
+    """True where slots for all centres (no table to look up) are worth the zeros they hold."""
     return n_centres >= 0.7 * n_atoms
 
 

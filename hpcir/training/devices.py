@@ -1,4 +1,4 @@
-"""Where networks are trained: the processor, or a GPU that torch knows. Nothing falls back from one to the other."""
+"""Devices of training: the processor, or a GPU that torch supports. Nothing falls back from one to the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def device_problem(device: str) -> str:
-    """Why this process cannot train on 'cpu' or 'cuda', in words; '' when it can. Imports torch for 'cuda' alone."""
+    """The reason why this process cannot train on 'cpu' or 'cuda'; '' when it can. Imports torch for 'cuda' alone."""
     if device == "cpu":
         return ""
     import torch
@@ -20,7 +20,7 @@ def device_problem(device: str) -> str:
 
 
 def missing_in_torch() -> str:
-    """What the installed torch lacks for GPUs, on whichever machine; '' when nothing."""
+    """The reason why the installed torch has no GPUs on any machine; '' when it has."""
     import torch
 
     if torch.version.cuda is None and torch.version.hip is None:
@@ -31,7 +31,7 @@ def missing_in_torch() -> str:
 def torch_device(device: str, member: int) -> str:
     """torch's name of the device that trains a committee member: members take the GPUs that a process sees in turn.
 
-    On a GPU torch is held to reproducible kernels, so that a training that was stopped goes on bit for bit.
+    On a GPU torch is held to reproducible kernels, so that a stopped training continues bit for bit.
     """
     if device == "cpu":
         return "cpu"

@@ -1,4 +1,4 @@
-"""What a model says of the labels of a training set, and how large its errors are on those it never learnt."""
+"""Predictions of a model for the labels of a training set, and its errors on those that it never learnt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Prediction:
     """Every member's answers for one group (atoms sorted by element as in GroupTensors.group), atomic units.
 
     energies (members, S); forces (members, S, N, 3); dipoles (members, S, 3) about the centre of nuclear charge;
-    forces and dipoles None where not asked for or not modelled.
+    forces and dipoles None where not requested or not modelled.
     """
 
     energies: FloatArray

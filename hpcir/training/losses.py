@@ -23,7 +23,7 @@ class Loss(Protocol):
 
     @property
     def slopes(self) -> list[Tensor]:
-        """What is multiplied first."""
+        """The factors that are multiplied first."""
 
     def bars(self, products: list[Tensor]) -> list[Tensor]:
         """dL/dproducts of each group from its products (columns, B, 3N) as `forces_of` gives them."""

@@ -25,7 +25,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the weights of every element lie in a flat parameter vector: elements, K inputs, hidden, outputs."""
+    """Places of the weights of every element in a flat parameter vector: elements, K inputs, hidden, outputs."""
 
     elements: tuple[int, ...]
     n_inputs: int

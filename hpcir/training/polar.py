@@ -19,7 +19,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True)
 class VectorSlopes:
-    """What the derivatives of B labels' atomic dipole vectors are made of (see `derivatives.atomic_dipole_slopes`).
+    """Factors of the derivatives of B labels' atomic dipole vectors (see `derivatives.atomic_dipole_slopes`).
 
     across (B, N, N, S): g_s / r of atom i's neighbour j, along (B, N, N, S): g_s' - g_s / r, both 0 beyond the cutoff;
     units (B, N, N, 3): u_ij; elements (N,): which of the E elements each atom is of.
@@ -69,7 +69,7 @@ class PolarTargets:
         return PolarTargets(self.targets.index_select(0, rows), self.weights.index_select(0, rows), vectors)
 
     def from_outputs(self, outputs: Tensor) -> Tensor:
-        """What outputs (members, B, N, n) make of the polar tensors without slopes: (members, B, N, 3, 3)."""
+        """The part of the polar tensors from outputs (members, B, N, n) without slopes: (members, B, N, 3, 3)."""
         charges = outputs[..., 0] - outputs[..., 0].mean(2, keepdim=True)
         tensors = charges[..., None, None] * torch.eye(3).to(outputs)
         return tensors if self.vectors is None else tensors + self.vectors.tensors(outputs[..., 1:])

@@ -21,11 +21,11 @@ from hpcir.runtime.mpi import Communicator, SerialCommunicator, collective
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# A function whose largest slope (1/bohr) stays below this never fires.
-SILENT = 1e-7
+# Largest slope (1/bohr) of a function that counts as zero everywhere.
+MAX_SILENT_SLOPE = 1e-7
 # Most inputs of an element, and the smallest eigenvalue that makes one, relative to the largest.
 MAX_INPUTS = 80
-FLOOR = 1e-7
+MIN_EIGENVALUE = 1e-7
 # The same where the set has contractions: what they add to small molecules is in the small eigenvalues
 # (docs/benchmarks-published.md).
 CONTRACTED_FLOOR = 1e-10
@@ -34,7 +34,7 @@ CONTRACTED_FLOOR = 1e-10
 # come out worse.
 WHITENING = 0.25
 # The inputs are scaled so that these many have unit spread on average.
-LEADING = 20
+UNIT_SPREAD_INPUTS = 20
 
 ONE_RANK = SerialCommunicator()
 
@@ -61,7 +61,7 @@ class Reduction:
         return slopes[..., self.active] @ (self.scale[:, None] * self.projection)
 
     def same_as(self, other: Reduction) -> bool:
-        """Whether two reductions are the same, bit for bit."""
+        """True where two reductions are the same, bit for bit."""
         return all(
             np.array_equal(getattr(self, name), getattr(other, name))
             for name in ("active", "shift", "scale", "projection")
@@ -101,7 +101,7 @@ def fit_reductions(
             features.setdefault(element, []).append(values)
             slopes[element] = slopes.get(element, 0.0) + gram
             slope_counts[element] = slope_counts.get(element, 0) + len(values)
-    floor = CONTRACTED_FLOOR if functions.contractions else FLOOR
+    floor = CONTRACTED_FLOOR if functions.contractions else MIN_EIGENVALUE
     fitted = {
         element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element], floor)
         for element in sorted(features)
@@ -135,7 +135,7 @@ def _fit(features: FloatArray, slope_gram: FloatArray, floor: float) -> Reductio
     sum over displacements of (dG/dr)(dG/dr)^T: the covariance of the features when every neighbour moves by
     itself, which is of full rank also when the labels are few. floor: the
     smallest eigenvalue that makes an input, relative to the largest."""
-    active = np.flatnonzero(np.sqrt(np.diag(slope_gram)) > SILENT)
+    active = np.flatnonzero(np.sqrt(np.diag(slope_gram)) > MAX_SILENT_SLOPE)
     if len(active) == 0:
         active = np.array([0])
     shift = features[:, active].mean(0)
@@ -149,5 +149,5 @@ def _fit(features: FloatArray, slope_gram: FloatArray, floor: float) -> Reductio
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
     projection = vectors[:, kept] * relative[kept] ** (-0.5 * WHITENING)
     inputs = ((features[:, active] - shift) * scale) @ projection
-    leading = np.sqrt((inputs[:, :LEADING] ** 2).mean())
+    leading = np.sqrt((inputs[:, :UNIT_SPREAD_INPUTS] ** 2).mean())
     return Reduction(active.astype(np.int64), shift, scale, projection / max(leading, 1e-3))

@@ -1,9 +1,9 @@
-"""Which labels a committee member holds out, and the order in which batches take the others.
+"""Labels that a committee member holds out, and the order in which batches take the others.
 
 Every label has a number u in [0, 1) drawn from its own contents, so that it keeps its part when labels are added.
 With v the fraction held out: u < v/2 is held out by all members (the committee's honest test: neither the error
 of the mean nor the spread has seen it), and member m also holds out the m-th stretch of length v/2 after that. Small
-sets hold out the FEWEST with the smallest u: an old label never comes to be held out because new ones are added.
+sets hold out the MIN_HELD_OUT with the smallest u: an old label never comes to be held out because new ones are added.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 
-# Labels held out by all members at least, where there are three times as many.
-FEWEST = 4
+# Least number of labels held out by all members, where there are three times as many.
+MIN_HELD_OUT = 4
 
 
 def stream(seed: int, purpose: str, item: int = 0) -> np.random.Generator:
@@ -37,8 +37,8 @@ def held_out(
 ) -> tuple[BoolArray, BoolArray]:
     """Held out by all members (S,), and by each member (members, S), the common ones included.
 
-    At least FEWEST labels (or a third of them) are held out by all, none of those `always_learnt` (S,), and at least
-    one is always left to learn.
+    At least MIN_HELD_OUT labels (or a third of them) are held out by all, none of those `always_learnt` (S,), and at
+    least one is always left to learn.
     """
     label_numbers = np.array([int(key[:13], 16) for key in keys], np.uint64)
     turn = stream(seed, "validation").random()
@@ -48,7 +48,7 @@ def held_out(
     half = validation / 2
     common = u < half
     candidates = np.count_nonzero(u < 1)
-    common[np.argsort(u, kind="stable")[: min(FEWEST, candidates // 3)]] = True
+    common[np.argsort(u, kind="stable")[: min(MIN_HELD_OUT, candidates // 3)]] = True
     blocks = max(1, int((1 - half) / half + 1e-9))
     own = np.stack([(u >= half * (1 + m % blocks)) & (u < half * (2 + m % blocks)) for m in members])
     mine = own | common

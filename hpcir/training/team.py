@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # millisecond of products) on; and no part has fewer labels than this, nor are there more parts: in smaller ones what
 # torch does around the products costs more than these.
 PART_ELEMENTS = 1_500_000
-PART_LABELS, MOST_PARTS = 4, 8
+PART_LABELS, MAX_PARTS = 4, 8
 # Seconds of training between two states for the disk.
 CHECKPOINT_SECONDS = 1.0
 
@@ -38,7 +38,7 @@ def batch_parts(groups: Sequence[LabelledGroup], n_features: int, settings: Trai
     atoms = max((len(group.numbers) for group in groups), default=1)
     elements = settings.batch * 3 * atoms * atoms * n_features
     parts = 1
-    while 2 * parts <= min(MOST_PARTS, settings.batch // PART_LABELS) and elements >= 2 * parts * PART_ELEMENTS:
+    while 2 * parts <= min(MAX_PARTS, settings.batch // PART_LABELS) and elements >= 2 * parts * PART_ELEMENTS:
         parts *= 2
     return parts
 
@@ -74,7 +74,7 @@ class Team:
         return total
 
 
-ALONE = Team(SerialCommunicator())
+SINGLE_RANK = Team(SerialCommunicator())
 
 
 @collective
@@ -93,7 +93,7 @@ def form_team(comm: Communicator, member_ranks: Sequence[int], parts: int) -> Te
 
 
 class Pace:
-    """How many optimiser steps are about CHECKPOINT_SECONDS, the same on every rank of a team."""
+    """The number of optimiser steps in about CHECKPOINT_SECONDS, the same on every rank of a team."""
 
     def __init__(self, team: Team) -> None:
         self.team = team

@@ -37,7 +37,7 @@ from hpcir.training.optimizers import (
 )
 from hpcir.training.packing import fresh_parameters, packed, unpacked
 from hpcir.training.split import epoch_order, held_out
-from hpcir.training.team import ALONE, Pace, Team
+from hpcir.training.team import SINGLE_RANK, Pace, Team
 
 Tensor = torch.Tensor
 State = dict[str, NDArray]
@@ -45,7 +45,7 @@ State = dict[str, NDArray]
 # The averaged weights that are kept forget with this many steps, as a fraction of all steps.
 AVERAGE_FRACTION = 0.02
 CHECKS = 20
-# Counts what a state is made of: a program goes on from states of its own kind alone.
+# Version of the state's contents: a program continues from states of its own version alone.
 STATE_FORMAT = 2
 
 
@@ -65,11 +65,11 @@ def train_members(
     energy_rate: float | None = None,
     dipole_rate: float | None = None,
     hold_out: bool = True,
-    team: Team = ALONE,
+    team: Team = SINGLE_RANK,
 ) -> tuple[Model, State]:
     """Train committee members, all at once, and return them as a Model with its members in the order given.
 
-    A member depends on (data, settings, seed, its number) alone. start: a model to go on from, whose member m is
+    A member depends on (data, settings, seed, its number) alone. start: a model to continue from, whose member m is
     the start of member m (m modulo its members); its reduction of the symmetry functions is kept. steps: optimiser
     steps (default settings.steps, or retrain_steps with a start). on_progress gets {step, steps, seconds,
     energy_rmse, force_rmse, dipole_rmse} of held-out labels (atomic units, mean over members) about 20 times;
@@ -236,7 +236,7 @@ class _Run:
     def _losses(
         self, energy: Parameters, charge: Parameters, groups: list[BatchGroup], counts: BatchCounts | None
     ) -> list[Loss]:
-        """What a step goes down in by the gradient; counts: of the whole batch, where the groups are a part of it."""
+        """The losses that a step minimises; counts: of the whole batch, where the groups are a part of it."""
         losses: list[Loss] = []
         labels, dipoles, polar = (counts.labels, counts.dipoles, counts.polar) if counts else (None, None, None)
         if isinstance(self.energy_optimizer, GradientOptimizer):

@@ -1,4 +1,4 @@
-"""Where a model's forces put each kind of vibration, against the label engine's on the same geometries.
+"""Effective frequencies of each kind of vibration by a model's forces and the label engine's on the same geometries.
 
 Of a bond length or angle q with B its derivatives by the positions, the acceleration that forces F give it is
 B M^-1 F, and over thermal geometries
@@ -22,8 +22,8 @@ from hpcir.vibrations.mode_names import motion
 
 FloatArray = NDArray[np.float64]
 
-# Fewer geometries say nothing of a fluctuation.
-FEWEST = 8
+# Least number of geometries for a fluctuation.
+MIN_GEOMETRIES = 8
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ def local_frequencies(
     """Effective frequencies of the bond lengths and angles of a molecule, by kind, in falling order.
 
     structure: gives bonds and masses; positions (S, N, 3) bohr of thermal geometries; reference, model (S, N, 3):
-    forces there, hartree/bohr. Empty for fewer than FEWEST geometries. Kinds that the reference does not bind are left
-    out.
+    forces there, hartree/bohr. Empty for fewer than MIN_GEOMETRIES geometries. Kinds that the reference does not
+    bind are left out.
     """
-    if len(positions) < FEWEST:
+    if len(positions) < MIN_GEOMETRIES:
         return []
     kinds: dict[str, list[FloatArray]] = defaultdict(list)
     for coordinate in internal_coordinates(structure):

@@ -20,8 +20,8 @@ from hpcir.vibrations.normal_modes import NormalModes
 FloatArray = NDArray[np.float64]
 
 # A second motion is named when its share is at least this, and this part of the first one's.
-SECOND_SHARE = 0.2
-SECOND_OF_FIRST = 0.5
+MIN_SECOND_SHARE = 0.2
+MIN_SHARE_RATIO = 0.5
 # Heavy atoms in the order in which a bond is written: carbon first, then as in the periodic table.
 _ORDER = {6: 0}
 
@@ -86,7 +86,7 @@ def _name(coordinates: list[InternalCoordinate], structure: Structure, displacem
     first = shares[groups[ranked[0]]].sum()
     for group in ranked[:3]:
         share = shares[groups[group]].sum()
-        if words and (share < SECOND_SHARE or share < SECOND_OF_FIRST * first):
+        if words and (share < MIN_SECOND_SHARE or share < MIN_SHARE_RATIO * first):
             break
         members = [coordinates[i] for i in groups[group]]
         word = _words(group, members, changes[groups[group]], structure, displacement)

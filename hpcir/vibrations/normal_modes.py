@@ -26,8 +26,8 @@ STEP = 0.02
 """Default displacement of the central differences in bohr."""
 
 # Sampling: wavenumbers below this (and imaginary ones) get its amplitude; no mode moves an atom by more (bohr, rms).
-SOFTEST_PER_CM = 100.0
-LARGEST_RMS_BOHR = 0.4
+MIN_WAVENUMBER_PER_CM = 100.0
+MAX_RMS_BOHR = 0.4
 # Sampling: a bond may stretch or shrink to these fractions of its reference length.
 BOND_RANGE = (0.72, 1.35)
 
@@ -117,12 +117,12 @@ def _turning(structure: Structure, dipole: FloatArray) -> FloatArray:
 def stiff_hessian(modes: NormalModes) -> FloatArray:
     """A positive definite Hessian (3N, 3N) in hartree/bohr^2 with these vibrations, to begin an optimisation with.
 
-    Imaginary modes, those softer than SOFTEST_PER_CM, translations and rotations get that wavenumber.
+    Imaginary modes, those softer than MIN_WAVENUMBER_PER_CM, translations and rotations get that wavenumber.
     """
     roots = np.repeat(np.sqrt(modes.masses), 3)
     vectors = np.vstack([modes.modes.reshape(len(modes), -1), rigid_motions(modes.positions, modes.masses)])
-    frequencies = np.full(len(vectors), SOFTEST_PER_CM * PER_CM)
-    frequencies[: len(modes)] = np.maximum(np.abs(modes.wavenumbers), SOFTEST_PER_CM) * PER_CM
+    frequencies = np.full(len(vectors), MIN_WAVENUMBER_PER_CM * PER_CM)
+    frequencies[: len(modes)] = np.maximum(np.abs(modes.wavenumbers), MIN_WAVENUMBER_PER_CM) * PER_CM
     rows = vectors * roots
     return np.asarray((rows.T * frequencies**2) @ rows)
 
@@ -203,13 +203,13 @@ def sample(
     moves an atom by more than 0.4 bohr rms, because straight lines leave the path of a torsion. Geometries with
     broken bonds or new contacts are drawn again, and after 20 draws shrunk towards the minimum.
     """
-    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST_PER_CM)
+    omega = PER_CM * np.maximum(modes.wavenumbers, MIN_WAVENUMBER_PER_CM)
     sigma = np.sqrt(temperature) / omega
     if quantum:
         sigma = np.sqrt(1 / (2 * omega * np.tanh(omega / (2 * temperature))))
     displacements = modes.modes / np.sqrt(modes.masses)[:, None]
     reach = sigma * np.sqrt((displacements**2).sum(2).max(1, initial=0.0))
-    sigma = sigma * np.minimum(1.0, LARGEST_RMS_BOHR / np.maximum(reach, 1e-300))
+    sigma = sigma * np.minimum(1.0, MAX_RMS_BOHR / np.maximum(reach, 1e-300))
     result = np.repeat(modes.positions[None], count, 0)
     missing = np.arange(count)
     scale = 1.0
@@ -219,14 +219,14 @@ def sample(
         scale *= 1.0 if attempt < 20 else 0.9
         amplitudes = scale * sigma * rng.standard_normal((len(missing), len(sigma)))
         trial = modes.positions + np.einsum("sk,kia->sia", amplitudes, displacements)
-        good = sane(modes.numbers, modes.positions, trial)
+        good = keeps_bonds(modes.numbers, modes.positions, trial)
         result[missing[good]] = trial[good]
         missing = missing[~good]
     return result
 
 
-def sane(numbers: NDArray[np.int64], reference: FloatArray, positions: FloatArray) -> NDArray[np.bool_]:
-    """Which geometries (..., N, 3) keep the bonds of the reference (N, 3) and make no new contact.
+def keeps_bonds(numbers: NDArray[np.int64], reference: FloatArray, positions: FloatArray) -> NDArray[np.bool_]:
+    """Mask (...) of the geometries (..., N, 3) that keep the bonds of the reference (N, 3) without new contacts.
 
     A bond may be 0.72 to 1.35 times its reference length; a pair without a bond stays out of bonding distance, or
     beyond 0.85 times its reference distance where it is nearer than that already.

@@ -16,8 +16,8 @@ from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
 FloatArray = NDArray[np.float64]
-# Labels of an optimisation: a guess, from small molecules.
-USUAL_LABELS = 15
+# Typical number of labels of an optimisation, from small molecules.
+TYPICAL_LABELS = 15
 LabelFunction = Callable[[Structure], Label]
 
 
@@ -67,13 +67,13 @@ def optimise(
     if not converged:
         raise RunStopped(
             f"the optimisation of {structure.name} did not converge in {max_labels} labels: the largest force is "
-            f"{largest:.2e} hartree/bohr, {force_tolerance:.0e} is wanted. Start from a better structure"
+            f"{largest:.2e} hartree/bohr, {force_tolerance:.0e} is required. Start from a better structure"
         )
     return Optimisation(structure.moved(atoms.positions * ANGSTROM), label, calculator.count, largest)
 
 
 def _labelling_calculator(structure: Structure, label_function: LabelFunction) -> Any:
-    """An ASE calculator (eV, angstrom) that asks the label function and remembers its last label."""
+    """An ASE calculator (eV, angstrom) that calls the label function and keeps its last label."""
     from ase.calculators.calculator import Calculator, all_changes
 
     class LabellingCalculator(Calculator):

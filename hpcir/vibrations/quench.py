@@ -14,13 +14,13 @@ from hpcir.units import AMU, FS
 
 FloatArray = NDArray[np.float64]
 
-# Every atom is as heavy as carbon: then the stiffest stretches allow these timesteps, and torsions do not lag behind.
+# Every atom has the mass of carbon: the stiffest stretches allow these timesteps, and torsions do not lag behind.
 MASS = 12 * AMU
-FIRST_TIMESTEP, LONGEST_TIMESTEP = 1.0 * FS, 4.0 * FS
+FIRST_TIMESTEP, MAX_TIMESTEP = 1.0 * FS, 4.0 * FS
 # The paper's parameters: mixing, its decrease, growth and decrease of the timestep, steps uphill-free before growth.
-MIXING, LESS_MIXING, FASTER, SLOWER, PATIENCE = 0.1, 0.99, 1.1, 0.5, 5
+MIXING, MIXING_DECAY, TIMESTEP_GROWTH, TIMESTEP_DECAY, GROWTH_DELAY = 0.1, 0.99, 1.1, 0.5, 5
 # Longest step of an atom in bohr.
-LONGEST_STEP = 0.2
+MAX_STEP = 0.2
 
 
 def quench(
@@ -45,11 +45,11 @@ def quench(
         speed, size = (np.sqrt((a**2).sum(axis=(0, 1))) for a in (v, f))
         v = np.where(good, (1 - mixing) * v + mixing * speed / np.maximum(size, 1e-300) * f, 0.0)
         downhill = np.where(good, downhill + 1, 0)
-        grown = good & (downhill > PATIENCE)
-        timestep = np.where(grown, np.minimum(FASTER * timestep, LONGEST_TIMESTEP), timestep)
-        timestep = np.where(good, timestep, SLOWER * timestep)
-        mixing = np.where(grown, LESS_MIXING * mixing, np.where(good, mixing, MIXING))
+        grown = good & (downhill > GROWTH_DELAY)
+        timestep = np.where(grown, np.minimum(TIMESTEP_GROWTH * timestep, MAX_TIMESTEP), timestep)
+        timestep = np.where(good, timestep, TIMESTEP_DECAY * timestep)
+        mixing = np.where(grown, MIXING_DECAY * mixing, np.where(good, mixing, MIXING))
         v = v + timestep * f / MASS
         step = timestep * v
-        x = x + step * np.minimum(1.0, LONGEST_STEP / np.maximum(np.sqrt((step**2).sum(axis=1)).max(axis=0), 1e-300))
+        x = x + step * np.minimum(1.0, MAX_STEP / np.maximum(np.sqrt((step**2).sum(axis=1)).max(axis=0), 1e-300))
     return x

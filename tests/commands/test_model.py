@@ -61,7 +61,7 @@ def test_audit_refuses_zero_dipoles(place: Path, tmp_path: Path, command: Comman
 
     data = rewritten(place, tmp_path / "zero.xyz", lambda text: re.sub('dipole="[^"]*"', 'dipole="0 0 0"', text))
     status, out, err = command("train", "--data", data, "--deck", place / "deck.yaml", "-o", tmp_path / "model")
-    refused((status, out, err), "the audit speaks against", "zero", "--force")
+    refused((status, out, err), "the audit found errors", "zero", "--force")
     assert "dipole" in out
     assert not (tmp_path / "model").exists()
 
@@ -110,7 +110,7 @@ def test_model_without_dipoles_says_so(place: Path, tmp_path: Path, command: Com
     answer = command(
         "md", tmp_path / "model", place / "methanol.xyz", "--deck", place / "deck.yaml", "-o", tmp_path / "md"
     )
-    refused(answer, "knows no dipole")
+    refused(answer, "has no dipole")
     assert not (tmp_path / "md").exists()
 
 

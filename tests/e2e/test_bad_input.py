@@ -214,8 +214,8 @@ def test_two_runs_on_one_directory(hpcir: Run, sound: Path, flags: list[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["report", "nowhere"], ["nowhere", "no run directory"]),
-        (["status", "nowhere"], ["nowhere", "no run directory"]),
+        (["report", "nowhere"], ["nowhere", "not a run directory"]),
+        (["status", "nowhere"], ["nowhere", "not a run directory"]),
         (["init", "nowhere.xyz"], ["nowhere.xyz", "does not exist"]),
         (["init", "methanol.xyz", "--charge", "18"], ["no electrons are left", "--charge"]),
         (["init", "methanol.xyz", "--engine", "gaussian"], ["--engine", "'gaussian'", "pyscf"]),

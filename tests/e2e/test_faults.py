@@ -160,7 +160,7 @@ def test_a_training_goes_on_from_its_last_seconds(deck, run_deck, tmp_path):
     finish(run_deck, long, tmp_path / "killed")
     finish(run_deck, long, tmp_path / "whole")
     log = (tmp_path / "killed" / "log.txt").read_text()
-    assert f"member 0 goes on at step {int(record.arrays['step'])} of 2000" in log
+    assert f"member 0 resumes at step {int(record.arrays['step'])} of 2000" in log
     assert differences(results(tmp_path / "whole"), results(tmp_path / "killed")) == []
     assert not state.parent.exists()
 
@@ -228,7 +228,9 @@ def unruly_deck(folder: Path, arguments: str) -> Path:
     changed = {
         str(WATER): str(ROOT / "inputs" / "methanol.xyz"),
         "{engine: tblite}": f"{{engine: ase, {words}}}",
-        "max_labels: 40, initial_labels: 10": "max_labels: 80, initial_labels: 25",
+        "max_labels: 40, initial_labels: 10": "max_labels: 110, initial_labels: 40",
+        "shells: 2": "shells: 3",
+        "steps: 100, final": "steps: 250, final",
         "rounds: 2": "rounds: 0",
         "count: 10": "count: 0",
     }

@@ -286,5 +286,5 @@ def test_srun_without_an_mpi_says_so_once_for_each_process(cluster, deck, tmp_pa
     script.write_text(re.sub(r"(?m)^launch=.*\n#launch=\(srun\)", "launch=(srun)", script.read_text()))
     job = cluster.wait(cluster.submit(script))
     assert job["JobState"] == "FAILED"
-    assert "srun started 2 processes that cannot see one another" in log_of(script)
+    assert "srun started 2 processes that cannot communicate" in log_of(script)
     assert not (script.parent / "a study.run").exists()

@@ -29,13 +29,13 @@ with session(Path(sys.argv[1]), comm, deck, methanol, "test-1") as context:
     farm = LabelFarm(context, settings, None, store)
     wanted = candidates(moved, "round 0") if context.root else None
     result = farm.label_beside(wanted, lambda: time.sleep(4.0) or "minimum")
-    known, asked = len(store.entries), len(store.asked)
+    known, asked = len(store.entries), len(store.requested)
     labels = farm.label(wanted)
     farm.close()
     if context.root:
         energies = [label.energy for label in labels]
         print(json.dumps({"result": result, "known": known, "asked": asked, "energies": energies,
-                          "purposes": [entry.purpose for entry in store.asked]}))
+                          "purposes": [entry.purpose for entry in store.requested]}))
 """
 
 

@@ -170,7 +170,7 @@ def write_example_trust(folder: Path) -> None:
     ]  # fmt: skip
     (folder / "trust.json").write_text(json.dumps({"frames": 10, "atoms": atoms[::-1]}))
     summary = json.loads((folder / "summary.json").read_text())
-    summary["trust"] = {"verdict": "the surroundings farthest from the training data are those of <X6>"}
+    summary["trust"] = {"verdict": "the environment farthest from the training data is that of <X6>"}
     summary["ensemble"] = {"verdict": "one minimum does not represent the ensemble: 12 % of the frames"}
     (folder / "summary.json").write_text(json.dumps(summary))
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from hpcir.report.data import load_report_data
 from hpcir.report.figures import binned_medians
 from hpcir.report.verdict import findings
 from hpcir.report.writing import write_report
+from hpcir.storage.hdf5 import write_h5
 from hpcir.study.learning.curve import StopReason
 from hpcir.study.results.records import Summary
 from tests.report.conftest import (
@@ -49,6 +51,19 @@ def test_calibration_is_the_norm_of_each_atoms_force(runs: Path) -> None:
     assert np.mean(calibration.error**2) == pytest.approx(np.mean(calibration.spread**2), rel=0.15)
 
 
+def test_one_member_has_no_spread_to_calibrate(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    shutil.copytree(runs / "good", folder)
+    with h5py.File(folder / "test.h5") as file:
+        arrays = {name: (item[()], "atomic units", "") for name, item in file.items()}
+    arrays["forces_spread"] = (np.zeros((100, 6, 3)), "atomic units", "")
+    write_h5(folder / "test.h5", arrays, {})
+    assert load_report_data(folder).calibration is None
+    written = {path.name for path in write_report(folder)}
+    assert "report.html" in written
+    assert "committee.png" not in written
+
+
 def test_evidence_is_read_from_the_files_of_the_run(runs: Path) -> None:
     data = load_report_data(runs / "good")
     assert data.atoms is not None
@@ -62,7 +77,7 @@ def test_evidence_is_read_from_the_files_of_the_run(runs: Path) -> None:
     apart = np.hypot(x[:, None] - x, y[:, None] - y)[np.triu_indices(6, 1)]
     assert apart.min() > 0.1
     assert data.conservation is not None
-    assert data.conservation.energy.shape == (7, 20)  # the one that left physics is not among them
+    assert data.conservation.energy.shape == (7, 20)  # the unphysical one is not among them
     assert data.conservation.time[-1] == pytest.approx(0.2)
     assert [settled.percent[-1] for settled in data.settling] == [0.0] * len(data.settling)
     assert len(data.settling) == 5
@@ -79,11 +94,11 @@ def test_trust_map_tells_what_trajectories_met(runs: Path, tmp_path: Path) -> No
     ]  # fmt: skip
     np.testing.assert_allclose(data.atoms.values[1].value, np.arange(1.0, 7.0))
     np.testing.assert_allclose(data.atoms.values[2].value, np.arange(6.0, 0.0, -1))
-    assert data.atoms.values[1].told[5] == "G2 to H, eta 2.0 A^-2: 7 % outside its range"
+    assert data.atoms.values[1].details[5] == "G2 to H, eta 2.0 A^-2: 7 % outside its range"
     assert [row.name for row in data.trust] == ["X6", "X5", "X4", "X3", "X2", "X1"]
     write_report(folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "The surroundings farthest from the training data are those of &lt;X6&gt;." in page
+    assert "The environment farthest from the training data is that of &lt;X6&gt;." in page
     assert page.count("One minimum does not represent the ensemble: 12 % of the frames.") == 2  # verdicts, and plot
     assert "G2 to H, eta 2.0 A^-2 (by 7 %)" in page
     # Of a molecule too large to be labelled whole this is all that is known.

@@ -32,7 +32,7 @@ def test_a_run_is_an_object_that_prints_and_draws(runs: Path) -> None:
     assert "<img" not in page
     assert "<script" not in page
     half = hpcir.open_run(runs / "half")
-    assert "not here: the spectrum" in repr(half)
+    assert "not available: the spectrum" in repr(half)
     assert "<svg" not in half._repr_html_()
     with pytest.raises(InputError, match="no spectrum"):
         half.plot()
@@ -53,7 +53,7 @@ def test_half_a_run_gives_a_report_that_says_so(runs: Path) -> None:
     assert any("spectrum.csv" in what for what in data.missing)
     assert any("test.h5" in what for what in data.missing)
     page = (runs / "half/report.html").read_text(encoding="utf-8")
-    assert "Not here:" in page
+    assert "Not available:" in page
     assert not (runs / "half/figures/spectrum.png").exists()
     assert (runs / "half/figures/learning_curve.png").stat().st_size > 5000
 
@@ -66,7 +66,7 @@ def test_a_long_name_leaves_room_for_the_curve(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run directory"):
+    with pytest.raises(InputError, match="not a run directory"):
         write_report(tmp_path)
 
 

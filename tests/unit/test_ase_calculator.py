@@ -190,7 +190,7 @@ def test_no_charge_networks_is_an_error_not_a_zero():
 def test_unknown_elements_and_cells_are_named():
     atoms = Atoms("NH", positions=[[0, 0, 0], [0, 0, 1.0]])
     atoms.calc = Calculator(model())
-    with pytest.raises(InputError, match="knows no element N"):
+    with pytest.raises(InputError, match="has no network for N"):
         atoms.get_potential_energy()
     atoms = WATER.copy()
     atoms.set_cell([10, 10, 10])

@@ -20,7 +20,7 @@ from hpcir.commands.status import run_status, status_lines
 from hpcir.deck.checks import check_deck
 from hpcir.deck.loader import load_deck
 from hpcir.runtime.progress import Progress
-from hpcir.runtime.threads import VARIABLES, crowded, set_threads
+from hpcir.runtime.threads import VARIABLES, oversubscription, set_threads
 
 ROOT = Path(__file__).parents[2]
 METHANOL = (ROOT / "inputs/methanol.xyz").read_text(encoding="utf-8")
@@ -109,11 +109,11 @@ def test_threads_are_set_before_numpy_is_loaded() -> None:
     assert "numpy" not in modules_after("from hpcir.runtime.threads import set_threads\nset_threads('no such deck')")
 
 
-def test_crowded_counts_the_ranks_of_each_host() -> None:
-    assert crowded([("a", (0, 1)), ("a", (0, 1))], 1) == ""
-    assert crowded([("a", (0,)), ("a", (1,)), ("b", (0,))], 1) == ""  # bound ranks, two hosts
-    assert "3 ranks x 1 threads on a want 3 cores" in crowded([("a", (0, 1))] * 3, 1)
-    assert "may use 2" in crowded([("a", (0, 1))], 4)
+def test_oversubscription_counts_the_ranks_of_each_host() -> None:
+    assert oversubscription([("a", (0, 1)), ("a", (0, 1))], 1) == ""
+    assert oversubscription([("a", (0,)), ("a", (1,)), ("b", (0,))], 1) == ""  # bound ranks, two hosts
+    assert "3 ranks x 1 threads on a need 3 cores" in oversubscription([("a", (0, 1))] * 3, 1)
+    assert "may use 2" in oversubscription([("a", (0, 1))], 4)
 
 
 # -- init and check ---------------------------------------------------------------------------------------------

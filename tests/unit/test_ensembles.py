@@ -1,4 +1,4 @@
-"""Starts of flexible molecules: what leaves the region that the model knows is put back, the rest goes on."""
+"""Starts of flexible molecules: replicas that leave the training data are put back, the rest continue."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_polar_tensors_are_the_derivatives_of_the_kernels_dipole(functions, atom
 
 def test_polar_tensors_need_charges():
     model = replace(random_model(AUTOMATIC, 1), charge={})
-    with pytest.raises(InputError, match="knows no dipole"):
+    with pytest.raises(InputError, match="has no dipole"):
         polar_tensors(model, np.array([1, 8]), np.eye(2, 3))
 
 

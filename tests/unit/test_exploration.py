@@ -12,7 +12,7 @@ from hpcir.descriptors.definition import automatic_set
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure
-from hpcir.sampling.exploration import TOO_FAR, ExplorationPlan, Sanity, explore_block, first_take
+from hpcir.sampling.exploration import MAX_EXCESS, ExplorationPlan, GeometryCheck, explore_block, first_take
 from hpcir.study.learning.curve import StopReason
 from hpcir.study.learning.loop import LearningLoop
 from hpcir.units import ANGSTROM, FS, KELVIN, PS
@@ -30,26 +30,26 @@ def frames(stretches: list[float]) -> np.ndarray:
 
 
 def test_the_first_frame_over_the_tolerated_error_is_taken() -> None:
-    found = first_take(frames([1.0, 1.1, 1.2]), np.array([0.5, 1.2, 0.1]), Sanity(WATER), WATER.positions)
+    found = first_take(frames([1.0, 1.1, 1.2]), np.array([0.5, 1.2, 0.1]), GeometryCheck(WATER), WATER.positions)
     assert found.taken
-    assert found.sane
+    assert found.is_physical
     assert found.frames == 2
     assert found.excess == 1.2
     np.testing.assert_array_equal(found.geometry, frames([1.1])[0])
 
 
 @pytest.mark.parametrize(
-    ("stretch", "excess"), [(1.9, 0.5), (1.05, 2 * TOO_FAR), (np.nan, 0.5), (1.05, np.nan), (0.3, 0.5)]
+    ("stretch", "excess"), [(1.9, 0.5), (1.05, 2 * MAX_EXCESS), (np.nan, 0.5), (1.05, np.nan), (0.3, 0.5)]
 )
 def test_what_is_beyond_physics_or_knowledge_gives_the_frame_before(stretch: float, excess: float) -> None:
-    found = first_take(frames([1.02, stretch]), np.array([0.5, excess]), Sanity(WATER), WATER.positions)
+    found = first_take(frames([1.02, stretch]), np.array([0.5, excess]), GeometryCheck(WATER), WATER.positions)
     assert found.taken
-    assert not found.sane
+    assert not found.is_physical
     np.testing.assert_array_equal(found.geometry, frames([1.02])[0])
 
 
 def test_nothing_is_taken_from_a_quiet_trajectory() -> None:
-    found = first_take(frames([1.0, 1.1]), np.array([0.2, 0.9]), Sanity(WATER), WATER.positions)
+    found = first_take(frames([1.0, 1.1]), np.array([0.2, 0.9]), GeometryCheck(WATER), WATER.positions)
     assert not found.taken
     assert found.frames == 2
 
@@ -68,14 +68,14 @@ def test_protons_may_move_between_oxygens_but_not_leave_them() -> None:
     one = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [-0.3, 0.95, 0.0], [-0.3, -0.5, 0.8]])
     other = np.array([[2.6, 0.0, 0.0], [2.9, 0.9, 0.0], [2.9, -0.5, 0.8]])
     zundel = Structure(numbers, np.concatenate([one, other]) * ANGSTROM, charge=1, name="H5O2+")
-    sane = Sanity(zundel)
+    is_physical = GeometryCheck(zundel)
     for along, allowed in ((1.0, True), (1.3, True), (1.65, True), (-2.0, False)):
         frame = zundel.positions.copy()
         frame[1, 0] = along * ANGSTROM
-        assert bool(sane(frame)) == allowed
+        assert bool(is_physical(frame)) == allowed
     frame = zundel.positions.copy()
     frame[1] = [1.3 * ANGSTROM, 1.6 * ANGSTROM, 0.0]
-    assert not sane(frame)
+    assert not is_physical(frame)
 
 
 def test_quiet_replicas_say_where_they_ended() -> None:
@@ -84,12 +84,12 @@ def test_quiet_replicas_say_where_they_ended() -> None:
     evaluator = Evaluator(model, WATER.numbers, 2)
     plan = ExplorationPlan(1 * KELVIN, 1e3, 1e3, 2 * FS, 0.1 * FS, 10 * FS, check_every=2)
     found = explore_block(evaluator, WATER, starts, np.arange(2), 5, plan)
-    assert found.quiet.shape == (2, 3, 3)
-    assert np.abs(found.quiet - starts).min(axis=(1, 2)).max() > 0
-    assert Sanity(WATER)(found.quiet).all()
+    assert found.final.shape == (2, 3, 3)
+    assert np.abs(found.final - starts).min(axis=(1, 2)).max() > 0
+    assert GeometryCheck(WATER)(found.final).all()
     taken = explore_block(evaluator, WATER, starts, np.arange(2), 5, replace(plan, force_spread=1e-9))
     assert taken.takes == 2
-    assert taken.quiet.shape == (0, 3, 3)
+    assert taken.final.shape == (0, 3, 3)
 
 
 def test_either_error_alone_takes() -> None:

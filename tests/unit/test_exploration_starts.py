@@ -35,7 +35,7 @@ def starts(request):
     turned = torsion_scan(structure, 9, 1, graph)
     anti = next(s for s in turned if abs(hydroxyl(s.positions)) > 150)
     gauche = next(s for s in turned if abs(hydroxyl(s.positions)) < 90)
-    found.started_in[0] = [Conformer(anti, 0.0), Conformer(gauche, 3 * KCAL_PER_MOL)]
+    found.start_minima[0] = [Conformer(anti, 0.0), Conformer(gauche, 3 * KCAL_PER_MOL)]
     return found
 
 
@@ -71,5 +71,5 @@ def test_only_the_first_half_of_the_rounds_goes_on_from_ends(starts):
 
     assert 25 < from_ends(1) < 75
     assert from_ends(2) == from_ends(3) == 0
-    starts.started_in.clear()
+    starts.start_minima.clear()
     assert 25 < from_ends(3) < 75

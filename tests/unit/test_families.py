@@ -17,7 +17,7 @@ from hpcir.molecules.structures import read_structure
 from hpcir.runtime.mpi import SerialCommunicator
 from hpcir.study.label_farm import Entry, LabelStore
 from hpcir.study.learning import relaxation
-from hpcir.study.production.families import HIGHEST, KNOWN, _lowest_labelled, _worth_a_label
+from hpcir.study.production.families import MAX_FREE_ENERGY, MAX_LABELLED_CANDIDATES, _lowest_labelled, _worth_a_label
 from hpcir.study.session import default_deck, session
 from hpcir.units import KELVIN
 
@@ -45,7 +45,7 @@ def test_a_known_conformer_is_found_though_no_candidate_comes_near_it(butane, mo
     def not_moved(context, model, starts, key):
         return [Conformer(item, float(number)) for number, item in enumerate(starts)]
 
-    monkeypatch.setattr(relaxation, "over_ranks", as_they_are)
+    monkeypatch.setattr(relaxation, "map_structures", as_they_are)
     monkeypatch.setattr(relaxation, "_quenched", not_moved)
     monkeypatch.setattr(relaxation, "torsion_scan", lambda *arguments: [])
     monkeypatch.setattr(relaxation, "embedded", lambda *arguments: [])
@@ -94,7 +94,7 @@ def test_minima_are_the_lowest_of_many_candidates_by_energy(context, butane, mon
 def test_the_lowest_labelled_geometries_of_the_molecule_itself_are_known(butane):
     ethane = read_structure(INPUTS / "alkanes" / "C2H6.xyz")
     store = LabelStore()
-    moved = [butane.moved(butane.positions * (1 + 1e-3 * step)) for step in range(KNOWN + 5)]
+    moved = [butane.moved(butane.positions * (1 + 1e-3 * step)) for step in range(MAX_LABELLED_CANDIDATES + 5)]
     energies = np.random.default_rng(1).permutation(len(moved)).astype(float)
     own = [
         Entry(geometry, "level", "round 1", label(energy), "") for geometry, energy in zip(moved, energies, strict=True)
@@ -106,15 +106,15 @@ def test_the_lowest_labelled_geometries_of_the_molecule_itself_are_known(butane)
     ]
     for number, entry in enumerate([*others, *own]):
         store.entries[str(number)] = entry
-        store.ask(str(number))
+        store.request(str(number))
     known = _lowest_labelled(SimpleNamespace(store=store, level="level"), butane)
-    assert len(known) == KNOWN
-    expected = [moved[index] for index in np.argsort(energies)[:KNOWN]]
+    assert len(known) == MAX_LABELLED_CANDIDATES
+    expected = [moved[index] for index in np.argsort(energies)[:MAX_LABELLED_CANDIDATES]]
     assert all(one is other for one, other in zip(known, expected, strict=True))
 
 
 def test_conformers_far_above_the_lowest_are_not_labelled(butane):
-    found = [Conformer(butane, energy * TEMPERATURE) for energy in (0.0, HIGHEST - 0.1, HIGHEST + 0.1)]
+    found = [Conformer(butane, energy * TEMPERATURE) for energy in (0.0, MAX_FREE_ENERGY - 0.1, MAX_FREE_ENERGY + 0.1)]
     modes = [SimpleNamespace(wavenumbers=np.full(36, 1000.0))] * 3
     assert [item for item, _ in _worth_a_label(found, modes, TEMPERATURE)] == found[:2]
     # A soft vibration is worth as much as the energy that it takes.

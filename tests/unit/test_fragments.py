@@ -12,7 +12,7 @@ from hpcir.errors import InputError
 from hpcir.molecules import bond_orders
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.fragments import (
-    CLEARANCE,
+    MIN_CAP_DISTANCE,
     cap_length,
     check_fragmentable,
     distinct,
@@ -182,7 +182,7 @@ def test_caps_stand_along_the_cut_bond_at_the_right_length_and_touch_nothing(nam
             assert along @ bond == pytest.approx(np.linalg.norm(along) * np.linalg.norm(bond))
             others = np.delete(piece.structure.positions, [first + k, int(np.searchsorted(piece.atoms, kept))], axis=0)
             distance = np.linalg.norm(others - piece.structure.positions[first + k], axis=1).min()
-            assert distance > CLEARANCE
+            assert distance > MIN_CAP_DISTANCE
 
 
 @pytest.mark.parametrize("name", ["hexamide", "zwitterion", "isooctane", "cyclohexyl chain", "tripeptide"])

@@ -9,7 +9,7 @@ from hpcir.molecules.structures import Structure
 from hpcir.study.results.records import IndependentTest, LocalFrequencyRow
 from hpcir.study.results.summary import local_line
 from hpcir.units import PER_CM
-from hpcir.vibrations.local_frequencies import FEWEST, local_frequencies
+from hpcir.vibrations.local_frequencies import MIN_GEOMETRIES, local_frequencies
 
 WATER = Structure(np.array([8, 1, 1]), np.array([[0.0, 0, 0], [0.0, 1.43, 1.11], [0.0, -1.43, 1.11]]))
 STRETCH, BEND = 0.5, 0.16
@@ -63,7 +63,7 @@ def test_a_softer_bend_is_found(frames: np.ndarray) -> None:
 
 
 def test_few_geometries_say_nothing(frames: np.ndarray) -> None:
-    few = frames[: FEWEST - 1]
+    few = frames[: MIN_GEOMETRIES - 1]
     assert local_frequencies(WATER, few, forces(few, 1, 1), forces(few, 1, 1)) == []
     assert local_line(IndependentTest(0)) == []
 

@@ -28,9 +28,9 @@ ROOT = Path(provenance.__file__).parents[1]
 
 @pytest.fixture
 def told(monkeypatch):
-    monkeypatch.setattr(provenance, "_told", {})
+    monkeypatch.setattr(provenance, "_facts", {})
     monkeypatch.setattr(provenance, "_settings", {})
-    provenance.tell({"model": {"members": 4}}, seed=7, deck="abcdefghijklmnop", hosts=3)
+    provenance.record_facts({"model": {"members": 4}}, seed=7, deck="abcdefghijklmnop", hosts=3)
     return {"seed": 7, "deck": "abcdefghijklmnop", "hosts": 3, "version": __version__}
 
 
@@ -91,7 +91,7 @@ def test_other_formats_say_it_too(tmp_path, told):
 def test_files_made_with_a_model_name_it(tmp_path, told):
     model = random_model(automatic_set((1, 8), 9.0, 5, 2, (1,)), 1)
     model.save(tmp_path / "model")
-    provenance.tell(seed=8, deck="another")
+    provenance.record_facts(seed=8, deck="another")
     tell_model(tmp_path / "model", model)
     assert provenance.origin()["model"] == model.digest
     assert told.items() <= provenance.origin().items()

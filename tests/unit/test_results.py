@@ -248,7 +248,7 @@ def test_a_block_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_another_file_is_no_block(tmp_path: Path) -> None:
     structure = read_structure(INPUTS / "methanol.xyz")
     compared(structure).write(tmp_path / "test.h5", "level")
-    with pytest.raises(InputError, match="not a file of hpcir's trajectories"):
+    with pytest.raises(InputError, match="not a trajectory file of hpcir"):
         TrajectoryBlock.read(tmp_path / "test.h5")
     example_block(structure).write(tmp_path / "block.h5")
     with pytest.raises(InputError, match="no independent test"):
@@ -344,7 +344,7 @@ def shared(context: Context) -> Shared:
         moved = structure.moved(structure.positions + 0.01 * number)
         label = Label(-1.0, np.zeros_like(structure.positions), np.zeros(3))
         store.entries[str(number)] = Entry(moved, "level", purpose, label)
-        store.ask(str(number))
+        store.request(str(number))
     curve = LearningCurve([Round(0, 3)])
     curve.stop(Stop(StopReason.ROUNDS, "all 1 rounds of exploration are done"))
     return Shared(

@@ -183,7 +183,7 @@ def test_the_source_of_one_minimum_stays_within_the_budget(tmp_path):
         assert reference is not None
         bond = np.linalg.norm(reference.structure.positions[1] - reference.structure.positions[0])
         assert bond == pytest.approx(BOND, abs=1e-3)
-        budget = LabelBudget(farm, farm.store.asked.__len__() + 3)
+        budget = LabelBudget(farm, farm.store.requested.__len__() + 3)
         source = MinimumSource(context, budget, reference, trainer.functions, [])
         first = source.first()
         assert first is not None
@@ -200,9 +200,9 @@ def test_masks_of_learnt_forces_go_from_the_candidate_to_the_label(tmp_path):
         mask = np.array([True, False])
         wanted = candidates(moved, "round 0")
         farm.label([wanted[0], replace(wanted[1], learnt=mask)])
-        assert [entry.learnt is None for entry in store.asked] == [True, False]
+        assert [entry.learnt is None for entry in store.requested] == [True, False]
         farm.label(candidates(moved, "round 1"))
-        np.testing.assert_array_equal(store.asked[1].learnt, mask)
+        np.testing.assert_array_equal(store.requested[1].learnt, mask)
         farm.close()
 
 

@@ -7,7 +7,7 @@ from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band, band_limits, fit_to_band, integration_weights, leaked_part
 from hpcir.spectra.controls import (
-    MOST_CONTROLS,
+    MAX_CONTROLS,
     SECOND,
     Controls,
     ModeMoments,
@@ -165,7 +165,7 @@ def test_distant_controls_weigh_less_and_large_sets_are_pruned():
     assert weights[1] > weights[2] > weights[0] > 0
     assert np.all(controls.deviations == 0)
     many = moment_controls(harmonic_moments(np.ones((2, 40))), np.linspace(100, 3000, 40), KT)
-    assert np.count_nonzero(many.weights(1000.0, everything)) == MOST_CONTROLS
+    assert np.count_nonzero(many.weights(1000.0, everything)) == MAX_CONTROLS
     assert np.all(many.weights(1000.0, energies)[many.family == SECOND] == 0)
 
 

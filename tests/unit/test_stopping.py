@@ -14,8 +14,8 @@ from hpcir.runtime.stopping import SIGNALS, StopRequest
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Little patience, and the handlers as they were."""
-    monkeypatch.setattr(stopping, "PATIENCE", 0.3)
-    monkeypatch.setattr(stopping, "POLL", 0.05)
+    monkeypatch.setattr(stopping, "STOP_DEADLINE", 0.3)
+    monkeypatch.setattr(stopping, "POLL_INTERVAL", 0.05)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():
@@ -37,8 +37,8 @@ def test_who_reaches_no_safe_point_is_overdue(number):
     wait_for(said)
     stop.close()
     assert (
-        said[0]
-        == f"stopped by signal {signal.Signals(number).name}; everything finished is saved, the same command goes on"
+        said[0] == f"stopped by signal {signal.Signals(number).name}; "
+        "everything finished is saved, the same command continues the run"
     )
     assert time.monotonic() - asked > 0.3
 

@@ -136,7 +136,7 @@ def test_two_runs_in_one_directory_are_refused_and_the_dead_are_taken_over(tmp_p
 @pytest.mark.parametrize("age", [0.0, 1e5, -1e5])
 def test_the_lock_of_another_host_is_alive_when_it_is_touched(tmp_path, monkeypatch, holder, age):
     """Whatever its age, which clocks that jump make meaningless."""
-    monkeypatch.setattr(RunDirectory, "WATCH", 1.0)
+    monkeypatch.setattr(RunDirectory, "LOCK_TIMEOUT", 1.0)
     run = RunDirectory(tmp_path)
     lock = tmp_path / RunDirectory.LOCK
     (tmp_path / RunDirectory.MANIFEST).write_text(json.dumps({"deck": "deck", "stages": {}}))

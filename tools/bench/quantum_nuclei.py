@@ -8,7 +8,7 @@ For each molecule a committee is trained on GFN2-xTB labels of the quantum harmo
 times, so that the surface holds where beads go; then `hpcir md` runs with a deck of each kind of nuclei, and the
 position of the band that stands for each fundamental is printed with its error bar, beside the harmonic wavenumber of
 the surface and, for diatomic molecules, the exact fundamental (sinc-function grid: Colbert, Miller, J. Chem. Phys. 96,
-1982, 1992). `bands` and `surface` are for other benchmarks to call. --step times instead a step of TRPMD with 32 beads
+1982, 1992). bench_quantum takes `band_fundamentals` from here. --step times instead a step of TRPMD with 32 beads
 against 32 classical replica-steps, interleaved.
 """
 
@@ -62,6 +62,7 @@ MOLECULES: dict[str, tuple[list[int], list[list[float]]]] = {
 }
 WIDTHS = (1.0, 1.4, 1.8)
 SEED = 1
+FOLDER = Path(tempfile.gettempdir()) / "hpcir-quantum-nuclei"
 DECK = """\
 system: {{structure: start.xyz}}
 dynamics: {{nuclei: {nuclei}, pigs_temperature: {pigs} K, trajectories: {trajectories}}}
@@ -138,6 +139,18 @@ def nearest(found: list[dict[str, float]], wavenumber: float) -> dict[str, float
     return max(near, key=lambda band: band["intensity_km_per_mol"])
 
 
+def band_fundamentals(
+    name: str, nuclei: str, folder: Path = FOLDER, pigs_temperature: float = 430.0, trajectories: int = 64
+) -> list[float]:
+    """cm-1, ascending by the harmonic wavenumber; nan for a mode of less than 1 km/mol, which has no band."""
+    _, modes = surface(name, folder / name)
+    found = bands(folder / name, nuclei, pigs_temperature, trajectories)
+    return [
+        nearest(found, wavenumber)["position_per_cm"] if intensity > 1 else float("nan")
+        for wavenumber, intensity in zip(modes.wavenumbers, modes.intensities, strict=True)
+    ]
+
+
 def exact_diatomic(model: Model, modes: NormalModes) -> float:
     """The fundamental (cm-1) of a diatomic molecule that does not rotate."""
     mass, points = 1 / (1 / modes.masses).sum(), 300
@@ -177,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--molecules", default=",".join(MOLECULES))
     parser.add_argument("--nuclei", default="classical,trpmd,pigs")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "hpcir-quantum-nuclei")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--pigs-temperature", type=float, default=430.0)
     parser.add_argument("--trajectories", type=int, default=64)
     parser.add_argument("--step", action="store_true")

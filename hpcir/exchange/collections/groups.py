@@ -66,7 +66,7 @@ NAMED = 10
 
 
 def is_grouped(path: Path) -> bool:
-    """Whether everything at the top of an HDF5 file is a group. Raises InputError for a file that is none."""
+    """True where everything at the top of an HDF5 file is a group. Raises InputError for a file that is none."""
     import h5py
 
     try:

@@ -15,7 +15,7 @@ from hpcir.exchange.datasets import OWN_UNITS, QUANTITIES, Frame, checked_number
 
 @dataclass(frozen=True)
 class Reading:
-    """How the arrays of a collection are read: units by quantity, total charge (None: not declared), level, the origin
+    """Reading of the arrays of a collection: units by quantity, total charge (None: not declared), level, the origin
     of dipoles, and whether values that are not finite count as missing."""
 
     units: Mapping[str, str]

@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 # n2p2's numbers of the cutoff functions that the vector kernels have.
 CUTOFF_NAMES = {1: "cosine", 2: "tanh3", 6: "polynomial"}
 # (1 + lambda cos)^zeta is summed over powers of the cosine: up to here without loss of digits, and cheaply.
-LARGEST_ZETA = 16
+MAX_ZETA = 16
 # The kernels sum every radial part with every power of the cosine and every pair of elements. Where that is far more
 # than the functions asked for, computing these one by one costs less.
 GRID_FACTOR, GRID_ALLOWANCE = 4, 256
@@ -75,8 +75,8 @@ def _function_reasons(sets: list[NetworkSet], elements: list[ElementNetwork]) ->
     if len(np.unique(parameters[:, 2])) > 1:
         reasons.append("functions with different cutoff radii")
     zeta, lam = parameters[angular, 3], parameters[angular, 4]
-    if np.any((zeta != np.round(zeta)) | (zeta < 1) | (zeta > LARGEST_ZETA)):
-        reasons.append(f"a zeta that is no whole number from 1 to {LARGEST_ZETA}")
+    if np.any((zeta != np.round(zeta)) | (zeta < 1) | (zeta > MAX_ZETA)):
+        reasons.append(f"a zeta that is no whole number from 1 to {MAX_ZETA}")
     if np.any(np.abs(lam) != 1):
         reasons.append("a lambda that is neither 1 nor -1")
     return reasons

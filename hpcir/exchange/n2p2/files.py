@@ -20,8 +20,8 @@ from hpcir.errors import InputError
 FloatArray = NDArray[np.float64]
 
 SUPPORTED_TYPES = (2, 3, 9)
-# Keywords that change the energy in a way not built here -> what they are.
-REFUSED = {
+# Keywords that change the energy and are not supported -> their meaning.
+UNSUPPORTED_KEYWORDS = {
     "use_electrostatics": "a potential with electrostatics (3G)",
     "global_symfunction_short": "symmetry functions given for all elements at once",
     "element_symfunction_short": "symmetry functions given for all neighbours at once",
@@ -39,23 +39,23 @@ HINTS = {
     "cutoff_alpha": "write 'cutoff_type TYPE ALPHA'",
     "cutoff_type": "without it RuNNer takes the cosine: then add the line 'cutoff_type 1'",
 }
-# What n2p2's other types of symmetry functions are.
+# Names of n2p2's other types of symmetry functions.
 OTHER_TYPES = {
     12: "weighted radial", 13: "weighted angular", 20: "compact radial", 21: "compact narrow angular",
     22: "compact wide angular", 23: "compact weighted radial", 24: "compact weighted narrow angular",
     25: "compact weighted wide angular",
 }  # fmt: skip
 
-# Keywords that make the energy, all of them read. conv_length and the number of elements follow from the others:
+# Keywords that determine the energy, all supported. conv_length and the number of elements follow from the others:
 # lengths and cutoffs are scaled alike, so that the functions' values stay.
-READ = {
+ENERGY_KEYWORDS = {
     "atom_energy", "center_symmetry_functions", "conv_energy", "conv_length", "cutoff_type", "element_nodes_short",
     "elements", "global_activation_short", "global_hidden_layers_short", "global_nodes_short", "mean_energy",
     "nn_type_short", "nnp_gen", "nnp_type", "normalize_nodes", "number_of_elements", "scale_max_short",
     "scale_min_short", "scale_symmetry_functions", "scale_symmetry_functions_sigma", "symfunction_short",
 }  # fmt: skip
-# Beginnings of the keywords that tell n2p2 and RuNNer how to train and what to write: they do not touch the energy.
-OF_TRAINING = (
+# Beginnings of keywords of training and output in n2p2 and RuNNer, which do not change the energy.
+TRAINING_KEYWORDS = (
     "analyze_", "bond_threshold", "calculate_", "data_set_normalization", "energies_per_", "enforce_", "epochs",
     "fitting_unit", "force_", "forces_per_", "gradient_", "jacobian_mode", "kalman_", "main_error_metric",
     "memorize_", "mix_all_points", "nguyen_widrow_", "normalize_data_set", "optmode_", "parallel_mode",
@@ -83,7 +83,7 @@ class FunctionLine:
 
 @dataclass(frozen=True)
 class Settings:
-    """What input.nn says, in its own units. functions: centre element -> its functions in n2p2's order."""
+    """Settings of input.nn, in its own units. functions: centre element -> its functions in n2p2's order."""
 
     elements: tuple[int, ...]
     functions: dict[int, list[FunctionLine]]
@@ -103,7 +103,7 @@ class Settings:
 def read_settings(path: Path) -> Settings:
     """Read input.nn. Raises InputError, with the line's number, for what is wrong or not supported."""
     lines = _keyword_lines(path)
-    for keyword, what in REFUSED.items():
+    for keyword, what in UNSUPPORTED_KEYWORDS.items():
         if keyword in lines:
             hint = HINTS.get(keyword, "potentials of atomic energies with functions of types 2, 3 and 9 can be read")
             where = f"{path}:{lines[keyword][0][0]}"
@@ -145,7 +145,9 @@ def unknown_keywords(path: Path) -> list[tuple[str, int]]:
     """Keywords of input.nn, with their line, that are neither read nor known to say nothing about the energy."""
     lines = _keyword_lines(path)
     return [
-        (word, found[0][0]) for word, found in lines.items() if word not in READ and not word.startswith(OF_TRAINING)
+        (word, found[0][0])
+        for word, found in lines.items()
+        if word not in ENERGY_KEYWORDS and not word.startswith(TRAINING_KEYWORDS)
     ]
 
 

@@ -55,7 +55,7 @@ class FunctionTables(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """Who is near whom: start (N + 1,) of each atom's P neighbours; atoms (P,); vectors (P, 3) = r_j - r_i."""
+    """Neighbour lists: start (N + 1,) of each atom's P neighbours; atoms (P,); vectors (P, 3) = r_j - r_i."""
 
     start: IntArray
     atoms: IntArray

@@ -96,7 +96,7 @@ class NetworkSet:
         return max(float(e.parameters[:, 2].max(initial=0.0)) for e in self.elements.values())
 
     def same_functions(self, other: NetworkSet) -> bool:
-        """Whether both have the same symmetry functions in the same order."""
+        """True where both have the same symmetry functions in the same order."""
         if (self.cutoff_type, self.alpha) != (other.cutoff_type, other.alpha) or set(self.elements) != set(
             other.elements
         ):

@@ -79,13 +79,13 @@ class N2p2Potential:
         return max(networks.cutoff for networks in (*self.energy, *self.charge))
 
     def facts(self) -> list[tuple[str, str]]:
-        """What this potential is, as pairs of a name and a text, for printing."""
+        """Facts about this potential, as pairs of a name and a text, for printing."""
         networks = self.energy[0]
         counts = "; ".join(f"{symbols(np.array([z]))[0]} {len(networks.elements[z].kind)}" for z in self.elements)
         return [
             ("elements", ", ".join(symbols(np.array(self.elements)))),
             ("committee", f"{self.members} members"),
-            ("dipole", "charge networks" if self.charge else "none: it knows no dipole"),
+            ("dipole", "charge networks" if self.charge else "none: it has no dipole"),
             ("level of theory", self.level or "not recorded"),
             (
                 "symmetry functions",
@@ -106,7 +106,7 @@ class N2p2Potential:
         missing = sorted(set(np.asarray(numbers).tolist()) - set(self.elements))
         if missing:
             raise InputError(
-                f"the potential knows no element {', '.join(symbols(np.array(missing)))}",
+                f"the potential has no network for {', '.join(symbols(np.array(missing)))}",
                 hint="it knows " + ", ".join(symbols(np.array(self.elements))),
             )
 
@@ -159,7 +159,7 @@ class N2p2Potential:
         return LockstepPotential(self.energy, self.charge, numbers, count, total, origin=origin, masses=masses)
 
     def spread_threshold(self, error: float, quantity: str = "force") -> float:
-        """Infinite: nobody has calibrated its spread."""
+        """Infinite: its spread is not calibrated."""
         return np.inf
 
     def polar_tensors(self, numbers: IntArray, positions: FloatArray, charge: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Where a geometry leaves the range of symmetry functions that a potential from n2p2 was trained in, atom by atom."""
+"""Atoms of a geometry outside the range of symmetry functions that a potential from n2p2 was trained in."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hpcir.units import ANGSTROM
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-# Values printed with fewer digits than they were computed with lie this far outside at most (relative to the range).
+# Largest excess that is rounding of printed values (relative to the range).
 TOLERANCE = 1e-6
-# Ranges as wide as this are written where the extremes are not known.
-UNKNOWN = 1e20
+# Width of ranges that are written where the extremes are not known.
+UNKNOWN_WIDTH = 1e20
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Extrapolation:
 
     @property
     def excess(self) -> float:
-        """How far outside, in widths of the range."""
+        """Distance from the range, in its widths."""
         beyond = max(self.value - self.maximum, self.minimum - self.value)
         return beyond / max(self.maximum - self.minimum, 1e-300)
 
@@ -68,7 +68,7 @@ def extrapolations(potential: N2p2Potential, numbers: IntArray, positions: Float
             element = networks.elements[z]
             low, high = element.minimum, element.maximum
             values, slack = features[atom, : len(low)], TOLERANCE * (high - low)
-            known = (np.abs(low) < UNKNOWN) & (np.abs(high) < UNKNOWN)
+            known = (np.abs(low) < UNKNOWN_WIDTH) & (np.abs(high) < UNKNOWN_WIDTH)
             for f in np.flatnonzero(known & ((values < low - slack) | (values > high + slack))).tolist():
                 name = symbols(np.array([z]))[0]
                 words = describe_function(element, f)

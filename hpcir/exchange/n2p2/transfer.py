@@ -36,7 +36,7 @@ from hpcir.version import __version__
 FloatArray = NDArray[np.float64]
 
 CHARGES_FOLDER = "charges"
-# Charges that make only a part of a dipole: under a name that no import takes by itself.
+# Charges that are only a part of a dipole: under a name that no import takes by itself.
 PART_FOLDER = "charges-without-atomic-dipoles"
 LEVEL_COMMENT, NO_LEVEL = "# level of theory: ", "not recorded"
 # hpcir's cutoff functions in n2p2's numbers.
@@ -45,7 +45,7 @@ CUTOFF_TYPES = {"cosine": 1, "tanh3": 2, "polynomial": 6}
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote: the files, and notes on what the receiving program does not know."""
+    """Results of an export: the files, and notes on what the receiving program does not know."""
 
     files: tuple[Path, ...]
     notes: tuple[str, ...]

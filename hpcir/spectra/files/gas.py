@@ -1,4 +1,4 @@
-"""What a gas-phase spectrum's file says of pressure, path and temperature, held against what such a cell can be."""
+"""Pressure, path and temperature in a gas-phase spectrum's file, compared with plausible ones of such a cell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOM_TEMPERATURE = 296.15
 # A bare number above this is no temperature in Celsius of a gas cell.
 CELSIUS_BELOW = 150.0
 # Integrated absorption (km/mol) that no molecule has: the strongest known, large perfluorinated ones, have 3,000.
-MOST_ABSORPTION = 2e4
+MAX_ABSORPTION = 2e4
 _NUMBER = r"([+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*"
 _AMOUNT = re.compile(_NUMBER + r"(%|[A-Za-z]+%?)")
 _TOTAL = re.compile(r"total(?:\s+pressure)?(?:\s+of|\s*[=:])?\s*$", re.IGNORECASE)

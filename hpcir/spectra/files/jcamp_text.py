@@ -152,7 +152,7 @@ def _decimal_points(block: Block, lines: list[str]) -> list[str]:
 
 
 def _is_plain(line: str) -> bool:
-    """Whether a line is of numbers and separators alone."""
+    """True for a line of numbers and separators alone."""
     return not _NUMBER.sub(" ", line).strip(" \t,;")
 
 
@@ -190,7 +190,7 @@ def _rows(block: Block, lines: list[str], where: str, first: int) -> tuple[Float
             ends = len(values) == count and len(found) == 1
             if found and np.isfinite(found[0]) and found[0] != values[-1] and not ends:
                 raise InputError(
-                    "a line does not go on with the ordinate that the one before ends with: the file is damaged",
+                    "a line does not begin with the ordinate that ends the one before: the file is damaged",
                     where=f"{where}:{number}",
                     value=found[0],
                     hint=f"the last ordinate before is {values[-1]:g}",

@@ -19,21 +19,21 @@ IntArray = NDArray[np.int64]
 JUMP, ISOLATED = 12.0, 3.0
 # Samples that a prediction goes by, how many times its 99th percentile an error is that no motion makes (1.6 was the
 # most in 60 trajectories of seven molecules), and the fewest samples for it.
-ORDER, MISSED, FEWEST_PREDICTED = 24, 4.0, 500
+ORDER, MISSED, MIN_PREDICTED = 24, 4.0, 500
 # Values of so many steps of their last digit within a usual change are never the same by chance in three components.
 FINE = 100.0
 # Equal samples in a row, and in two places, that are no chance even where digits are few.
-SAME_IN_A_ROW, SAME_AGAIN = 8, 4
+MIN_REPEATED, MIN_RECURRING = 8, 4
 # Lags over which the samples of a real series are not all uncorrelated, in standard deviations of white noise.
 LAGS, WHITE = 6, 4.0
-FEWEST = 20
+MIN_SAMPLES = 20
 # Samples that a message names.
 NAMED = 6
 
 
 def check_samples(dipoles: FloatArray, where: str) -> None:
     """Raise InputError naming the samples (from 1) where dipoles (T, 3, R) are no series in time."""
-    if len(dipoles) < FEWEST:
+    if len(dipoles) < MIN_SAMPLES:
         return
     for replica in range(dipoles.shape[2]):
         series = dipoles[:, :, replica]
@@ -90,7 +90,7 @@ def _check_jumps(series: FloatArray, where: str) -> None:
 
 
 def _comes_back(series: FloatArray, k: int) -> bool:
-    """Whether the sample after k is again where the one before k was, more or less."""
+    """True where the sample after k is close to the one before k again."""
     there, back = series[k] - series[k - 1], series[min(k + 1, len(series) - 1)] - series[k - 1]
     return float(np.abs(back).max()) < 0.5 * float(np.abs(there).max())
 
@@ -103,7 +103,7 @@ def _check_repeats(series: FloatArray, where: str) -> None:
         return
     fine = float(np.median(moving)) > FINE * float(moving.min())
     runs = np.split(same, np.flatnonzero(np.diff(same) != 1) + 1) if len(same) else []
-    long = [int(k) for run in runs if fine or len(run) >= SAME_IN_A_ROW - 1 for k in run]
+    long = [int(k) for run in runs if fine or len(run) >= MIN_REPEATED - 1 for k in run]
     if long:
         raise InputError(
             f"the dipole is exactly that of the sample before at {named(long)}",
@@ -122,13 +122,13 @@ def _check_repeats(series: FloatArray, where: str) -> None:
 
 
 def _repeated_piece(series: FloatArray) -> tuple[int, int, int] | None:
-    """(first sample, sample of the copy, length) of a piece of SAME_AGAIN samples or more that is there twice."""
+    """(first sample, sample of the copy, length) of a piece of MIN_RECURRING samples or more that is there twice."""
     seen: dict[bytes, int] = {}
-    for start in range(len(series) - SAME_AGAIN + 1):
-        key = np.ascontiguousarray(series[start : start + SAME_AGAIN]).tobytes()
+    for start in range(len(series) - MIN_RECURRING + 1):
+        key = np.ascontiguousarray(series[start : start + MIN_RECURRING]).tobytes()
         first = seen.setdefault(key, start)
-        if first + SAME_AGAIN <= start and np.any(np.ptp(series[start : start + SAME_AGAIN], axis=0)):
-            length = SAME_AGAIN
+        if first + MIN_RECURRING <= start and np.any(np.ptp(series[start : start + MIN_RECURRING], axis=0)):
+            length = MIN_RECURRING
             while start + length < len(series) and np.array_equal(series[first + length], series[start + length]):
                 length += 1
             return first, start, length
@@ -140,7 +140,7 @@ def _check_order(series: FloatArray, where: str) -> None:
     count = len(series)
     moved = series - series.mean(axis=0)
     power = (moved**2).sum(axis=0)
-    if count < FEWEST_PREDICTED or not np.any(power > 0):
+    if count < MIN_PREDICTED or not np.any(power > 0):
         return
     moved, power = moved[:, power > 0], power[power > 0]
     correlation = np.array([(moved[lag:] * moved[:-lag]).sum(axis=0) / power for lag in range(1, LAGS + 1)])
@@ -169,17 +169,17 @@ def prediction_errors(series: FloatArray) -> FloatArray:
 
 
 def _check_gaps(series: FloatArray, where: str) -> None:
-    if len(series) < FEWEST_PREDICTED:
+    if len(series) < MIN_PREDICTED:
         return
     errors = prediction_errors(series)
     found = [int(k) + ORDER + 1 for k in np.flatnonzero(errors > MISSED)]
     first = [k for n, k in enumerate(found) if n == 0 or k - found[n - 1] > ORDER]
     if first:
         raise InputError(
-            f"the dipole does not go on as its motion would at {named(first)}",
+            f"the dipole deviates from the course of its motion at {named(first)}",
             where=where,
             value=f"{float(errors.max()):.1f} times the largest usual error of a prediction",
-            hint="samples left out or put together from two runs: mend the file, or give its pieces as files of "
+            hint="samples left out or put together from two runs: repair the file, or give its pieces as files of "
             "their own",
         )
 

@@ -66,7 +66,7 @@ class AroundMinimum:
         label the first geometries of the cheap level's pool."""
         context, cheap = self.context, self.cheap
         if cheap:
-            # One reference for all labels of a run: so may the first labels begin before the minimum is known.
+            # One reference for all labels of a run, so that the first labels may begin before the minimum is known.
             farm = self._farm(cheap.reference)
             hessian = stiff_hessian(cheap.reference.modes)
             beside = context.at_root(lambda: candidates(certain_geometries(context, cheap.pool), round_purpose(0)))
@@ -106,7 +106,7 @@ class SeedsAndFragments:
 
     @collective
     def pretrain(self) -> None:
-        """The same sampling at the level below: its model and geometries begin the deck's level."""
+        """Sample at the level below in the same way: its model and geometries begin the deck's level."""
         context, settings = self.context, pretrain.cheap_settings(self.context)
         if settings is None:
             return
@@ -124,7 +124,7 @@ class SeedsAndFragments:
             farm.close()
 
     def prepare(self) -> tuple[LabelFarm, Reference | None]:
-        """No minimum: targets have one each, of the model, when it is there."""
+        """The farm, and no minimum: each target has one of the final model."""
         return LabelFarm(self.context, self.context.deck.labels, None, self.store), None
 
     @collective

@@ -33,7 +33,7 @@ class TrainingCheckpoint:
 
     @collective
     def load(self) -> State | None:
-        """The state to go on from, the same on every rank of the team (collective); None when there is none."""
+        """The state to continue from, the same on every rank of the team (collective); None when there is none."""
         record = read_record(self.path) if self.comm.rank == 0 else None
         state = record.arrays if record is not None and record.key == self.key else None
         shared: State | None = self.comm.bcast(state)

@@ -1,4 +1,4 @@
-"""Training a committee over ranks: members dealt to ranks (or ranks to members), joined in order on all."""
+"""Training a committee over ranks: members distributed over ranks (or ranks over members), joined in order on all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from hpcir.version import __version__
 BoolArray = NDArray[np.bool_]
 
 # Held-out errors that a stage's line shows: unit in the figure's name, and its size in atomic units.
-SHOWN = {
+LOG_ERRORS = {
     "energy_rmse": ("kcal_per_mol", KCAL_PER_MOL),
     "force_rmse": ("kcal_per_mol_angstrom", KCAL_PER_MOL_ANGSTROM),
     "dipole_rmse": ("debye", DEBYE),
@@ -95,7 +95,7 @@ def require_device(comm: Communicator, settings: TrainingSettings) -> None:
         return
     gathered = comm.gather(device_problem(settings.device) if comm.node_rank == 0 else "")
 
-    def speak() -> None:
+    def raise_problem() -> None:
         problem = next(filter(None, gathered or []), "")
         if problem:
             raise InputError(
@@ -105,7 +105,7 @@ def require_device(comm: Communicator, settings: TrainingSettings) -> None:
                 hint="start it where there is a GPU, with a torch that was built for it, or give device: cpu",
             )
 
-    on_root(comm, speak)
+    on_root(comm, raise_problem)
 
 
 class CommitteeTrainer:
@@ -115,9 +115,9 @@ class CommitteeTrainer:
         self.context = context
         self.functions = functions
         self.data: TrainingData | None = None
-        # Fixed beforehand where the first labels do not know yet what is to come; else fitted to them.
+        # Fixed beforehand where the first labels do not represent the later ones; else fitted to them.
         self.reductions: dict[int, Reduction] | None = None
-        # What the last training's model misses of the labels that it held out (rank 0).
+        # Errors of the last training's model on the labels that it held out (rank 0).
         self.held_out: dict[str, Sums] = {}
         # Teams by the parts of a batch: communicators are few, and trainings many.
         self._teams: dict[int, Team | None] = {}
@@ -151,7 +151,7 @@ class CommitteeTrainer:
         purpose: str,
         errors: dict[str, float] | None = None,
     ) -> Model:
-        """The same from rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
+        """Train on rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
         context, comm = self.context, self.context.comm
         require_device(comm, context.deck.training)
         groups = comm.bcast(groups) or []
@@ -168,12 +168,12 @@ class CommitteeTrainer:
         return joined
 
     def forget(self) -> None:
-        """Remove the trainings in progress, once what came of them is saved (rank 0)."""
+        """Remove the trainings in progress, once their results are saved (rank 0)."""
         if self.context.root:
             shutil.rmtree(self.context.directory / CHECKPOINTS, ignore_errors=True)
 
     def _share(self, parts: int) -> tuple[list[int], Team | None]:
-        """This rank's members, and the ranks that train them with it (None: not needed). Members are dealt to ranks;
+        """This rank's members, and the ranks that train them with it (None: not needed). Members are spread over ranks;
         where there are more ranks than members, neighbouring ranks share one."""
         comm, count = self.context.comm, self.context.deck.model.members
         if comm.size <= count:
@@ -185,7 +185,7 @@ class CommitteeTrainer:
         return [member], self._teams[parts]
 
     def _key(self, groups: list[LabelledGroup], start: Model | None, steps: int, hold_out: bool) -> str:
-        """What a training in progress depends on, the member apart."""
+        """A digest of all that a training in progress depends on, except the member."""
         settings = self.context.deck.model_dump(mode="json", include={"model", "training", "seed"})
         labels = list(itertools.chain.from_iterable(group.keys() for group in groups))
         masks = [m for group in groups for m in (group.force_mask, group.always_learnt) if m is not None]
@@ -230,7 +230,9 @@ class CommitteeTrainer:
             def report(figures: dict[str, Any]) -> None:
                 done = len(models) * steps + int(figures.pop("step", 0))
                 shown = {
-                    f"{name}_{unit}": figures[name] / size for name, (unit, size) in SHOWN.items() if name in figures
+                    f"{name}_{unit}": figures[name] / size
+                    for name, (unit, size) in LOG_ERRORS.items()
+                    if name in figures
                 }
                 stage.advance_to(done, **shown)
 
@@ -239,7 +241,7 @@ class CommitteeTrainer:
                 checkpoint = TrainingCheckpoint(path, digest(key, member, STATE_FORMAT), team.comm, context.stop)
                 before = checkpoint.load()
                 if before is not None and team.leads:
-                    context.progress.log(f"member {member} goes on at step {int(before['step'])} of {steps}")
+                    context.progress.log(f"member {member} resumes at step {int(before['step'])} of {steps}")
                 model, state = train_members(
                     data,
                     context.deck.model,

@@ -1,4 +1,4 @@
-"""The learning curve: rounds of sampling with their errors, and why sampling stopped; models/learning_curve.json."""
+"""The learning curve: rounds of sampling with their errors, and the reason to stop; models/learning_curve.json."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAN = float("nan")
 
 
 class StopReason(Enum):
-    """Why sampling stopped: its goal, nothing left to label, or one of its limits."""
+    """The reason why sampling stopped: its goal, nothing left to label, or one of its limits."""
 
     LABEL_BUDGET = "label_budget"
     ROUNDS = "rounds"
@@ -41,7 +41,7 @@ class StopReason(Enum):
 
     @property
     def is_limit(self) -> bool:
-        """Whether sampling ended before it reached its goal."""
+        """True where sampling ended before it reached its goal."""
         return self in (StopReason.LABEL_BUDGET, StopReason.ROUNDS)
 
 
@@ -62,7 +62,7 @@ class Errors(NamedTuple):
 
 @dataclass(frozen=True)
 class TargetExploration:
-    """What exploration of one target gave in a round."""
+    """Figures of the exploration of one target in a round; insane: trajectories that became unphysical."""
 
     explored_picoseconds: Picoseconds = 0.0
     takes: int = 0
@@ -71,8 +71,8 @@ class TargetExploration:
 
 @dataclass(frozen=True)
 class ExplorationFigures:
-    """What exploration gave in a round: time, geometries taken, trajectories that left physics, and the time between
-    takes; `targets`: by name, where it is told apart."""
+    """Figures of exploration in a round: time, geometries taken (takes), those that became unphysical (`insane`), and
+    the time between takes; `targets`: by name, where they are distinguished."""
 
     explored_picoseconds: Picoseconds
     takes: int
@@ -86,8 +86,8 @@ class Round:
     """A round of sampling: its number, the labels that its model was trained on, and a digest of them (data).
 
     Root mean square errors of energies, of force and dipole components: on labels held out; `taken`: of the round
-    before on what exploration took for this one; `test`: on the independent test. Calibrations: what spreads are
-    multiplied by to be errors. The figures of its exploration once the round has explored.
+    before on the geometries that exploration took for this one; `test`: on the independent test. Calibrations: the
+    factors from spreads to expected errors. The figures of its exploration once the round has explored.
     """
 
     round: int
@@ -127,7 +127,7 @@ class Round:
 
     @property
     def held_out(self) -> Errors:
-        """Errors on what was held out."""
+        """Errors on the labels held out."""
         return Errors(self.force_rmse_kcal_per_mol_angstrom, self.energy_rmse_kcal_per_mol, self.dipole_rmse_debye)
 
     @property
@@ -159,7 +159,7 @@ class Round:
 
 @dataclass
 class LearningCurve:
-    """The rounds so far, why there are no more (None and '' while there may be), and a digest of the labels that the
+    """The rounds so far, the reason to stop (None and '' while sampling continues), and a digest of the labels that the
     final model was trained on."""
 
     rounds: list[Round] = field(default_factory=list)
@@ -172,11 +172,11 @@ class LearningCurve:
         self.rounds = [*self.rounds[: entry.round], entry]
 
     def explored(self, number: int, found: ExplorationFigures) -> None:
-        """Add what a round's exploration gave."""
+        """Add the figures of a round's exploration."""
         self.rounds[number] = self.rounds[number].explored(found)
 
     def stop(self, stop: Stop) -> None:
-        """Sampling has stopped."""
+        """Record that sampling has stopped."""
         self.stopped, self.reason = stop
 
     def save(self, folder: Path) -> None:
@@ -187,7 +187,7 @@ class LearningCurve:
 
     @classmethod
     def load(cls, folder: Path) -> LearningCurve:
-        """What a session before this one saved; nothing when the file is not there or damaged."""
+        """The curve that an earlier session saved; an empty one when the file is missing or damaged."""
         try:
             content = json.loads((folder / layout.LEARNING_CURVE_FILE).read_text())
             expected = content.pop("digest")

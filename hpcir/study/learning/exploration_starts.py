@@ -1,12 +1,12 @@
-"""Where the exploration of a target begins: in minima of the round's model, and where quiet trajectories ended.
+"""Starts of the exploration of a target: minima of the round's model, and final geometries of completed trajectories.
 
-Of a target that is labelled whole, trajectories start in minima of the model where the deck asks for families (that is
-where the final ones will live), or go on from where those of the round before ran to their end: hydrogen bonds and
-moved protons take longer than one round to come about. All others start in random conformers.
+Of a target that is labelled whole, trajectories start in minima of the model where the deck asks for families (the
+final ones will start there), or continue from where those of the round before ran to their end: hydrogen bonds and
+moved protons take longer than one round to form. All others start in random conformers.
 
 The lowest minima of each model are labelled first, and start trajectories by their labels' energies. A model of a few
-hundred labels has holes, minima that are none and lie lower than all others: by its own energies every trajectory
-would start there, and a round's labels would say no more than that it is a hole. They are remembered from round to
+hundred labels has spurious minima, which lie lower than all true ones: by its own energies every trajectory would
+start there, and the labels of a round would only show that they are spurious. Minima are kept from round to
 round and relaxed anew with every model, as some of the ends are, and the temperature of their weights falls towards the
 final trajectories': the first rounds look for conformers, the last ones learn those that the spectrum is made of.
 """
@@ -37,24 +37,24 @@ from hpcir.vibrations.normal_modes import thermal_geometries
 
 FloatArray = NDArray[np.float64]
 
-# Of the trajectories that could go on from the round before, one in so many starts in a minimum all the same. In the
+# Of the trajectories that could continue from the round before, one in so many starts in a minimum instead. In the
 # second half of the rounds all do, where there are minima.
-RESTARTED = 2
+RESTART_INTERVAL = 2
 # In the first rounds, of the minima with hydrogen bonds of a charged donor, one in so many is started in with the
 # proton moved along one: a model does not cross a barrier that it has got wrong. Later models know which protons move.
-PROTON_MOVED, PROTON_ROUNDS = 4, 2
-# Minima are started in by Boltzmann's weights of their free energies: at the first temperature in the first round, so
+PROTON_INTERVAL, PROTON_ROUNDS = 4, 2
+# Minima are drawn by the Boltzmann weights of their free energies: at the first temperature in the first round, so
 # that all of the conformers that matter are met, at this multiple of the final trajectories' in the second half of the
-# rounds, so that most labels are of the conformers that those will live in.
+# rounds, so that most labels are of the conformers that those will visit.
 FIRST_TEMPERATURE, LAST_TEMPERATURE = 1000 * KELVIN, 4 / 3
-# A round labels so many minima of its model for it, the lowest, but first no more than so many of a kind: of a kind
-# that it has not seen a model may be wrong by some kcal/mol. So many of all rounds' are started in.
-LABELLED_MINIMA, OF_A_KIND, STARTED_IN = 24, 3, 30
-# Of the round before so many ends are relaxed too: dynamics finds conformers that no search does.
-RELAXED_ENDS = 24
-# An end may lie so many standard deviations above the mean potential energy of as many harmonic modes at the deck's
-# highest temperature. The model before had found a hole there; this one has seen labels of such ends, and knows better.
-HIGHEST_END = 5.0
+# Most minima of its model that a round labels, the lowest ones, but first no more than so many of a kind: a model may
+# be wrong by some kcal/mol for a kind without labels. Most minima of all rounds that trajectories start in.
+MAX_LABELLED_MINIMA, MAX_MINIMA_PER_KIND, MAX_START_MINIMA = 24, 3, 30
+# Most final geometries of the round before that are relaxed: dynamics finds conformers that no search does.
+MAX_RELAXED_ENDS = 24
+# Most standard deviations of a final geometry's energy above the mean potential energy of as many harmonic modes at the
+# deck's highest temperature: a higher one was a spurious minimum of the model before.
+MAX_END_DEVIATION = 5.0
 
 
 # Labels geometries for the round after one of the given number, as far as there is room (collective); in order.
@@ -67,11 +67,11 @@ class ExplorationStarts:
     def __init__(self, context: Context, study: Study, graphs: Sequence[BondGraph], label: LabelMinima) -> None:
         self.context, self.study, self.graphs, self.label = context, study, graphs, label
         self.targets = study.targets
-        # By target: where the quiet trajectories of the round before ended; the minima of all models so far, with the
-        # energies of their labels, and the lowest of them with free energies; the round's model's energy of the lowest.
+        # By target: final geometries of completed trajectories of the round before; minima of all models so far, with
+        # their labels' energies, and the lowest of them with free energies; the round's model's energy of the lowest.
         self.ends: dict[int, FloatArray] = {}
         self.minima: dict[int, list[Conformer]] = {}
-        self.started_in: dict[int, list[Conformer]] = {}
+        self.start_minima: dict[int, list[Conformer]] = {}
         self.lowest: dict[int, float] = {}
 
     def _whole(self, target: int) -> bool:
@@ -79,24 +79,24 @@ class ExplorationStarts:
 
     @collective
     def keep_ends(self, exploration: Exploration | None) -> None:
-        """Remember where the quiet trajectories of a round ended, of targets that are labelled whole (collective).
+        """Keep the final geometries of the completed trajectories, of targets that are labelled whole (collective).
 
         exploration: on rank 0; None elsewhere.
         """
-        self.ends = self.context.on_root(lambda: self._quiet_ends(exploration))
+        self.ends = self.context.on_root(lambda: self._final_geometries(exploration))
 
-    def _quiet_ends(self, exploration: Exploration | None) -> dict[int, FloatArray]:
+    def _final_geometries(self, exploration: Exploration | None) -> dict[int, FloatArray]:
         ends: dict[int, list[FloatArray]] = {}
         if exploration is not None:
             for block, findings in zip(exploration.blocks, exploration.found, strict=True):
                 if self._whole(block.target):
-                    ends.setdefault(block.target, []).append(findings.quiet_ends())
+                    ends.setdefault(block.target, []).append(findings.final_geometries())
         return {target: np.concatenate(parts) for target, parts in ends.items()}
 
     @collective
     def prepare(self, number: int, model: Model, key: str) -> None:
-        """Find minima of round `number`'s model, label the lowest, and drop the ends that lie too high for it, or in a
-        hole (collective).
+        """Find minima of round `number`'s model, label the lowest, and drop final geometries whose energy is too high
+        or too low in that model (collective).
 
         key: a digest of the model.
         """
@@ -106,10 +106,10 @@ class ExplorationStarts:
             if not self._whole(k):
                 continue
             target, graph, before = self.targets[k], self.graphs[k], self.minima.get(k, [])
-            known = [item.structure for item in before[:LABELLED_MINIMA]] + self._some_ends(k, number)
-            # However high above the lowest: that may be a hole.
+            known = [item.structure for item in before[:MAX_LABELLED_MINIMA]] + self._random_ends(k, number)
+            # At any height above the lowest, which may be spurious.
             found = minima(context, model, target, graph, count, seed, key, ROUGH_TOLERANCE, known, math.inf)
-            order = in_turns([item.structure for item in found], graph, OF_A_KIND)[:LABELLED_MINIMA]
+            order = in_turns([item.structure for item in found], graph, MAX_MINIMA_PER_KIND)[:MAX_LABELLED_MINIMA]
             found = [found[place] for place in order]
             labels = self.label([item.structure for item in found], number)
             labelled = [
@@ -118,11 +118,11 @@ class ExplorationStarts:
                 if label is not None
             ]
             self.minima[k] = lowest_unlike([*before, *labelled], graph)
-            self.started_in[k] = self._with_free_energies(model, self.minima[k][:STARTED_IN], key)
+            self.start_minima[k] = self._with_free_energies(model, self.minima[k][:MAX_START_MINIMA], key)
             if self.minima[k]:
                 lowest = self.minima[k][0].structure
                 self.lowest[k] = evaluate(model, target.numbers, lowest.positions, target.charge).energy
-        self.ends = context.on_root(lambda: self._plausible(model))
+        self.ends = context.on_root(lambda: self._accessible_ends(model))
 
     def _with_free_energies(self, model: Model, found: list[Conformer], key: str) -> list[Conformer]:
         """Conformers with free energies: their labels' and the model's harmonic vibrations' (collective)."""
@@ -135,14 +135,14 @@ class ExplorationStarts:
             for item, own in zip(found, modes, strict=True)
         ]
 
-    def _some_ends(self, target: int, number: int) -> list[Structure]:
-        """RELAXED_ENDS of the ends of the round before, at random."""
+    def _random_ends(self, target: int, number: int) -> list[Structure]:
+        """Random final geometries of the round before, MAX_RELAXED_ENDS of them."""
         ends = self.ends.get(target, np.empty((0,)))
-        chosen = self.context.random(f"relaxed ends {number}", target).permutation(len(ends))[:RELAXED_ENDS]
+        chosen = self.context.random(f"relaxed ends {number}", target).permutation(len(ends))[:MAX_RELAXED_ENDS]
         return [self.targets[target].moved(ends[place]) for place in sorted(chosen.tolist())]
 
-    def _plausible(self, model: Model) -> dict[int, FloatArray]:
-        """The ends that heat can reach from the minimum whose label is the lowest, above it as heat is (rank 0)."""
+    def _accessible_ends(self, model: Model) -> dict[int, FloatArray]:
+        """Final geometries with thermally accessible energies above the minimum whose label is the lowest (rank 0)."""
         temperature = max(self.context.deck.sampling.temperatures)
         kept = dict(self.ends)
         for index, lowest in self.lowest.items():
@@ -150,36 +150,36 @@ class ExplorationStarts:
             if ends is None:
                 continue
             modes = max(1, 3 * len(target) - 6)
-            highest = temperature * (modes / 2 + HIGHEST_END * np.sqrt(modes / 2))
+            highest = temperature * (modes / 2 + MAX_END_DEVIATION * np.sqrt(modes / 2))
             energies = np.array([evaluate(model, target.numbers, end, target.charge).energy for end in ends])
             kept[index] = ends[(energies > lowest) & (energies < lowest + highest)]
         return kept
 
     def start(self, block: Block, item: int, number: int) -> FloatArray:
-        """(N, 3) Where trajectory `item` of round `number` begins: at an end of the round before, or in a thermal
-        conformer, a minimum of the model or a random one."""
+        """The start (N, 3) of trajectory `item` of round `number`: a final geometry of the round before, or a thermal
+        geometry of a minimum of the model or of a random conformer."""
         self.context.stop.check()
         target, graph = self.targets[block.target], self.graphs[block.target]
         random = self.context.random(f"explore {number}", item)
-        ends, known = self.ends.get(block.target, ()), self.started_in.get(block.target)
+        ends, known = self.ends.get(block.target, ()), self.start_minima.get(block.target)
         early = self._progress(number) < 1
-        if len(ends) and (early or not known) and random.integers(RESTARTED):
+        if len(ends) and (early or not known) and random.integers(RESTART_INTERVAL):
             return ends[int(random.integers(len(ends)))]
-        if known:  # a model of few labels may hold nothing together yet
+        if known:  # a model of few labels may have no minimum with all bonds yet
             weights = boltzmann_weights(np.array([item.energy for item in known]), self._temperature(number))
             conformer = known[int(random.choice(len(known), p=weights))].structure
             moved = proton_moved(conformer, graph) if number < PROTON_ROUNDS else []
-            if moved and not random.integers(PROTON_MOVED):
+            if moved and not random.integers(PROTON_INTERVAL):
                 conformer = moved[int(random.integers(len(moved)))]
         else:
             conformer = random_rotamer(target, graph, random)
         return thermal_geometries(conformer, block.temperature, 1, random)[0]
 
     def _temperature(self, number: int) -> float:
-        """That of the minima's weights in round `number`, hartree: evenly down in its logarithm."""
+        """Temperature of the minima's weights in round `number`, hartree: linear in its logarithm."""
         last, progress = LAST_TEMPERATURE * self.context.deck.dynamics.temperature, self._progress(number)
         return float(FIRST_TEMPERATURE ** (1 - progress) * last**progress)
 
     def _progress(self, number: int) -> float:
-        """From 0 in the first round to 1 in the second half of them."""
+        """Progress from 0 in the first round to 1 in the second half of them."""
         return min(1.0, number / max(1, self.context.deck.sampling.rounds // 2))

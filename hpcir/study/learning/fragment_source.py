@@ -1,12 +1,12 @@
-"""Geometries of several molecules, large ones or flexible ones: seeds first, then fragments where targets are doubtful.
+"""Geometries of several molecules, large or flexible ones: seeds first, then fragments around uncertain atoms.
 
 The first are thermal geometries about conformers of the seeds. Then the committee runs on the targets themselves; the
-atoms whose forces or charges it disagrees about give capped fragments to be labelled, until every target runs quietly
-(Gastegger, Behler, Marquetand, Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose surroundings are
-those of the whole are learnt, unless the deck wants all of them (`sampling.fragment_forces`).
+atoms whose forces or charges it disagrees about give capped fragments to be labelled, until no target exceeds the
+tolerance (Gastegger, Behler, Marquetand, Chem. Sci. 8, 6924, 2017). In a fragment only the forces of atoms whose
+surroundings are those of the whole are learnt, unless the deck wants all of them (`sampling.fragment_forces`).
 
-Of a target that is labelled whole the ends of quiet trajectories are labelled too: a committee of local networks can
-agree and be wrong. Where trajectories begin: `exploration_starts`.
+Of a target that is labelled whole the final geometries of completed trajectories are labelled too: a committee of local
+networks can agree and be wrong. Starts of trajectories: `exploration_starts`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hpcir.labels import Label
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
-from hpcir.molecules.conformers import NEAREST, unlike
+from hpcir.molecules.conformers import MIN_DISTANCE, unlike
 from hpcir.molecules.fragments import fragment
 from hpcir.molecules.rotamers import random_rotamer
 from hpcir.molecules.structures import Structure
@@ -47,12 +47,12 @@ FloatArray = NDArray[np.float64]
 # Replicas of a block: so many atoms together, within limits. By the molecule alone, not by the number of ranks.
 BLOCK_ATOMS, MAX_REPLICAS = 200, 8
 # Core environments nearer than this in the networks' inputs (unit spread) are one.
-SAME_ENVIRONMENT = 0.05
-# An error as large as this multiple of the usual one (held-out components of forces or dipoles) is met at once in large
-# molecules: no reason to take a geometry, and dynamics must get past it to reach the conformers that it will live in.
+MAX_DUPLICATE_DISTANCE = 0.05
+# Tolerated error as a multiple of the usual one (held-out components of forces or dipoles): large molecules reach less
+# at once, and dynamics must get past it to reach the conformers that production will visit.
 TOLERATED_MULTIPLE = 4.0
 # Conformers of each target whose fragments help to fix the networks' inputs before anything is labelled.
-INPUT_CONFORMERS = 4
+CONFORMERS_PER_TARGET = 4
 
 
 class FragmentSource:
@@ -116,7 +116,7 @@ class FragmentSource:
         """Fragments of a target's thermal conformers, one conformer a fragment, centres spread over the molecule."""
         temperatures = self.context.deck.sampling.temperatures
         heavy = np.flatnonzero(target.numbers != 1)
-        for number in range(INPUT_CONFORMERS):
+        for number in range(CONFORMERS_PER_TARGET):
             random = self.context.random("foreseen", index, number)
             rotamer = random_rotamer(target, graph, random)
             temperature = temperatures[number % len(temperatures)]
@@ -144,7 +144,7 @@ class FragmentSource:
         wanted, graph = self.context.deck.sampling.conformers, bond_graph(seed)
         random = self.context.random("seed conformers", index)
         found = [seed, *(random_rotamer(seed, graph, random) for _ in range(4 * (wanted - 1)))]
-        return [found[k] for k in unlike(found, NEAREST, graph)][:wanted]
+        return [found[k] for k in unlike(found, MIN_DISTANCE, graph)][:wanted]
 
     # -- exploration on the targets -----------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class FragmentSource:
         return found
 
     def _tolerance(self, model: Model, target: Structure) -> Tolerance:
-        """The expected errors that exploration of a target goes on with; a dipole's grows with the root of its size."""
+        """The expected errors that exploration of a target tolerates; a dipole's grows with the root of its size."""
         settings = self.context.deck.sampling
         size = max(1.0, heavy_atoms(target) / self._largest) ** 0.5
         return Tolerance(
@@ -192,22 +192,22 @@ class FragmentSource:
     # -- choice -------------------------------------------------------------------------------------------------
 
     def choose(self, number: int, model: Model, exploration: Exploration) -> list[Candidate]:
-        """The pieces of the next round: duplicates merged, then so many at random as there is room for: the farthest
-        from what is known are the most strained, and teach less about what trajectories meet (rank 0)."""
+        """The pieces of the next round: duplicates merged, then so many at random as there is room for: those
+        farthest from the training data are the most strained, and represent trajectories less (rank 0)."""
         settings = self.context.deck.sampling
         pieces = [piece for piece in self._pieces(model, exploration) if piece.learnt.any()]
         room = self.budget.room(settings.round_labels)
         if not pieces or not room:
             return []
         inputs = [self._inputs_of(piece) for piece in pieces]
-        kept = unlike_pieces(pieces, inputs, SAME_ENVIRONMENT)
+        kept = unlike_pieces(pieces, inputs, MAX_DUPLICATE_DISTANCE)
         chosen = self.context.random("chosen", number).permutation(len(kept))[:room]
         picked = [pieces[kept[k]] for k in sorted(chosen.tolist())]
         core = settings.fragment_forces == "core"
         return [Candidate(item.structure, round_purpose(number + 1), item.learnt if core else None) for item in picked]
 
     def _pieces(self, model: Model, exploration: Exploration) -> list[Piece]:
-        """Molecules to label out of the findings: takes, and the quiet ends of targets that are labelled whole."""
+        """Molecules to label: geometries taken, and final geometries of completed trajectories of whole targets."""
         pieces: list[Piece] = []
         for block, findings in zip(exploration.blocks, exploration.found, strict=True):
             target, graph = self.targets[block.target], self.graphs[block.target]

@@ -1,4 +1,4 @@
-"""The learning loop: label, train, explore, and again, until the committee runs quietly or the budget is spent."""
+"""The learning loop: label, train, explore, and again, until exploration finds nothing or the budget is used up."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from hpcir.units import PS
 
 FOLDER = layout.MODELS
 # Purposes of the labels around the minimum.
-NEIGHBOURHOOD = ("optimisation", PURPOSE)
+MINIMUM_PURPOSES = ("optimisation", PURPOSE)
 
 
 class LearningLoop:
     """Rounds of labels, training and exploration with one source of geometries, at one level of theory.
 
-    start: the model of the level below, which every training goes on from; None: each begins from fresh weights.
+    start: the model of the level below, which every training starts from; None: each begins from fresh weights.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class LearningLoop:
 
     @collective
     def run(self) -> tuple[Model, LearningCurve]:
-        """All rounds (collective); the final model and how it came about."""
+        """Run all rounds (collective); the final model and its learning curve."""
         context, settings = self.context, self.context.deck.sampling
         context.at_root(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         state = context.on_root(lambda: LearningCurve.load(self.folder))
@@ -86,8 +86,8 @@ class LearningLoop:
         """The good labels of this level but the test's; those of the minimum's neighbourhood, which make the
         frequencies, are never held out (rank 0)."""
         return [
-            LearntLabel(entry.structure, entry.label, entry.learnt, entry.purpose in NEIGHBOURHOOD)
-            for entry in self.farm.store.asked
+            LearntLabel(entry.structure, entry.label, entry.learnt, entry.purpose in MINIMUM_PURPOSES)
+            for entry in self.farm.store.requested
             if entry.level == self.farm.level and entry.label is not None and not entry.purpose.startswith(TEST)
         ]
 
@@ -126,8 +126,8 @@ class LearningLoop:
 
     @collective
     def _final_model(self, model: Model, state: LearningCurve) -> Model:
-        """The last committee, trained for longer now that no label will come any more, and on all labels: what
-        the rounds held out to judge themselves is a tenth of what was paid for. Its errors are the test's to say."""
+        """The final committee, trained for longer and on all labels: those that the rounds held out are a tenth of the
+        cost. Its errors are measured by the independent test."""
         context = self.context
         labelled = context.at_root(self.learnt_labels) or []
         key = _data_key(labelled)
@@ -151,7 +151,7 @@ class LearningLoop:
         return final
 
     def _start(self, before: Model | None) -> Model | None:
-        """The model that a training goes on from: the one before, where the committee was pretrained; else none. A
+        """The model that a training starts from: the one before, where the committee was pretrained; else none. A
         committee that has only seen the first labels carries their few directions along, and a new one soon does
         better."""
         return before or self.start if self.start is not None else None
@@ -164,7 +164,7 @@ class LearningLoop:
         purpose = round_purpose(number)
         fresh = [
             LearntLabel(entry.structure, entry.label, entry.learnt)
-            for entry in self.farm.store.asked
+            for entry in self.farm.store.requested
             if entry.level == self.farm.level and entry.label is not None and entry.purpose == purpose
         ]
         if not fresh:
@@ -193,9 +193,9 @@ class LearningLoop:
         """between: explored time between takes, ps; without a take all that was explored, which shows no more."""
         goal = self.context.deck.sampling.goal / PS
         if between >= goal:
-            return Stop(StopReason.GOAL, f"explored {between:.1f} ps between takes at a goal of {goal:g} ps")
+            return Stop(StopReason.GOAL, f"explored {between:.1f} ps per geometry taken at a goal of {goal:g} ps")
         if not wanted:
-            return Stop(StopReason.NOTHING_NEW, "exploration found nothing that is not labelled yet")
+            return Stop(StopReason.NOTHING_NEW, "exploration found no geometry that is not labelled yet")
         return None
 
 
@@ -205,7 +205,7 @@ def _data_key(labelled: Sequence[LearntLabel]) -> str:
 
 
 def intact_model(path: Path) -> Model | None:
-    """A model file's model, or None where there is none; a damaged one becomes NAME.damaged and counts as none."""
+    """A model file's model, or None where there is none; a damaged one becomes NAME.damaged and counts as missing."""
     if not path.is_file():
         return None
     try:

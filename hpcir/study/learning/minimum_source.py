@@ -1,4 +1,4 @@
-"""Geometries around the minimum of one molecule: thermal ones first, then takes that are far from the labelled ones."""
+"""Geometries around the minimum of one molecule: thermal ones first, then explored ones far from the labelled ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hpcir.study.learning.reference import Reference
 from hpcir.study.learning.source import Block, Exploration, Tolerance, explore, round_purpose
 from hpcir.study.nuclei import ring_of
 from hpcir.vibrations.normal_modes import sample as sample_modes
-from hpcir.vibrations.optimise import USUAL_LABELS
+from hpcir.vibrations.optimise import TYPICAL_LABELS
 
 FloatArray = NDArray[np.float64]
 
 # Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
 # blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
-BLOCK, LARGE_BLOCK, LARGE_MOLECULE = 8, 4, 30
+REPLICAS, LARGE_MOLECULE_REPLICAS, LARGE_MOLECULE_ATOMS = 8, 4, 30
 # Ring polymers that explore together, where nuclei are quantum ones.
 RINGS = 4
 
@@ -41,7 +41,7 @@ def certain_geometries(context: Context, pool: Sequence[Structure]) -> list[Stru
     """Those of a pool that the first round will surely label, in the order of picking: as many as the budget leaves
     room for after an optimisation of the usual length and the normal modes."""
     settings = context.deck.sampling
-    reserved = USUAL_LABELS + 6 * len(context.structure) + 1
+    reserved = TYPICAL_LABELS + 6 * len(context.structure) + 1
     count = max(0, min(settings.initial_labels, settings.max_labels - reserved))
     return [pool[index] for index in pool_order(context, len(pool))[:count]]
 
@@ -64,7 +64,7 @@ class MinimumSource:
         self.context, self.budget, self.reference = context, budget, reference
         self.functions, self.pool = functions, pool
         self.targets: Sequence[Structure] = [reference.structure]
-        self.block = LARGE_BLOCK if len(reference.structure) >= LARGE_MOLECULE else BLOCK
+        self.block = LARGE_MOLECULE_REPLICAS if len(reference.structure) >= LARGE_MOLECULE_ATOMS else REPLICAS
         dynamics = context.deck.dynamics
         self.ring = None if dynamics.nuclei == "classical" else ring_of(dynamics, reference.modes)
 
@@ -113,7 +113,7 @@ class MinimumSource:
         return explore(self.context, number, model, self.targets, blocks, starts, lambda _: tolerance)
 
     def choose(self, number: int, model: Model, exploration: Exploration) -> list[Candidate]:
-        """The takes that are farthest from each other and from all labels, in descriptor space (rank 0)."""
+        """The geometries taken that are farthest from each other and from all labels, in descriptor space (rank 0)."""
         found = [
             self.reference.structure.moved(positions)
             for findings in exploration.found

@@ -27,10 +27,10 @@ from hpcir.models.model import Model
 from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
-from hpcir.sampling.exploration import Sanity
+from hpcir.sampling.exploration import GeometryCheck
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.study.label_farm import FOLDER as LABELS
 from hpcir.study.label_farm import LabelFarm, LabelStore, candidates
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
@@ -41,12 +41,12 @@ from hpcir.vibrations.normal_modes import sample as sample_modes
 FOLDER = layout.CHEAP_JOURNALS
 MODEL = layout.PRETRAINED_MODEL
 TIMESTEP = 1.0 * FS
-# Steps between two labels that are kept (12 fs: the fast vibrations have moved on), and labels kept of a trajectory
-# (0.6 ps: hindered rotors turn).
-KEEP_EVERY = 12
-KEPT = 50
-# Geometries that the first labels of a cheap main engine are picked from: so many for each, and in all at most.
-OWN_POOL_EACH, OWN_POOL = 10, 1000
+# Steps between two labels (12 fs: the fast vibrations decorrelate), and labels of a trajectory (0.6 ps: hindered rotors
+# turn).
+LABEL_INTERVAL = 12
+LABELS_PER_TRAJECTORY = 50
+# Geometries of the pool for each first label of a cheap main engine, and most in all.
+POOL_FACTOR, MAX_POOL = 10, 1000
 FRICTION_TIME = 50.0 * FS
 # Sizes of an atom's step along an axis from geometries of outside data, bohr: up to a hydrogen atom's at 500 K.
 SPREADS = (0.04, 0.08, 0.12, 0.16)
@@ -73,13 +73,15 @@ def cheap_settings(context: Context) -> LabelSettings | None:
     wanted = labels.pretrain.engine
     if wanted == "none" or (wanted == "auto" and labels.engine == "tblite"):
         return None
+    if wanted == "ase":  # asked before the run began
+        return labels.pretrain_settings
     if importlib.util.find_spec("tblite") is None:
         if wanted == "auto":
             return None
         raise InputError(
             "tblite is not installed", where="labels.pretrain.engine", hint="pip install tblite, or set it to none"
         )
-    settings = LabelSettings(engine="tblite", method=labels.pretrain.method)
+    settings = labels.pretrain_settings
     try:
         create_engine(settings).check(context.structure)
     except InputError:
@@ -160,7 +162,7 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     settings = context.deck.labels
     if settings.engine != "tblite":
         return []
-    count = min(OWN_POOL, OWN_POOL_EACH * context.deck.sampling.initial_labels)
+    count = min(MAX_POOL, POOL_FACTOR * context.deck.sampling.initial_labels)
     return [structure for structure, _ in _pool(context, settings, reference, count)]
 
 
@@ -169,12 +171,12 @@ def _pool(
     context: Context, settings: LabelSettings, reference: Reference, labels: int
 ) -> list[tuple[Structure, Label]]:
     """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
-    count = -(-labels // KEPT)
+    count = -(-labels // LABELS_PER_TRAJECTORY)
     quantum = context.deck.dynamics.nuclei != "classical"
     key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
     engine = context.engine(settings, reference.structure)
 
-    def trajectory(number: int) -> Kept:
+    def trajectory(number: int) -> JournalEntry:
         labelled = _zero_point if quantum and number % 2 else _trajectory
         return labelled(context, engine, reference, number), {"trajectory": number}
 
@@ -193,10 +195,10 @@ def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[St
 
 
 def _trajectory(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
-    """One short Langevin trajectory of the cheap engine; every KEEP_EVERY-th sane frame with its label."""
+    """One short Langevin trajectory of the cheap engine; every LABEL_INTERVAL-th physical frame with its label."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]
-    masses, sane = reference.structure.masses, Sanity(reference.structure)
+    masses, is_physical = reference.structure.masses, GeometryCheck(reference.structure)
     start = sample_modes(reference.modes, temperature, 1, context.random("pretrain", index))
     positions = np.ascontiguousarray(start.transpose(1, 2, 0))
     ids = np.array([index])
@@ -213,26 +215,26 @@ def _trajectory(context: Context, engine: LabelEngine, reference: Reference, ind
 
     potential = ReplicaFunction(answer)
     kept: list[tuple[np.ndarray, Label]] = []
-    for _ in range(KEPT):
+    for _ in range(LABELS_PER_TRAJECTORY):
         try:
-            chunk = run_chunk(potential, block, masses, KEEP_EVERY, TIMESTEP, thermostat=thermostat, record=())
+            chunk = run_chunk(potential, block, masses, LABEL_INTERVAL, TIMESTEP, thermostat=thermostat, record=())
         except LabelFailed:
             break
         block = chunk.block
         frame = block.positions[:, :, 0].copy()
-        if not block.alive.all() or not sane(frame):
+        if not block.alive.all() or not is_physical(frame):
             break
         kept.append((frame, latest["label"]))
     return _arrays(kept, len(masses))
 
 
 def _zero_point(context: Context, engine: LabelEngine, reference: Reference, index: int) -> dict[str, np.ndarray]:
-    """KEPT geometries of the quantum harmonic distribution, with their labels: where the beads of quantum nuclei go."""
+    """Labelled geometries of the quantum harmonic distribution, which the beads of quantum nuclei reach."""
     temperatures = context.deck.sampling.temperatures
     temperature = temperatures[index % len(temperatures)]
     random = context.random("pretrain", index)
     kept: list[tuple[np.ndarray, Label]] = []
-    for geometry in sample_modes(reference.modes, temperature, KEPT, random, quantum=True):
+    for geometry in sample_modes(reference.modes, temperature, LABELS_PER_TRAJECTORY, random, quantum=True):
         context.stop.check()
         with suppress(LabelFailed):
             kept.append((geometry, engine.label(reference.structure.moved(geometry))))

@@ -49,7 +49,7 @@ def optimised(
     hessian: FloatArray | None = None,
     beside: Sequence[Candidate] = (),
 ) -> Structure:
-    """The minimum near `start`, found by rank 0 and told to all (collective).
+    """The minimum near `start`, found by rank 0 and broadcast (collective).
 
     hessian (3N, 3N): of a cheaper level, in hartree/bohr^2. beside: geometries that the other ranks label for what
     comes later as long as rank 0 is at it (rank 0's list counts).
@@ -98,7 +98,7 @@ def write(context: Context, reference: Reference) -> None:
 
 
 def check_minimum(context: Context, modes: NormalModes) -> None:
-    """Say so when the optimised structure is no minimum: its harmonic spectrum is then only a guide."""
+    """Warn when the optimised structure is not a minimum: its harmonic spectrum is then only a guide."""
     imaginary = modes.wavenumbers[modes.wavenumbers < -50]
     if len(imaginary):
         context.progress.log(

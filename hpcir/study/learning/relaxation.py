@@ -18,8 +18,8 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.conformers import (
-    NEAREST,
-    WINDOW,
+    ENERGY_WINDOW,
+    MIN_DISTANCE,
     Conformer,
     embedded,
     lowest_unlike,
@@ -31,7 +31,7 @@ from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.units import PER_CM
 from hpcir.vibrations.harmonics import as_label_function
 from hpcir.vibrations.normal_modes import NormalModes
@@ -43,8 +43,8 @@ FloatArray = NDArray[np.float64]
 FOLDER = layout.RELAXATIONS
 # Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.
 FORCE_TOLERANCE, ROUGH_TOLERANCE = 2e-4, 1e-3
-# Softer vibrations count as this one (cm-1): their harmonic free energy is not to be trusted.
-SOFTEST = 50.0
+# Least wavenumber (cm-1) in harmonic free energies, which are not valid for softer vibrations.
+MIN_WAVENUMBER = 50.0
 # Candidates that are quenched for each that is relaxed; steps of the quench; geometries that are quenched together.
 CANDIDATES, QUENCH_STEPS, LOCKSTEP = 8, 200, 8
 
@@ -60,7 +60,7 @@ def minima(
     key: str,
     tolerance: float = FORCE_TOLERANCE,
     known: Sequence[Structure] = (),
-    window: float = WINDOW,
+    window: float = ENERGY_WINDOW,
 ) -> list[Conformer]:
     """Up to `count` unlike minima of a model, by energy (collective; rank 0's arguments count).
 
@@ -73,11 +73,11 @@ def minima(
     if context.root:
         many = CANDIDATES * count
         found = [structure, *embedded(structure, many, seed, graph), *torsion_scan(structure, many, seed, graph)]
-        unrelaxed = [found[place] for place in unlike(found, NEAREST, graph)]
+        unrelaxed = [found[place] for place in unlike(found, MIN_DISTANCE, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
     lowest = context.on_root(lambda: lowest_unlike(quenched, graph, math.inf)[:count])
-    relaxed = over_ranks(
+    relaxed = map_structures(
         context,
         f"relax {structure.name}",
         [item.structure for item in lowest],
@@ -101,7 +101,7 @@ def _quenched(context: Context, model: Model, starts: Sequence[Structure], key: 
         for begin in range(0, len(starts), LOCKSTEP)
     ]
 
-    def block(index: int) -> Kept:
+    def block(index: int) -> JournalEntry:
         evaluator = Evaluator(model, first.numbers, len(blocks[index]), charge=first.charge)
 
         def forces_of(positions: FloatArray) -> FloatArray:
@@ -140,25 +140,26 @@ def harmonic_modes(
     model and of how `modes_of` goes about it."""
     if not structures:
         return []
-    found = over_ranks(context, f"modes {structures[0].name}", structures, key, lambda s: modes_of(s).to_arrays())
+    found = map_structures(context, f"modes {structures[0].name}", structures, key, lambda s: modes_of(s).to_arrays())
     return [NormalModes.from_arrays(arrays) for arrays in found]
 
 
 def vibrational(modes: NormalModes, temperature: float) -> float:
     """The classical harmonic free energy kT sum ln(omega / kT), hartree; temperature in hartree."""
-    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST)
+    omega = PER_CM * np.maximum(modes.wavenumbers, MIN_WAVENUMBER)
     return float(temperature * np.log(omega / temperature).sum())
 
 
 @collective
-def over_ranks(
+def map_structures(
     context: Context,
     what: str,
     structures: Sequence[Structure],
     key: str,
     work: Callable[[Structure], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """work(structure) of every structure, dealt to the ranks and journalled; in order, on every rank (collective)."""
+    """work(structure) of every structure, distributed over the ranks and journalled; in order, on every rank
+    (collective)."""
     keys = [digest(what, key, structure.positions) for structure in structures]
     records = context.map_journalled(what, FOLDER, keys, lambda index: (work(structures[index]), {}), "geometries")
     found: list[dict[str, Any]] = context.comm.bcast(None if records is None else [r.arrays for r in records])

@@ -20,7 +20,7 @@ from hpcir.sampling.target_exploration import TargetFindings, with_spreads
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.journal import Record
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.study.label_farm import Candidate
 from hpcir.study.learning.curve import ExplorationFigures, TargetExploration
 from hpcir.units import PS
@@ -45,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Expected errors that exploration goes on with: of an atom's force (hartree/bohr) and of the dipole (e bohr)."""
+    """Expected errors that exploration tolerates: of an atom's force (hartree/bohr) and of the dipole (e bohr)."""
 
     force: float
     dipole: float
@@ -101,7 +101,7 @@ def explore(
     """
     key = context.on_root(lambda: round_key(context, number, model))
 
-    def work(index: int) -> Kept:
+    def work(index: int) -> JournalEntry:
         block = blocks[index]
         target = targets[block.target]
         starts = starts_of(index, block)
@@ -141,7 +141,7 @@ def _explored(
     return with_spreads(model, target, findings)
 
 
-def _to_record(findings: TargetFindings) -> Kept:
+def _to_record(findings: TargetFindings) -> JournalEntry:
     """Arrays and attributes of a journal record of one explored block."""
     arrays = {
         "geometries": findings.geometries,
@@ -165,7 +165,7 @@ def _from_record(record: Record) -> TargetFindings:
 
 
 def exploration_figures(targets: Sequence[Structure], exploration: Exploration) -> ExplorationFigures:
-    """Explored time (ps) and takes of a round, in all and by target; the time between takes is the smallest of any."""
+    """Explored time (ps) and geometries taken of a round, in all and by target; the smallest time between takes."""
     by_target: dict[str, TargetExploration] = {}
     for index in dict.fromkeys(block.target for block in exploration.blocks):
         pairs = zip(exploration.blocks, exploration.found, strict=True)

@@ -15,8 +15,8 @@ from hpcir.storage.hdf5 import read_h5, write_h5
 FloatArray = NDArray[np.float64]
 
 FORMAT = "hpcir trajectories"
-# Beginnings of the names of the averages that control variates are made of, and the ending of the names of where they
-# belong in the spectrum.
+# Beginnings of the names of the averages that control variates are made of, and the ending of the names of their
+# wavenumbers.
 CONTROL_AVERAGES = ("moments_", "mode_energies", "bond_energies", "rotation_energies")
 WAVENUMBERS = "_wavenumbers"
 AVERAGE_AXES = ("powers of hartree", "trajectory,...")
@@ -33,16 +33,17 @@ def _dataset(unit: str, axes: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class TrajectoryBlock:
-    """R trajectories of N atoms that moved in lockstep, atomic units; the axes of every array are in its metadata.
+    """R trajectories of N atoms propagated in lockstep, atomic units; the axes of every array are in its metadata.
 
     dipoles at T times; total_energy at fewer; snapshots: geometries at ends of chunks; largest_spread of the
-    committee; trajectory: numbers; sane: stayed where the model knows its way; alive: stayed in physics. start_*: where
-    production began. averages: of squares and products of velocities, by name, the trajectory being the first axis;
-    wavenumbers: where these belong in the spectrum. The rest, which only blocks with an assignment have: velocities of
-    modes, the basin that a trajectory is in and the rotation into its frame, dipoles of groups of atoms, and the
-    dipole derivatives of the basins' modes. events: of bonds, the first of each kind and atoms: trajectory, index into
-    pieces.EVENT_KINDS, atoms from 0 (-1: none), steps since production began. inputs, starts: keys of all that the
-    trajectories depend on, and of their starts. time_between_dipoles, timestep: atomic time; temperature: kT.
+    committee; trajectory: numbers; sane: valid, the expected force error stayed below the limit; alive: stayed
+    physical. start_*: the start of production. averages: of squares and products of velocities, by name, the
+    trajectory being the first axis; wavenumbers: of these in the spectrum. The rest, which only blocks with an
+    assignment have: velocities of modes, the basin that a trajectory is in and the rotation into its frame, dipoles
+    of groups of atoms, and the dipole derivatives of the basins' modes. events: of bonds, the first of each kind and
+    atoms: trajectory, index into pieces.EVENT_KINDS, atoms from 0 (-1: none), steps since production began. inputs,
+    starts: keys of all that the trajectories depend on, and of their starts. time_between_dipoles, timestep: atomic
+    time; temperature: kT.
     """
 
     dipoles: FloatArray = field(metadata=_dataset("e bohr", "time,xyz,trajectory"))
@@ -86,7 +87,7 @@ class TrajectoryBlock:
         arrays, attributes = read_h5(path)
         if attributes.get("format") != FORMAT:
             raise InputError(
-                "not a file of hpcir's trajectories",
+                "not a trajectory file of hpcir",
                 where=str(path),
                 value=attributes.get("format"),
                 hint="see hpcir md",
@@ -125,35 +126,35 @@ class TrajectoryBlock:
 
     @property
     def sane_dipoles(self) -> FloatArray:
-        """(T, 3, S) of the sane trajectories."""
+        """Dipoles (T, 3, S) of the valid trajectories."""
         return self.dipoles[:, :, self.sane]
 
     @property
     def sane_averages(self) -> dict[str, FloatArray]:
-        """(S, ...) of the sane trajectories, by name."""
+        """Averages (S, ...) of the valid trajectories, by name."""
         return {name: value[self.sane] for name, value in self.averages.items()}
 
     @property
     def begin(self) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]] | None:
-        """Positions and velocities (N, 3, R) at the beginning of production, and which were alive (R,); None where
-        the file's version did not keep them."""
+        """Positions and velocities (N, 3, R) at the beginning of production, and those that were alive (R,); None
+        where the file's version does not have them."""
         if self.start_positions is None or self.start_velocities is None or self.start_alive is None:
             return None
         return self.start_positions, self.start_velocities, self.start_alive
 
     @property
     def left_out(self) -> int:
-        """Trajectories that are not sane."""
+        """The number of trajectories that are not valid."""
         return int((~self.sane).sum())
 
     @property
     def drift(self) -> FloatArray:
-        """(S,) change of the total energy over each sane trajectory."""
+        """Change (S,) of the total energy over each valid trajectory."""
         energy = self.total_energy[:, self.sane]
         return np.asarray(energy[-1] - energy[0])
 
     def geometries(self) -> FloatArray:
-        """Snapshots (C S, N, 3) of the sane trajectories, in order of time."""
+        """Snapshots (C S, N, 3) of the valid trajectories, in order of time."""
         frames = self.snapshots[..., self.sane].transpose(0, 3, 1, 2)
         return np.asarray(frames.reshape(-1, *frames.shape[2:]))
 
@@ -163,7 +164,7 @@ def _datasets() -> Iterator[Field[object]]:
 
 
 def spread_geometries(blocks: list[TrajectoryBlock], count: int) -> FloatArray:
-    """At most `count` geometries (G, N, 3) of the sane trajectories of some blocks, evenly over them all."""
+    """At most `count` geometries (G, N, 3) of the valid trajectories of some blocks, evenly over them all."""
     every = np.concatenate([block.geometries() for block in blocks])
     picked = np.unique(np.linspace(0, max(len(every) - 1, 0), count).round().astype(int))[: len(every)]
     return np.asarray(every[picked])

@@ -33,16 +33,16 @@ from hpcir.vibrations.normal_modes import sample as sample_modes
 FloatArray = NDArray[np.float64]
 
 PURPOSE = "conformers"
-# Labelled geometries, the lowest, among the candidates: every round of sampling labels minima of its model, found from
-# other candidates than the final ones.
-KNOWN = 80
-# Conformers whose free energy in the model lies this many kT above the lowest are not labelled: each is less than a
-# thousandth of the ensemble, and the model is right to about half a kT.
-HIGHEST = 7.0
-# Families with a smaller weight have no spectrum of their own, and there are no more than this.
-LEAST_WEIGHT, MOST_FAMILIES = 0.02, 5
-# Trajectories of each family, at most.
-FAMILY_TRAJECTORIES = 8
+# Most labelled geometries among the candidates, the lowest ones: every round of sampling labels minima of its model,
+# found from other candidates than the final ones.
+MAX_LABELLED_CANDIDATES = 80
+# Most kT of a labelled conformer above the lowest, by free energy in the model: beyond it each is less than a
+# thousandth of the ensemble, and the model is accurate to about half a kT.
+MAX_FREE_ENERGY = 7.0
+# Least weight of a family with its own spectrum, and most such families.
+MIN_WEIGHT, MAX_FAMILIES = 0.02, 5
+# Most trajectories of each family.
+MAX_FAMILY_TRAJECTORIES = 8
 
 
 @dataclass(frozen=True)
@@ -87,22 +87,22 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
 
 
 def _lowest_labelled(farm: LabelFarm, structure: Structure) -> list[Structure]:
-    """The molecule's own geometries among the labels so far, the lowest KNOWN of them (rank 0)."""
+    """The molecule's own geometries among the labels so far, the lowest MAX_LABELLED_CANDIDATES of them (rank 0)."""
     own = [
         (label.energy, geometry)
         for geometry, label in farm.store.select(farm.level)
         if np.array_equal(geometry.numbers, structure.numbers) and geometry.charge == structure.charge
     ]
-    return [geometry for _, geometry in sorted(own, key=lambda pair: pair[0])[:KNOWN]]
+    return [geometry for _, geometry in sorted(own, key=lambda pair: pair[0])[:MAX_LABELLED_CANDIDATES]]
 
 
 def _worth_a_label(
     found: list[Conformer], modes: list[NormalModes], temperature: float
 ) -> list[tuple[Conformer, NormalModes]]:
-    """The conformers whose free energy in the model gives them a part of the ensemble, with their modes."""
+    """The conformers with a significant weight by their free energy in the model, with their modes."""
     pairs = list(zip(found, modes, strict=True))
     energies = [item.energy + vibrational(own, temperature) for item, own in pairs]
-    highest = min(energies) + HIGHEST * temperature
+    highest = min(energies) + MAX_FREE_ENERGY * temperature
     return [pair for pair, energy in zip(pairs, energies, strict=True) if energy < highest]
 
 
@@ -115,10 +115,10 @@ def ensemble_starts(
     temperature, masses = dynamics.temperature, context.structure.masses
     members = [item for item in ensemble.conformers() if family is None or item[0] == family]
     weights = boltzmann_weights(np.array([item[1].energy for item in members]), temperature)
-    # Equal steps along the cumulated weights: every conformer as often as its weight says, to one trajectory.
+    # Equal steps along the cumulated weights: every conformer in proportion to its weight, to one trajectory.
     picks = np.searchsorted(np.cumsum(weights), (np.arange(count) + 0.5) / count * (1 - 1e-12))
     purpose = "ensemble" if family is None else f"family {family}"
-    # Shuffled, so that the first few stand for all: a reference of fewer trajectories starts from those.
+    # Shuffled, so that the first few represent all: a reference of fewer trajectories starts from those.
     picks = picks[context.random(f"order of {purpose}").permutation(count)]
     frames = np.array(
         [
@@ -139,5 +139,5 @@ def ensemble_starts(
 
 def worth_a_spectrum(ensemble: Ensemble) -> list[int]:
     """The families with a spectrum of their own."""
-    numbers = [number for number, family in enumerate(ensemble.families) if family.weight >= LEAST_WEIGHT]
-    return numbers[:MOST_FAMILIES]
+    numbers = [number for number, family in enumerate(ensemble.families) if family.weight >= MIN_WEIGHT]
+    return numbers[:MAX_FAMILIES]

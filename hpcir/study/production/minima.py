@@ -28,24 +28,24 @@ from hpcir.storage.hdf5 import read_intact, write_h5
 from hpcir.study.context import Context
 from hpcir.units import FS
 from hpcir.vibrations.harmonics import model_harmonics
-from hpcir.vibrations.normal_modes import NormalModes, sane
+from hpcir.vibrations.normal_modes import NormalModes, keeps_bonds
 from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.quench import quench
 
 FloatArray = NDArray[np.float64]
 
 FILE = layout.MINIMA
-# The search: replicas, steps, steps between snapshots, and how much hotter than production.
-REPLICAS, STEPS, BETWEEN, HOTTER = 16, 6000, 1000, 1.5
+# The search: replicas, steps, steps between snapshots, and its temperature as a multiple of that of production.
+REPLICAS, SEARCH_STEPS, INTERVAL, TEMPERATURE_FACTOR = 16, 6000, 1000, 1.5
 FRICTION = 200 * FS
-# Molecules with more modes than this have too many conformers for controls of each.
-MOST_MODES = 30
-MOST_MINIMA = 8
+# Most modes of a molecule with controls of each conformer, and most minima; larger ones have too many conformers.
+MAX_MODES = 30
+MAX_MINIMA = 8
 QUENCH_STEPS, QUENCH_FORCE = 500, 5e-4
-# Geometries are one minimum below these root mean square distances (bohr): after the quench, and converged.
-SAME_QUENCHED, SAME_MINIMUM = 0.3, 0.1
-# The softest vibration of a true minimum, cm-1.
-LEAST_WAVENUMBER = 10.0
+# Largest root mean square distances (bohr) of equivalent geometries: after the quench, and converged.
+QUENCHED_DISTANCE, MIN_DISTANCE = 0.3, 0.1
+# Least wavenumber of a vibration of a true minimum, cm-1.
+MIN_WAVENUMBER = 10.0
 
 
 @collective
@@ -80,22 +80,22 @@ def same_minima(
 
 def _search(context: Context, model: Potential, first: NormalModes) -> list[NormalModes]:
     minima = [first]
-    if len(first) > MOST_MODES or len(first.numbers) < 4:
+    if len(first) > MAX_MODES or len(first.numbers) < 4:
         return minima
     structure = context.structure.moved(first.positions)
     weights = np.ones(len(structure))
     for geometry in _quenched(context, model, first):
         context.stop.check()
         known = all_basins(minima, structure)
-        if len(minima) == MOST_MINIMA or not sane(first.numbers, first.positions, geometry):
+        if len(minima) == MAX_MINIMA or not keeps_bonds(first.numbers, first.positions, geometry):
             continue
-        if _is_known(geometry, known, SAME_QUENCHED, weights):
+        if _is_known(geometry, known, QUENCHED_DISTANCE, weights):
             continue
         try:
             modes = model_harmonics(model, structure.moved(geometry))
         except RunStopped:
             continue
-        if modes.wavenumbers[0] > LEAST_WAVENUMBER and not _is_known(modes.positions, known, SAME_MINIMUM, weights):
+        if modes.wavenumbers[0] > MIN_WAVENUMBER and not _is_known(modes.positions, known, MIN_DISTANCE, weights):
             minima.append(modes)
     return minima
 
@@ -106,22 +106,22 @@ def _is_known(geometry: FloatArray, known: Sequence[Basin], within: float, weigh
 
 
 def _quenched(context: Context, model: Potential, first: NormalModes) -> FloatArray:
-    """Snapshots (S, N, 3) of a hot run from the first minimum, brought down."""
+    """Snapshots (S, N, 3) of a hot run from the first minimum, quenched."""
     dynamics, seed = context.deck.dynamics, context.deck.seed
-    temperature = HOTTER * dynamics.temperature
+    temperature = TEMPERATURE_FACTOR * dynamics.temperature
     starts = sample_modes(first, temperature, REPLICAS, context.random("minima"))
     positions = np.ascontiguousarray(starts.transpose(1, 2, 0))
-    # Numbers that no production trajectory has.
+    # Trajectory numbers that production does not use.
     ids = 2**31 + np.arange(REPLICAS)
     velocities = thermal_velocities(positions, first.masses, temperature, seed, ids)
     block = ReplicaBlock.start(positions, velocities, ids)
     evaluator = model.replicas(context.structure.numbers, REPLICAS, context.structure.charge)
     thermostat = Thermostat("langevin", temperature, FRICTION, seed)
     found = []
-    for _ in range(STEPS // BETWEEN):
+    for _ in range(SEARCH_STEPS // INTERVAL):
         context.stop.check()
         chunk = run_chunk(
-            evaluator, block, first.masses, BETWEEN, dynamics.timestep, dipole_every=BETWEEN, thermostat=thermostat,
+            evaluator, block, first.masses, INTERVAL, dynamics.timestep, dipole_every=INTERVAL, thermostat=thermostat,
             record=(),
         )  # fmt: skip
         block = chunk.block

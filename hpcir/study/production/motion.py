@@ -1,4 +1,4 @@
-"""How the replicas of a set move: as classical nuclei, or as ring polymers of beads."""
+"""Motion of the replicas of a set: as classical nuclei, or as ring polymers of beads."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Motion(Protocol):
         ...
 
     def centres(self, lanes: FloatArray) -> FloatArray:
-        """What the observables are of, (N, 3, R) of lanes (N, 3, beads R)."""
+        """Positions (N, 3, R) that the observables belong to, of lanes (N, 3, beads R)."""
         ...
 
     def run(
@@ -201,7 +201,7 @@ class Rings:
 
 
 def motion_of(dynamics: DynamicsSettings, modes: NormalModes, masses: FloatArray, seed: int) -> Motion:
-    """How the deck's nuclei move. PIGS is classical motion, on another potential."""
+    """The motion of the deck's nuclei. PIGS is classical motion, on another potential."""
     if dynamics.nuclei == "trpmd":
         return Rings(dynamics, modes, masses, seed, ring_of(dynamics, modes))
     return Classical(dynamics, modes, masses, seed)

@@ -28,11 +28,11 @@ from hpcir.models.model import Model
 from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
-from hpcir.sampling.exploration import Sanity
+from hpcir.sampling.exploration import GeometryCheck
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import write_h5
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.study.learning.committee import CommitteeTrainer
 from hpcir.study.nuclei import ring_of
 from hpcir.training.dataset import LabelledGroup
@@ -47,11 +47,11 @@ IntArray = NDArray[np.int64]
 FOLDER = layout.PIGS
 # Geometries at which centroids are held, and how many are held together: a piece of work.
 GEOMETRIES, BLOCK = 192, 16
-# They come from dynamics this much hotter than production, after this time from thermal starts.
-HOTTER, WARMING = 1.3, 300.0 * FS
+# Temperature of the dynamics that they come from, as a multiple of production's, and its time after thermal starts.
+TEMPERATURE_FACTOR, WARMING = 1.3, 300.0 * FS
 FRICTION_TIME = 50.0 * FS
 # The averages over the beads: times, and steps between averaged frames.
-SETTLING, AVERAGED, EVERY = 100.0 * FS, 300.0 * FS, 4
+SETTLING, AVERAGED, INTERVAL = 100.0 * FS, 300.0 * FS, 4
 # The correction's networks and their training.
 HIDDEN, STEPS = [20, 20], 1500
 
@@ -68,7 +68,7 @@ class Points:
     beads: FloatArray
 
     def datasets(self) -> dict[str, tuple[FloatArray, str, str]]:
-        """As datasets with units and axes."""
+        """The correction as datasets with units and axes."""
         return {
             "centroids": (self.centroids, "bohr", "centroid,atom,xyz"),
             "forces": (self.forces, "hartree/bohr", "centroid,atom,xyz"),
@@ -115,7 +115,7 @@ def with_quantum_nuclei(
 
 
 def _key(context: Context, model: Model, minima: Sequence[NormalModes], ring: RingPolymer) -> str:
-    """What a correction depends on."""
+    """A digest of all that a correction depends on."""
     dynamics = context.deck.dynamics
     places = [modes.positions for modes in minima]
     settings = [GEOMETRIES, HIDDEN, STEPS, ring.beads, ring.temperature, dynamics.temperature, dynamics.timestep]
@@ -131,17 +131,17 @@ def _points(
     ring: RingPolymer,
     key: str,
 ) -> Points | None:
-    """All centroids with their means, on rank 0 (collective): blocks are dealt, and journalled."""
+    """All centroids with their means, on rank 0 (collective): blocks are distributed and journalled."""
     blocks = -(-GEOMETRIES // BLOCK)
     charge = context.structure.charge
     single = Evaluator(model, structure.numbers, BLOCK, charge=charge)
     beads = Evaluator(model, structure.numbers, BLOCK * ring.beads, charge=charge)
 
-    def block(index: int) -> Kept:
+    def block(index: int) -> JournalEntry:
         ids = np.arange(index * BLOCK, (index + 1) * BLOCK)
         modes = minima[index % len(minima)]
         centroids = _geometries(context, single, structure, modes, ids)
-        plan = HeldPlan(ring, context.deck.dynamics.timestep, SETTLING, AVERAGED, EVERY, _seed(context, "held"))
+        plan = HeldPlan(ring, context.deck.dynamics.timestep, SETTLING, AVERAGED, INTERVAL, _seed(context, "held"))
         means = centroid_means(beads, centroids, modes.masses, plan, ids, context.stop.check)
         return {
             "centroids": centroids.transpose(2, 0, 1),
@@ -158,7 +158,7 @@ def _points(
         return None
     names = ("centroids", "forces", "dipoles", "errors", "beads")
     joined = [np.concatenate([record.arrays[name] for record in records])[:GEOMETRIES] for name in names]
-    good = np.isfinite(joined[1]).all((1, 2)) & Sanity(structure)(joined[0])
+    good = np.isfinite(joined[1]).all((1, 2)) & GeometryCheck(structure)(joined[0])
     return Points(*(array[good] for array in joined))
 
 
@@ -171,7 +171,7 @@ def _geometries(
 ) -> FloatArray:
     """Geometries (N, 3, BLOCK) of thermal motion about a minimum, somewhat hotter than production."""
     dynamics = context.deck.dynamics
-    temperature, seed = HOTTER * dynamics.temperature, _seed(context, "geometries")
+    temperature, seed = TEMPERATURE_FACTOR * dynamics.temperature, _seed(context, "geometries")
     starts = [sample_modes(modes, temperature, 1, context.random("pigs starts", int(i)))[0] for i in ids]
     positions = np.ascontiguousarray(np.array(starts).transpose(1, 2, 0))
     velocities = thermal_velocities(positions, modes.masses, temperature, seed, ids, rotation="remove")

@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Starts:
-    """Where production begins, taken from another set of trajectories: positions and velocities (N, 3, T) of the
+    """Starts of production, taken from another set of trajectories: positions and velocities (N, 3, T) of the
     trajectories 0 .. T-1, alive (T,); key: that of the other set."""
 
     positions: FloatArray
@@ -30,7 +30,7 @@ class Starts:
 
 @dataclass(frozen=True)
 class TrajectoryPlan:
-    """What to run: dynamics, start modes, masses, and the name of the set ('main' or an isotopologue).
+    """Settings of a set of trajectories: dynamics, start modes, masses, and its name ('main' or an isotopologue).
 
     projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
     a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:

@@ -1,10 +1,10 @@
-"""Where the trajectories of a flexible molecule begin: conformers sampled with the model by torsional Monte Carlo.
+"""Starts of the trajectories of a flexible molecule: conformers sampled with the model by torsional Monte Carlo.
 
 Moves about the rotatable bonds alternate with Langevin dynamics; both keep the Boltzmann distribution of the model, so
-that the starts stand for the ensemble and not for one minimum (Duane et al., Phys. Lett. B 195, 216, 1987, for the
-mixture). A cycle that ends where the model knows nothing is refused, as a move is, and the replica goes on from before
-with its velocities turned round; nor does a move go to such a place. Turned chains press hydrogens together, and a
-model that never learnt how hard they push lets them fall into each other.
+that the starts represent the ensemble and not one minimum (Duane et al., Phys. Lett. B 195, 216, 1987, for the
+mixture). A cycle that ends outside the region covered by the training data is rejected, as a move is, and the replica
+continues from before with reversed velocities. Rotated chains press hydrogens together, and a model without labels of
+such contacts may have no repulsion there.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
-from hpcir.sampling.exploration import Sanity
+from hpcir.sampling.exploration import GeometryCheck
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
-from hpcir.study.context import Context, Kept
+from hpcir.study.context import Context, JournalEntry
 from hpcir.study.production.plan import Starts
 from hpcir.vibrations.normal_modes import thermal_geometries
 
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.STARTS
-# Rounds of moves and dynamics; moves of a round for each rotatable bond; steps of dynamics of a round.
+# Cycles of moves and dynamics; moves of a cycle for each rotatable bond; steps of dynamics of a cycle.
 CYCLES = 10
-MOVES_A_BOND = 2
-STEPS = 100
-# Random conformers drawn for a start, at most, until the model knows one.
-ATTEMPTS = 20
-# What is added to the energy of a geometry that the model does not know, hartree.
-UNKNOWN = 1e3
+MOVES_PER_BOND = 2
+CYCLE_STEPS = 100
+# Most random conformers drawn for a start until one is covered by the training data.
+MAX_ATTEMPTS = 20
+# Energy added to a geometry outside the region covered by the training data, hartree.
+PENALTY = 1e3
 
 
 @collective
@@ -58,7 +58,7 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
     settings = [dynamics.temperature, dynamics.force_error, context.deck.seed, count, size]
     key = digest("starts", weights_key, structure.positions, *settings)
 
-    def block(number: int) -> Kept:
+    def block(number: int) -> JournalEntry:
         ids = np.arange(firsts[number], min(firsts[number] + size, count))
         return _block(context, model, structure, ids), {"block": number}
 
@@ -80,13 +80,13 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
 def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np.int64]) -> dict[str, Any]:
     """Positions and velocities (N, 3, R) of one block after all cycles; alive (R,)."""
     dynamics, graph = context.deck.dynamics, bond_graph(structure)
-    temperature, masses, sane = dynamics.temperature, structure.masses, Sanity(structure)
+    temperature, masses, physical = dynamics.temperature, structure.masses, GeometryCheck(structure)
     moving = pivots(graph, flips=False)
     evaluator = Evaluator(model, structure.numbers, len(ids), charge=structure.charge)
     limit = model.spread_threshold(dynamics.force_error)
 
     def known(positions: FloatArray) -> NDArray[np.bool_]:
-        return np.asarray(sane(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))
+        return np.asarray(physical(positions.transpose(2, 0, 1)) & (evaluator.force_spread(positions).max(0) < limit))
 
     positions = _first(context, structure, graph, ids, known)
     seed = int(digest(context.deck.seed, "starts")[:12], 16)
@@ -96,9 +96,9 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
     tried = taken = 0
     for cycle in range(CYCLES):
         context.stop.check()
-        chunk = run_chunk(evaluator, block, masses, STEPS, dynamics.timestep, thermostat=thermostat, record=())
+        chunk = run_chunk(evaluator, block, masses, CYCLE_STEPS, dynamics.timestep, thermostat=thermostat, record=())
         random = context.random("moves", int(ids[0]), cycle)
-        moved, moves = _moved(chunk.block, evaluator, sane, moving, temperature, limit, random)
+        moved, moves = _moved(chunk.block, evaluator, physical, moving, temperature, limit, random)
         block = _unless_lost(block, moved, known)
         tried, taken = tried + moves[0], taken + moves[1]
     return {
@@ -117,12 +117,12 @@ def _first(
     ids: NDArray[np.int64],
     known: Callable[[FloatArray], NDArray[np.bool_]],
 ) -> FloatArray:
-    """Thermal random conformers (N, 3, R), drawn again until the model knows them, ATTEMPTS times at most."""
+    """Thermal random conformers (N, 3, R), drawn until covered by the training data, MAX_ATTEMPTS times at most."""
     temperature = context.deck.dynamics.temperature
     streams = [context.random("starts", item) for item in ids.tolist()]
     positions = np.zeros((len(structure), 3, len(ids)))
     missing = np.ones(len(ids), bool)
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         for replica in np.flatnonzero(missing):
             random = streams[replica]
             rotamer = random_rotamer(structure, graph, random, flips=False)
@@ -136,7 +136,7 @@ def _first(
 def _unless_lost(
     before: ReplicaBlock, after: ReplicaBlock, known: Callable[[FloatArray], NDArray[np.bool_]]
 ) -> ReplicaBlock:
-    """The block after a cycle, but replicas that left what the model knows as they were before, turned round."""
+    """The block after a cycle; replicas that left the training data as they were before, with reversed velocities."""
     lost = known(before.positions) & ~(known(after.positions) & after.alive)
     return replace(
         after,
@@ -149,19 +149,19 @@ def _unless_lost(
 def _moved(
     block: ReplicaBlock,
     evaluator: Evaluator,
-    sane: Sanity,
+    physical: GeometryCheck,
     moving: list[Pivot],
     temperature: float,
     limit: float,
     random: np.random.Generator,
 ) -> tuple[ReplicaBlock, tuple[int, int]]:
-    """The block after torsion moves, and how many were tried and taken; none to a spread beyond `limit`."""
+    """The block after torsion moves, and the numbers tried and accepted; none to a spread beyond `limit`."""
 
     def energies_of(frames: FloatArray) -> FloatArray:
         energies, forces = evaluator.members(np.ascontiguousarray(frames.transpose(1, 2, 0)))
-        return np.asarray(energies.mean(0) + np.where(spread_of(forces).max(0) < limit, 0.0, UNKNOWN))
+        return np.asarray(energies.mean(0) + np.where(spread_of(forces).max(0) < limit, 0.0, PENALTY))
 
     frames = block.positions.transpose(2, 0, 1)
-    moves = torsion_moves(energies_of, sane, moving, frames, temperature, MOVES_A_BOND * len(moving), random)
+    moves = torsion_moves(energies_of, physical, moving, frames, temperature, MOVES_PER_BOND * len(moving), random)
     moved = replace(block, positions=np.ascontiguousarray(moves.positions.transpose(1, 2, 0)))
     return moved, (moves.tried, moves.taken)

@@ -18,7 +18,7 @@ from hpcir.molecules.pieces import Connectivity
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.basins import all_basins
-from hpcir.spectra.projection import MOST_ORTHONORMAL, Projection
+from hpcir.spectra.projection import MAX_ORTHONORMAL, Projection
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
@@ -32,18 +32,18 @@ from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.TRAJECTORIES
-# Under this name a run directory keeps the wall time of a target's main set, over all sessions.
+# Name of the wall time of a target's main set, over all sessions, in the manifest of a run.
 MAIN_SECONDS = "main set"
-# Mode series (modes times trajectories) up to which they are kept for the assignment: 0.1 GB at 5 ps.
-MOST_ASSIGNED = 10_000
-# Trajectories of each single committee member, at most: they show how the members differ, not the spectrum itself.
-MEMBER_TRAJECTORIES = 32
+# Most mode series (modes times trajectories) that are kept for the assignment: 0.1 GB at 5 ps.
+MAX_SERIES = 10_000
+# Most trajectories of each single committee member: they are for differences between members alone.
+MAX_MEMBER_TRAJECTORIES = 32
 
 
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
-    trajectories; starts: where they begin (None: thermal samples of the starting minimum's normal modes); surface: the
+    trajectories; starts: their starts (None: thermal samples of the starting minimum's normal modes); surface: the
     model and its minima without the correction for quantum nuclei, where `model` has one (PIGS)."""
 
     name: str
@@ -57,11 +57,9 @@ class TrajectorySet:
 
     @property
     def assign(self) -> bool:
-        """Whether its bands are to be assigned: not a single member's, nor where the series would be too large."""
+        """True where its bands are to be assigned: not a single member's, nor where the series would be too large."""
         size = self.trajectories * len(self.modes)
-        return (
-            not self.name.startswith(layout.MEMBERS) and size <= MOST_ASSIGNED and len(self.modes) <= MOST_ORTHONORMAL
-        )
+        return not self.name.startswith(layout.MEMBERS) and size <= MAX_SERIES and len(self.modes) <= MAX_ORTHONORMAL
 
     @property
     def modes(self) -> NormalModes:
@@ -79,7 +77,7 @@ class TrajectorySet:
 
 
 def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
-    """What to run for a set."""
+    """The plan of a set."""
     deck = context.deck
     structure = context.structure.moved(chosen.modes.positions)
     changes: dict[str, Any] = {"trajectories": chosen.trajectories}
@@ -104,7 +102,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
 
 
 def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[TrajectorySet]:
-    """Run what is missing of several sets, all together (collective); the sets with their files."""
+    """Run the missing trajectories of several sets together (collective); the sets with their files."""
     if not chosen:
         return []
     stages = [_stage_of(context, one) for one in chosen]
@@ -146,12 +144,12 @@ def with_nuclei(context: Context, chosen: TrajectorySet) -> TrajectorySet:
 
 
 def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
-    """A set for each member of the committee, fewer trajectories each; none when the deck does not want them."""
+    """A set for each member of the committee, fewer trajectories each; none when the deck has them switched off."""
     model = main.model
     members = model.members
     if members < 2 or not context.deck.spectrum.committee_errors:
         return []
-    count = min(MEMBER_TRAJECTORIES, main.trajectories)
+    count = min(MAX_MEMBER_TRAJECTORIES, main.trajectories)
     return [
         TrajectorySet(
             layout.member_set(index), model.member(index), main.masses, main.minima, count, starts=main.starts

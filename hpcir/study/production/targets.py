@@ -28,7 +28,7 @@ from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.reference import Reference
 from hpcir.study.production import sets
 from hpcir.study.production.families import (
-    FAMILY_TRAJECTORIES,
+    MAX_FAMILY_TRAJECTORIES,
     Ensemble,
     ensemble_starts,
     find_families,
@@ -150,7 +150,7 @@ def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
         main, model = replace(main, model=corrected, surface=(model, main.minima)), corrected
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
-        few = min(FAMILY_TRAJECTORIES, count)
+        few = min(MAX_FAMILY_TRAJECTORIES, count)
         starts, _ = ensemble_starts(context, ensemble, few, number)
         modes = (ensemble.modes[number][0],)
         own.append(TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts))

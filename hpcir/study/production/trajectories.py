@@ -1,8 +1,8 @@
 """Stage trajectories: independent molecular dynamics with the committee, dipole series and mode energies out.
 
-The unit of work is a block of replicas that move in lockstep; blocks are dealt to ranks, chunks of a block are
-journalled with the state to go on from, finished blocks are HDF5 files, and when all are, the journals go. A trajectory
-depends on its number alone.
+The unit of work is a block of replicas in lockstep; blocks are distributed over ranks, chunks of a block are
+journalled with the state to continue from, finished blocks are HDF5 files, and when all are, the journals are
+removed. A trajectory depends on its number alone.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from hpcir.study.production.block import CONTROL_AVERAGES, TrajectoryBlock
 from hpcir.study.production.motion import Motion, motion_of
 from hpcir.study.production.plan import TrajectoryPlan
 from hpcir.study.production.trajectory_arrays import (
+    DISSOCIATED,
     SERIES,
-    UNMADE,
     chunk_arrays,
     control_wavenumbers,
     first_events,
@@ -47,7 +47,7 @@ PotentialOf = Callable[[int], ReplicaPotential]
 
 
 class TrajectoryStage:
-    """What is to be run of one plan (collective); `run_stages` runs it. potential_of(replicas) gives a potential."""
+    """The work of one plan (collective); `run_stages` runs it. potential_of(replicas) gives a potential."""
 
     def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
         self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
@@ -88,7 +88,7 @@ class TrajectoryStage:
         return [int(block) for block in np.flatnonzero(comm.sum_arrays(done) == 0)]
 
     def places(self, todo: list[int]) -> dict[int, list[list[Place]]]:
-        """Where the chunks of unfinished blocks are in the journals, in order and without a gap (rank 0 looks, so that
+        """Places of the chunks of unfinished blocks in the journals, in order and without a gap (rank 0 looks, so that
         a thousand ranks do not read every journal). A chunk may be there twice, where the first one was damaged."""
         wanted, found = set(todo), dict[int, dict[int, list[Place]]]()
         for heading in self.context.directory.index(self.plan.chunks):
@@ -166,7 +166,8 @@ class TrajectoryStage:
         )
         for retired in chunk.retired:
             self.context.progress.log(
-                f"trajectory {retired.trajectory} left physics at step {retired.step}: {retired.reason}", warning=True
+                f"trajectory {retired.trajectory} became unphysical at step {retired.step}: {retired.reason}",
+                warning=True,
             )
         return chunk.block, chunk_arrays(chunk, equilibrating, plan, potential)
 
@@ -179,7 +180,7 @@ class TrajectoryStage:
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
         events = first_events(production, self.plan.ids(number), self.plan.equilibration_steps)
-        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], UNMADE), 0])
+        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], DISSOCIATED), 0])
         dynamics, named = self.plan.dynamics, production[0]
         joined = {name: np.concatenate([chunk[name] for chunk in production]) for name in SERIES if name in named}
         TrajectoryBlock(
@@ -216,7 +217,7 @@ class TrajectoryStage:
 
 @collective
 def run_stages(stages: Sequence[TrajectoryStage]) -> None:
-    """Run what is not finished yet of several plans, all their blocks dealt to all ranks together (collective)."""
+    """Run the unfinished blocks of several plans, distributed over all ranks together (collective)."""
     context = stages[0].context
     unfinished = [stage.unfinished() for stage in stages]
     todo = [(n, block) for n, blocks in enumerate(unfinished) for block in blocks]

@@ -1,4 +1,4 @@
-"""What is kept of a chunk of production: averages for the control variates, series for the assignment."""
+"""Arrays kept of a chunk of production: averages for the control variates, series for the assignment."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from hpcir.study.production.plan import TrajectoryPlan
 
 FloatArray = NDArray[np.float64]
 
-# Larger molecules have too many conformers for the modes of one of them to say much, and projecting on them takes time
-# by the square of the atoms: the stretches of their bonds are their controls.
-MOST_PROJECTED_MODES = 120
+# Most modes that are projected on: the modes of one conformer say little about larger molecules, and projection takes
+# time by the square of the atoms; their controls are the stretches of their bonds.
+MAX_PROJECTED_MODES = 120
 # Series of the assignment that chunks hold.
 SERIES = ("mode_velocities", "basin", "rotations", "group_dipoles")
 
 # Frames between two looks at the bonds (20 fs at the deck's defaults).
-EVENTS_EVERY = 10
+EVENT_INTERVAL = 10
 # Those after which a trajectory is no longer one of its molecule.
-UNMADE = (EVENT_KINDS.index("apart"), EVENT_KINDS.index("broken"))
+DISSOCIATED = (EVENT_KINDS.index("apart"), EVENT_KINDS.index("broken"))
 
 # Averages of squared mode velocities take every second frame (4 fs at the deck's defaults, half the time of a
 # projection): they go on for picoseconds, and any average of a control has its exact mean.
-AVERAGED_EVERY = 2
+AVERAGING_INTERVAL = 2
 
 
 def chunk_arrays(
     chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, potential: ReplicaPotential
 ) -> dict[str, NDArray[Any]]:
-    """What the journal keeps of a chunk: the state to go on from and, in production, series and averages."""
+    """Arrays of a chunk in the journal: the state to continue from and, in production, series and averages."""
     block = chunk.block
     arrays: dict[str, NDArray[Any]] = {
         "positions": block.positions,
@@ -70,7 +70,7 @@ def chunk_arrays(
 def bond_events(chunk: Chunk, connectivity: Connectivity) -> NDArray[np.int64]:
     """(K, 6) what happened to the bonds of living replicas: replica, index into EVENT_KINDS, three atoms from 0 (-1:
     none), the absolute step."""
-    looked_at = np.unique(np.r_[np.arange(0, len(chunk.positions), EVENTS_EVERY), len(chunk.positions) - 1])
+    looked_at = np.unique(np.r_[np.arange(0, len(chunk.positions), EVENT_INTERVAL), len(chunk.positions) - 1])
     rows = [
         [event.replica, EVENT_KINDS.index(event.kind), *(*event.atoms, -1, -1)[:3], chunk.steps[looked_at[event.frame]]]
         for event in connectivity.events(chunk.positions[looked_at])
@@ -97,7 +97,7 @@ def projected(chunk: Chunk, plan: TrajectoryPlan) -> dict[str, Any]:
 
     Retired replicas may hold frames that are no geometry; they are left out of every average later.
     """
-    every = 1 if plan.assign else AVERAGED_EVERY
+    every = 1 if plan.assign else AVERAGING_INTERVAL
     sampled = chunk.positions[::every], chunk.velocities[::every]
     times, replicas = len(sampled[0]), chunk.positions.shape[3]
     frames, velocities = (np.ascontiguousarray(a.transpose(0, 3, 1, 2)).reshape(-1, *a.shape[1:3]) for a in sampled)
@@ -108,7 +108,7 @@ def projected(chunk: Chunk, plan: TrajectoryPlan) -> dict[str, Any]:
     if plan.dynamics.rotation == "keep":
         turning = rotation_velocities(frames, velocities, plan.masses)
         arrays["rotation_energies"] = 0.5 * (turning.reshape(times, replicas, -1) ** 2).mean(0)
-    if len(plan.modes) > MOST_PROJECTED_MODES and arrays:
+    if len(plan.modes) > MAX_PROJECTED_MODES and arrays:
         return arrays
     flat, index = plan.projection.velocities(frames, velocities)
     series = flat.reshape(times, replicas, -1).transpose(0, 2, 1)
@@ -139,7 +139,7 @@ def group_dipoles(positions: FloatArray, groups: list[list[int]], evaluator: Eva
 
 
 def control_wavenumbers(plan: TrajectoryPlan) -> dict[str, FloatArray]:
-    """Where the controls belong in the spectrum: of each kind of basin and of each bond's stretch, cm-1."""
+    """Wavenumbers of the controls in the spectrum: of each kind of basin and of each bond's stretch, cm-1."""
     basins = plan.projection.basins
     kinds = [basin.kind for basin in basins]
     firsts = [basins[kinds.index(kind)] for kind in range(1 + max(kinds))]

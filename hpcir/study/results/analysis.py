@@ -1,4 +1,4 @@
-"""The model held against its label engine: harmonic frequencies at its own minimum, and the independent test."""
+"""Comparison of the model with its label engine: harmonic frequencies at its own minimum, and the independent test."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from hpcir.vibrations.local_frequencies import local_frequencies
 from hpcir.vibrations.normal_modes import stiff_hessian
 
 FloatArray = NDArray[np.float64]
-# Atoms of a molecule whose harmonic spectrum any engine gives in a little time.
-SMALL_MOLECULE = 12
+# Most atoms of a molecule whose harmonic spectrum is cheap with any engine.
+MAX_HARMONIC_ATOMS = 12
 
 
 @collective
@@ -37,7 +37,7 @@ def engine_reference(study: Study, farm: LabelFarm, target: Target) -> Target:
     """A target with the label engine's minimum and harmonic spectrum, where it is labelled whole, has none yet and the
     deck wants it (collective). No model learns these labels."""
     context, structure = target.context, target.structure
-    if target.reference is not None or not study.labelled_whole(structure) or not _wanted(context, structure):
+    if target.reference is not None or not study.labelled_whole(structure) or not _needs_reference(context, structure):
         return target
     near = structure.moved(target.main.modes.positions)
     hessian = stiff_hessian(target.main.modes)
@@ -48,9 +48,9 @@ def engine_reference(study: Study, farm: LabelFarm, target: Target) -> Target:
     return replace(target, reference=reference)
 
 
-def _wanted(context: Context, structure: Structure) -> bool:
+def _needs_reference(context: Context, structure: Structure) -> bool:
     wanted = context.deck.test.harmonic
-    cheap = context.deck.labels.engine == "tblite" or len(structure) <= SMALL_MOLECULE
+    cheap = context.deck.labels.engine == "tblite" or len(structure) <= MAX_HARMONIC_ATOMS
     return wanted == "yes" or (wanted == "auto" and cheap)
 
 
@@ -60,7 +60,7 @@ def independent_test(
 ) -> IndependentTest:
     """Label geometries of a target's own trajectories and compare (collective); figures for the summary.
 
-    context: the run's, for the learning curve; curve: its rounds' models are put to the same test.
+    context: the run's, for the learning curve; curve: the models of its rounds are tested on the same labels.
     """
     settings, structure = context.deck.test, target.structure
     if settings.count == 0 or heavy_atoms(structure) > settings.largest:
@@ -68,7 +68,7 @@ def independent_test(
     own = target.context
     geometries = own.at_root(lambda: _met(own, structure, target.main.blocks, settings.count))
     if not own.on_root(lambda: bool(geometries)):
-        return IndependentTest(n=0)  # every trajectory went astray: the spectrum stage says so
+        return IndependentTest(n=0)  # no trajectory is valid: the spectrum stage reports it
     labels = farm.label(candidates(geometries or (), TEST))
 
     def figures() -> IndependentTest:
@@ -83,7 +83,7 @@ def independent_test(
 
 
 def _local_frequencies(structure: Structure, compared: Compared) -> tuple[LocalFrequencyRow, ...]:
-    """Where the model's forces put each kind of vibration, for the summary."""
+    """Effective frequencies of each kind of vibration by the model's forces, for the summary."""
     found = local_frequencies(structure, compared.positions, compared.forces_reference, compared.forces_model)
     return tuple(
         LocalFrequencyRow(
@@ -125,6 +125,6 @@ def _met(context: Context, structure: Structure, blocks: Sequence[str], count: i
 
 
 def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
-    """`count` geometries at chunk ends of sane trajectories, spread evenly over them all."""
+    """`count` geometries at chunk ends of valid trajectories, spread evenly over them all."""
     read = [TrajectoryBlock.read(context.directory / name) for name in blocks]
     return [structure.moved(positions) for positions in spread_geometries(read, count)]

@@ -1,4 +1,4 @@
-"""The assignment of a set's spectrum: what modes and groups of atoms contribute, and where each mode is."""
+"""The assignment of a set's spectrum: contributions of modes and groups of atoms, and positions of the modes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from hpcir.vibrations.normal_modes import NormalModes
 
 FloatArray = NDArray[np.float64]
 
-# What the modes' own parts leave of the spectrum.
+# The remainder of the spectrum after the parts of the modes.
 REMAINDER = "overtones and combinations"
 
 
@@ -44,7 +44,7 @@ class PartSpectra:
 
     @staticmethod
     def join(blocks: Sequence[PartSpectra]) -> PartSpectra:
-        """Of all trajectories."""
+        """Join the parts of all blocks' trajectories."""
         names = ("modes", "groups", "velocities")
         return PartSpectra(*(np.concatenate([getattr(block, name) for block in blocks], axis=1) for name in names))
 
@@ -58,7 +58,7 @@ class Assignment:
     positions: ModePositions
 
     def named(self, spectrum: Spectrum) -> Spectrum:
-        """The spectrum with its bands in words."""
+        """The spectrum with the assignment of its bands in words."""
         return replace(spectrum, bands=assign(spectrum.bands, self.modes, places=self.positions.centroid))
 
     def arrays(self) -> dict[str, Dataset]:
@@ -106,7 +106,7 @@ class Assignment:
 
 
 def block_parts(block: TrajectoryBlock, settings: SpectrumSettings) -> PartSpectra | None:
-    """The parts of a block's sane trajectories; None where the block holds no series for them."""
+    """The parts of a block's valid trajectories; None where the block holds no series for them."""
     if block.mode_velocities is None:
         return None
     assert block.mode_dipoles is not None
@@ -120,7 +120,7 @@ def block_parts(block: TrajectoryBlock, settings: SpectrumSettings) -> PartSpect
     groups = np.zeros((0, len(dipoles[0, 0]), 0))
     if block.group_dipoles is not None:
         own = np.moveaxis(block.group_dipoles[..., sane].astype(float), 1, 0)
-        # The last group is what the others leave, so that nothing is lost to rounding.
+        # The last group is the remainder of the others, so that nothing is lost to rounding.
         groups = part_spectra(np.array([differences(group, between) for group in own[:-1]]).reshape(
             len(own) - 1, len(dipoles) - 1, *dipoles.shape[1:]
         ), dipoles, *rest)  # fmt: skip

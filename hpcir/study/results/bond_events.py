@@ -1,4 +1,4 @@
-"""What happened to a molecule's bonds in its trajectories: pieces that left each other, bonds, protons; in words."""
+"""Events of a molecule's bonds in its trajectories, in words: dissociated clusters, broken bonds, moved protons."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ APART_ADVICE = (
     "the spectrum counts as long as they hold together"
 )
 BROKEN_ADVICE = (
-    "A bond breaks where the model has a hole, or the molecule reacts: raise sampling.max_labels, or run colder"
+    "A bond breaks where training data are missing, or the molecule reacts: raise sampling.max_labels, or lower "
+    "dynamics.temperature"
 )
-_SAID = {"apart": "came apart", "broken": "broke a bond", "moved": "moved a hydrogen", "formed": "formed a bond"}
+_PHRASES = {"apart": "dissociated", "broken": "broke a bond", "moved": "moved a hydrogen", "formed": "formed a bond"}
 # Events and trajectories that a line names.
-MOST_NAMED = 6
+MAX_NAMED = 6
 
 
 @dataclass(frozen=True)
 class BondEvents:
-    """Trajectories in which pieces left each other (apart), a bond broke, a hydrogen moved, a bond formed; unmade: left
+    """Trajectories in which a cluster dissociated (apart), a bond broke, a hydrogen moved, a bond formed; unmade: left
     out of the spectrum for it; lines: all of it in words; advice: what to do."""
 
     apart: int = 0
@@ -51,7 +52,7 @@ def bond_events(blocks: Sequence[IntArray], structure: Structure, timestep: floa
         f"{numbers[kind]} of {count} trajectories {words}"
         f"{', and the spectrum leaves them out' if kind in ('apart', 'broken') else ''}: "
         f"{_described(own[kind], kind, structure, timestep)}."
-        for kind, words in _SAID.items()
+        for kind, words in _PHRASES.items()
         if numbers[kind]
     ]
     advice = APART_ADVICE if numbers["apart"] else BROKEN_ADVICE if numbers["broken"] else ""
@@ -59,14 +60,14 @@ def bond_events(blocks: Sequence[IntArray], structure: Structure, timestep: floa
 
 
 def _described(rows: IntArray, kind: str, structure: Structure, timestep: float) -> str:
-    """What happened, and in which trajectories when first."""
+    """A description of events, with their trajectories and first times."""
     ordered = rows[np.argsort(rows[:, 5], kind="stable")]
     events = [Event(int(row[0]), kind, tuple(int(a) for a in row[2:5] if a >= 0), int(row[5])) for row in ordered]
     shown = list(dict.fromkeys(event.describe(structure.symbols) for event in events))
-    more = f"; {len(shown) - MOST_NAMED} more" if len(shown) > MOST_NAMED else ""
+    more = f"; {len(shown) - MAX_NAMED} more" if len(shown) > MAX_NAMED else ""
     first: dict[int, int] = {}
     for event in events:
         first.setdefault(event.replica, event.frame)
-    times = [f"{replica} at {step * timestep / PS:.2f} ps" for replica, step in list(first.items())[:MOST_NAMED]]
-    rest = ", ..." if len(first) > MOST_NAMED else ""
-    return f"{'; '.join(shown[:MOST_NAMED])}{more} (trajectory {', '.join(times)}{rest})"
+    times = [f"{replica} at {step * timestep / PS:.2f} ps" for replica, step in list(first.items())[:MAX_NAMED]]
+    rest = ", ..." if len(first) > MAX_NAMED else ""
+    return f"{'; '.join(shown[:MAX_NAMED])}{more} (trajectory {', '.join(times)}{rest})"

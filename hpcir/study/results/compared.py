@@ -73,7 +73,7 @@ class Compared:
 
     @classmethod
     def read(cls, path: Path) -> Compared:
-        """From test.h5. Raises RunStopped when it cannot be read or is damaged, InputError when it is no such file."""
+        """From test.h5. Raises RunStopped when it cannot be read or is damaged, InputError when it is another file."""
         arrays, _ = read_h5(path)
         try:
             return cls(**{one.name: arrays[one.name] for one in fields(cls) if one.name in arrays})

@@ -1,7 +1,7 @@
 """The results of a run and of its targets as records: what summary.json holds, each number with its unit.
 
-Numbers that are not known are NaN (null in the file); what a run has not, or had not when it was written, is None (no
-key in the file).
+Numbers that are not known are NaN (null in the file); results that a run does not have, or not yet, are None (no key
+in the file).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class ModeRow:
-    """A normal mode of the model: its harmonic wavenumber and intensity, where it is in the trajectories and how wide,
-    and what it contributes to the spectrum. The last row of a table is what the modes leave: a contribution alone."""
+    """A normal mode of the model: its harmonic wavenumber and intensity, its position and width in the trajectories,
+    and its contribution to the spectrum. The last row of a table is the remainder: a contribution alone."""
 
     name: str
     harmonic_per_cm: PerCm | None = None
@@ -45,7 +45,7 @@ class ModeRow:
 
 @dataclass(frozen=True)
 class Group:
-    """A group of atoms (numbers from 1) and what it contributes to the spectrum."""
+    """A group of atoms (numbers from 1) and its contribution to the spectrum."""
 
     name: str
     atoms: tuple[int, ...]
@@ -68,7 +68,7 @@ class LabelFigures:
 
 @dataclass(frozen=True)
 class SamplingFigures:
-    """Rounds of sampling, and why there were no more."""
+    """Rounds of sampling, and the reason why sampling stopped."""
 
     rounds: int
     stopped_because: str = ""
@@ -97,8 +97,34 @@ class HarmonicFigures:
 
 
 @dataclass(frozen=True)
+class LevelRow:
+    """A fundamental of the quantum levels at the model's minimum: position and intensity with the standard deviation
+    over the committee's members, and a remark where the figure should not be trusted."""
+
+    name: str
+    motion: str
+    wavenumber_per_cm: PerCm
+    stderr_per_cm: PerCm
+    intensity_km_per_mol: KmPerMol
+    stderr_km_per_mol: KmPerMol
+    harmonic_per_cm: PerCm
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class LevelFigures:
+    """Quantum levels at the model's minimum, 0 K: the method in words, zero-point energy, fundamentals, remarks."""
+
+    method: str
+    zero_point_per_cm: PerCm
+    zero_point_stderr_per_cm: PerCm
+    fundamentals: tuple[LevelRow, ...]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrustVerdict:
-    """How far from the training data the trajectories went: the farthest atom, distances in units of the usual one
+    """Distance of the trajectories from the training data: the farthest atom, distances in units of the usual one
     between training environments, the fraction of frames outside the range of a symmetry function, the largest spread
     of the committee, and all of it in words."""
 
@@ -121,9 +147,9 @@ class TrustMap:
 
 @dataclass(frozen=True)
 class ConformerVerdict:
-    """How the trajectories are spread over conformers: rotatable bonds, the fraction of frames with the torsions of the
-    minimum of the harmonic lines, conformers seen, the fraction of torsions that are trans, and the verdict in words
-    ('': the minimum stands for the ensemble)."""
+    """Distribution of the trajectories over conformers: rotatable bonds, the fraction of frames with the torsions of
+    the minimum of the harmonic lines, conformers seen, the fraction of trans torsions, and the verdict in words
+    ('': the minimum represents the ensemble)."""
 
     rotatable: int | None = None
     in_minimum: float | None = None
@@ -180,23 +206,24 @@ class IndependentTest:
 @dataclass(frozen=True)
 class MdFigures:
     """Trajectories, those left out of the average, steps, the mean drift of the total energy and the largest one of a
-    trajectory, and the time of a core for a step of one trajectory; those that came apart and that broke a bond, and
-    what happened to bonds, in words."""
+    trajectory, and the time of a core for a step of one trajectory; those in which a cluster dissociated and those
+    that broke a bond, and the events of bonds, in words; nuclei: how they moved, where not classically."""
 
     trajectories: int
     left_out: int | None = None
     steps: int | None = None
     drift_kcal_per_mol_per_100_ps: KcalPerMolPer100Ps | None = None
     largest_drift_kcal_per_mol: KcalPerMol | None = None
+    nuclei: str | None = None
     microseconds_per_step: Microseconds | None = None
-    came_apart: int = 0
-    broke_a_bond: int = 0
-    bond_events: tuple[str, ...] = ()
+    came_apart: int | None = None
+    broke_a_bond: int | None = None
+    bond_events: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class SpectrumFigures:
-    """How the spectrum was estimated, whether its errors are small enough, by what factor the control variates cut the
+    """Estimator of the spectrum, the verdict on its errors, the factor by which the control variates reduce the
     variance of band intensities (smallest, median, largest), and total intensities."""
 
     estimator: str
@@ -209,7 +236,7 @@ class SpectrumFigures:
 
 @dataclass(frozen=True)
 class TargetSummary:
-    """What the summary of a run says of each target; of one that lost all its trajectories no more than `md`."""
+    """The summary of a target in a run; of one without a valid trajectory only `md`."""
 
     atoms: int
     test: IndependentTest | None = None
@@ -230,6 +257,7 @@ class Summary:
     sampling: SamplingFigures | None = None
     model: ModelFigures | None = None
     harmonic: HarmonicFigures | None = None
+    levels: LevelFigures | None = None
     trust: TrustVerdict | None = None
     ensemble: ConformerVerdict | None = None
     families: tuple[Family, ...] | None = None

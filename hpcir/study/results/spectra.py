@@ -22,8 +22,8 @@ FloatArray = NDArray[np.float64]
 def target_spectra(target: Target) -> dict[str, SpectrumResult] | None:
     """The spectra of a target by name: "spectrum", its isotopologues, its families (collective; empty but on rank 0).
 
-    A family or isotopologue whose trajectories all left the region that the model knows has none; a target without one
-    trajectory of its own is lost: None, on all ranks. The log says so of either.
+    A family or isotopologue without a valid trajectory has none; a target without one is lost: None, on all ranks. The
+    log reports either.
     """
     context = target.context
     if _lost(target, target.main):
@@ -38,18 +38,19 @@ def target_spectra(target: Target) -> dict[str, SpectrumResult] | None:
 
 @collective
 def _lost(target: Target, chosen: TrajectorySet) -> bool:
-    """Whether no trajectory of a set stayed in the region that the model knows; the log says so (collective)."""
+    """True where no trajectory of a set is valid; the log reports it (collective)."""
     context = target.context
-    lost = context.on_root(lambda: not _any_sane(context, chosen))
+    lost = context.on_root(lambda: not _any_valid(context, chosen))
     if lost and context.root:
         which = "" if chosen is target.main else f" of {chosen.name}"
         context.progress.log(
-            f"{target.name}: no spectrum{which}: all trajectories left the region that the model knows", warning=True
+            f"{target.name}: no spectrum{which}: all trajectories left the region covered by the training data",
+            warning=True,
         )
     return lost
 
 
-def _any_sane(context: Context, chosen: TrajectorySet) -> bool:
+def _any_valid(context: Context, chosen: TrajectorySet) -> bool:
     return any(bool(TrajectoryBlock.read(context.directory / block).sane.any()) for block in chosen.blocks)
 
 
@@ -66,7 +67,7 @@ def spectrum_of_set(
 def member_curves(context: Context, members: Sequence[TrajectorySet]) -> FloatArray | None:
     """Each member's own spectrum (members, F) with the deck's estimator, on rank 0 (collective); else None.
 
-    None too when there are fewer than two members, or one of them has no sane trajectory. A rank takes a whole member.
+    None too when there are fewer than two members, or one of them has no valid trajectory. A rank takes whole members.
     """
 
     def curve(index: int) -> FloatArray | None:

@@ -28,18 +28,18 @@ from hpcir.vibrations.normal_modes import NormalModes
 FloatArray = NDArray[np.float64]
 
 # Bands with less than this (km/mol), or less than so many of their standard errors, are listed apart: overtones and
-# combinations that nobody measures in the gas phase.
+# combinations too weak to be measured in the gas phase.
 WEAK_KM_PER_MOL = 1.0
-SIGNIFICANT = 3.0
-ALL_LEFT = (
-    "every trajectory left the region that the model knows (dynamics.force_error); raise sampling.max_labels, or lower "
-    "sampling.force_error so that exploration takes more geometries"
+MIN_SIGNIFICANCE = 3.0
+NO_VALID_TRAJECTORY = (
+    "every trajectory left the region covered by the training data (dynamics.force_error); raise sampling.max_labels, "
+    "or lower sampling.force_error so that exploration takes more geometries"
 )
 
 
 @dataclass(frozen=True)
 class BlockResult:
-    """What one block of trajectories gives to the average; arrays over its sane trajectories.
+    """Contribution of one block of trajectories to the average; arrays over its valid trajectories.
 
     wavenumbers: of the modes in each kind of basin and of the bonds, the same in all blocks. trajectories: their ids;
     starts: a key of the positions and velocities that production began with; events: of bonds, as block files have
@@ -91,7 +91,7 @@ class SpectrumStage:
         return None if results is None else self._finish(results, member_spectra)
 
     def curve(self) -> FloatArray | None:
-        """The averaged spectrum (F,) alone, on the calling rank; None where no trajectory is sane."""
+        """The averaged spectrum (F,) alone, on the calling rank; None where no trajectory is valid."""
         results = [self._block(file) for file in self.blocks]
         if not any(len(result.spectra) for result in results):
             return None
@@ -127,7 +127,7 @@ class SpectrumStage:
         spectra = np.concatenate([result.spectra for result in results])
         if len(spectra) == 0:
             said = self._bond_events(results)
-            raise RunStopped(" ".join([*said.lines, said.advice]) if said.unmade else ALL_LEFT)
+            raise RunStopped(" ".join([*said.lines, said.advice]) if said.unmade else NO_VALID_TRAJECTORY)
         return combine(
             spectra,
             context.deck.spectrum,
@@ -182,6 +182,8 @@ class SpectrumStage:
         dynamics = self.context.deck.dynamics
         drift = np.concatenate([result.drift for result in results]) / KCAL_PER_MOL
         picoseconds = dynamics.duration / PS
+        # The beads of ring polymers are thermostatted, so their energy has no drift.
+        free = dynamics.nuclei != "trpmd"
         said = self._bond_events(results)
         for line in said.lines:
             self.context.progress.log(line, warning=True)
@@ -192,8 +194,9 @@ class SpectrumStage:
             trajectories=self.trajectories,
             left_out=sum(result.left_out for result in results),
             steps=round(dynamics.duration / dynamics.timestep) * self.trajectories,
-            drift_kcal_per_mol_per_100_ps=float(np.mean(drift) / picoseconds * 100),
-            largest_drift_kcal_per_mol=float(np.max(np.abs(drift))),
+            drift_kcal_per_mol_per_100_ps=float(np.mean(drift) / picoseconds * 100) if free else None,
+            largest_drift_kcal_per_mol=float(np.max(np.abs(drift))) if free else None,
+            nuclei=None if dynamics.nuclei == "classical" else dynamics.nuclei,
         )
 
     def _bond_events(self, results: list[BlockResult]) -> BondEvents:
@@ -220,7 +223,7 @@ def _listed(bands: Sequence[Band]) -> tuple[tuple[Band, ...], tuple[Band, ...]]:
     strong: list[Band] = []
     weak: list[Band] = []
     for band in bands:
-        significant = not band.intensity_km_per_mol < SIGNIFICANT * band.stderr_km_per_mol
+        significant = not band.intensity_km_per_mol < MIN_SIGNIFICANCE * band.stderr_km_per_mol
         (strong if band.intensity_km_per_mol >= WEAK_KM_PER_MOL and significant else weak).append(band)
     return tuple(strong), tuple(weak)
 
@@ -242,7 +245,7 @@ def controls_of(
         squares = 2 * moments["bond_energies"]
         parts.append(local_controls(squares, wavenumbers["bond_wavenumbers"], temperature, timestep))
     if "rotation_energies" in moments:
-        # A linear molecule turns about two axes; the third, of no inertia, comes first and has no energy.
+        # A linear molecule rotates about two axes; the third, without inertia, comes first and has no energy.
         places = wavenumbers["rotation_wavenumbers"]
         squares = 2 * moments["rotation_energies"][:, -len(places) :]
         parts.append(local_controls(squares, places, temperature, timestep))

@@ -1,4 +1,4 @@
-"""Spectra in files: NAME.csv and NAME.h5 of ours, JCAMP-DX of others; which trajectories their terms are of."""
+"""Spectra in files: NAME.csv and NAME.h5 of hpcir, JCAMP-DX of others; the trajectories that their terms belong to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Dataset = tuple[NDArray[np.float64] | IntArray, str, str]
 
 FORMAT = "hpcir spectrum"
 NAME = layout.SPECTRUM
-# Maxima of a curve without stored bands that are nearer than this (cm-1) are one band.
+# Maxima of a curve without stored bands closer than this (cm-1) form one band.
 CURVE_RESOLUTION = 20.0
 
 
@@ -87,7 +87,7 @@ def read_spectrum(path: Path) -> StoredSpectrum:
             raise InputError(
                 "no spectrum in this directory",
                 where=str(path),
-                hint=f"a finished run holds {NAME}.h5; `hpcir status` shows where a run stands",
+                hint=f"a finished run holds {NAME}.h5; `hpcir status` shows the progress of a run",
             )
         path = found[0]
     if not path.is_file():

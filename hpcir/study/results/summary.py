@@ -1,4 +1,4 @@
-"""summary.json of a run and of its targets, with trust.json beside it: what was found, how, and where it comes from."""
+"""summary.json of a run and of its targets, with trust.json beside it: results, their errors and their provenance."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from hpcir.study.results.records import (
     HarmonicFigures,
     IndependentTest,
     LabelFigures,
+    LevelFigures,
     MdFigures,
     ModelFigures,
     SamplingFigures,
@@ -42,12 +43,12 @@ from hpcir.vibrations.harmonics import harmonic_error
 from hpcir.vibrations.normal_modes import NormalModes
 
 # Bands weaker than this are in the files but not in the log.
-SHOWN_KM_PER_MOL = 2.0
+MIN_LOGGED_KM_PER_MOL = 2.0
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all targets of a run share: labels and the level that counts, the model, how it came about, and the
+    """Data that all targets of a run share: labels and the level of the deck, the model, its learning curve, and the
     environments that it was trained on."""
 
     store: LabelStore
@@ -65,6 +66,7 @@ class Finished:
     target: Target
     test: IndependentTest
     spectra: Mapping[str, SpectrumResult]
+    levels: LevelFigures | None = None
 
     @property
     def context(self) -> Context:
@@ -123,6 +125,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
         sampling=SamplingFigures(len(curve.rounds), curve.reason, curve.stopped),
         model=ModelFigures(model.members, model.level, model.error),
         harmonic=harmonic,
+        levels=one.levels,
         trust=trust_map.write_trust(context, target.structure, model, shared.environments, frames),
         ensemble=trust_map.ensemble(target.structure, modes.positions, frames),
         families=None if ensemble is None else family_rows(ensemble, target.started, one.spectra),
@@ -164,13 +167,13 @@ def timed(md: MdFigures, context: Context) -> MdFigures:
 
 def largest_labelled(store: LabelStore) -> int:
     """Heavy atoms of the largest molecule or fragment that was learnt from."""
-    learnt = (entry.structure for entry in store.asked if not entry.purpose.startswith(TEST))
+    learnt = (entry.structure for entry in store.requested if not entry.purpose.startswith(TEST))
     return max(map(heavy_atoms, learnt), default=0)
 
 
 def label_figures(store: LabelStore, level: str) -> LabelFigures:
     """Counts and time of the labels of the main level, and the cheap ones apart."""
-    own = [entry for entry in store.asked if entry.level == level]
+    own = [entry for entry in store.requested if entry.level == level]
     good = [entry for entry in own if entry.label is not None]
     learnt = [entry for entry in good if not entry.purpose.startswith(TEST)]
     by_purpose: dict[str, int] = {}
@@ -183,7 +186,7 @@ def label_figures(store: LabelStore, level: str) -> LabelFigures:
         failed=len(own) - len(good),
         seconds=float(sum(entry.label.seconds for entry in good if entry.label is not None)),
         by_purpose=by_purpose,
-        other_levels=len(store.asked) - len(own),
+        other_levels=len(store.requested) - len(own),
     )
 
 
@@ -221,17 +224,17 @@ def provenance(context: Context) -> dict[str, object]:
 
 def lines(summary: Summary) -> list[str]:
     """The summary in words, for the end of the log. Bands are those of the first target."""
-    said = [_labels_line(summary)]
+    text = [_labels_line(summary)]
     targets = summary.targets or {}
     for name, target in targets.items():
         before = f"{name}: " if len(targets) > 1 else ""
-        said += [before + line for line in _target_lines(target)]
-    said += [band_line(band) for band in summary.bands if band.intensity_km_per_mol > SHOWN_KM_PER_MOL]
+        text += [before + line for line in _target_lines(target)]
+    text += [band_line(band) for band in summary.bands if band.intensity_km_per_mol > MIN_LOGGED_KM_PER_MOL]
     if summary.spectrum is not None:
-        said.append(summary.spectrum.verdict)
+        text.append(summary.spectrum.verdict)
     times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.stages.items())
-    said.append(f"time: {sum(summary.stages.values()):.0f} s ({times})")
-    return said
+    text.append(f"time: {sum(summary.stages.values()):.0f} s ({times})")
+    return text
 
 
 def _labels_line(summary: Summary) -> str:
@@ -246,42 +249,42 @@ def _labels_line(summary: Summary) -> str:
 
 
 def _target_lines(target: TargetSummary) -> list[str]:
-    """What the log says of one target; of a lost one no more than its trajectories."""
-    said = []
+    """Lines of the log for one target; for one without a valid trajectory only its trajectories."""
+    text = []
     if target.test is not None:
-        said += _test_lines(target.test)
+        text += _test_lines(target.test)
     if target.md is not None:
-        said.append(_md_line(target.md))
-    said += [found.verdict for found in (target.trust, target.ensemble) if found is not None and found.verdict]
+        text.append(_md_line(target.md))
+    text += [found.verdict for found in (target.trust, target.ensemble) if found is not None and found.verdict]
     for number, family in enumerate(target.families or (), 1):
-        said.append(
+        text.append(
             f"family {number}, {100 * family.weight:.1f} %: {family.name} ({family.conformers} conformers, "
             f"{family.trajectories} trajectories)"
         )
-    return said
+    return text
 
 
 def _test_lines(test: IndependentTest) -> list[str]:
-    said = []
+    text = []
     if test.n:
-        said.append(
+        text.append(
             f"independent test on {test.n} geometries: force "
             f"{figure(test.force_rmse_kcal_per_mol_angstrom, '.3f')} kcal/mol/A, energy "
             f"{figure(test.energy_rmse_kcal_per_mol, '.4f')} kcal/mol, dipole {figure(test.dipole_rmse_debye, '.4f')} D"
         )
-    said += local_line(test)
+    text += local_line(test)
     if test.harmonic_mae_per_cm is not None and math.isfinite(test.harmonic_mae_per_cm):
-        said.append(f"harmonic frequencies, model against engine: {test.harmonic_mae_per_cm:.2f} cm-1 mean absolute")
-    return said
+        text.append(f"harmonic frequencies, model against engine: {test.harmonic_mae_per_cm:.2f} cm-1 mean absolute")
+    return text
 
 
 def _md_line(md: MdFigures) -> str:
-    said = f"trajectories: {md.trajectories}, {md.left_out} left out"
+    text = f"trajectories: {md.trajectories}, {md.left_out} left out"
     if md.drift_kcal_per_mol_per_100_ps is not None:
-        said += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
+        text += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
     if md.microseconds_per_step is not None:
-        said += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
-    return ". ".join([said, *(event.rstrip(".") for event in md.bond_events)])
+        text += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
+    return ". ".join([text, *(event.rstrip(".") for event in md.bond_events or ())])
 
 
 def figure(value: float | None, form: str) -> str:
@@ -301,12 +304,13 @@ def band_line(band: Band) -> str:
 
 
 def local_line(test: IndependentTest) -> list[str]:
-    """The largest shift of a kind of vibration that the test's forces tell of, in words; none where they tell none."""
+    """A line on the kind of vibration with the largest shift by the test's forces; none where none is known."""
     found = [row for row in test.local_frequencies or () if math.isfinite(row.shift_per_cm)]
     if not found:
         return []
     row = max(found, key=lambda row: abs(row.shift_per_cm))
     return [
-        f"the test's forces put {row.motion} {row.shift_per_cm:+.1f} +- {row.shift_error_per_cm:.1f} cm-1 from the "
-        f"engine's {row.wavenumber_per_cm:.0f} cm-1, the largest shift of {len(found)} kinds of vibration"
+        f"effective frequencies of {len(found)} kinds of vibration by the test's forces: the largest shift is "
+        f"{row.motion} {row.shift_per_cm:+.1f} +- {row.shift_error_per_cm:.1f} cm-1 from the engine's "
+        f"{row.wavenumber_per_cm:.0f} cm-1"
     ]

@@ -1,4 +1,4 @@
-"""What the trajectories of a molecule met: how far from the training data each atom went, and which conformers.
+"""Coverage of a molecule's trajectories: distance of each atom from the training data, and the conformers visited.
 
 trust.json of a run or of a target's folder, and the figures and sentences of it in summary.json.
 """
@@ -29,12 +29,12 @@ from hpcir.units import KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
 
-# Frames of the trajectories that are looked at.
-FRAMES = 100
-# One minimum stands for the ensemble where so many of the frames share its torsions.
-ONE_BASIN = 0.9
-# A torsion is that of the minimum within so many degrees.
-SAME_TORSION = 60.0
+# Number of frames of the trajectories that are analysed.
+FRAME_COUNT = 100
+# Least fraction of frames that share the torsions of a minimum that represents the ensemble.
+MIN_BASIN_FRACTION = 0.9
+# Largest difference from a torsion of the minimum, degrees.
+MAX_TORSION_DIFFERENCE = 60.0
 Trust = dict[int, ElementReference]
 
 
@@ -51,8 +51,8 @@ def training_environments(model: Model, labelled: Sequence[LearntLabel]) -> Trus
 
 
 def snapshots(context: Context, blocks: Sequence[str]) -> FloatArray:
-    """Geometries (T, N, 3) of the sane trajectories of some blocks, evenly over them all."""
-    return spread_geometries([TrajectoryBlock.read(context.directory / name) for name in blocks], FRAMES)
+    """Geometries (T, N, 3) of the valid trajectories of some blocks, evenly over them all."""
+    return spread_geometries([TrajectoryBlock.read(context.directory / name) for name in blocks], FRAME_COUNT)
 
 
 def write_trust(context: Context, structure: Structure, model: Model, known: Trust, frames: FloatArray) -> TrustVerdict:
@@ -61,7 +61,7 @@ def write_trust(context: Context, structure: Structure, model: Model, known: Tru
     from hpcir.models.evaluator import Evaluator
 
     if not len(frames):
-        return TrustVerdict(verdict="no trajectory stayed sane: nothing is known of what they met")
+        return TrustVerdict(verdict="no trajectory is valid: their distance from the training data is unknown")
     features = features_only(model.functions, structure.numbers, frames)
     evaluator = Evaluator(model, structure.numbers, 1, charge=structure.charge)
     spreads = np.array([evaluator.force_spread(frame[:, :, None])[:, 0] for frame in frames]) / KCAL_PER_MOL_ANGSTROM
@@ -70,7 +70,7 @@ def write_trust(context: Context, structure: Structure, model: Model, known: Tru
     write_json(context.directory / layout.TRUST, as_dict(trust_map))
     worst, widest = table[0], max(table, key=lambda row: row.largest_spread)
     text = (
-        f"the surroundings farthest from the training data are those of {worst.name}, {worst.largest_distance:.1f} "
+        f"the environment farthest from the training data is that of {worst.name}, {worst.largest_distance:.1f} "
         f"times the usual distance between training environments ({worst.mean_distance:.1f} on average)"
     )
     outside = max(table, key=lambda row: row.excess)
@@ -79,7 +79,7 @@ def write_trust(context: Context, structure: Structure, model: Model, known: Tru
             f"; {outside.name} leaves the range of a symmetry function by {100 * outside.excess:.0f} % "
             f"({outside.description})"
         )
-    text += f"; the committee disagrees most about {widest.name}, {widest.largest_spread:.2f} kcal/mol/A"
+    text += f"; the committee spread is largest for {widest.name}, {widest.largest_spread:.2f} kcal/mol/A"
     return TrustVerdict(
         atom=worst.name,
         largest_distance=worst.largest_distance,
@@ -91,9 +91,10 @@ def write_trust(context: Context, structure: Structure, model: Model, known: Tru
 
 
 def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> ConformerVerdict:
-    """How the frames are spread over conformers: whether the minimum (N, 3) of the harmonic lines stands for them.
+    """Distribution of the frames over conformers, and the verdict whether the minimum (N, 3) of the harmonic lines
+    represents them.
 
-    Mirror images count as one conformer where the molecule has no stereogenic centre. Nothing is said of a molecule
+    Mirror images count as one conformer where the molecule has no stereogenic centre. There is no verdict on a molecule
     whose bonds cannot be assigned.
     """
     try:
@@ -111,7 +112,7 @@ def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> C
     distinct = len({min(row, _mirror(row)) if mirrored else row for row in map(tuple, states.tolist())})
     share, trans = float(same.mean()), float((states == 0).mean())
     text = ""
-    if share < ONE_BASIN:
+    if share < MIN_BASIN_FRACTION:
         text = (
             f"one minimum does not represent the ensemble: {100 * share:.0f} % of the frames have the torsions of the "
             f"minimum of {structure.name} that the harmonic lines belong to, and {len(frames)} frames show {distinct} "
@@ -123,9 +124,9 @@ def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> C
 
 
 def _near(angles: FloatArray, own: FloatArray) -> NDArray[np.bool_]:
-    """(T,) whether every torsion of a frame is within `SAME_TORSION` of a conformer's."""
+    """(T,) True where every torsion of a frame is within `MAX_TORSION_DIFFERENCE` of a conformer's."""
     apart = np.abs((angles - own + 180) % 360 - 180)
-    return np.asarray((apart < SAME_TORSION).all(1), bool)
+    return np.asarray((apart < MAX_TORSION_DIFFERENCE).all(1), bool)
 
 
 def _state(angle: float) -> int:
@@ -138,7 +139,7 @@ def _mirror(states: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def stereogenic(graph: BondGraph) -> bool:
-    """Whether an atom has four neighbours of four kinds, by classes refined over the bonds (Morgan, J. Chem. Doc. 5,
+    """True where an atom has four neighbours of four kinds, by classes refined over the bonds (Morgan, J. Chem. Doc. 5,
     107, 1965)."""
     kinds = [int(z) for z in graph.numbers]
     for _ in range(len(graph)):

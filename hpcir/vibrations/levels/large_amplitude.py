@@ -35,7 +35,7 @@ class LargeAmplitude:
 
 
 def large_amplitudes(modes: NormalModes, structure: Structure) -> tuple[LargeAmplitude, ...]:
-    """What the harmonic analysis alone shows."""
+    """Large amplitudes that the harmonic analysis alone shows."""
     words = describe_modes(modes, structure)
     widths = np.sqrt((modes.modes**2).sum(2) / modes.masses / (2 * np.abs(modes.angular_frequencies))[:, None]).max(1)
     found = []

@@ -183,7 +183,7 @@ def product_basis(cuts: list[Cut], most: int) -> ProductBasis:
 
 
 def _count(excitations: list[FloatArray], limit: float, most: int) -> int:
-    """How many products there are up to an energy; counting stops above `most`."""
+    """The number of products up to an energy; counting stops above `most`."""
     totals = np.zeros(1)
     for levels in excitations:
         totals = np.add.outer(totals, levels).ravel()

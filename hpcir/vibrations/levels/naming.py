@@ -59,7 +59,7 @@ def matched(reference: VibrationalStates, other: VibrationalStates) -> IntArray:
     """The state of `other` that each state of `reference` (S,) is, by overlap of products and nearness of energy; -1
     where there is none.
 
-    Degenerate states are told apart by energy alone. Both are measured from their ground states.
+    Degenerate states are distinguished by energy alone. Both are measured from their ground states.
     """
     common = {tuple(row): index for index, row in enumerate(other.quanta.tolist())}
     pairs = [(i, common[tuple(row)]) for i, row in enumerate(reference.quanta.tolist()) if tuple(row) in common]

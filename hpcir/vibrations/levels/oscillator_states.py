@@ -78,7 +78,7 @@ def _repeats(row: Sequence[int]) -> int:
 
 
 def apply_positions(state: Quanta, indices: IntArray, coefficients: FloatArray) -> tuple[Quanta, FloatArray]:
-    """What sum_m c_m q_i q_j .. makes of one state (n,): occupations (K, n), all different, and amplitudes (K,)."""
+    """The result of sum_m c_m q_i q_j .. on one state (n,): occupations (K, n), all different, and amplitudes (K,)."""
     rows = np.repeat(state[None], len(indices), 0)
     amplitudes = coefficients.copy()
     for column in range(indices.shape[1] if indices.ndim == 2 else 0):
@@ -87,7 +87,7 @@ def apply_positions(state: Quanta, indices: IntArray, coefficients: FloatArray) 
 
 
 def apply_rotation(state: Quanta, pairs: IntArray, coefficients: FloatArray) -> tuple[Quanta, FloatArray]:
-    """What sum_m c_m q_k d/dq_l makes of one state (n,), k != l, for pairs (M, 2) of (k, l)."""
+    """The result of sum_m c_m q_k d/dq_l on one state (n,), k != l, for pairs (M, 2) of (k, l)."""
     rows, amplitudes = np.repeat(state[None], len(pairs), 0), coefficients.copy()
     rows, amplitudes, pairs = _ladder(rows, amplitudes, pairs, 1, -1.0)
     rows, amplitudes, _ = _ladder(rows, amplitudes, pairs, 0, 1.0)

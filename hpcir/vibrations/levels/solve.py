@@ -39,7 +39,7 @@ FloatArray = NDArray[np.float64]
 
 # Configuration interaction is tried up to this many modes, and kept when halving its basis moves no fundamental by more
 # than this (cm-1).
-MOST_VARIATIONAL_MODES, CONVERGED = 9, 3.0
+MAX_VARIATIONAL_MODES, CONVERGED = 9, 3.0
 # Products in the basis of a member's levels, of which only the differences between members count.
 MEMBER_STATES = 900
 # Members that put a fundamental this far apart (cm-1) by their cuts at zero-point amplitudes and beyond do not know the
@@ -76,14 +76,15 @@ def vibrational_levels(
     masses: FloatArray,
     members: Sequence[Surface] = (),
     tick: Callable[[str], None] = lambda word: None,
+    quick: bool = False,
 ) -> Levels:
     """Levels of the molecule at the surface's minimum near a structure, for masses (N,) in electron masses.
 
     members: surfaces of the committee's members, for error bars. tick is called with a word before each part of the
-    work.
+    work. quick: perturbation theory, whatever the molecule's size.
     Raises InputError at a saddle point and where the expansion diverges, RunStopped where there is no minimum.
     """
-    solved = solve_surface(surface, near, masses, members, tick)
+    solved = solve_surface(surface, near, masses, members, tick, quick)
     others = []
     for number, member in enumerate(members, 1):
         tick(f"member {number} of {len(members)}")
@@ -97,6 +98,7 @@ def solve_surface(
     masses: FloatArray,
     members: Sequence[Surface] = (),
     tick: Callable[[str], None] = lambda word: None,
+    quick: bool = False,
 ) -> SolvedSurface:
     """Minimum, normal modes, force field, perturbation theory, and the best method that is affordable and that the
     members, if any, allow."""
@@ -119,7 +121,7 @@ def solve_surface(
     large = _checked(result.states, frame, numbers, minimum.name, large)
     doubts = _doubts(members, frame, numbers)
     tick("levels")
-    final, method, converged = _best(surface, minimum, masses, frame, result.states, not doubts)
+    final, method, converged = _best(surface, minimum, masses, frame, result.states, not (doubts or quick))
     return SolvedSurface(
         minimum, modes, frame, field, numbers, result.states, final, method, converged, result.resonances, large, doubts
     )
@@ -193,7 +195,7 @@ def _best(
     if len(masses) == 3 and len(frame) == (4 if frame.linear else 3):
         states = perturbed if frame.linear else variational_levels(surface, frame).states
         return triatomic_states(surface, minimum, masses, frame, states), "grid", float("nan")
-    if len(frame) > MOST_VARIATIONAL_MODES:
+    if len(frame) > MAX_VARIATIONAL_MODES:
         return perturbed, "perturbation", float("nan")
     result = variational_levels(surface, frame)
     full, half = result.states.energies, result.halved

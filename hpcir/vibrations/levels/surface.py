@@ -32,7 +32,7 @@ class SurfaceValues:
 
 
 class Surface(Protocol):
-    """What levels are computed on: energies, forces and dipoles at geometries (S, N, 3) in bohr."""
+    """The surface that levels are computed on: energies, forces and dipoles at geometries (S, N, 3) in bohr."""
 
     def __call__(self, positions: FloatArray) -> SurfaceValues: ...
 

@@ -28,7 +28,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TriatomicGrid:
-    """How fine the grid is: radial functions and points of each distance; the wall (hartree above the minimum) at which
+    """Size of the grid: radial functions and points of each distance; the wall (hartree above the minimum) at which
     distances end; the energy up to which functions of the angle are kept, and how many at most; the energy at which the
     potential is capped; the energy that the Legendre functions reach as rotation."""
 

@@ -46,7 +46,7 @@ class VciSettings:
 
 
 def settings_for(modes: int) -> VciSettings:
-    """What is affordable for this many modes."""
+    """Affordable settings for this many modes."""
     if modes <= 3:
         return VciSettings(functions=12, quadrature=14, states=600, coupling=3, dipole_coupling=3, eigenstates=60)
     if modes <= 4:

@@ -46,7 +46,7 @@ RESONANCE_WINDOW, RESONANCE_ERROR = 250.0, 1.0
 SECOND_ORDER_WINDOW = 300.0
 # Smaller cubic constants and couplings are left out (cm-1).
 NEGLIGIBLE = 1e-3
-MOST_QUANTA = 4
+MAX_QUANTA = 4
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _model_states(modes: int, quanta: int, resonances: tuple[Resonance, ...]) ->
                 for mode in resonance.lower:
                     other[mode] -= sign
                 key = tuple(other)
-                if min(key) >= 0 and sum(key) <= max(quanta, MOST_QUANTA) and key not in seen:
+                if min(key) >= 0 and sum(key) <= max(quanta, MAX_QUANTA) and key not in seen:
                     seen.add(key)
                     known.append(key)
     return np.array(known, np.int8)
@@ -274,7 +274,7 @@ class _Transformation:
         return widened(first, len(self.table)), second
 
     def _moved(self, amplitudes: FloatArray, linear: FloatArray) -> FloatArray:
-        """What the dipole's linear part makes of a sum of states (S,), as amplitudes of the table's states (S,)."""
+        """The dipole's linear part applied to a sum of states (S,), as amplitudes of the table's states (S,)."""
         quanta = self.table.quanta
         modes = np.arange(len(self.frame))[:, None]
         sources = np.flatnonzero(amplitudes)
@@ -295,8 +295,8 @@ def _cubic_moments(third: FloatArray, model: Quanta) -> FloatArray:
 
 
 def wanted_quanta(modes: int) -> int:
-    """How many quanta levels are given for: 2 where that is affordable, 1 for large molecules."""
+    """The number of quanta of the levels: 2 where that is affordable, 1 for large molecules."""
     return 2 if modes <= 36 else 1
 
 
-assert MOST_QUANTA + 3 <= LARGEST
+assert MAX_QUANTA + 3 <= LARGEST
