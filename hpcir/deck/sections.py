@@ -159,7 +159,7 @@ class ModelSettings(Section):
         default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
     )
     channels: int = Field(
-        0,
+        8,
         ge=0,
         le=64,
         description="mixtures of neighbour elements and shells whose moments are contracted to functions of three and "
@@ -167,7 +167,7 @@ class ModelSettings(Section):
     )
     degree: int = Field(3, ge=1, le=3, description="largest degree of the moments that are contracted")
     inputs: int = Field(
-        80,
+        120,
         ge=1,
         description="most inputs of a network: principal components of the symmetry functions (free in dynamics)",
     )
