@@ -25,7 +25,7 @@ _PLACE = re.compile(r"\{(\w+)\}")
 
 
 def check_template(template: str, form: OutputFormat) -> None:
-    """Raise InputError for a template without a place that it must have, or without an error message that the program needs to
+    """Raise InputError for a template without a place that it must have, or without a word that the program needs to
     print what is read."""
     if not template.strip():
         raise InputError(
