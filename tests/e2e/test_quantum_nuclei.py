@@ -18,7 +18,7 @@ H -0.24 0.93 0.0
 DECK = """\
 system: {structure: water.xyz, isotopes: {heavy: {H: 2.014}}}
 labels: {engine: tblite}
-model: {members: 2, hidden: [16, 16], radial: 6, shells: 3, zetas: [1, 2]}
+model: {members: 2, hidden: [16, 16], radial: 6, shells: 3, zetas: [1, 2], channels: 0}
 training: {steps: 400, retrain_steps: 80, final_steps: 400}
 sampling:
   {max_labels: 160, initial_labels: 100, round_labels: 30, rounds: 1, trajectories: 8, duration: 0.2 ps,
