@@ -52,7 +52,7 @@ def test_a_known_conformer_is_found_though_no_candidate_comes_near_it(butane, mo
     monkeypatch.setattr(relaxation, "_quenched", not_moved)
     monkeypatch.setattr(relaxation, "torsion_scan", lambda *arguments: [])
     monkeypatch.setattr(relaxation, "embedded", lambda *arguments: [])
-    context = SimpleNamespace(root=True, comm=SerialCommunicator())
+    context = SimpleNamespace(root=True, comm=SerialCommunicator(), on_root=lambda work: work())
 
     def found(**known):
         return relaxation.minima(context, None, butane, graph, 2, 1, "key", **known)
