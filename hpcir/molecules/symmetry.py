@@ -259,7 +259,7 @@ class Likeness:
         return self.known[key]
 
     def alike(self, own: Geometry, others: Sequence[Geometry], nearest: float) -> bool:
-        """True where a copy of the geometry comes within `nearest` (bohr, root mean square) of one of the others, no atom
+        """True where a copy of the geometry comes within `nearest` (bohr, root mean square) of another one, no atom
         being farther than FARTHEST times that from its place."""
         if not others:
             return False
