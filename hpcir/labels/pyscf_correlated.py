@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyscf import cc, mp
-from pyscf.cc import ccsd_t_lambda, uccsd_t_lambda
+from pyscf.cc import ccsd_t_lambda
 from pyscf.data import elements
 from pyscf.grad import ccsd as ccsd_grad
 from pyscf.grad import ccsd_t as ccsd_t_grad
 from pyscf.grad import mp2 as mp2_grad
 from pyscf.grad import uccsd as uccsd_grad
-from pyscf.grad import uccsd_t as uccsd_t_grad
 from pyscf.grad import ump2 as ump2_grad
 
 from hpcir.errors import LabelFailed
@@ -129,6 +128,8 @@ def _prepared(field: Any, wavefunction: str, core: int) -> tuple[Any, Runner]:
     solver.verbose = 0
     solver.conv_tol, solver.conv_tol_normt, solver.max_cycle = ENERGY, AMPLITUDES, CYCLES
     triples = wavefunction == "ccsd(t)"
+    if triples and not restricted:
+        raise LabelFailed("there are no exact forces of CCSD(T) for open shells")
     return solver, lambda name: _coupled_cluster(solver, restricted, triples, name)
 
 
@@ -140,11 +141,10 @@ def _coupled_cluster(solver: Any, restricted: bool, triples: bool, name: str) ->
     energy = float(solver.e_tot)
     if triples:
         energy += float(solver.ccsd_t(eris=integrals))
-        multipliers = ccsd_t_lambda if restricted else uccsd_t_lambda
-        converged, l1, l2 = multipliers.kernel(
+        converged, l1, l2 = ccsd_t_lambda.kernel(
             solver, integrals, solver.t1, solver.t2, max_cycle=CYCLES, tol=AMPLITUDES, verbose=0
         )
-        kind = ccsd_t_grad.Gradients if restricted else uccsd_t_grad.Gradients
+        kind = ccsd_t_grad.Gradients
     else:
         l1, l2 = solver.solve_lambda(eris=integrals)
         converged = solver.converged_lambda

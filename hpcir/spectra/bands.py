@@ -92,7 +92,7 @@ def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, 
     """Mask (P,) of the maxima at wavenumbers (P,) with heights (P,) that are bands of their own.
 
     One that could be the window's side lobe of a higher one (envelope (F,) on the grid distances that begin at 0,
-    spaced `resolution` / 10), or is a MAX_SATELLITE of one within three resolutions, does not.
+    spaced `resolution` / 10), or is less than MAX_SATELLITE of one within three resolutions, is none.
     """
     distance = np.abs(wavenumbers[:, None] - wavenumbers)
     leaked = 2 * heights * envelope[np.minimum((distance / (resolution / 10)).astype(int), len(envelope) - 1)]
