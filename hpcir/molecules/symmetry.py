@@ -27,7 +27,7 @@ BoolArray = NDArray[np.bool_]
 # Mappings of the skeleton that are looked at, at most, and geometries that one is compared with at once.
 MAX_MAPPINGS, MAX_FRAMES = 2000, 20_000
 # Terminal atoms of a set beyond this many are left in their order.
-LARGEST_SET = 6
+MAX_SET = 6
 # Rounds of refinement of the kinds of atoms.
 ROUNDS = 16
 # The skeleton fixes a rotation where it is this far (bohr, root mean square) from a line.
@@ -170,7 +170,7 @@ class Exchanges:
     @cached_property
     def sets(self) -> list[IntArray]:
         """Terminal sets whose atoms are exchanged."""
-        return [np.array(atoms) for _, atoms in terminal_sets(self.graph) if len(atoms) <= LARGEST_SET]
+        return [np.array(atoms) for _, atoms in terminal_sets(self.graph) if len(atoms) <= MAX_SET]
 
     @cached_property
     def skeleton(self) -> IntArray:
@@ -238,7 +238,7 @@ class Geometry:
 
 
 class Likeness:
-    """Test for geometries of a molecule that are alike up to exchanges of like atoms and reflection."""
+    """Likeness of geometries of a molecule up to exchanges of like atoms and reflection."""
 
     def __init__(self, numbers: IntArray) -> None:
         self.first, self.second = np.triu_indices(len(numbers), 1)
@@ -259,7 +259,7 @@ class Likeness:
         return self.known[key]
 
     def alike(self, own: Geometry, others: Sequence[Geometry], nearest: float) -> bool:
-        """True where a copy of the geometry is within `nearest` (bohr, root mean square) of one of the others, no atom
+        """True where a copy of the geometry comes within `nearest` (bohr, root mean square) of another one, no atom
         being farther than FARTHEST times that from its place."""
         if not others:
             return False

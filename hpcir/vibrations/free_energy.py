@@ -27,7 +27,7 @@ FloatArray = NDArray[np.float64]
 # Wells in a full turn about a bond: sp3 atoms, and where one of them is unsaturated.
 WELLS, FLAT_WELLS = 3, 2
 # The softest mode that is no rotor counts as this one (cm-1): it stands for an integral that nobody has done.
-SOFTEST_OTHER = 10.0
+MIN_OTHER_WAVENUMBER = 10.0
 # Below this rate (rad / (bohr sqrt(electron mass))) of the torsion, a mode is no rotor.
 MIN_RATE = 1e-6
 
@@ -52,7 +52,7 @@ def rotational(positions: FloatArray, masses: FloatArray, temperature: float) ->
 
 def vibrational(modes: NormalModes, temperature: float, graph: BondGraph | None = None) -> float:
     """kT ln(omega / kT) of all modes less kT ln(hindered over harmonic) of those that turn rotatable bonds, hartree."""
-    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST_OTHER)
+    omega = PER_CM * np.maximum(modes.wavenumbers, MIN_OTHER_WAVENUMBER)
     logarithms = np.log(omega / temperature)
     if graph is not None:
         inertia, wells = rotor_inertia(modes, graph)

@@ -124,7 +124,7 @@ def with_populations(
 
 
 def _doubts(table: Sequence[RotamerPopulation], found: Visits, sampled: bool) -> list[str]:
-    """Doubts whether the populations are the ensemble's; none where the starts were sampled and still hold."""
+    """Reasons why the populations may not be those of the ensemble; none for sampled starts that still hold."""
     if not sampled:
         count = len(found.names)
         return [
