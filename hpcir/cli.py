@@ -166,7 +166,7 @@ def _init(options: argparse.Namespace, comm: Communicator) -> None:
 
 
 def _settings(options: argparse.Namespace, comm: Communicator) -> LoadedDeck:
-    """The deck alone, for commands that bring their own molecule: its structure and label engine are not looked at."""
+    """The deck alone, for commands that bring their own molecule: its structure and label engine are not read."""
 
     def read() -> LoadedDeck:
         from hpcir.deck.loader import load_deck
@@ -259,7 +259,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """`--version`; the version is looked up only when asked for."""
+    """`--version`; the version is looked up only when needed."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version")

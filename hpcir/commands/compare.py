@@ -27,8 +27,8 @@ def compare(spectrum: Path, reference: Path, output: Path | None, force: bool, c
     """Compare two spectra (run directories, spectrum.h5, spectrum.csv, JCAMP-DX) and print the result (rank 0).
 
     Trajectories that began with the same positions and velocities are compared one by one. A reference without an
-    absolute scale is scaled to equal area, and that is said. A run without rotation gets the rotational contours of its
-    molecule before it is held against a gas-phase experiment, and that is said too. With `output`: comparison.png and
+    absolute scale is scaled to equal area, with a note. A run without rotation gets the rotational contours of its
+    molecule before it is compared with a gas-phase experiment, with a note too. With `output`: comparison.png and
     comparison.json there.
     """
     on_root(comm, lambda: _compare(spectrum, reference, output, force))

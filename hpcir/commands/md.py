@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.commands.tables import print_bands
-from hpcir.deck.checks import UNIT_ROUNDING, longest_depth
+from hpcir.deck.checks import UNIT_ROUNDING, friction_width_per_cm, longest_depth
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
@@ -101,6 +101,13 @@ def _changed(deck: Deck, trajectories: int | None, duration: float | None) -> De
         changes["duration"] = duration * FS
     changed = deck.model_copy(update={"dynamics": deck.dynamics.model_copy(update=changes)})
     dynamics, depth = changed.dynamics, changed.spectrum.depth
+    if (broad := friction_width_per_cm(changed)) > 0:
+        raise InputError(
+            f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
+            where="dynamics.ensemble",
+            value="nvt",
+            hint="give thermostat: svr, or ensemble: nve",
+        )
     if depth > longest_depth(changed) * (1 + UNIT_ROUNDING):
         raise InputError(
             "the trajectories are shorter than the correlation depth of the spectrum",

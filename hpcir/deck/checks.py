@@ -84,11 +84,18 @@ def deck_warnings(study: Study) -> list[str]:
     return found
 
 
+def friction_width_per_cm(deck: Deck) -> float:
+    """The full width at half maximum (cm-1) that the thermostat's friction gives to every line of production: 1 / tau
+    for Langevin dynamics, whose velocities decay as exp(-t / tau) and a vibration's with half that rate."""
+    dynamics = deck.dynamics
+    # PILE of ring polymers is Langevin's for the centroids, whatever the thermostat.
+    friction = dynamics.thermostat == "langevin" or dynamics.nuclei == "trpmd"
+    return 1 / dynamics.time_constant / PER_CM if friction and dynamics.ensemble == "nvt" else 0.0
+
+
 def nyquist_per_cm(loaded: LoadedDeck) -> float:
-    """The highest wavenumber (cm-1) that the dipole series resolves: 1 / (2 c dt)."""
-    dynamics = loaded.deck.dynamics
-    # A period 2 dt has the angular frequency pi / dt; PER_CM is that of one cm-1.
-    return 3.141592653589793 / (dynamics.dipole_every * dynamics.timestep) / PER_CM
+    """The highest wavenumber (cm-1) that the dipole series resolves."""
+    return loaded.deck.dynamics.highest_wavenumber
 
 
 def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
@@ -119,6 +126,14 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
             where=loaded.where("dynamics.dipole_every"),
             value=dynamics.dipole_every,
             hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
+        )
+    if (broad := friction_width_per_cm(deck)) > 0:
+        yield InputError(
+            f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
+            where=loaded.where("dynamics.ensemble"),
+            value="nvt",
+            hint="give ensemble: nve (the thermostat then acts in the equilibration alone), or with classical nuclei "
+            "thermostat: svr, which leaves line shapes alone",
         )
     longest = longest_depth(loaded.deck)
     if spectrum.depth > longest * (1 + UNIT_ROUNDING):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from hpcir.units import UNITS, format_quantity, parse_quantity
+from hpcir.units import PER_CM, UNITS, format_quantity, parse_quantity
 
 
 def quantity(dimension: str) -> Any:
@@ -159,7 +159,7 @@ class ModelSettings(Section):
         default_factory=lambda: [1, 2, 4], description="exponents of the angular functions, each with lambda +1 and -1"
     )
     channels: int = Field(
-        0,
+        8,
         ge=0,
         le=64,
         description="mixtures of neighbour elements and shells whose moments are contracted to functions of three and "
@@ -167,7 +167,7 @@ class ModelSettings(Section):
     )
     degree: int = Field(3, ge=1, le=3, description="largest degree of the moments that are contracted")
     inputs: int = Field(
-        80,
+        120,
         ge=1,
         description="most inputs of a network: principal components of the symmetry functions (free in dynamics)",
     )
@@ -196,7 +196,7 @@ class TrainingSettings(Section):
     pretrain_steps: int = Field(8000, ge=1, description="optimiser steps on the cheap level's labels")
     retrain_steps: int = Field(1000, ge=1, description="optimiser steps of a retraining or fine-tuning (warm)")
     batch: int = Field(32, ge=1, description="geometries in a batch")
-    learning_rate: float = Field(1e-2, gt=0, description="largest learning rate of the schedule")
+    learning_rate: float = Field(2e-2, gt=0, description="largest learning rate of the schedule")
     final_steps: int = Field(3000, ge=1, description="optimiser steps of the final model, which learns all labels")
     retrain_rate: float = Field(3e-3, gt=0, description="largest learning rate of a retraining or fine-tuning")
     force_weight: float = Field(10.0, ge=0, description="eta of the loss: weight of the forces against the energy")
@@ -294,13 +294,18 @@ class DynamicsSettings(Section):
     trajectories: int = Field(64, ge=1, description="independent trajectories")
     equilibration: Time = quantity_field("2 ps", ge=0, description="thermostatted time before each trajectory")
     duration: Time = quantity_field("5 ps", gt=0, description="length of each trajectory")
-    ensemble: Literal["nve", "nvt"] = Field("nve", description="production ensemble")
+    ensemble: Literal["nve", "nvt"] = Field(
+        "nve", description="production ensemble; nvt with thermostat svr alone: langevin broadens lines"
+    )
     thermostat: Literal["langevin", "svr"] = Field(
-        "langevin", description="langevin (BAOAB) or svr (stochastic velocity rescaling)"
+        "langevin",
+        description="langevin (BAOAB) or svr (stochastic velocity rescaling); ring polymers have PILE in its place",
     )
     time_constant: Time = quantity_field("100 fs", gt=0, description="thermostat's relaxation time")
     rotation: Literal["keep", "remove"] = Field(
-        "remove", description="keep: thermal rotation, gas-phase band contours; remove: bands without rotation"
+        "remove",
+        description="keep: thermal rotation, gas-phase band contours (trpmd always keeps it); remove: bands without "
+        "rotation",
     )
     dipole_every: int = Field(4, ge=1, description="steps between dipoles")
     force_error: Force = quantity_field(
@@ -310,6 +315,12 @@ class DynamicsSettings(Section):
         "left out of the spectrum, and no trajectory starts",
     )
     lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
+
+    @property
+    def highest_wavenumber(self) -> float:
+        """The highest wavenumber (cm-1) that the dipole series resolves: 1 / (2 c dt)."""
+        # A period 2 dt has the angular frequency pi / dt; PER_CM is that of one cm-1.
+        return 3.141592653589793 / (self.dipole_every * self.timestep) / PER_CM
 
 
 class SpectrumSettings(Section):

@@ -68,7 +68,7 @@ class Chunk:
     """Results of a chunk of trajectories; atomic units.
 
     block: where the replicas are now. steps (T,): absolute numbers of the recorded steps. kinetic, potential (T, R)
-    hartree. dipoles (T, 3, R) e bohr, positions and velocities (T, N, 3, R): with no rows when not asked for.
+    hartree. dipoles (T, 3, R) e bohr, positions and velocities (T, N, 3, R): with no rows when not recorded.
     spread_steps (T',), spread and dipole_spread (T', R): the committee's standard deviation of the force, largest over
     the atoms, hartree/bohr, and of the dipole, e bohr. retired: replicas that became unphysical in it. Records
     of a replica after it retired repeat its last physical frame, and mean nothing.

@@ -7,9 +7,12 @@ Velocity Verlet:  v += dt f / 2m;  x += dt v;  f = F(x);  v += dt f / 2m.
 Langevin, BAOAB (Leimkuhler and Matthews, Appl. Math. Res. Express 2013, 34):
     v += dt f / 2m;  x += dt v / 2;  v = c v + sqrt((1 - c^2) kT / m) xi;  x += dt v / 2;  f = F(x);  v += dt f / 2m,
     c = exp(-dt / tau).
-Stochastic velocity rescaling (Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101, 2007, eq. A7): after a step of
-velocity Verlet all velocities are multiplied by alpha; K kinetic energy, n degrees of freedom, c = exp(-dt / tau),
+Stochastic velocity rescaling (Bussi, Donadio, Parrinello, J. Chem. Phys. 126, 014101, 2007, eq. A7): in the middle of
+the drift, as in BAOAB, all velocities are multiplied by alpha; K kinetic energy there, n degrees of freedom,
+c = exp(-dt / tau),
     alpha^2 = c + (1 - c) kT / 2K (xi_1^2 + sum_{i=2}^n xi_i^2) + 2 xi_1 sqrt(c (1 - c) kT / 2K).
+There the velocities are canonical where the positions are: rescaled after the step, a harmonic mode's mean square
+position would be kT / omega^2 over 1 - (omega dt / 2)^2.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.streams import BLOCK_STEPS, normal_block, rescaling_block
+from hpcir.dynamics.thermal import kinetic_energy
 from hpcir.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -65,13 +69,16 @@ def drift(
     thermostat: Thermostat | None,
     xi: FloatArray | None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Positions and velocities after the drift of one step; the Langevin thermostat acts in its middle."""
-    if thermostat is None or xi is None or THERMOSTATS[thermostat.kind] != LANGEVIN:
+    """Positions and velocities after the drift of one step; a thermostat acts in its middle."""
+    if thermostat is None or xi is None:
         return x + dt * v, v
-    c = np.exp(-dt / thermostat.time_constant)
-    width = np.sqrt((1 - c * c) * thermostat.temperatures(x.shape[2]) / masses[:, None, None])
+    c, temperatures = np.exp(-dt / thermostat.time_constant), thermostat.temperatures(x.shape[2])
     half = x + 0.5 * dt * v
-    v = c * v + width * xi
+    if THERMOSTATS[thermostat.kind] == LANGEVIN:
+        width = np.sqrt((1 - c * c) * temperatures / masses[:, None, None])
+        v = c * v + width * xi
+    else:
+        v = v * rescaling_factor(kinetic_energy(v, masses), temperatures, float(c), xi)
     return half + 0.5 * dt * v, v
 
 

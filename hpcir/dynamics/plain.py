@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Retired
-from hpcir.dynamics.integrators import LANGEVIN, drift, noise_of_step, rescaling_factor
+from hpcir.dynamics.integrators import drift, noise_of_step
 from hpcir.dynamics.thermal import kinetic_energy
 from hpcir.errors import InputError
 from hpcir.models.potential import ReplicaPotential
@@ -65,17 +65,12 @@ class _PlainRun:
         noise = noise_of_step(thermostat, ids, step - 1, len(request.masses), self.cache)
         self.kick()
         self.before = self.x
-        xi = noise if request.kind() == LANGEVIN else None
-        x, v = drift(self.x, self.v, request.masses, request.timestep, thermostat, xi)
+        x, v = drift(self.x, self.v, request.masses, request.timestep, thermostat, noise)
         self.x, self.v = np.where(self.alive, x, self.x), np.where(self.alive, v, 0.0)
         moved = ((self.x - self.before) ** 2).sum(1).max(0)
         self.retire(~(moved <= request.largest_step**2), 1, step)
         self.evaluate(step)
         self.kick()
-        if thermostat is not None and noise is not None and request.kind() != LANGEVIN:
-            c = float(np.exp(-request.timestep / thermostat.time_constant))
-            kinetic = kinetic_energy(self.v, request.masses)
-            self.v = self.v * rescaling_factor(kinetic, thermostat.temperatures(len(ids)), c, noise)
 
     def record(self) -> None:
         values: dict[str, Any] = {

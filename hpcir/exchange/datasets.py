@@ -1,7 +1,7 @@
 """Labelled geometries of other programs: one record a geometry, in atomic units, nothing guessed.
 
 What each number means is declared: the names under which a file keeps energies, forces, dipoles and charges (`keys`)
-and their units (`units`). A name that is asked for and not there, a quantity without a unit, an array whose shape
+and their units (`units`). A name that is given and not there, a quantity without a unit, an array whose shape
 does not fit: each ends in an InputError that lists what the file holds. A quantity that a file does not have is None,
 never zero.
 """

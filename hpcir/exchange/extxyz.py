@@ -164,7 +164,7 @@ def _single_values(entries: list[tuple[Any, Lookup, list[str]]]) -> dict[str, li
 
 
 def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mapping[str, str] | None) -> dict[str, str]:
-    """Quantity -> name: what was asked for; the standard names that occur in the file where no energy, forces or dipole
+    """Quantity -> name: the keys given; the standard names that occur in the file where no energy, forces or dipole
     were."""
     if keys:
         unknown = set(keys) - set(STANDARD_KEYS)

@@ -71,7 +71,7 @@ class AseEngine:
 
     def label(self, structure: Structure, polar: bool = False) -> Label:
         """Label one geometry; LabelFailed when the calculator raises, or a property is missing or not finite, or polar
-        tensors are asked for."""
+        tensors are requested."""
         if polar:
             raise LabelFailed(f"{structure.name}: calculators of ASE have no electric field for polar tensors")
         start = time.perf_counter()

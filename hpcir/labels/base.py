@@ -23,7 +23,7 @@ class Label:
 
     energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the centre of nuclear charge;
     seconds of wall time; method: how it converged ('default' or the rung of the ladder for hard cases); polar_tensors
-    (N, 3, 3): dmu_x / dr_jy in e at [j, y, x], about an origin at rest, where they were asked for.
+    (N, 3, 3): dmu_x / dr_jy in e at [j, y, x], about an origin at rest, where requested.
     """
 
     energy: float

@@ -99,7 +99,7 @@ def _by_atom(molecule: Any, rows: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class _Amplitudes:
-    """What is made of the amplitudes: correlation energy, densities of occupied (o, o) and virtual (v, v) orbitals, the
+    """From the amplitudes: correlation energy, densities of occupied (o, o) and virtual (v, v) orbitals, the
     contracted three-index amplitudes Y (P, o, v) and their two-index partner (P, Q)."""
 
     energy: float

@@ -1,8 +1,8 @@
 """Conformers: found by distance geometry (RDKit's ETKDG) or a torsion scan, relaxed, thinned, sorted into families.
 
-ETKDG: Riniker, Landrum, J. Chem. Inf. Model. 55, 2562, 2015; without RDKit the rotatable bonds are turned. Atoms
-keep their labels: two conformers that differ by an exchange of like atoms other than the hydrogens of one group
-(g+t and tg+ of pentane) are both kept, so the Boltzmann weights count basins as classical dynamics does.
+ETKDG: Riniker, Landrum, J. Chem. Inf. Model. 55, 2562, 2015; without RDKit the rotatable bonds are turned. Conformers
+that an exchange of like atoms or a reflection makes alike (g+t and tg- of pentane) are one, and the order of its point
+group says how many basins of classical dynamics it stands for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -20,31 +20,37 @@ from numpy.typing import NDArray
 from hpcir.errors import HpcirError, InputError, LabelFailed, RunStopped
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph, reprotonated
-from hpcir.molecules.structures import Structure, bonds, centre, superimpose
+from hpcir.molecules.structures import Structure, bonds, centre
+from hpcir.molecules.symmetry import Geometry, Likeness
 from hpcir.units import ANGSTROM, KCAL_PER_MOL
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Relax = Callable[[Structure], tuple[Structure, float]]
 
 # Embedded candidates per conformer to be relaxed.
 OVERSAMPLING = 8
 ENERGY_WINDOW = 10 * KCAL_PER_MOL
 MIN_DISTANCE = 0.3 * ANGSTROM
+# Standard deviation of the torsions of a scan that is to be relaxed, degrees.
+SPREAD = 8.0
 # A hydrogen bond: H...acceptor shorter than this, donor-H...acceptor angle wider.
 HYDROGEN_BOND_LENGTH, HYDROGEN_BOND_ANGLE = 2.4 * ANGSTROM, 110.0
 # From a heavy atom to a proton that moved to it.
 PROTON_BOND = 1.0 * ANGSTROM
+# Elements whose three bonds make a pyramid.
+PYRAMIDS = (7, 15, 33)
 # Largest radius of gyration of a folded chain as a fraction of the longest conformer's.
 MAX_FOLDED_RADIUS = 0.85
 
 
 @dataclass(frozen=True)
 class Conformer:
-    """A relaxed conformer and its energy in hartree."""
+    """A relaxed conformer, its energy in hartree, and the order of its point group, reflections included: one of half
+    the order stands for twice as many basins."""
 
     structure: Structure
     energy: float
+    symmetry: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,9 @@ def conformers(
 
     relax: a geometry -> (its minimum, energy in hartree), by a label engine or a model; where it raises RunStopped or
     LabelFailed, that candidate is left out. The given structure is always one of the candidates. Dropped: minima whose
-    bonds are no longer the molecule's (a proton may have moved), and those within `nearest` (bohr, root mean square of
-    heavy atoms and O-H, N-H hydrogens) of a lower one with its protons at the same atoms. The same seed finds the same.
+    bonds are no longer the molecule's (a proton may have moved), and those within `nearest` (bohr, root mean square,
+    like atoms exchanged) of a lower one or its mirror image with its protons at the same atoms. The same seed finds the
+    same.
     Raises InputError when no minimum keeps the bonds, and what `relax` raised when it never came to an end.
     """
     graph = bond_graph(structure) if graph is None else graph
@@ -104,7 +111,9 @@ def lowest_unlike(
         (item for item in found if reprotonated(graph, item.structure) is not None), key=lambda item: item.energy
     )
     within = [item for item in bonded if item.energy - bonded[0].energy <= window]
-    return [within[index] for index in unlike([item.structure for item in within], nearest, graph)]
+    kept = [within[index] for index in unlike([item.structure for item in within], nearest, graph)]
+    likeness = Likeness(graph.numbers)
+    return [replace(item, symmetry=likeness.order(_geometry(item.structure, likeness, graph)[0])) for item in kept]
 
 
 def starts_of(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
@@ -133,7 +142,7 @@ def proton_moved(structure: Structure, graph: BondGraph) -> list[Structure]:
 def candidates(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
     """`count` unrelaxed conformers, each `kind` in turn: by RDKit where it is installed, else by the torsion scan."""
     found = embedded(structure, count * OVERSAMPLING, seed, graph) if count else []
-    found = found or torsion_scan(structure, count * OVERSAMPLING, seed, graph)
+    found = found or torsion_scan(structure, count * OVERSAMPLING, seed, graph, SPREAD)
     found = [found[index] for index in unlike(found, MIN_DISTANCE, graph)]
     return [found[index] for index in in_turns(found, graph)[:count]]
 
@@ -206,7 +215,8 @@ def rdkit_molecule(structure: Structure, graph: BondGraph) -> Any:
 
 
 def rotors(graph: BondGraph) -> list[tuple[int, int, int, int]]:
-    """Torsions (a, i, j, b) about the rotatable bonds i-j, without rotors of like hydrogens (methyl, ammonium)."""
+    """Torsions (a, i, j, b) about the rotatable bonds i-j, without rotors that a third of a turn brings back (methyl,
+    ammonium)."""
     found = []
     for i, j in graph.rotatable:
         ends = (_substituent(graph, i, j), _substituent(graph, j, i))
@@ -216,11 +226,39 @@ def rotors(graph: BondGraph) -> list[tuple[int, int, int, int]]:
 
 
 def _substituent(graph: BondGraph, atom: int, other: int) -> int | None:
-    """The heaviest neighbour of `atom` apart from `other`; None when all that is there are two or more hydrogens."""
+    """The heaviest neighbour of `atom` apart from `other`; None when only hydrogens, two or more, are there and the
+    atom is no pyramid."""
     rest = [k for k in graph.neighbours[atom] if k != other]
-    if not rest or (len(rest) > 1 and all(graph.numbers[k] == HYDROGEN for k in rest)):
+    if not rest or (_all_hydrogen(graph, rest) and not _pyramid(graph, atom)):
         return None
     return max(rest, key=lambda k: (int(graph.numbers[k]), -k))
+
+
+def _all_hydrogen(graph: BondGraph, atoms: Sequence[int]) -> bool:
+    return len(atoms) > 1 and all(graph.numbers[k] == HYDROGEN for k in atoms)
+
+
+def _pyramid(graph: BondGraph, atom: int) -> bool:
+    """Whether an atom with three neighbours holds a lone pair out of their plane: that of an amine, not of an amide."""
+    return (
+        int(graph.numbers[atom]) in PYRAMIDS
+        and len(graph.neighbours[atom]) == 3
+        and graph.formal_charges[atom] <= 0
+        and not graph.unsaturated[atom]
+        and not any(graph.conjugated(atom, near) for near in graph.neighbours[atom])
+    )
+
+
+def rotor_angle(positions: FloatArray, graph: BondGraph, item: tuple[int, int, int, int]) -> float:
+    """The torsion angle in degrees of a rotor; that of the lone pair where two hydrogens are all that an end has, so
+    that their labels do not matter."""
+    a, i, j, b = item
+    points = np.array(positions[[a, i, j, b]])
+    for place, atom, other in ((0, i, j), (3, j, i)):
+        rest = [k for k in graph.neighbours[atom] if k != other]
+        if _all_hydrogen(graph, rest):
+            points[place] = positions[atom] - (positions[rest] - positions[atom]).sum(axis=0)
+    return torsion(points, (0, 1, 2, 3))
 
 
 def planar_torsions(graph: BondGraph) -> list[tuple[str, tuple[int, int, int, int]]]:
@@ -234,7 +272,8 @@ def planar_torsions(graph: BondGraph) -> list[tuple[str, tuple[int, int, int, in
             oxygens = [
                 k for k in graph.neighbours[carbon] if graph.numbers[k] == OXYGEN and frozenset((carbon, k)) in double
             ]
-            end = _substituent(graph, other, carbon)
+            rest = [k for k in graph.neighbours[other] if k != carbon]
+            end = None if _all_hydrogen(graph, rest) else _substituent(graph, other, carbon)
             if oxygens and end is not None:
                 acid = graph.numbers[end] == HYDROGEN
                 name = "amide" if graph.numbers[other] == NITROGEN else "acid" if acid else "ester"
@@ -277,10 +316,11 @@ def turned(positions: FloatArray, graph: BondGraph, atoms: tuple[int, int, int, 
     return moved
 
 
-def torsion_scan(structure: Structure, count: int, seed: int, graph: BondGraph) -> list[Structure]:
+def torsion_scan(structure: Structure, count: int, seed: int, graph: BondGraph, spread: float = 0.0) -> list[Structure]:
     """Up to `count` conformers with the rotatable torsions at their staggered angles: all of them, or a random choice.
 
-    Amide, acid and ester bonds are turned over too, one in eight. Geometries in which atoms clash are left out.
+    Amide, acid and ester bonds are turned over too, one in eight. Geometries in which atoms clash are left out. spread:
+    standard deviation of the angles, degrees: in a plane of symmetry a relaxation would end on a saddle point.
     """
     axes = [(item, _staggered(graph, item)) for item in rotors(graph)]
     flips = [item for _, item in planar_torsions(graph)]
@@ -288,10 +328,11 @@ def torsion_scan(structure: Structure, count: int, seed: int, graph: BondGraph) 
     torsions = [item for item, _ in axes] + flips
     total = float(np.prod([len(angles) for angles in choices]))
     frames: list[Structure] = []
+    random = _random(seed, "torsion spread")
     for setting in _settings(choices, len(flips), total, count, seed):
         positions = structure.positions
         for item, angle in zip(torsions, setting, strict=True):
-            positions = turned(positions, graph, item, angle)
+            positions = turned(positions, graph, item, angle + spread * random.standard_normal())
         frame = structure.moved(positions)
         if np.array_equal(np.array(bonds(frame)).reshape(-1, 2), graph.pairs):
             frames.append(frame)
@@ -325,44 +366,27 @@ def _random(seed: int, purpose: str) -> np.random.Generator:
 
 
 def unlike(structures: Sequence[Structure], nearest: float, graph: BondGraph) -> list[int]:
-    """Indices of the structures that are farther than `nearest` (bohr, superimposed) from every one kept before, or
-    have their mobile protons at other atoms."""
-    chosen = _distinguishing_atoms(graph)
-    weights = np.ones(len(chosen))
+    """Indices of the structures that are farther than `nearest` (bohr, `Likeness.alike`) from every one kept before and
+    its mirror image, or have their mobile protons at other atoms."""
+    likeness = Likeness(graph.numbers)
+    found = [_geometry(structure, likeness, graph) for structure in structures]
     kept: list[int] = []
-    sites = [_proton_sites(structure, graph) for structure in structures]
-    for index, structure in enumerate(structures):
-        own = structure.positions[chosen]
-        for other in kept:
-            if sites[index] != sites[other]:
-                continue
-            fitted, _, _ = superimpose(own, structures[other].positions[chosen], weights)
-            if np.sqrt(((fitted - structures[other].positions[chosen]) ** 2).sum(1).mean()) < nearest:
-                break
-        else:
+    for index, (own, sites) in enumerate(found):
+        if not likeness.alike(own, [found[other][0] for other in kept if found[other][1] == sites], nearest):
             kept.append(index)
     return kept
 
 
-def _proton_sites(structure: Structure, graph: BondGraph) -> list[int]:
-    """The atoms that the mobile hydrogens are at, sorted; empty where other bonds are not the graph's."""
+def _geometry(structure: Structure, likeness: Likeness, graph: BondGraph) -> tuple[Geometry, list[int]]:
+    """A structure with the bonds that it has, and the atoms that its mobile hydrogens are at, sorted; the graph's bonds
+    and nothing where other bonds are not the graph's."""
     now = reprotonated(graph, structure) if graph.mobile else None
-    return [] if now is None else _carriers(now, graph.mobile)
+    sites = [] if now is None else _carriers(now, graph.mobile)
+    return likeness.geometry(structure.positions, now or graph), sites
 
 
 def _carriers(graph: BondGraph, hydrogens: Sequence[int]) -> list[int]:
     return sorted(graph.neighbours[atom][0] for atom in hydrogens)
-
-
-def _distinguishing_atoms(graph: BondGraph) -> IntArray:
-    """Heavy atoms, and the hydrogen of O-H and N-H; the hydrogens of a group are equivalent."""
-    chosen = []
-    for atom, element in enumerate(graph.numbers.tolist()):
-        parents = graph.neighbours[atom]
-        alone = parents and sum(graph.numbers[k] == HYDROGEN for k in graph.neighbours[parents[0]]) == 1
-        if element != HYDROGEN or not parents or (alone and graph.numbers[parents[0]] != CARBON):
-            chosen.append(atom)
-    return np.array(chosen if len(chosen) > 2 else range(len(graph)), np.int64)
 
 
 def hydrogen_bonds(structure: Structure, graph: BondGraph) -> list[tuple[int, int, int]]:
@@ -413,7 +437,7 @@ def kind(structure: Structure, graph: BondGraph) -> str:
     parts += [f"{names[donor]}{donor + 1}-H...{names[acceptor]}{acceptor + 1}" for donor, acceptor in links]
     if parts:
         return ", ".join(parts)
-    angles = [abs(torsion(structure.positions, item)) for item in rotors(graph)]
+    angles = [abs(rotor_angle(structure.positions, graph, item)) for item in rotors(graph)]
     gauche = sum(angle < 120 for angle in angles)
     return "all trans" if gauche == 0 else f"{gauche} gauche"
 
@@ -428,7 +452,7 @@ def families(found: Sequence[Conformer], temperature: float, graph: BondGraph | 
         return []
     graph = bond_graph(found[0].structure) if graph is None else graph
     sizes = [radius_of_gyration(item.structure) for item in found]
-    weights = boltzmann_weights(np.array([item.energy for item in found]), temperature)
+    weights = conformer_weights(found, temperature)
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(found):
         shape = "folded" if sizes[index] < MAX_FOLDED_RADIUS * max(sizes) else "extended"
@@ -439,6 +463,12 @@ def families(found: Sequence[Conformer], temperature: float, graph: BondGraph | 
         ordered = sorted(members, key=lambda k: found[k].energy)
         result.append(Family(name, tuple(found[k] for k in ordered), float(weights[members].sum())))
     return sorted(result, key=lambda family: -family.weight)
+
+
+def conformer_weights(found: Sequence[Conformer], temperature: float) -> FloatArray:
+    """Boltzmann weights (K,) that sum to one, each conformer with all its copies; temperature in hartree (k_B T)."""
+    copies = np.array([item.energy + temperature * np.log(item.symmetry) for item in found])
+    return boltzmann_weights(copies, temperature)
 
 
 def boltzmann_weights(energies: FloatArray, temperature: float) -> FloatArray:

@@ -7,6 +7,7 @@ masses are those of its isotopes.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ def _ase_frames(path: Path, form: str | None = None, **options: Any) -> list[Any
 
     try:
         # Not ASE's parallel way: it broadcasts over all ranks, and here rank 0 often reads alone.
-        return list(read(str(path), index=":", format=form, parallel=False, **options))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return list(read(str(path), index=":", format=form, parallel=False, **options))
     except Exception as error:  # ASE raises whatever its many readers raise
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",

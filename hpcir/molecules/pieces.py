@@ -1,4 +1,4 @@
-"""Molecules that are of several pieces, that come apart, or that react; and coordinates in a unit that is none of ours.
+"""Molecules of several pieces, or that dissociate or react; and coordinates in other units than angstrom.
 
 Bonds go by covalent radii, contacts by van der Waals radii (Alvarez, Dalton Trans. 2013, 8617, through ASE). A bond
 counts as broken only well beyond where vibrations take it, and as formed only well within.

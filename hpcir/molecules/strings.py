@@ -107,7 +107,7 @@ def _rdkit() -> Any:
 
 
 def _stereo_notes(chem: Any, parsed: Any) -> list[str]:
-    """Stereo centres and double bonds that the string leaves open: one of each is built, and that is said."""
+    """Stereo centres and double bonds that the string leaves open: one of each is built, with a note."""
     open_centres = [
         f"{parsed.GetAtomWithIdx(found.centeredOn).GetSymbol()}{found.centeredOn + 1}"
         for found in chem.FindPotentialStereo(parsed)

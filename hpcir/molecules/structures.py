@@ -157,13 +157,13 @@ def stated(info: Mapping[str, Any], words: Sequence[str], where: str) -> int | N
 def isotopes_of(atoms: Any) -> FloatArray | None:
     """(N,) masses in electron masses of ASE Atoms that have some of their own; None without any.
 
-    Raises InputError for a mass that is none.
+    Raises InputError for an invalid mass.
     """
     if not atoms.has("masses"):
         return None
     masses = np.asarray(atoms.get_masses(), float)
     if not np.all(np.isfinite(masses)) or not np.all((masses > 0) & (masses < 400)):
-        raise InputError("a mass of the file is no mass in amu", value=masses.tolist()[:6])
+        raise InputError("a mass of the file is not a mass in amu", value=masses.tolist()[:6])
     # Weights that another program rounds are no isotopes.
     return None if np.all(np.abs(masses * AMU - standard_masses(atoms.numbers)) < 0.15 * AMU) else masses * AMU
 

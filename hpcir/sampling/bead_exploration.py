@@ -102,7 +102,7 @@ class _Search:
         self.block = replace(self.block, alive=self.block.alive & running)
 
     def _take(self, r: int, beads: FloatArray, excess: FloatArray, good: BoolArray) -> None:
-        """One bead of ring r, of now or of the look before."""
+        """One bead of ring r, of this check or of the one before."""
         self.insane += int(not good[:, r].all())
         if not good[:, r].any():
             beads, excess, good = self.before, self.excess_before, np.ones_like(good)

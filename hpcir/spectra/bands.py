@@ -36,6 +36,9 @@ MEASURED_CUTOFF = 0.05
 # of an intensity, relative (what limits and window leave out).
 SYSTEMATIC_POSITION = 0.005
 SYSTEMATIC_INTENSITY = 1e-3
+# P and R branches of a linear molecule are this far apart, in the distance that classical rotation has them at, and the
+# lower one is no lower than this part of the other.
+BRANCHES_APART, LOWER_BRANCH = (0.5, 1.6), 0.4
 # Limits are this many resolutions beyond the foot: a Hann window's side lobes take 1 % back from the main one there.
 MARGIN = 3.0
 
@@ -89,7 +92,7 @@ def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, 
     """Mask (P,) of the maxima at wavenumbers (P,) with heights (P,) that are bands of their own.
 
     One that could be the window's side lobe of a higher one (envelope (F,) on the grid distances that begin at 0,
-    spaced `resolution` / 10), or is a MAX_SATELLITE of one within three resolutions, does not.
+    spaced `resolution` / 10), or is less than MAX_SATELLITE of one within three resolutions, is none.
     """
     distance = np.abs(wavenumbers[:, None] - wavenumbers)
     leaked = 2 * heights * envelope[np.minimum((distance / (resolution / 10)).astype(int), len(envelope) - 1)]
@@ -146,6 +149,44 @@ def band_limits(
     firsts = [max(low - reach, middle) for (low, _), middle in zip(feet, [0, *middles], strict=True)]
     lasts = [min(high + reach, middle) for (_, high), middle in zip(feet, [*middles, len(absorption) - 1], strict=True)]
     return [(first, int(peak), last) for first, peak, last in zip(firsts, peaks, lasts, strict=True)]
+
+
+def joined_branches(
+    wavenumbers: FloatArray, absorption: FloatArray, limits: list[tuple[int, int, int]], apart: float
+) -> tuple[list[tuple[int, int, int]], list[int]]:
+    """The bands with the P and R branches of one vibration taken together, and which of them these are.
+
+    apart: the distance of the maxima in cm-1 (`branch_distance`).
+    """
+    found: list[tuple[int, int, int]] = []
+    double: list[int] = []
+    for limit in limits:
+        before = found[-1] if found and len(found) - 1 not in double else None
+        if before is not None and _are_branches(wavenumbers, absorption, before, limit, apart):
+            peak = max(before[1], limit[1], key=lambda index: absorption[index])
+            found[-1] = (before[0], peak, limit[2])
+            double.append(len(found) - 1)
+        else:
+            found.append(limit)
+    return found, double
+
+
+def _are_branches(
+    wavenumbers: FloatArray,
+    absorption: FloatArray,
+    one: tuple[int, int, int],
+    other: tuple[int, int, int],
+    apart: float,
+) -> bool:
+    distance = wavenumbers[other[1]] - wavenumbers[one[1]]
+    low, high = sorted((absorption[one[1]], absorption[other[1]]))
+    return bool(BRANCHES_APART[0] * apart < distance < BRANCHES_APART[1] * apart and low > LOWER_BRANCH * high)
+
+
+def branch_distance(moment: float, temperature: float) -> float:
+    """How far apart (cm-1) the P and R maxima of a linear molecule are: classical rotation has the density
+    omega exp(-I omega^2 / 2kT), with its maximum at sqrt(kT / I). moment in electron masses bohr^2, kT in hartree."""
+    return float(2 * np.sqrt(temperature / moment) / PER_CM)
 
 
 def leaked_part(wavenumbers: FloatArray, limit: tuple[int, int, int], window_name: str, depth: float) -> float:

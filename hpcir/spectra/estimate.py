@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
-from hpcir.spectra.bands import Band, band_limits, find_bands, systematic_errors
+from hpcir.spectra.bands import Band, band_limits, find_bands, joined_branches, systematic_errors
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, standard_error
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
@@ -28,13 +28,16 @@ def combine(
     member_spectra: FloatArray | None = None,
     metadata: dict[str, Any] | None = None,
     seed: int = 1,
+    branches: float | None = None,
 ) -> Spectrum:
     """The spectrum of R trajectories from their own spectra (R, F) on `wavenumber_grid(settings)`.
 
     temperature kT in hartree; controls: what the estimator 'control_variates' of the settings uses (without them the
     plain mean is taken, and the metadata say so); member_spectra (members, F): each committee member's own spectrum,
-    whose spread is added to the error in quadrature; seed of the bootstrap. Raises InputError for no trajectory, for
-    a spectrum that is not finite (leave that trajectory out) and for controls of other trajectories.
+    whose spread is added to the error in quadrature; seed of the bootstrap; branches: how far apart P and R maxima of
+    a linear molecule that turns are (cm-1), to be taken for one band (metadata `branches` has their numbers). Raises
+    InputError for no trajectory, for a spectrum that is not finite (leave that trajectory out) and for controls of
+    other trajectories.
     """
     spectra = np.asarray(spectra, float)
     wavenumbers = wavenumber_grid(settings)
@@ -44,6 +47,9 @@ def combine(
     terms, weights = (spectra, uniform) if estimator is None else estimator.curve(spectra, wavenumbers)
     members = None if member_spectra is None else np.asarray(member_spectra, float)
     limits = band_limits(wavenumbers, terms.mean(axis=0), settings.window, settings.depth, terms)
+    double: list[int] = []
+    if branches is not None:
+        limits, double = joined_branches(wavenumbers, terms.mean(axis=0), limits, branches)
     systematic = [systematic_errors(wavenumbers, limit, settings.window, settings.depth) for limit in limits]
     bands, terms, weights = find_bands(
         wavenumbers, (terms, weights), spectra, limits, systematic, estimator, members, seed
@@ -55,6 +61,7 @@ def combine(
         "verdict": trajectories_needed(bands, len(spectra)).text,
         "settings": settings.model_dump(),
         "variance_gain": variance_gain(bands),
+        **({"branches": double} if double else {}),
         **(metadata or {}),
     }
     return Spectrum(

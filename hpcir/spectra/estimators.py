@@ -251,8 +251,8 @@ class ControlVariates:
 
 
 def sparse_regression(deviations: FloatArray, values: FloatArray, weights: FloatArray) -> Regression | None:
-    """The regression of values (n, K) on the controls (n, C) that matter, of strength 1 / n; None where it is
-    not MAX_RESIDUAL."""
+    """The regression of values (n, K) on the controls (n, C) that matter, of strength 1 / n; None where it leaves
+    MAX_RESIDUAL of the variance or more."""
     count = len(values)
     used, variances, freedom = relevance(deviations, values, weights, MAX_FREEDOM * count)
     if len(used) == 0:

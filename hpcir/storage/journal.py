@@ -146,7 +146,7 @@ def read_record(path: Path, position: int = 0) -> Record | None:
 class Walk:
     """Iterate over a journal, one record in memory at a time; `damaged` counts the stretches that were skipped.
 
-    arrays: read and check them; without, Headings come, whose arrays nobody looked at.
+    arrays: read and check them; without, Headings come, whose arrays were not read.
     """
 
     def __init__(self, path: Path, arrays: bool = True) -> None:

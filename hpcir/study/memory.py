@@ -43,7 +43,8 @@ def label_memory(deck: Deck, atoms: int, elements: tuple[int, ...]) -> int:
     model = deck.model
     functions = functions_of(model, elements)
     size = 4 if deck.training.precision == "float32" else 8
-    return atoms * min(model.inputs, functions.n_features) * (1 + 3 * atoms) * size
+    vectors = 3 * len(functions.elements) * len(functions.shells)
+    return atoms * (min(model.inputs, functions.n_features) * (1 + 3 * atoms) + vectors) * size
 
 
 def physical_memory() -> int:

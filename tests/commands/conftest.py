@@ -18,7 +18,7 @@ INPUTS = Path(__file__).parents[2] / "inputs"
 DECK = """\
 system: {structure: methanol.xyz}
 labels: {engine: tblite}
-model: {members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2]}
+model: {members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2], channels: 0}
 training: {steps: 1000}
 dynamics: {trajectories: 3, lockstep: 2, equilibration: 0.05 ps, duration: 0.3 ps}
 spectrum: {depth: 0.15 ps}

@@ -28,7 +28,7 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 DECK = f"""\
 system: {{structure: {WATER}}}
 labels: {{engine: tblite}}
-model: {{members: 2, hidden: [16, 16], radial: 6, shells: 2, zetas: [1, 2]}}
+model: {{members: 2, hidden: [16, 16], radial: 6, shells: 2, zetas: [1, 2], channels: 0}}
 training: {{steps: 100, final_steps: 100}}
 sampling:
   {{max_labels: 40, initial_labels: 10, round_labels: 8, rounds: 2, trajectories: 16, duration: 0.1 ps,

@@ -19,7 +19,7 @@ from tests.e2e.conftest import differences, finish, replaced, results
 DECK = """\
 system: {structure: methanol.xyz}
 labels: {engine: tblite, polar_tensors: true}
-model: {members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2]}
+model: {members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2], channels: 0}
 training: {steps: 200}
 """
 

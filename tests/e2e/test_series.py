@@ -18,7 +18,7 @@ TARGETS = ("C6H14", "C8H18")
 DECK = f"""\
 system: {{structure: {ALKANES / "C6H14.xyz"}, targets: [{ALKANES / "C8H18.xyz"}]}}
 labels: {{engine: tblite}}
-model: {{cutoff: 3 A, members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2]}}
+model: {{cutoff: 3 A, members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2], channels: 0}}
 training: {{steps: 150, final_steps: 200}}
 sampling:
   {{seeds: [{ALKANES / "C2H6.xyz"}, {ALKANES / "C3H8.xyz"}, {ALKANES / "C4H10.xyz"}], largest_fragment: 5,

@@ -278,3 +278,31 @@ def test_wrong_requests_are_named():
         run_chunk(evaluator, start(3), MASSES, 1, 1.0)
     with pytest.raises(InputError, match="Valid: langevin, svr"):
         Thermostat("berendsen", KT, 1.0, 1)
+
+
+def test_velocity_rescaling_samples_harmonic_positions_exactly_at_a_large_timestep():
+    """The mean square position is kT / k: rescaled after the step it would be 19 % too large at omega dt = 0.8."""
+    replicas, constant, mass = 300, 0.9, 12 * 1836.0
+    timestep = 0.8 / np.sqrt(constant / mass)
+    thermostat = Thermostat("svr", KT, 5 * timestep, 11, degrees=3)
+    positions = np.zeros((1, 3, replicas))
+    velocities = np.sqrt(KT / mass) * np.random.default_rng(2).normal(size=(1, 3, replicas))
+    block = ReplicaBlock.start(positions, velocities, np.arange(replicas))
+    wells = harmonic(np.full((1, 1, 1), constant))
+    options = {"thermostat": thermostat, "largest_step": 1e3, "largest_force": 1e3}
+    block = run_chunk(wells, block, np.array([mass]), 200, timestep, record=(), **options).block
+    chunk = run_chunk(wells, block, np.array([mass]), 1500, timestep, record=("positions",), dipole_every=1, **options)
+    variance = (chunk.positions**2).mean() * constant / KT
+    assert variance == pytest.approx(1, abs=0.015)
+
+
+def test_velocity_rescaling_leaves_a_molecule_at_rest():
+    """No momentum and no angular momentum come back in production at constant temperature."""
+    evaluator = Evaluator(soft_model(), NUMBERS, 4)
+    block = start(4)
+    velocities = remove_motion(block.positions, block.velocities, MASSES)
+    block = ReplicaBlock.start(block.positions, velocities, block.trajectories)
+    chunk = run_chunk(evaluator, block, MASSES, 400, 0.5 * FS, thermostat=Thermostat("svr", KT, 50 * FS, 3))
+    after = np.einsum("i,icr->rc", MASSES, np.cross(chunk.block.positions, chunk.block.velocities, axis=1))
+    assert np.abs(after).max() < 1e-8
+    assert np.abs(np.einsum("i,icr->cr", MASSES, chunk.block.velocities)).max() < 1e-9

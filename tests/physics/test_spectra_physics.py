@@ -9,7 +9,7 @@ from hpcir.deck.sections import SpectrumSettings
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import Structure
 from hpcir.spectra.assignment import Contributions, assign, mode_parts, mode_positions, mode_spectra, part_spectra
-from hpcir.spectra.bands import Band
+from hpcir.spectra.bands import Band, branch_distance
 from hpcir.spectra.basins import Basin
 from hpcir.spectra.controls import ModeMoments, local_controls, mode_controls, mode_moments, moment_controls
 from hpcir.spectra.correlation import differences
@@ -265,6 +265,33 @@ def test_rigid_rotor_has_its_rotational_band():
     inner = (grid > 60) & (grid < 500)
     # The window blurs by 10 cm-1, which is little on this scale.
     assert np.max(np.abs(mean - smooth)[inner] / (4 * error[inner] + 0.02 * smooth.max())) < 1
+
+
+def test_branches_of_a_linear_molecule_are_one_band():
+    """A stretch along a thermal linear rotor: P and R maxima 2 sqrt(kT / I) apart, one band in between."""
+    random = generator(8)
+    inertia, count, place = 3.3 * AMU * ANGSTROM**2, 1500, 2000.0
+    rate = np.sqrt(2 * KT / inertia * random.exponential(size=count))
+    start, _ = np.linalg.qr(random.normal(size=(count, 3, 2)))
+    times = np.arange(0, 2.5 * PS, 4 * FS)[:, None]
+    angle, phase = rate * times, place * PER_CM * times + 2 * np.pi * random.random(count)
+    axis = np.cos(angle)[:, None] * start[:, :, 0].T[None] + np.sin(angle)[:, None] * start[:, :, 1].T[None]
+    series = 0.01 * np.cos(phase)[:, None] * axis
+    settings = SpectrumSettings(depth="1.5 ps", first="1500 cm-1", last="2500 cm-1", estimator="plain")
+    spectra = trajectory_spectra(series, 4 * FS, None, KT, settings)
+    apart = branch_distance(inertia, KT)
+    assert apart == pytest.approx(2 * np.sqrt(KT / inertia) / PER_CM)
+    two = combine(spectra, settings, KT).bands
+    assert len(two) == 2
+    assert two[1].peak_per_cm - two[0].peak_per_cm == pytest.approx(apart, rel=0.2)
+    found = combine(spectra, settings, KT, branches=apart)
+    (band,) = found.bands
+    assert found.metadata["branches"] == [0]
+    # The square of the frequency weighs R more than P: 2 <w^2> / w0 = (4 kT / I) / w0.
+    assert band.position_per_cm == pytest.approx(place + apart**2 / place, abs=1.5)
+    assert band.intensity_km_per_mol == pytest.approx(sum(one.intensity_km_per_mol for one in two), rel=0.02)
+    # Two vibrations that far apart where nothing turns stay two.
+    assert "branches" not in combine(spectra, settings, KT).metadata
 
 
 def rotor_score(repeat, count, sharp):

@@ -61,7 +61,7 @@ def test_spikes_are_named_by_sample():
 
 
 def test_gaps_are_named_by_sample():
-    with pytest.raises(InputError, match=r"(jumps|go on as its motion would) at samples? 2(0[0-9][0-9])"):
+    with pytest.raises(InputError, match=r"(jumps|course of its motion) at samples? 2(0[0-9][0-9])"):
         checked(np.delete(motion(), slice(2000, 2040), axis=0))
 
 

@@ -13,7 +13,7 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.bead_exploration import explore_rings
-from hpcir.sampling.exploration import ExplorationPlan, Sanity
+from hpcir.sampling.exploration import ExplorationPlan, GeometryCheck
 from hpcir.study.nuclei import refuse_too_few_beads, ring_of
 from hpcir.units import ANGSTROM, FS, KELVIN, PER_CM
 from hpcir.vibrations.normal_modes import NormalModes, normal_modes, sample
@@ -44,7 +44,7 @@ def explore(force_spread: float, steps: int = 20):
 
 def test_quiet_rings_run_to_their_end():
     _, found = explore(1e3)
-    assert (found.takes, found.insane, len(found.geometries), len(found.quiet)) == (0, 0, 0, 3)
+    assert (found.takes, found.insane, len(found.geometries), len(found.final)) == (0, 0, 0, 3)
     assert found.time == pytest.approx(3 * 4 * 20 * 0.5 * FS)
 
 
@@ -53,11 +53,11 @@ def test_the_bead_that_the_committee_is_least_sure_of_is_taken():
     _, found = explore(1e-9, steps=5)
     # Beyond four times what is tolerated none is worth a label: the frame before is taken, and the ring counts as lost.
     assert (found.takes, found.insane) == (3, 3)
-    spreads = Evaluator(model, WATER.numbers, 3).force_spread(np.ascontiguousarray(everywhere.quiet.transpose(1, 2, 0)))
+    spreads = Evaluator(model, WATER.numbers, 3).force_spread(np.ascontiguousarray(everywhere.final.transpose(1, 2, 0)))
     limit = spreads.max() / 1.5
     _, some = explore(float(limit), steps=5)
     assert some.takes >= 1
-    assert Sanity(WATER)(some.geometries).all()
+    assert GeometryCheck(WATER)(some.geometries).all()
     one = Evaluator(model, WATER.numbers, len(some.geometries))
     taken = one.force_spread(np.ascontiguousarray(some.geometries.transpose(1, 2, 0))).max(0) / limit
     assert np.allclose(taken, some.excess, rtol=1e-9)

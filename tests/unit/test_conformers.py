@@ -31,6 +31,7 @@ from hpcir.molecules.conformers import (
     unlike,
 )
 from hpcir.molecules.structures import read_structure
+from hpcir.molecules.symmetry import Likeness
 from hpcir.units import ANGSTROM, KCAL_PER_MOL, KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
@@ -89,12 +90,18 @@ def test_turning_about_a_ring_bond_is_refused():
 
 
 def test_torsion_scan_finds_all_staggered_conformers_of_butane_and_pentane():
+    """Nine settings of pentane, four conformers: g+t has three copies beside it, g+g+ and g+g- one."""
     butane, graph = load("alkanes/C4H10")
     angles = sorted(round(torsion(s.positions, rotors(graph)[0])) % 360 for s in torsion_scan(butane, 20, 1, graph))
     assert angles == [60, 180, 300]
     pentane, graph = load("alkanes/C5H12")
     found = torsion_scan(pentane, 20, 1, graph)
-    assert len(unlike(found, 0.3 * ANGSTROM, graph)) == len(found) == 9
+    assert len(found) == 9
+    likeness = Likeness(pentane.numbers)
+    kept = [found[k] for k in unlike(found, 0.3 * ANGSTROM, graph)]
+    orders = [likeness.order(likeness.geometry(item.positions, graph)) for item in kept]
+    assert sorted(orders) == [1, 2, 2, 4]
+    assert sum(4 / order for order in orders) == 9
 
 
 def test_torsion_scan_of_a_long_chain_is_random_reproducible_and_keeps_the_bonds():
@@ -114,7 +121,7 @@ def test_boltzmann_weights_of_butane_count_both_gauche_basins():
     factor = 2 * np.exp(-0.6 * KCAL_PER_MOL / (300 * KELVIN))
     assert [group.name for group in groups] == ["all trans", "1 gauche"]
     assert groups[1].weight == pytest.approx(factor / (1 + factor), rel=1e-9)
-    assert len(groups[1].members) == 2
+    assert [item.symmetry for group in groups for item in group.members] == [4, 2]
 
 
 def test_boltzmann_weights_do_not_overflow_and_sum_to_one():

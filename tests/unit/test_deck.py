@@ -146,6 +146,7 @@ def test_every_error_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -
         ("spectrum: {first: 4000, last: 500}", "spectrum.last: must be more than spectrum.first, 4000 cm-1"),
         ("spectrum: {depth: 9 ps}", "spectrum.depth: must not be more than 4998 fs: dynamics.duration without"),
         ("dynamics: {dipole_every: 9}", "dynamics.dipole_every: dipoles every 4.5 fs resolve 3706 cm-1 at most"),
+        ("dynamics: {ensemble: nvt}", "dynamics.ensemble: Langevin friction in production makes every line 53 cm-1"),
         ("dynamics: {timestep: 3 fs}", "dynamics.timestep: too long for the vibrations of hydrogen (found: '3 fs')"),
         ("sampling: {max_labels: 20}", "sampling.initial_labels: must not be more than sampling.max_labels, 20"),
         ("model: {members: 1}", "model.members: exploration needs the spread of a committee"),

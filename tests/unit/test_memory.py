@@ -22,15 +22,14 @@ def study(tmp_path):
 
 
 def test_a_training_set_takes_no_more_than_is_said(study):
-    from hpcir.descriptors.definition import automatic_set
+    from hpcir.descriptors.definition import functions_of
 
-    model = study.deck.model
-    functions = automatic_set((1, 6, 8), model.cutoff, model.radial, model.shells, tuple(model.zetas))
+    functions = functions_of(study.deck.model, (1, 6, 8))
     cheap = study.deck.labels.pretrain.labels
     count = 60
     positions = study.structure.positions + np.random.default_rng(1).normal(0, 0.1, (count, 6, 3))
     group = LabelledGroup(study.structure.numbers, positions, np.zeros(count), np.zeros((count, 6, 3)))
-    data = TrainingData.build([group], functions)
+    data = TrainingData.build([group], functions, max_inputs=study.deck.model.inputs)
     assert data.nbytes <= memory.training_memory(study) * count / max(count, cheap)
 
 

@@ -26,7 +26,7 @@ UNWANTED = {
     r"\bminima that are none\b": "spurious minima",
     r"\b(came|comes) apart\b": "dissociated",
     r"\bfor want of\b": "for lack of",
-    r"\bwithout a word\b": "without an error message",
+    r"\bwithout a word\b(?! that)": "without an error message",
     r"\bspeaks? against\b": "argues against, error",
     r"\bastray\b": "unphysical",
 }

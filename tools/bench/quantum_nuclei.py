@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import LabelSettings, ModelSettings, TrainingSettings
-from hpcir.descriptors.definition import automatic_set
+from hpcir.descriptors.definition import functions_of
 from hpcir.dynamics.chunks import ReplicaBlock
 from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities
 from hpcir.dynamics.ring_runner import run_rings
@@ -112,9 +112,7 @@ def _labelled(start: Structure, count: int) -> list[LearntLabel]:
 def _trained(learnt: list[LearntLabel], steps: int) -> Model:
     settings, training = ModelSettings(members=2), TrainingSettings()
     elements = tuple(sorted(set(learnt[0].structure.numbers.tolist())))
-    functions = automatic_set(
-        elements, settings.cutoff, settings.radial, settings.shells, tuple(settings.zetas), settings.cutoff_function
-    )
+    functions = functions_of(settings, elements)
     data = TrainingData.build(groups_of(learnt), functions, training.precision)
     return train_members(data, settings, training, members=[0, 1], seed=SEED, steps=steps)[0]
 

@@ -26,7 +26,7 @@ CUTOFF_NAMES = {1: "cosine", 2: "tanh3", 6: "polynomial"}
 # (1 + lambda cos)^zeta is summed over powers of the cosine: up to here without loss of digits, and cheaply.
 MAX_ZETA = 16
 # The kernels sum every radial part with every power of the cosine and every pair of elements. Where that is far more
-# than the functions asked for, computing these one by one costs less.
+# than the functions required, computing these one by one costs less.
 GRID_FACTOR, GRID_ALLOWANCE = 4, 256
 
 

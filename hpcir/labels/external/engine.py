@@ -30,12 +30,12 @@ FAILED = ".failed"
 
 
 class LabelsMissing(Interrupted):
-    """Labels that another program has to make are not there yet: the run goes on when they are (exit status 75)."""
+    """Labels that another program has to make are not there yet: the run continues when they are (exit status 75)."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the outputs say about a list of geometries, in its order.
+    """Results of the outputs for a list of geometries, in its order.
 
     labels: a label, why the geometry is set aside, or None where nothing is there yet; refused: outputs that cannot be
     what was asked for; waiting: one line for each output that is not finished; folder: of all of them; inputs: what is

@@ -78,7 +78,7 @@ class Frame:
     label: Label
 
     def holds(self, structure: Structure, name: str) -> bool:
-        """Whether the frame is meant for this geometry: by its name, or else by its positions about the centre of
+        """True where the frame is meant for this geometry: by its name, or else by its positions about the centre of
         nuclear charge."""
         if self.name:
             return self.name == name

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +25,15 @@ from hpcir.labels import Label
 from hpcir.models.evaluator import evaluate
 from hpcir.models.model import Model
 from hpcir.molecules.bonding import BondGraph
-from hpcir.molecules.conformers import Conformer, boltzmann_weights, in_turns, lowest_unlike, proton_moved
+from hpcir.molecules.conformers import Conformer, conformer_weights, in_turns, lowest_unlike, proton_moved
 from hpcir.molecules.rotamers import random_rotamer
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
 from hpcir.study.context import Context
-from hpcir.study.learning.relaxation import ROUGH_TOLERANCE, harmonic_modes, minima, vibrational
+from hpcir.study.learning.relaxation import ROUGH_TOLERANCE, harmonic_modes, minima
 from hpcir.study.learning.source import Block, Exploration
 from hpcir.units import KELVIN
+from hpcir.vibrations.free_energy import free_energy
 from hpcir.vibrations.harmonics import harmonics_at
 from hpcir.vibrations.normal_modes import thermal_geometries
 
@@ -118,20 +120,20 @@ class ExplorationStarts:
                 if label is not None
             ]
             self.minima[k] = lowest_unlike([*before, *labelled], graph)
-            self.start_minima[k] = self._with_free_energies(model, self.minima[k][:MAX_START_MINIMA], key)
+            self.start_minima[k] = self._with_free_energies(model, self.minima[k][:MAX_START_MINIMA], graph, key)
             if self.minima[k]:
                 lowest = self.minima[k][0].structure
                 self.lowest[k] = evaluate(model, target.numbers, lowest.positions, target.charge).energy
         self.ends = context.on_root(lambda: self._accessible_ends(model))
 
-    def _with_free_energies(self, model: Model, found: list[Conformer], key: str) -> list[Conformer]:
-        """Conformers with free energies: their labels' and the model's harmonic vibrations' (collective)."""
+    def _with_free_energies(self, model: Model, found: list[Conformer], graph: BondGraph, key: str) -> list[Conformer]:
+        """Conformers with free energies: their labels' and that of the model's vibrations and rotation (collective)."""
         temperature = self.context.deck.dynamics.temperature
         modes = harmonic_modes(
             self.context, [item.structure for item in found], key, lambda structure: harmonics_at(model, structure)
         )
         return [
-            Conformer(item.structure, item.energy + vibrational(own, temperature))
+            replace(item, energy=item.energy + free_energy(own, temperature, graph))
             for item, own in zip(found, modes, strict=True)
         ]
 
@@ -166,7 +168,7 @@ class ExplorationStarts:
         if len(ends) and (early or not known) and random.integers(RESTART_INTERVAL):
             return ends[int(random.integers(len(ends)))]
         if known:  # a model of few labels may have no minimum with all bonds yet
-            weights = boltzmann_weights(np.array([item.energy for item in known]), self._temperature(number))
+            weights = conformer_weights(known, self._temperature(number))
             conformer = known[int(random.choice(len(known), p=weights))].structure
             moved = proton_moved(conformer, graph) if number < PROTON_ROUNDS else []
             if moved and not random.integers(PROTON_INTERVAL):

@@ -20,6 +20,7 @@ from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.conformers import (
     ENERGY_WINDOW,
     MIN_DISTANCE,
+    SPREAD,
     Conformer,
     embedded,
     lowest_unlike,
@@ -32,7 +33,6 @@ from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, JournalEntry
-from hpcir.units import PER_CM
 from hpcir.vibrations.harmonics import as_label_function
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.optimise import optimise
@@ -43,8 +43,6 @@ FloatArray = NDArray[np.float64]
 FOLDER = layout.RELAXATIONS
 # Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.
 FORCE_TOLERANCE, ROUGH_TOLERANCE = 2e-4, 1e-3
-# Least wavenumber (cm-1) in harmonic free energies, which are not valid for softer vibrations.
-MIN_WAVENUMBER = 50.0
 # Candidates that are quenched for each that is relaxed; steps of the quench; geometries that are quenched together.
 CANDIDATES, QUENCH_STEPS, LOCKSTEP = 8, 200, 8
 
@@ -72,7 +70,8 @@ def minima(
     starts: list[Structure] = []
     if context.root:
         many = CANDIDATES * count
-        found = [structure, *embedded(structure, many, seed, graph), *torsion_scan(structure, many, seed, graph)]
+        scanned = torsion_scan(structure, many, seed, graph, SPREAD)
+        found = [structure, *embedded(structure, many, seed, graph), *scanned]
         unrelaxed = [found[place] for place in unlike(found, MIN_DISTANCE, graph)]
         starts = [*unrelaxed, *protons_moved(unrelaxed, graph)[:count], *known]
     quenched = _quenched(context, model, context.comm.bcast(starts), key)
@@ -142,12 +141,6 @@ def harmonic_modes(
         return []
     found = map_structures(context, f"modes {structures[0].name}", structures, key, lambda s: modes_of(s).to_arrays())
     return [NormalModes.from_arrays(arrays) for arrays in found]
-
-
-def vibrational(modes: NormalModes, temperature: float) -> float:
-    """The classical harmonic free energy kT sum ln(omega / kT), hartree; temperature in hartree."""
-    omega = PER_CM * np.maximum(modes.wavenumbers, MIN_WAVENUMBER)
-    return float(temperature * np.log(omega / temperature).sum())
 
 
 @collective

@@ -28,7 +28,7 @@ from hpcir.units import PS
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.EXPLORATION
-# Ring polymers explore for this part of the trajectories' time, and are looked at after so many steps.
+# Ring polymers explore for this part of the trajectories' time, and are checked after so many steps.
 RING_SHARE, BEAD_CHECK = 4, 10
 
 

@@ -2,15 +2,15 @@
 
 Candidates come from distance geometry or a torsion scan, and from what sampling has labelled; they are relaxed with the
 model over all ranks, and the minima of any weight labelled once each. A conformer's free energy is its label's energy
-and the classical harmonic vibrational free energy of the model, kT sum ln(omega / kT). The main trajectories start in
-conformers drawn by Boltzmann's weights, so that their plain average is the ensemble's; each family of weight has
-trajectories of its own besides.
+and the classical one of the model's vibrations and rotation (`vibrations.free_energy`). The main trajectories start in
+conformers drawn by Boltzmann's weights, with all copies of each counted, so that their plain average is the ensemble's;
+each family of weight has trajectories of its own besides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,15 @@ from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
-from hpcir.molecules.conformers import Conformer, Family, boltzmann_weights, families
+from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.conformers import Conformer, Family, conformer_weights, families
 from hpcir.molecules.structures import Structure
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm, candidates
-from hpcir.study.learning.relaxation import harmonic_modes, minima, vibrational
+from hpcir.study.learning.relaxation import harmonic_modes, minima
 from hpcir.study.production.plan import Starts
+from hpcir.vibrations.free_energy import free_energy
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.normal_modes import sample as sample_modes
@@ -74,12 +76,12 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
         )
     geometries = [item.structure for item in found]
     vibrations = harmonic_modes(context, geometries, weights_key, lambda s: model_harmonics(model, s))
-    pairs = _worth_a_label(found, vibrations, temperature)
+    pairs = _worth_a_label(found, vibrations, temperature, graph)
     labels = farm.label(candidates([item.structure for item, _ in pairs], PURPOSE))
     kept, modes = [], []
     for (item, own), label in zip(pairs, labels, strict=True):
         if label is not None:
-            kept.append(Conformer(item.structure, label.energy + vibrational(own, temperature)))
+            kept.append(replace(item, energy=label.energy + free_energy(own, temperature, graph)))
             modes.append(own)
     ordered = families(kept, temperature, graph)
     place = {id(item): own for item, own in zip(kept, modes, strict=True)}
@@ -97,11 +99,11 @@ def _lowest_labelled(farm: LabelFarm, structure: Structure) -> list[Structure]:
 
 
 def _worth_a_label(
-    found: list[Conformer], modes: list[NormalModes], temperature: float
+    found: list[Conformer], modes: list[NormalModes], temperature: float, graph: BondGraph
 ) -> list[tuple[Conformer, NormalModes]]:
     """The conformers with a significant weight by their free energy in the model, with their modes."""
     pairs = list(zip(found, modes, strict=True))
-    energies = [item.energy + vibrational(own, temperature) for item, own in pairs]
+    energies = [item.energy + free_energy(own, temperature, graph) for item, own in pairs]
     highest = min(energies) + MAX_FREE_ENERGY * temperature
     return [pair for pair, energy in zip(pairs, energies, strict=True) if energy < highest]
 
@@ -114,7 +116,7 @@ def ensemble_starts(
     dynamics, seed = context.deck.dynamics, context.deck.seed
     temperature, masses = dynamics.temperature, context.structure.masses
     members = [item for item in ensemble.conformers() if family is None or item[0] == family]
-    weights = boltzmann_weights(np.array([item[1].energy for item in members]), temperature)
+    weights = conformer_weights([item[1] for item in members], temperature)
     # Equal steps along the cumulated weights: every conformer in proportion to its weight, to one trajectory.
     picks = np.searchsorted(np.cumsum(weights), (np.arange(count) + 0.5) / count * (1 - 1e-12))
     purpose = "ensemble" if family is None else f"family {family}"

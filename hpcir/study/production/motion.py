@@ -28,7 +28,7 @@ from hpcir.vibrations.normal_modes import NormalModes
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Steps between two looks at the committee's spread.
+# Steps between two evaluations of the committee's spread.
 SPREAD_STEPS = 200
 # Records that a chunk without records still makes room for: none, as its steps are fewer than this.
 NO_RECORD = 1 << 40

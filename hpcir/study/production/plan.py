@@ -35,7 +35,7 @@ class TrajectoryPlan:
     projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
     a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
     begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
-    connectivity: what trajectories are held against, to see them react or come apart.
+    connectivity: the bonds that trajectories are compared with, to detect reactions and dissociation.
     """
 
     name: str

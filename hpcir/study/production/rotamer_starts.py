@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
+from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator, spread_of
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.conformers import rotors
 from hpcir.molecules.rotamers import Pivot, pivots, random_rotamer, torsion_moves
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import collective
@@ -30,6 +32,7 @@ from hpcir.sampling.exploration import GeometryCheck
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, JournalEntry
+from hpcir.study.learning.relaxation import ROUGH_TOLERANCE, minima
 from hpcir.study.production.plan import Starts
 from hpcir.vibrations.normal_modes import thermal_geometries
 
@@ -40,6 +43,10 @@ FOLDER = layout.STARTS
 CYCLES = 10
 MOVES_PER_BOND = 2
 CYCLE_STEPS = 100
+# The same for a small molecule: its moves cost little, and its few rotamers need their right populations.
+MOVES_PER_ROTOR = 10
+# Largest energy above the lowest of rotamers that count, in kT, and the most that are relaxed.
+ROTAMER_WINDOW, MAX_ROTAMERS = 7.0, 12
 # Most random conformers drawn for a start until one is covered by the training data.
 MAX_ATTEMPTS = 20
 # Energy added to a geometry outside the region covered by the training data, hartree.
@@ -47,20 +54,48 @@ PENALTY = 1e3
 
 
 @collective
-def sampled_starts(context: Context, model: Model, structure: Structure, count: int, weights_key: str) -> Starts:
+def count_rotamers(context: Context, model: Model, structure: Structure, weights_key: str) -> int:
+    """How many unlike minima of the model, ROTAMER_WINDOW above the lowest at most, turning about bonds leads to
+    (collective): 1 for a molecule that has nothing to turn. Mirror images are one.
+
+    weights_key: a digest of the model.
+    """
+    try:
+        graph = bond_graph(structure)
+    except InputError:
+        return 1
+    if not rotors(graph):
+        return 1
+    window = ROTAMER_WINDOW * context.deck.dynamics.temperature
+    seed = context.deck.seed
+    found = minima(context, model, structure, graph, MAX_ROTAMERS, seed, weights_key, ROUGH_TOLERANCE, window=window)
+    return max(1, len(found))
+
+
+@collective
+def sampled_starts(
+    context: Context,
+    model: Model,
+    structure: Structure,
+    count: int,
+    weights_key: str,
+    moves_per_bond: int = MOVES_PER_BOND,
+) -> Starts:
     """Starts of `count` trajectories of a molecule at the deck's temperature (collective).
 
-    weights_key: a digest of the model. Blocks are those of the deck's lockstep; finished ones come from their journal.
+    weights_key: a digest of the model; moves_per_bond: in each cycle. Blocks are those of the deck's lockstep; finished
+    ones come from their journal.
     """
     dynamics = context.deck.dynamics
     size = min(dynamics.lockstep, count)
     firsts = list(range(0, count, size))
     settings = [dynamics.temperature, dynamics.force_error, context.deck.seed, count, size]
+    settings += [moves_per_bond] if moves_per_bond != MOVES_PER_BOND else []
     key = digest("starts", weights_key, structure.positions, *settings)
 
     def block(number: int) -> JournalEntry:
         ids = np.arange(firsts[number], min(firsts[number] + size, count))
-        return _block(context, model, structure, ids), {"block": number}
+        return _block(context, model, structure, ids, moves_per_bond), {"block": number}
 
     keys = [digest(key, number) for number in range(len(firsts))]
     records = context.map_journalled(f"starts of {structure.name}", FOLDER, keys, block, "blocks")
@@ -77,7 +112,9 @@ def sampled_starts(context: Context, model: Model, structure: Structure, count: 
     return Starts(arrays["positions"], arrays["velocities"], arrays["alive"].astype(bool), digest(key, "joined"))
 
 
-def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np.int64]) -> dict[str, Any]:
+def _block(
+    context: Context, model: Model, structure: Structure, ids: NDArray[np.int64], moves_per_bond: int
+) -> dict[str, Any]:
     """Positions and velocities (N, 3, R) of one block after all cycles; alive (R,)."""
     dynamics, graph = context.deck.dynamics, bond_graph(structure)
     temperature, masses, physical = dynamics.temperature, structure.masses, GeometryCheck(structure)
@@ -98,7 +135,8 @@ def _block(context: Context, model: Model, structure: Structure, ids: NDArray[np
         context.stop.check()
         chunk = run_chunk(evaluator, block, masses, CYCLE_STEPS, dynamics.timestep, thermostat=thermostat, record=())
         random = context.random("moves", int(ids[0]), cycle)
-        moved, moves = _moved(chunk.block, evaluator, physical, moving, temperature, limit, random)
+        count = moves_per_bond * len(moving)
+        moved, moves = _moved(chunk.block, evaluator, physical, moving, temperature, limit, random, count)
         block = _unless_lost(block, moved, known)
         tried, taken = tried + moves[0], taken + moves[1]
     return {
@@ -154,14 +192,15 @@ def _moved(
     temperature: float,
     limit: float,
     random: np.random.Generator,
+    count: int,
 ) -> tuple[ReplicaBlock, tuple[int, int]]:
-    """The block after torsion moves, and the numbers tried and accepted; none to a spread beyond `limit`."""
+    """The block after `count` torsion moves, and the numbers tried and accepted; none to a spread beyond `limit`."""
 
     def energies_of(frames: FloatArray) -> FloatArray:
         energies, forces = evaluator.members(np.ascontiguousarray(frames.transpose(1, 2, 0)))
         return np.asarray(energies.mean(0) + np.where(spread_of(forces).max(0) < limit, 0.0, PENALTY))
 
     frames = block.positions.transpose(2, 0, 1)
-    moves = torsion_moves(energies_of, physical, moving, frames, temperature, MOVES_PER_BOND * len(moving), random)
+    moves = torsion_moves(energies_of, physical, moving, frames, temperature, count, random)
     moved = replace(block, positions=np.ascontiguousarray(moves.positions.transpose(1, 2, 0)))
     return moved, (moves.tried, moves.taken)

@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.deck.sections import DynamicsSettings
+from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.models.potential import Potential, ReplicaPotential
+from hpcir.molecules.isotopomers import Relabelling, arrangements
 from hpcir.molecules.pieces import Connectivity
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.runtime.mpi import collective
-from hpcir.spectra.basins import all_basins
+from hpcir.spectra.basins import Basin, all_basins, with_masses
+from hpcir.spectra.intensities import observed_frequency
 from hpcir.spectra.projection import MAX_ORTHONORMAL, Projection
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
@@ -26,12 +30,16 @@ from hpcir.study.production.minima import find_minima, same_minima
 from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.plan import Starts, TrajectoryPlan
 from hpcir.study.production.trajectories import TrajectoryStage, run_stages
+from hpcir.units import PER_CM
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
 from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
+from hpcir.vibrations.normal_modes import sample as sample_modes
 
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.TRAJECTORIES
+# Relative margin above the highest harmonic wavenumber that a dipole series must resolve: bands are broad.
+HARMONIC_MARGIN = 0.05
 # Name of the wall time of a target's main set, over all sessions, in the manifest of a run.
 MAIN_SECONDS = "main set"
 # Most mode series (modes times trajectories) that are kept for the assignment: 0.1 GB at 5 ps.
@@ -80,7 +88,8 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
     """The plan of a set."""
     deck = context.deck
     structure = context.structure.moved(chosen.modes.positions)
-    changes: dict[str, Any] = {"trajectories": chosen.trajectories}
+    steps = dipole_steps(deck.dynamics, chosen.minima)
+    changes: dict[str, Any] = {"trajectories": chosen.trajectories, "dipole_every": steps}
     rings = deck.dynamics.nuclei == "trpmd"
     if rings:
         # What beads do against their centroid sets it turning again, within a tenth of a picosecond.
@@ -101,20 +110,43 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
     )
 
 
+def dipole_steps(dynamics: DynamicsSettings, minima: Sequence[NormalModes]) -> int:
+    """Steps between dipoles: the deck's, or fewer where a harmonic mode would fold back into the spectrum."""
+    highest = (1 + HARMONIC_MARGIN) * max(float(modes.wavenumbers[-1]) for modes in minima) * PER_CM
+    # As velocity Verlet shows it; the deck's timestep is stable for every vibration of hydrogen.
+    shown = float(observed_frequency(np.array([min(highest, 1.99 / dynamics.timestep)]), dynamics.timestep)[0])
+    return max(1, min(dynamics.dipole_every, int(np.pi / (shown * dynamics.timestep))))
+
+
 def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[TrajectorySet]:
     """Run the missing trajectories of several sets together (collective); the sets with their files."""
     if not chosen:
         return []
+    if context.root:
+        _say_dipoles(context, chosen)
     stages = [_stage_of(context, one) for one in chosen]
     run_stages(stages)
     return [replace(one, blocks=tuple(stage.files)) for one, stage in zip(chosen, stages, strict=True)]
+
+
+def _say_dipoles(context: Context, chosen: Sequence[TrajectorySet]) -> None:
+    dynamics = context.deck.dynamics
+    steps = min(dipole_steps(dynamics, one.minima) for one in chosen)
+    if steps < dynamics.dipole_every:
+        highest = max(float(modes.wavenumbers[-1]) for one in chosen for modes in one.minima)
+        context.progress.log(
+            f"dipoles every {steps} steps instead of dynamics.dipole_every, {dynamics.dipole_every}: the vibration at "
+            f"{highest:.0f} cm-1 would fold back into the spectrum",
+            warning=True,
+        )
 
 
 @collective
 def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
     plan = plan_of(context, chosen)
     model = chosen.model
-    settings = context.deck.model_dump(mode="json")["dynamics"] | {"trajectories": chosen.trajectories}
+    settings = context.deck.model_dump(mode="json")["dynamics"]
+    settings |= {"trajectories": chosen.trajectories, "dipole_every": plan.dynamics.dipole_every}
     minima = [modes.positions for modes in chosen.minima]
     what = [settings, context.deck.seed, chosen.masses, *minima, model.digest]
     what += [chosen.starts.key] if chosen.starts is not None else []
@@ -165,10 +197,78 @@ def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
     for name, pattern in context.deck.system.isotopes.items():
         masses = isotope_masses(context.structure, pattern)
         minima = tuple(same_minima(model, before, masses, context.structure))
-        starts = None if main.starts is None else _with_masses(main.starts, main.masses, masses)
+        starts = isotopomer_starts(context, main, masses)
         own = TrajectorySet(name, model, masses, minima, main.trajectories, starts=starts)
         sets.append(with_nuclei(context, own))
     return sets
+
+
+def isotopomer_starts(context: Context, main: TrajectorySet, masses: FloatArray) -> Starts | None:
+    """Starts of the trajectories of other masses (N,): the main set's, or thermal samples about its first minimum (None
+    where these are as the set makes them itself), with the masses arranged in all the ways that motion leads to, each
+    as often as the others."""
+    copies = arrangements(context.structure.moved(main.surface_modes.positions), masses)
+    # Dealt in turn; of more arrangements than trajectories, evenly chosen ones.
+    turns = np.arange(main.trajectories) % len(copies)
+    if len(copies) > main.trajectories:
+        turns = np.arange(main.trajectories) * len(copies) // main.trajectories
+    if len(copies) == 1:
+        return None if main.starts is None else _with_masses(main.starts, main.masses, masses)
+    if main.starts is not None:
+        return _arranged(main.starts, main.masses, masses, copies, turns)
+    return _thermal_starts(context, main.surface_modes, masses, copies, turns)
+
+
+def arranged(context: Context, chosen: TrajectorySet) -> TrajectorySet:
+    """A set of a molecule whose structure names isotopes, started from all arrangements of these."""
+    copies = arrangements(context.structure.moved(chosen.surface_modes.positions), chosen.masses)
+    if len(copies) == 1:
+        return chosen
+    return replace(chosen, starts=isotopomer_starts(context, chosen, chosen.masses))
+
+
+def _arranged(
+    starts: Starts, before: FloatArray, masses: FloatArray, copies: Sequence[Relabelling], turns: NDArray[np.int64]
+) -> Starts:
+    """Starts with the atoms of each exchanged and other masses (N,), velocities by their inverse root."""
+    positions, velocities = np.empty_like(starts.positions), np.empty_like(starts.velocities)
+    for number, turn in enumerate(turns.tolist()):
+        copy = copies[turn]
+        scale = np.sqrt(before[copy.order] / masses)[:, None]
+        positions[..., number] = copy.of(starts.positions[..., number])
+        velocities[..., number] = copy.of(starts.velocities[..., number]) * scale
+    orders = [copy.order for copy in copies]
+    key = digest(starts.key, "isotopomers", before, masses, *orders)
+    return replace(starts, positions=positions, velocities=velocities, key=key)
+
+
+def _thermal_starts(
+    context: Context, modes: NormalModes, masses: FloatArray, copies: Sequence[Relabelling], turns: NDArray[np.int64]
+) -> Starts:
+    """Thermal samples of a minimum's copies with other masses (N,)."""
+    dynamics, seed = context.deck.dynamics, context.deck.seed
+    own = [_copied(context, modes, copy, masses) for copy in copies]
+    frames = [
+        sample_modes(own[turn], dynamics.temperature, 1, context.random("start positions", number))[0]
+        for number, turn in enumerate(turns.tolist())
+    ]
+    positions = np.ascontiguousarray(np.array(frames).transpose(1, 2, 0))
+    linear = is_linear(modes.positions, masses)
+    ids = np.arange(len(turns))
+    velocities = thermal_velocities(
+        positions, masses, dynamics.temperature, seed, ids, rotation=dynamics.rotation, linear=linear
+    )
+    return Starts(positions, velocities, np.ones(len(turns), bool), digest("isotopomers", positions, velocities))
+
+
+def _copied(context: Context, modes: NormalModes, copy: Relabelling, masses: FloatArray) -> NormalModes:
+    """The normal modes of other masses (N,) at the copy of a minimum."""
+    basin = Basin(modes.positions, modes.modes, modes.wavenumbers).relabelled(copy.order)
+    basin = basin.reflected() if copy.mirrored else basin
+    changed = with_masses(basin, context.structure, modes.masses[copy.order], masses)
+    return replace(
+        modes, positions=changed.positions, masses=masses, modes=changed.modes, wavenumbers=changed.wavenumbers
+    )
 
 
 def _with_masses(starts: Starts, before: FloatArray, masses: FloatArray) -> Starts:

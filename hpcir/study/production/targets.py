@@ -1,7 +1,8 @@
 """The targets of a study in production: a folder for each, and its sets of trajectories.
 
 A target's trajectories start by its properties: in conformer families where the deck wants them; in thermal samples of
-the one minimum that sampling explored; else in conformers sampled with the model.
+the one minimum that sampling explored, where turning about bonds leads to no other; else in conformers sampled with the
+model.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from hpcir.study.production.families import (
     worth_a_spectrum,
 )
 from hpcir.study.production.pigs import with_quantum_nuclei
-from hpcir.study.production.rotamer_starts import sampled_starts
+from hpcir.study.production.rotamer_starts import MOVES_PER_ROTOR, count_rotamers, sampled_starts
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
@@ -47,6 +48,7 @@ class Target:
 
     reference: the engine's minimum, where it is known. ensemble: conformer families where the deck wants them; started:
     the family that each main trajectory starts in; families: (number, set) of those with trajectories of their own.
+    rotamers: unlike minima that turning about bonds leads to, where they were counted.
     """
 
     context: Context
@@ -57,6 +59,7 @@ class Target:
     ensemble: Ensemble | None = None
     started: tuple[int, ...] = ()
     families: tuple[tuple[int, TrajectorySet], ...] = ()
+    rotamers: int | None = None
 
     @property
     def structure(self) -> Structure:
@@ -130,12 +133,21 @@ def main_trajectories(
 
 
 def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Reference | None) -> Target:
-    """A target's main trajectories from thermal samples of its one minimum, or from conformers of the model."""
-    main = sets.main_set(context, model, modes)
+    """A target's main trajectories from thermal samples of its one minimum, or from conformers of the model where there
+    are several."""
+    main, rotamers = sets.main_set(context, model, modes), None
     if reference is None:
         starts = sampled_starts(context, model, context.structure, main.trajectories, model.digest)
         main = replace(main, starts=starts)
-    return Target(context, _run(context, [main])[0], reference)
+    else:
+        near = context.structure.moved(modes.positions)
+        rotamers = count_rotamers(context, model, near, model.digest)
+        if rotamers > 1:
+            count = main.trajectories
+            starts = sampled_starts(context, model, near, count, model.digest, MOVES_PER_ROTOR)
+            main = replace(main, starts=starts)
+    main = sets.arranged(context, main)
+    return Target(context, _run(context, [main])[0], reference, rotamers=rotamers)
 
 
 def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
@@ -148,12 +160,14 @@ def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
         minima = [modes[0] for modes in ensemble.modes]
         corrected = with_quantum_nuclei(context, model, context.structure, minima, layout.MAIN_SET)
         main, model = replace(main, model=corrected, surface=(model, main.minima)), corrected
+    main = sets.arranged(context, main)
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
         few = min(MAX_FAMILY_TRAJECTORIES, count)
         starts, _ = ensemble_starts(context, ensemble, few, number)
         modes = (ensemble.modes[number][0],)
-        own.append(TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts))
+        family = TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts)
+        own.append(sets.arranged(context, family))
     main, *own = _run(context, [main, *own])
     families = tuple(zip(numbers, own, strict=True))
     return Target(context, main, ensemble=ensemble, started=tuple(started), families=families)

@@ -30,7 +30,7 @@ MAX_PROJECTED_MODES = 120
 # Series of the assignment that chunks hold.
 SERIES = ("mode_velocities", "basin", "rotations", "group_dipoles")
 
-# Frames between two looks at the bonds (20 fs at the deck's defaults).
+# Frames between two checks of the bonds (20 fs at the deck's defaults).
 EVENT_INTERVAL = 10
 # Those after which a trajectory is no longer one of its molecule.
 DISSOCIATED = (EVENT_KINDS.index("apart"), EVENT_KINDS.index("broken"))

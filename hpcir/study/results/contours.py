@@ -1,4 +1,4 @@
-"""The gas phase's rotational contours on a run's spectrum, where it is held against an experiment and has none."""
+"""The gas phase's rotational contours on a run's spectrum, where it is compared with an experiment and has none."""
 
 from __future__ import annotations
 

@@ -146,15 +146,30 @@ class TrustMap:
 
 
 @dataclass(frozen=True)
+class RotamerPopulation:
+    """A rotamer (its torsions trans, t, or gauche, g+ and g-; a mirror image is the same), its share of the starts and
+    of production, with standard errors over the trajectories."""
+
+    name: str
+    start: float
+    start_stderr: float
+    production: float
+    production_stderr: float
+
+
+@dataclass(frozen=True)
 class ConformerVerdict:
     """Distribution of the trajectories over conformers: rotatable bonds, the fraction of frames with the torsions of
-    the minimum of the harmonic lines, conformers seen, the fraction of trans torsions, and the verdict in words
-    ('': the minimum represents the ensemble)."""
+    the minimum of the harmonic lines, conformers seen, the fraction of trans torsions, populations of rotamers and the
+    passes between them, and the verdict in words ('': the populations are those of the ensemble, and the minimum
+    represents it)."""
 
     rotatable: int | None = None
     in_minimum: float | None = None
     conformers: int | None = None
     trans_fraction: float | None = None
+    populations: tuple[RotamerPopulation, ...] | None = None
+    passes: int | None = None
     verdict: str = ""
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import RunStopped
+from hpcir.molecules.structures import centre
 from hpcir.runtime.mpi import collective
-from hpcir.spectra.bands import Band
+from hpcir.spectra.bands import Band, branch_distance
 from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
@@ -136,7 +138,16 @@ class SpectrumStage:
             member_spectra,
             metadata={"molecule": context.structure.name},
             seed=context.deck.seed,
+            branches=self._branches(),
         )
+
+    def _branches(self) -> float | None:
+        """How far apart P and R branches are, of a linear molecule that turns."""
+        dynamics, modes = self.context.deck.dynamics, self.modes
+        if dynamics.rotation == "remove" or not is_linear(modes.positions, modes.masses):
+            return None
+        relative = modes.positions - centre(modes.positions, modes.masses)
+        return branch_distance(float(modes.masses @ (relative**2).sum(axis=1)), dynamics.temperature)
 
     def _finish(self, results: list[BlockResult], member_spectra: FloatArray | None) -> SpectrumResult:
         spectrum = self._combine(results, member_spectra)
@@ -149,6 +160,7 @@ class SpectrumStage:
             spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
         else:
             spectrum = found.named(spectrum)
+        spectrum = with_branches(spectrum)
         self._write(spectrum, results, found)
         return SpectrumResult(
             spectrum,
@@ -213,6 +225,16 @@ class SpectrumStage:
             total_intensity_km_per_mol=float(np.trapezoid(spectrum.absorption, spectrum.wavenumbers)),
             harmonic_total_km_per_mol=float(np.nansum(self.modes.intensities)),
         )
+
+
+def with_branches(spectrum: Spectrum) -> Spectrum:
+    """The spectrum with the bands that are P and R branches called so."""
+    double = spectrum.metadata.get("branches", ())
+    bands = [
+        replace(band, assignment=f"{band.assignment} (P and R branches)".strip()) if index in double else band
+        for index, band in enumerate(spectrum.bands)
+    ]
+    return replace(spectrum, bands=tuple(bands))
 
 
 def _listed(bands: Sequence[Band]) -> tuple[tuple[Band, ...], tuple[Band, ...]]:

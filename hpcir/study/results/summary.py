@@ -8,6 +8,9 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpcir.deck.study import heavy_atoms
 from hpcir.models.model import Model
 from hpcir.runtime.progress import figure_parts
@@ -21,11 +24,14 @@ from hpcir.study.context import Context
 from hpcir.study.label_farm import TEST, LabelStore
 from hpcir.study.learning.curve import LearningCurve
 from hpcir.study.learning.reference import Reference
+from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import MAIN_SECONDS
 from hpcir.study.production.targets import Target
 from hpcir.study.results import trust_map
 from hpcir.study.results.families import family_rows, write_families
+from hpcir.study.results.populations import with_populations
 from hpcir.study.results.records import (
+    ConformerVerdict,
     HarmonicFigures,
     IndependentTest,
     LabelFigures,
@@ -42,8 +48,12 @@ from hpcir.units import FS, KELVIN
 from hpcir.vibrations.harmonics import harmonic_error
 from hpcir.vibrations.normal_modes import NormalModes
 
+FloatArray = NDArray[np.float64]
+
 # Bands weaker than this are in the files but not in the log.
 MIN_LOGGED_KM_PER_MOL = 2.0
+# Most rotamers in the log; all are in the files.
+MAX_LOGGED_ROTAMERS = 4
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
         harmonic=harmonic,
         levels=one.levels,
         trust=trust_map.write_trust(context, target.structure, model, shared.environments, frames),
-        ensemble=trust_map.ensemble(target.structure, modes.positions, frames),
+        ensemble=_conformers(target, frames),
         families=None if ensemble is None else family_rows(ensemble, target.started, one.spectra),
         test=replace(one.test, harmonic_mae_per_cm=harmonic.mae_per_cm),
         md=timed(main.md, context),
@@ -141,6 +151,14 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
         stages=stage_seconds(context),
         provenance=provenance(context),
     )
+
+
+def _conformers(target: Target, frames: FloatArray) -> ConformerVerdict:
+    """How a target's main trajectories are spread over conformers."""
+    main, context = target.main, target.context
+    found = trust_map.ensemble(target.structure, main.modes.positions, frames)
+    blocks = [TrajectoryBlock.read(context.directory / name) for name in main.blocks] if found.rotatable else []
+    return with_populations(found, target.structure, blocks, main.starts is not None, target.rotamers)
 
 
 def harmonic_figures(modes: NormalModes, reference: Reference | None) -> HarmonicFigures:
@@ -256,12 +274,24 @@ def _target_lines(target: TargetSummary) -> list[str]:
     if target.md is not None:
         text.append(_md_line(target.md))
     text += [found.verdict for found in (target.trust, target.ensemble) if found is not None and found.verdict]
+    text += [] if target.ensemble is None else _rotamers_line(target.ensemble)
     for number, family in enumerate(target.families or (), 1):
         text.append(
             f"family {number}, {100 * family.weight:.1f} %: {family.name} ({family.conformers} conformers, "
             f"{family.trajectories} trajectories)"
         )
     return text
+
+
+def _rotamers_line(found: ConformerVerdict) -> list[str]:
+    """The populations of the commonest rotamers."""
+    if not found.populations:
+        return []
+    shown = [
+        f"{row.name} {100 * row.production:.0f} +- {figure(100 * row.production_stderr, '.0f')} %"
+        for row in found.populations[:MAX_LOGGED_ROTAMERS]
+    ]
+    return [f"rotamers in production: {', '.join(shown)}; {found.passes} passes between them seen"]
 
 
 def _test_lines(test: IndependentTest) -> list[str]:

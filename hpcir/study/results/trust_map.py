@@ -14,9 +14,9 @@ from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
-from hpcir.molecules.conformers import torsion
-from hpcir.molecules.rotamers import pivots
+from hpcir.molecules.conformers import rotor_angle, rotors
 from hpcir.molecules.structures import Structure
+from hpcir.molecules.symmetry import atom_kinds
 from hpcir.sampling.trust import ElementReference, references, trust_table
 from hpcir.storage import layout
 from hpcir.storage.json_result import write_json
@@ -101,15 +101,15 @@ def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> C
         graph = bond_graph(structure)
     except InputError:
         return ConformerVerdict(rotatable=0)
-    torsions = [pivot.atoms for pivot in pivots(graph, flips=False)]
+    torsions = rotors(graph)
     if not torsions or not len(frames):
         return ConformerVerdict(rotatable=len(torsions), in_minimum=1.0, conformers=1)
-    angles = np.array([[torsion(frame, item) for item in torsions] for frame in frames])
-    own = np.array([torsion(minimum, item) for item in torsions])
+    angles = np.array([[rotor_angle(frame, graph, item) for item in torsions] for frame in frames])
+    own = np.array([rotor_angle(minimum, graph, item) for item in torsions])
     mirrored = not stereogenic(graph)
     same = _near(angles, own) | (_near(angles, -own) if mirrored else False)
-    states = np.array([[_state(angle) for angle in row] for row in angles])
-    distinct = len({min(row, _mirror(row)) if mirrored else row for row in map(tuple, states.tolist())})
+    states = rotamer_states(angles)
+    distinct = len({min(row, mirror_states(row)) if mirrored else row for row in map(tuple, states.tolist())})
     share, trans = float(same.mean()), float((states == 0).mean())
     text = ""
     if share < MIN_BASIN_FRACTION:
@@ -129,24 +129,17 @@ def _near(angles: FloatArray, own: FloatArray) -> NDArray[np.bool_]:
     return np.asarray((apart < MAX_TORSION_DIFFERENCE).all(1), bool)
 
 
-def _state(angle: float) -> int:
-    """0 trans, 1 gauche plus, -1 gauche minus."""
-    return 0 if abs(angle) > 120 else int(np.sign(angle)) or 1
+def rotamer_states(angles: FloatArray) -> NDArray[np.int64]:
+    """0 trans, 1 gauche plus, -1 gauche minus, of torsion angles in degrees, of any shape."""
+    return np.where(np.abs(angles) > 120, 0, np.where(angles < 0, -1, 1))
 
 
-def _mirror(states: tuple[int, ...]) -> tuple[int, ...]:
+def mirror_states(states: tuple[int, ...]) -> tuple[int, ...]:
+    """The states of the mirror image."""
     return tuple(-state for state in states)
 
 
 def stereogenic(graph: BondGraph) -> bool:
-    """True where an atom has four neighbours of four kinds, by classes refined over the bonds (Morgan, J. Chem. Doc. 5,
-    107, 1965)."""
-    kinds = [int(z) for z in graph.numbers]
-    for _ in range(len(graph)):
-        around = [(kinds[i], tuple(sorted(kinds[j] for j in graph.neighbours[i]))) for i in range(len(graph))]
-        numbered = {kind: number for number, kind in enumerate(sorted(set(around)))}
-        finer = [numbered[kind] for kind in around]
-        if len(set(finer)) == len(set(kinds)):
-            break
-        kinds = finer
+    """True where an atom has four neighbours of four kinds."""
+    kinds = atom_kinds(graph)
     return any(len(near) == 4 and len({kinds[j] for j in near}) == 4 for near in graph.neighbours)

@@ -1,0 +1,77 @@
+"""Populations of rotamers in production against those of the starts, passes, and when they are to be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.conformers import rotors, turned
+from hpcir.molecules.structures import read_structure
+from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.results.populations import visits, with_populations
+from hpcir.study.results.records import ConformerVerdict
+
+BUTANE = read_structure(Path(__file__).parents[2] / "inputs" / "alkanes" / "C4H10.xyz")
+GRAPH = bond_graph(BUTANE)
+TRANS, PLUS, MINUS = (turned(BUTANE.positions, GRAPH, rotors(GRAPH)[0], angle) for angle in (180.0, 65.0, -65.0))
+ROTATABLE = ConformerVerdict(rotatable=1)
+
+
+def block(rows, sane=None):
+    """A block whose trajectories start in the first geometry of each row and go on to the others."""
+    frames = np.array(rows).transpose(1, 2, 3, 0)  # time, atom, xyz, trajectory
+    count = len(rows)
+    return TrajectoryBlock(
+        dipoles=np.zeros((2, 3, count)), total_energy=np.zeros((2, count)), snapshots=frames[1:],
+        largest_spread=np.zeros(count), trajectory=np.arange(count),
+        sane=np.ones(count, bool) if sane is None else np.array(sane), alive=np.ones(count, bool),
+        inputs="", starts="", time_between_dipoles=1.0, timestep=1.0, temperature=1e-3,
+        start_positions=frames[0], start_velocities=0 * frames[0], start_alive=np.ones(count, bool),
+    )  # fmt: skip
+
+
+def test_shares_and_passes_are_counted_and_mirror_images_are_one():
+    found = visits(BUTANE, GRAPH, [block([[TRANS, TRANS, PLUS], [PLUS, MINUS, PLUS], [TRANS, TRANS, TRANS]])])
+    rows = {row.name: row for row in found.populations()}
+    assert rows["t"].start == pytest.approx(2 / 3)
+    assert rows["t"].production == pytest.approx(0.5)
+    assert rows["g+"].production == pytest.approx(0.5)
+    assert found.passes == 1
+
+
+def test_lost_trajectories_do_not_count():
+    found = visits(BUTANE, GRAPH, [block([[TRANS, TRANS], [PLUS, PLUS]], [True, False])])
+    assert [row.name for row in found.populations()] == ["t"]
+
+
+def test_sampled_starts_whose_populations_hold_leave_the_verdict_empty():
+    rows = [[TRANS, TRANS]] * 14 + [[PLUS, PLUS]] * 7
+    verdict = with_populations(ROTATABLE, BUTANE, [block(rows)], True, 2)
+    assert verdict.verdict == ""
+    assert verdict.passes == 0
+    assert verdict.populations[0].production == pytest.approx(2 / 3)
+
+
+def test_populations_that_move_away_from_sampled_ones_are_named():
+    rows = [[TRANS, TRANS]] * 14 + [[PLUS, TRANS]] * 18
+    verdict = with_populations(ROTATABLE, BUTANE, [block(rows)], True, 2).verdict
+    assert "not in equilibrium: " in verdict
+    assert "100 +- 3 % in production and 44 +-" in verdict or "0 +- 3 % in production and 56 +-" in verdict
+
+
+def test_starts_in_one_minimum_of_several_are_no_ensemble():
+    """Silence is no proof: the rarer the escape, the less is known."""
+    verdict = with_populations(ROTATABLE, BUTANE, [block([[TRANS, TRANS]] * 8)], False, None).verdict
+    assert "all 8 trajectories start in one rotamer and 0 passes to others were seen" in verdict
+    assert with_populations(ROTATABLE, BUTANE, [block([[TRANS, TRANS]] * 8)], False, 1).verdict == ""
+
+
+def test_earlier_words_are_kept_and_nothing_is_said_of_what_cannot_turn():
+    before = ConformerVerdict(rotatable=1, verdict="one minimum does not represent the ensemble")
+    verdict = with_populations(before, BUTANE, [block([[TRANS, TRANS]] * 8)], False, 2).verdict
+    assert verdict.startswith("one minimum does not represent the ensemble; all 8 trajectories")
+    stiff = ConformerVerdict(rotatable=0)
+    assert with_populations(stiff, BUTANE, [], False, None) is stiff
