@@ -29,7 +29,7 @@ WELLS, FLAT_WELLS = 3, 2
 # The softest mode that is no rotor counts as this one (cm-1): it stands for an integral that nobody has done.
 SOFTEST_OTHER = 10.0
 # Below this rate (rad / (bohr sqrt(electron mass))) of the torsion, a mode is no rotor.
-LEAST_RATE = 1e-6
+MIN_RATE = 1e-6
 
 
 def free_energy(modes: NormalModes, temperature: float, graph: BondGraph | None = None) -> float:
@@ -82,7 +82,7 @@ def rotor_inertia(modes: NormalModes, graph: BondGraph) -> tuple[FloatArray, Flo
     most = np.argmax(rates, axis=0)
     rate = rates[most, np.arange(len(modes))]
     with np.errstate(divide="ignore"):
-        return np.where(rate > LEAST_RATE, 1 / rate**2, np.inf), np.array(wells)[most]
+        return np.where(rate > MIN_RATE, 1 / rate**2, np.inf), np.array(wells)[most]
 
 
 def _turning_rates(modes: NormalModes, graph: BondGraph, i: int, j: int) -> FloatArray:
