@@ -239,7 +239,7 @@ def _all_hydrogen(graph: BondGraph, atoms: Sequence[int]) -> bool:
 
 
 def _pyramid(graph: BondGraph, atom: int) -> bool:
-    """Whether an atom with three neighbours holds a lone pair out of their plane: that of an amine, not of an amide."""
+    """True where an atom with three neighbours has a lone pair out of their plane: that of an amine, not an amide."""
     return (
         int(graph.numbers[atom]) in PYRAMIDS
         and len(graph.neighbours[atom]) == 3

@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 # Arrangements of masses that are sampled, at most.
-MOST_ARRANGEMENTS = 1000
+MAX_ARRANGEMENTS = 1000
 # A four-connected atom flatter than this (volume of its bonds' unit vectors), and a double bond whose sides have a
 # smaller cosine, tell no handedness.
 FLAT, ACROSS = 0.2, 0.3
@@ -67,7 +67,7 @@ def arrangements(structure: Structure, masses: FloatArray) -> list[Relabelling]:
     generators = list(_generators(structure.positions, graph))
     found = {same.places(masses).tobytes(): same}
     queue = [same]
-    while queue and len(found) < MOST_ARRANGEMENTS:
+    while queue and len(found) < MAX_ARRANGEMENTS:
         before = queue.pop(0)
         for one in generators:
             new = one.after(before)
@@ -75,7 +75,7 @@ def arrangements(structure: Structure, masses: FloatArray) -> list[Relabelling]:
             if key not in found:
                 found[key] = new
                 queue.append(new)
-    return list(found.values())[:MOST_ARRANGEMENTS]
+    return list(found.values())[:MAX_ARRANGEMENTS]
 
 
 def _generators(positions: FloatArray, graph: BondGraph) -> Iterator[Relabelling]:

@@ -25,9 +25,9 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 # Mappings of the skeleton that are looked at, at most, and geometries that one is compared with at once.
-MOST_MAPPINGS, MOST_FRAMES = 2000, 20_000
+MAX_MAPPINGS, MAX_FRAMES = 2000, 20_000
 # Terminal atoms of a set beyond this many are left in their order.
-LARGEST_SET = 6
+MAX_SET = 6
 # Rounds of refinement of the kinds of atoms.
 ROUNDS = 16
 # The skeleton fixes a rotation where it is this far (bohr, root mean square) from a line.
@@ -60,7 +60,7 @@ def terminal_sets(graph: BondGraph) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def skeleton_mappings(own: BondGraph, other: BondGraph) -> list[IntArray]:
-    """Orders (N,) of the atoms of `other` that give it the bonds of `own`, MOST_MAPPINGS at most.
+    """Orders (N,) of the atoms of `other` that give it the bonds of `own`, MAX_MAPPINGS at most.
 
     One for each mapping of the skeleton; atoms of a terminal set keep their order.
     """
@@ -78,7 +78,7 @@ def skeleton_mappings(own: BondGraph, other: BondGraph) -> list[IntArray]:
             (same,) = (s for s in sets[image[centre]] if other.numbers[s[0]] == element)
             order[list(atoms)] = same
         found.append(order)
-        if len(found) == MOST_MAPPINGS:
+        if len(found) == MAX_MAPPINGS:
             break
     return found
 
@@ -170,7 +170,7 @@ class Exchanges:
     @cached_property
     def sets(self) -> list[IntArray]:
         """Terminal sets whose atoms are exchanged."""
-        return [np.array(atoms) for _, atoms in terminal_sets(self.graph) if len(atoms) <= LARGEST_SET]
+        return [np.array(atoms) for _, atoms in terminal_sets(self.graph) if len(atoms) <= MAX_SET]
 
     @cached_property
     def skeleton(self) -> IntArray:
@@ -204,10 +204,10 @@ class Exchanges:
         return bool(np.linalg.svd(points, compute_uv=False)[1] > OFF_LINE * np.sqrt(len(points)))
 
     def _all_orders(self, orders: IntArray) -> IntArray:
-        """The orders with the atoms of every terminal set in every order, MOST_FRAMES of them at most."""
+        """The orders with the atoms of every terminal set in every order, MAX_FRAMES of them at most."""
         for atoms in self.sets:
             turns = list(permutations(range(len(atoms))))
-            if len(orders) * len(turns) > MOST_FRAMES:
+            if len(orders) * len(turns) > MAX_FRAMES:
                 break
             copies = np.repeat(orders, len(turns), axis=0)
             copies[:, atoms] = np.concatenate([row[atoms][np.array(turns)] for row in orders])
@@ -238,7 +238,7 @@ class Geometry:
 
 
 class Likeness:
-    """Which geometries of a molecule are alike up to exchanges of like atoms and reflection."""
+    """Likeness of geometries of a molecule up to exchanges of like atoms and reflection."""
 
     def __init__(self, numbers: IntArray) -> None:
         self.first, self.second = np.triu_indices(len(numbers), 1)
@@ -259,7 +259,7 @@ class Likeness:
         return self.known[key]
 
     def alike(self, own: Geometry, others: Sequence[Geometry], nearest: float) -> bool:
-        """Whether a copy of the geometry comes within `nearest` (bohr, root mean square) of one of the others, no atom
+        """True where a copy of the geometry comes within `nearest` (bohr, root mean square) of another one, no atom
         being farther than FARTHEST times that from its place."""
         if not others:
             return False

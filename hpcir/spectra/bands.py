@@ -184,7 +184,7 @@ def _are_branches(
 
 
 def branch_distance(moment: float, temperature: float) -> float:
-    """How far apart (cm-1) the P and R maxima of a linear molecule are: classical rotation has the density
+    """Distance (cm-1) of the P and R maxima of a linear molecule: classical rotation has the density
     omega exp(-I omega^2 / 2kT), with its maximum at sqrt(kT / I). moment in electron masses bohr^2, kT in hartree."""
     return float(2 * np.sqrt(temperature / moment) / PER_CM)
 

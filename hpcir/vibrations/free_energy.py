@@ -27,9 +27,9 @@ FloatArray = NDArray[np.float64]
 # Wells in a full turn about a bond: sp3 atoms, and where one of them is unsaturated.
 WELLS, FLAT_WELLS = 3, 2
 # The softest mode that is no rotor counts as this one (cm-1): it stands for an integral that nobody has done.
-SOFTEST_OTHER = 10.0
+MIN_OTHER_WAVENUMBER = 10.0
 # Below this rate (rad / (bohr sqrt(electron mass))) of the torsion, a mode is no rotor.
-LEAST_RATE = 1e-6
+MIN_RATE = 1e-6
 
 
 def free_energy(modes: NormalModes, temperature: float, graph: BondGraph | None = None) -> float:
@@ -52,7 +52,7 @@ def rotational(positions: FloatArray, masses: FloatArray, temperature: float) ->
 
 def vibrational(modes: NormalModes, temperature: float, graph: BondGraph | None = None) -> float:
     """kT ln(omega / kT) of all modes less kT ln(hindered over harmonic) of those that turn rotatable bonds, hartree."""
-    omega = PER_CM * np.maximum(modes.wavenumbers, SOFTEST_OTHER)
+    omega = PER_CM * np.maximum(modes.wavenumbers, MIN_OTHER_WAVENUMBER)
     logarithms = np.log(omega / temperature)
     if graph is not None:
         inertia, wells = rotor_inertia(modes, graph)
@@ -82,7 +82,7 @@ def rotor_inertia(modes: NormalModes, graph: BondGraph) -> tuple[FloatArray, Flo
     most = np.argmax(rates, axis=0)
     rate = rates[most, np.arange(len(modes))]
     with np.errstate(divide="ignore"):
-        return np.where(rate > LEAST_RATE, 1 / rate**2, np.inf), np.array(wells)[most]
+        return np.where(rate > MIN_RATE, 1 / rate**2, np.inf), np.array(wells)[most]
 
 
 def _turning_rates(modes: NormalModes, graph: BondGraph, i: int, j: int) -> FloatArray:

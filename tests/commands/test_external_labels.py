@@ -89,6 +89,7 @@ def test_a_deck_that_cannot_be_labelled_so_is_refused_with_its_line(tmp_path: Pa
     assert "{coords}" in said
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_start_to_start(tmp_path: Path, command: Command) -> None:
     """Each start labels nothing, reads what was labelled, and writes what comes next; the last one ends the run."""
     deck, out = tmp_path / "deck.yaml", tmp_path / "run"

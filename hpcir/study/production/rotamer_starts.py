@@ -55,7 +55,7 @@ PENALTY = 1e3
 
 @collective
 def count_rotamers(context: Context, model: Model, structure: Structure, weights_key: str) -> int:
-    """How many unlike minima of the model, ROTAMER_WINDOW above the lowest at most, turning about bonds leads to
+    """Number of unlike minima of the model, ROTAMER_WINDOW above the lowest at most, that turning about bonds leads to
     (collective): 1 for a molecule that has nothing to turn. Mirror images are one.
 
     weights_key: a digest of the model.

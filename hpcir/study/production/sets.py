@@ -208,7 +208,7 @@ def isotopomer_starts(context: Context, main: TrajectorySet, masses: FloatArray)
     where these are as the set makes them itself), with the masses arranged in all the ways that motion leads to, each
     as often as the others."""
     copies = arrangements(context.structure.moved(main.surface_modes.positions), masses)
-    # Dealt in turn; of more arrangements than trajectories, evenly chosen ones.
+    # Distributed in turn; of more arrangements than trajectories, evenly chosen ones.
     turns = np.arange(main.trajectories) % len(copies)
     if len(copies) > main.trajectories:
         turns = np.arange(main.trajectories) * len(copies) // main.trajectories

@@ -25,13 +25,13 @@ from hpcir.study.results.trust_map import mirror_states, rotamer_states, stereog
 FloatArray = NDArray[np.float64]
 
 # Of each trajectory so many snapshots are looked at, at most.
-MOST_SNAPSHOTS = 40
+MAX_SNAPSHOTS = 40
 # Rotamers are named by all their torsions up to so many; beyond, by how many of these are gauche.
-MOST_NAMED = 3
+MAX_NAMED = 3
 # A population has changed that differs by so many joint standard errors, and by so much.
-SIGNIFICANT, LEAST_CHANGE = 3.0, 0.02
+SIGNIFICANT, MIN_CHANGE = 3.0, 0.02
 # Rotamers with a smaller share of starts and production are not listed.
-LEAST_LISTED = 0.005
+MIN_LISTED = 0.005
 WORDS = {0: "t", 1: "g+", -1: "g-"}
 
 
@@ -53,7 +53,7 @@ class Visits:
         for name in sorted({name for row in self.names for name in row}):
             inside = np.array([[one == name for one in row] for row in self.names], float)
             start, production = inside[:, 0], inside[:, 1:].mean(axis=1)
-            if max(start.mean(), production.mean()) >= LEAST_LISTED:
+            if max(start.mean(), production.mean()) >= MIN_LISTED:
                 found.append(
                     RotamerPopulation(
                         name=name,
@@ -73,14 +73,14 @@ def _error(values: FloatArray) -> float:
 
 
 def visits(structure: Structure, graph: BondGraph, blocks: Sequence[TrajectoryBlock]) -> Visits:
-    """The rotamers that the sane trajectories of some blocks were in, at their starts and at ends of chunks. A mirror
+    """The rotamers that the valid trajectories of some blocks were in, at their starts and at ends of chunks. A mirror
     image is the same rotamer where the molecule has no stereogenic centre."""
     torsions, mirrored = rotors(graph), not stereogenic(graph)
 
     def name(frame: FloatArray) -> str:
         angles = np.array([rotor_angle(frame, graph, item) for item in torsions])
         states = tuple(rotamer_states(angles).tolist())
-        if len(states) > MOST_NAMED:
+        if len(states) > MAX_NAMED:
             return f"{sum(state != 0 for state in states)} gauche"
         return " ".join(WORDS[state] for state in (max(states, mirror_states(states)) if mirrored else states))
 
@@ -88,7 +88,7 @@ def visits(structure: Structure, graph: BondGraph, blocks: Sequence[TrajectoryBl
     for block in blocks:
         if block.start_positions is None or not len(block.snapshots):
             continue
-        picked = np.unique(np.linspace(0, len(block.snapshots) - 1, MOST_SNAPSHOTS).round().astype(int))
+        picked = np.unique(np.linspace(0, len(block.snapshots) - 1, MAX_SNAPSHOTS).round().astype(int))
         for replica in np.flatnonzero(block.sane):
             frames = [block.start_positions[..., replica], *block.snapshots[picked][..., replica]]
             rows.append(tuple(name(frame) for frame in frames))
@@ -124,7 +124,7 @@ def with_populations(
 
 
 def _doubts(table: Sequence[RotamerPopulation], found: Visits, sampled: bool) -> list[str]:
-    """Why the populations may not be those of the ensemble; none where the starts were sampled and still hold."""
+    """Reasons why the populations may not be those of the ensemble; none for sampled starts that still hold."""
     if not sampled:
         count = len(found.names)
         return [
@@ -144,7 +144,7 @@ def _doubts(table: Sequence[RotamerPopulation], found: Visits, sampled: bool) ->
 
 def _changed(row: RotamerPopulation) -> bool:
     change = abs(row.production - row.start)
-    return bool(change > max(LEAST_CHANGE, SIGNIFICANT * float(np.hypot(row.start_stderr, row.production_stderr))))
+    return bool(change > max(MIN_CHANGE, SIGNIFICANT * float(np.hypot(row.start_stderr, row.production_stderr))))
 
 
 def _percent(share: float) -> str:

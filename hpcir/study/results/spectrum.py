@@ -142,7 +142,7 @@ class SpectrumStage:
         )
 
     def _branches(self) -> float | None:
-        """How far apart P and R branches are, of a linear molecule that turns."""
+        """Distance of the P and R branches of a linear molecule that rotates, cm-1; None of others."""
         dynamics, modes = self.context.deck.dynamics, self.modes
         if dynamics.rotation == "remove" or not is_linear(modes.positions, modes.masses):
             return None

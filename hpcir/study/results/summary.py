@@ -154,7 +154,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
 
 
 def _conformers(target: Target, frames: FloatArray) -> ConformerVerdict:
-    """How a target's main trajectories are spread over conformers."""
+    """Distribution of a target's main trajectories over conformers."""
     main, context = target.main, target.context
     found = trust_map.ensemble(target.structure, main.modes.positions, frames)
     blocks = [TrajectoryBlock.read(context.directory / name) for name in main.blocks] if found.rotatable else []
