@@ -61,8 +61,9 @@ def _answer(options: argparse.Namespace) -> int:
     try:
         comm = world()
         rank = comm.rank
-        from hpcir.storage.provenance import record_facts
+        from hpcir.storage.provenance import forget_facts, record_facts
 
+        forget_facts()
         record_facts(hosts=comm.nodes)
         with abort_on_exception(comm):
             options.answer(options, comm)

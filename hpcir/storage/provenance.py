@@ -36,6 +36,12 @@ def record_facts(settings: Mapping[str, Any] | None = None, **facts: Any) -> Non
         _settings.update(settings)
 
 
+def forget_facts() -> None:
+    """Begin anew, as a command does: what another one recorded in this process is not of its files."""
+    _facts.clear()
+    _settings.clear()
+
+
 def origin() -> dict[str, Any]:
     """Program, version, commit, libraries, and the recorded facts."""
     return {

@@ -33,7 +33,7 @@ def test_labels_are_those_of_the_engine(place: Path) -> None:
 def test_label_goes_on_and_never_labels_twice(place: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (place / "labels.xyz").read_bytes()
     arguments = ["label", place / "geometries.xyz", "--deck", place / "deck.yaml", "-o", place / "labels.xyz"]
-    refused(command(*arguments), "labels.xyz", "there already", "--force")
+    refused(command(*arguments), "labels.xyz", "exists already", "--force")
 
     def never(*_: Any) -> Label:
         raise AssertionError("labelled again")

@@ -142,4 +142,4 @@ def test_export_is_the_same_potential(place: Path, tmp_path: Path, command: Comm
     here = back.evaluate(methanol.numbers, methanol.positions)
     assert here.energy == pytest.approx(there.energy, rel=1e-9)
     assert np.allclose(here.forces, there.forces, atol=1e-8)
-    refused(command("export", place / "model", "--format", "n2p2", "-o", tmp_path / "n2p2"), "there already")
+    refused(command("export", place / "model", "--format", "n2p2", "-o", tmp_path / "n2p2"), "exists already")

@@ -72,7 +72,7 @@ def test_intensity_of_a_cosine(tmp_path: Path, command: Command) -> None:
     expected = KM_PER_MOL_PER_E2_ME * 0.5 * velocity**2 / (300 * KELVIN)
     assert found.integral(1300, 1700) == pytest.approx(expected, rel=0.01)
     assert found.wavenumbers[np.argmax(found.absorption)] == pytest.approx(1500, abs=3)
-    refused(command(*arguments), "there already")
+    refused(command(*arguments), "exists already")
 
 
 @pytest.mark.parametrize(

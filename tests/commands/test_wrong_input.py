@@ -46,9 +46,9 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     ),
     "evaluate, element": (
         ["evaluate", "model", "ammonia.xyz", "-o", "o.xyz"],
-        ["geometry 1", "no element N", "H, C, O"],
+        ["geometry 1", "no network for N", "H, C, O"],
     ),
-    "md, element": (["md", "model", "ammonia.xyz", "-o", "d"], ["no element N"]),
+    "md, element": (["md", "model", "ammonia.xyz", "-o", "d"], ["no network for N"]),
     "md, potential": (["md", "model", "methanol.xyz", "--potential", "guess", "-o", "d"], ["'guess'"]),
     "md, count": (
         ["md", "model", "methanol.xyz", "--trajectories", "0", "-o", "d"],
@@ -67,7 +67,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["spectrum", "nowhere.csv", "--temperature", "300 K", "-o", "d"],
         ["nowhere.csv", "no such file"],
     ),
-    "spectrum, a model": (["spectrum", "model/model.h5", "-o", "d"], ["model.h5", "trajectories"]),
+    "spectrum, a model": (["spectrum", "model/model.h5", "-o", "d"], ["model.h5", "not a trajectory file"]),
     "compare, nothing": (["compare", "nowhere", "nowhere.csv"], ["nowhere"]),
     "compare, no spectrum": (["compare", "model", "model"], ["no spectrum in this directory"]),
     "compare, kind": (["compare", "methanol.xyz", "methanol.xyz"], [".xyz", "JCAMP"]),

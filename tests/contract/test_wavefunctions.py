@@ -20,6 +20,10 @@ pytest.importorskip("pyscf")
 
 FLUORIDE = Structure(np.array([9, 1]), np.array([[0.02, -0.03, 0.05], [0.1, 0.2, 1.85]]), name="hydrogen fluoride")
 HYDROXYL = Structure(np.array([8, 1]), np.array([[0.0, 0.0, 0.1], [0.1, 0.1, 1.9]]), multiplicity=2, name="hydroxyl")
+# A radical whose ground state is not degenerate: a weak field does not turn its orbitals.
+BERYLLIUM_HYDRIDE = Structure(
+    np.array([4, 1]), np.array([[0.0, 0.0, 0.1], [0.1, 0.1, 2.6]]), multiplicity=2, name="beryllium hydride"
+)
 HYDRONIUM = Structure(
     np.array([8, 1, 1, 1]),
     np.array([[0.0, 0.0, 0.2], [1.8, 0.0, -0.4], [-0.9, 1.5, -0.4], [-0.85, -1.6, -0.35]]),
@@ -122,7 +126,7 @@ def test_an_ions_dipole_is_about_the_centre_of_nuclear_charge() -> None:
     assert here.dipole[2] < -0.3, "the protons below carry the charge, so the dipole points down"
 
 
-@pytest.mark.parametrize(("structure", "kind"), [(FLUORIDE, "ccsd"), (HYDROXYL, "mp2"), (FLUORIDE, "df-mp2")])
+@pytest.mark.parametrize(("structure", "kind"), [(FLUORIDE, "ccsd"), (BERYLLIUM_HYDRIDE, "mp2"), (FLUORIDE, "df-mp2")])
 def test_polar_tensors_are_the_dipoles_gradient(structure: Structure, kind: str) -> None:
     engine = create_engine(settings(kind), structure)
     tensors = engine.label(structure, True).polar_tensors

@@ -232,6 +232,6 @@ def test_other_commands(hpcir: Run, sound: Path, arguments: list[str], expected:
 
 def test_init_overwrites_nothing(hpcir: Run, sound: Path) -> None:
     (sound / "methanol.yaml").write_text("mine")
-    assert_refused(hpcir("init", "methanol.xyz", "--engine", "tblite"), ["methanol.yaml", "there already", "--force"])
+    assert_refused(hpcir("init", "methanol.xyz", "--engine", "tblite"), ["methanol.yaml", "exists already", "--force"])
     assert (sound / "methanol.yaml").read_text() == "mine"
     assert shutil.which("hpcir", path=str(Path(sys.executable).parent)) is not None

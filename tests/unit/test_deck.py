@@ -131,7 +131,7 @@ def test_every_error_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -
     ("text", "expected"),
     [
         ("dynamics: {timestep: 1 parsec}", "deck.yaml:2: dynamics.timestep: 'parsec' is no unit of time; valid"),
-        ("labels: {engine: psycf}", "deck.yaml:2: labels.engine: must be pyscf, tblite or ase (found: 'psycf')"),
+        ("labels: {engine: psycf}", "deck.yaml:2: labels.engine: must be pyscf, tblite, ase or files (found: 'psycf')"),
         ("dynamics: {functional: pbe}", "dynamics.functional: there is no such key. It belongs to labels"),
         ("seed: '3'", "seed: must be a whole number (found: '3'). Write it without quotes"),
         ("seed: true", "seed: must be a whole number (found: True)"),

@@ -52,15 +52,15 @@ class Pull:
 def test_no_move_goes_where_the_committee_disagrees() -> None:
     random = np.random.default_rng(1)
     everywhere = lambda frames: np.ones(len(frames), bool)  # noqa: E731
-    stayed, counts = _moved(block([1.0, 2.0]), Surface(), everywhere, [Pull(9.0)], 1e-3, 0.1, random)
+    stayed, counts = _moved(block([1.0, 2.0]), Surface(), everywhere, [Pull(9.0)], 1e-3, 0.1, random, 2)
     np.testing.assert_array_equal(stayed.positions, block([1.0, 2.0]).positions)
     assert counts == (4, 0)
-    gone, counts = _moved(block([1.0, 2.0]), Surface(), everywhere, [Pull(4.0)], 1e-3, 0.1, random)
+    gone, counts = _moved(block([1.0, 2.0]), Surface(), everywhere, [Pull(4.0)], 1e-3, 0.1, random, 2)
     assert counts == (4, 4)
     assert gone.positions[0, 0].tolist() == [4.0, 4.0]
     # From where it does not know, any place that it knows is lower.
     lost = block([1.0])
     lost.positions[0] = 9.0
-    back, counts = _moved(lost, Surface(), everywhere, [Pull(4.0)], 1e-3, 0.1, random)
+    back, counts = _moved(lost, Surface(), everywhere, [Pull(4.0)], 1e-3, 0.1, random, 2)
     assert counts[1] >= 1
     assert known(back.positions).all()

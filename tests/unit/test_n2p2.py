@@ -461,7 +461,7 @@ def test_scaling_that_does_not_fit_is_named(tmp_path):
 
 def test_unknown_element_and_member(tmp_path):
     potential = import_n2p2(write_potential(tmp_path, "1", [], "ttl"))
-    with pytest.raises(InputError, match="no element N"):
+    with pytest.raises(InputError, match="no network for N"):
         potential.evaluate(np.array([7, 1]), POSITIONS[:2])
     with pytest.raises(InputError, match="member"):
         export_n2p2(random_model(), tmp_path / "x", member=2)
