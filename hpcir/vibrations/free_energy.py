@@ -30,6 +30,8 @@ WELLS, FLAT_WELLS = 3, 2
 MIN_OTHER_WAVENUMBER = 10.0
 # Below this rate (rad / (bohr sqrt(electron mass))) of the torsion, a mode is no rotor.
 MIN_RATE = 1e-6
+# Half the height of a barrier over kT from which the asymptotic form of the Bessel function is exact to rounding.
+STIFF = 1e5
 
 
 def free_energy(modes: NormalModes, temperature: float, graph: BondGraph | None = None) -> float:
@@ -57,7 +59,7 @@ def vibrational(modes: NormalModes, temperature: float, graph: BondGraph | None 
     if graph is not None:
         inertia, wells = rotor_inertia(modes, graph)
         turning = np.isfinite(inertia)
-        squared = np.sign(modes.wavenumbers) * modes.angular_frequencies**2
+        squared = np.sign(modes.wavenumbers) * (PER_CM * modes.wavenumbers) ** 2
         # A maximum between wells is at the top of the same cosine: as soft as can be.
         u = np.maximum(inertia * squared, 0.0)[turning] / (wells[turning] ** 2 * temperature)
         logarithms[turning] = -log_rotor(u, inertia[turning], wells[turning], temperature)
@@ -68,7 +70,11 @@ def log_rotor(u: FloatArray, inertia: FloatArray, wells: FloatArray, temperature
     """ln q of one of the wells of classical hindered rotors: u half the height over kT, inertia in atomic units."""
     from scipy.special import ive
 
-    return np.asarray(np.log(np.sqrt(2 * np.pi * inertia * temperature) / wells) + np.log(ive(0, u)))
+    # The Bessel function of a stiff mode that hardly turns the bond is beyond what the library evaluates.
+    stiff = u > STIFF
+    bessel = np.log(ive(0, np.where(stiff, 1.0, u)))
+    asymptotic = -0.5 * np.log(2 * np.pi * np.where(stiff, u, 1.0)) + 1 / (8 * np.where(stiff, u, 1.0))
+    return np.asarray(np.log(np.sqrt(2 * np.pi * inertia * temperature) / wells) + np.where(stiff, asymptotic, bessel))
 
 
 def rotor_inertia(modes: NormalModes, graph: BondGraph) -> tuple[FloatArray, FloatArray]:

@@ -29,7 +29,7 @@ DECK = f"""\
 system: {{structure: {WATER}}}
 labels: {{engine: tblite}}
 model: {{members: 2, hidden: [16, 16], radial: 6, shells: 2, zetas: [1, 2], channels: 0}}
-training: {{steps: 100, final_steps: 100}}
+training: {{steps: 100, final_steps: 100, learning_rate: 0.01}}
 sampling:
   {{max_labels: 40, initial_labels: 10, round_labels: 8, rounds: 2, trajectories: 16, duration: 0.1 ps,
     force_error: 5 kcal/mol/A}}

@@ -55,7 +55,7 @@ def figures(run: Path) -> Figures:
             continue
         if isinstance(value, np.ndarray):
             numbers.setdefault(re.sub(*TOGETHER, name), []).extend(value.ravel().astype(float).tolist())
-        elif isinstance(value, float) or re.search(r"/\d+(/|$)", name):
+        elif isinstance(value, float) or (re.search(r"/\d+(/|$)", name) and not isinstance(value, str)):
             numbers.setdefault(re.sub(r"/\d+(?=/|$)", "/*", name), []).append(value)
         else:
             found[name] = value
