@@ -100,14 +100,14 @@ def _fractions(structure: Structure) -> tuple[float, ...]:
     return RICHARDSON if len(structure) <= RICHARDSON_ATOMS else RICHARDSON[:1]
 
 
-def _extrapolated(values: FloatArray, fractions: Sequence[float], step: float) -> FloatArray:
-    """Derivatives (n, K) from values (n, fractions, 2, K) at +step and -step: with two fractions to the fourth order
-    (Richardson, Phil. Trans. R. Soc. A 226, 299, 1927)."""
-    slopes = [(values[:, k, 0] - values[:, k, 1]) / (2 * step * fraction) for k, fraction in enumerate(fractions)]
-    if len(slopes) == 1:
-        return np.asarray(slopes[0])
+def _differences(values: FloatArray, fractions: Sequence[float]) -> FloatArray:
+    """Derivatives (n, K) times twice the step, from values (n, fractions, 2, K) at +step and -step: with two fractions
+    to the fourth order (Richardson, Phil. Trans. R. Soc. A 226, 299, 1927)."""
+    apart = [(values[:, k, 0] - values[:, k, 1]) / fraction for k, fraction in enumerate(fractions)]
+    if len(apart) == 1:
+        return np.asarray(apart[0])
     ratio = (fractions[0] / fractions[1]) ** 2
-    return np.asarray((ratio * slopes[1] - slopes[0]) / (ratio - 1))
+    return np.asarray((ratio * apart[1] - apart[0]) / (ratio - 1))
 
 
 def derivatives_from_labels(
@@ -126,9 +126,10 @@ def derivatives_from_labels(
         raise ValueError(f"{len(directions)} directions need {needed} labels, not {len(labels)}")
     forces = np.array([label.forces.ravel() for label in labels]).reshape(len(directions), len(fractions), 2, -1)
     dipoles = np.array([label.dipole for label in labels]).reshape(len(directions), len(fractions), 2, 3)
-    curvature = -_extrapolated(forces, fractions, step) @ directions.T
+    curvature = -_differences(forces, fractions) @ directions.T / (2 * step)
     hessian = directions.T @ (0.5 * (curvature + curvature.T)) @ directions
-    return hessian, _extrapolated(dipoles, fractions, step).T @ directions + _turning(structure, at_rest.dipole)
+    slopes = _differences(dipoles, fractions) / (2 * step)
+    return hessian, slopes.T @ directions + _turning(structure, at_rest.dipole)
 
 
 def _turning(structure: Structure, dipole: FloatArray) -> FloatArray:

@@ -203,7 +203,7 @@ def test_a_rotor_of_no_curvature_or_at_a_maximum_is_free():
 
 @pytest.mark.parametrize("half_height", [9.9e4, 1.1e5, 1e12, 1e20])
 def test_a_stiff_rotor_is_a_harmonic_oscillator(half_height):
-    """ln q = ln(kT / omega) with omega^2 = n^2 kT u / I, up to 1 / (8 u), also far beyond what a Bessel function takes."""
+    """ln q = ln(kT / omega) with omega^2 = n^2 kT u / I, up to 1 / (8 u), where the Bessel function overflows too."""
     inertia, wells, temperature = np.array([2e5]), np.array([3.0]), 1e-3
     omega = wells * np.sqrt(temperature * half_height / inertia)
     found = log_rotor(np.array([half_height]), inertia, wells, temperature)
