@@ -22,7 +22,7 @@ from hpcir.vibrations.normal_modes import isotope_masses
 
 FILE = layout.LEVELS
 # Atoms of the largest molecule whose levels a run solves unasked: seconds of one core.
-MAX_ATOMS = 12
+MAX_ATOMS = 6
 MAIN = ""
 """The name of the molecule with the masses of the elements, among isotopologues."""
 
