@@ -196,7 +196,7 @@ class TrainingSettings(Section):
     pretrain_steps: int = Field(8000, ge=1, description="optimiser steps on the cheap level's labels")
     retrain_steps: int = Field(1000, ge=1, description="optimiser steps of a retraining or fine-tuning (warm)")
     batch: int = Field(32, ge=1, description="geometries in a batch")
-    learning_rate: float = Field(2e-2, gt=0, description="largest learning rate of the schedule")
+    learning_rate: float = Field(1e-2, gt=0, description="largest learning rate of the schedule")
     final_steps: int = Field(3000, ge=1, description="optimiser steps of the final model, which learns all labels")
     retrain_rate: float = Field(3e-3, gt=0, description="largest learning rate of a retraining or fine-tuning")
     force_weight: float = Field(10.0, ge=0, description="eta of the loss: weight of the forces against the energy")
