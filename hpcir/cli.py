@@ -335,6 +335,7 @@ def _add_model_commands(commands: Any) -> None:
     )
     md.add_argument("--trajectories", metavar="N", type=_count, help="number of trajectories (default: the deck's)")
     md.add_argument("--duration", metavar="TIME", type=_femtoseconds, help="length of each, such as '5 ps'")
+    _masses(md, "the structure file's isotopes, else standard atomic weights")
     md.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the deck's, the model's)")
     _output(md, "DIR", "folder to write")
     _walltime(md)
@@ -348,6 +349,17 @@ def _add_model_commands(commands: Any) -> None:
     _add_import(commands)
 
 
+def _masses(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--masses",
+        metavar="ATOM=AMU",
+        action=_Pairs,
+        nargs="+",
+        default={},
+        help=f"other masses, such as H=2.014 or H6=2.014 (default: {default})",
+    )
+
+
 def _add_levels(commands: Any) -> None:
     levels = _command(commands, "levels", "quantum vibrational levels from the surface", _stage_command("levels"))
     levels.add_argument("model", metavar="RUN", type=Path, help="run directory, or a model and STRUCTURE")
@@ -357,14 +369,7 @@ def _add_levels(commands: Any) -> None:
     levels.add_argument(
         "--potential", choices=("model", "labels"), default="model", help="labels: of the label engine's own surface"
     )
-    levels.add_argument(
-        "--masses",
-        metavar="ATOM=AMU",
-        action=_Pairs,
-        nargs="+",
-        default={},
-        help="other masses, such as H=2.014 or H6=2.014 (default: the deck's isotopes)",
-    )
+    _masses(levels, "the deck's isotopes")
     levels.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the model's)")
     _output(levels, "FILE.json", "file to write (default: levels.json in RUN)", required=False)
 

@@ -185,11 +185,12 @@ def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
             where=loaded.where("dynamics.equilibration"),
             value=f"{dynamics.equilibration / FS:g} fs",
         )
-    if dynamics.nuclei == "pigs" and dynamics.pigs_temperature < dynamics.temperature:
+    if dynamics.nuclei == "pigs" and 0 < dynamics.pigs_temperature < dynamics.temperature:
         yield InputError(
             f"must not be less than dynamics.temperature, {dynamics.temperature / KELVIN:g} K",
             where=loaded.where("dynamics.pigs_temperature"),
             value=f"{dynamics.pigs_temperature / KELVIN:g} K",
+            hint="0 chooses it by the stiffest mode",
         )
 
 

@@ -286,9 +286,10 @@ class DynamicsSettings(Section):
         0, ge=0, description="trpmd, pigs: beads of a ring polymer; 0: as many as the stiffest mode needs"
     )
     pigs_temperature: Temperature = quantity_field(
-        "430 K",
-        gt=0,
-        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature",
+        "0 K",
+        ge=0,
+        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature; "
+        "0: in proportion to the stiffest mode of each isotopologue, 430 K where it is at 3650 cm-1",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")
