@@ -18,6 +18,8 @@ STIFFEST = {True: (2000.0, 3700.0), False: (400.0, 1700.0)}
 # the same: with all masses times s, T and all frequencies times s^(-1/2), the Boltzmann operator depends on s by the
 # shift's own order alone. 12.2 makes them cancel in water (430 K), hence in heavy water (313 K).
 PIGS_RATIO = 12.2
+# Geometries at which PIGS holds centroids, and how many are held together: a piece of work.
+HELD_GEOMETRIES, HELD_BLOCK = 192, 16
 
 
 def refuse_too_few_beads(dynamics: DynamicsSettings, structures: Sequence[Structure]) -> None:

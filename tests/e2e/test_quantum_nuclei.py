@@ -42,7 +42,7 @@ model: {members: 2, hidden: [8, 8], radial: 6, shells: 0, cutoff: 4 A, channels:
 training: {steps: 100, retrain_steps: 50, final_steps: 100}
 sampling: {max_labels: 45, initial_labels: 30, round_labels: 8, rounds: 1, trajectories: 8, duration: 40 fs}
 test: {count: 4}
-dynamics: {nuclei: NUCLEI, trajectories: 6, lockstep: 2, equilibration: 0.1 ps, duration: 0.3 ps,
+dynamics: {nuclei: NUCLEI, trajectories: 6, lockstep: 2, equilibration: 0.5 ps, duration: 0.3 ps,
   force_error: 1000 kcal/mol/A}
 spectrum: {depth: 0.15 ps, committee_errors: false, levels: "no"}
 """

@@ -34,7 +34,7 @@ from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.context import Context, JournalEntry
 from hpcir.study.learning.committee import CommitteeTrainer
-from hpcir.study.nuclei import ring_of
+from hpcir.study.nuclei import HELD_BLOCK, HELD_GEOMETRIES, ring_of
 from hpcir.training.dataset import LabelledGroup
 from hpcir.training.reduction import reduction_of
 from hpcir.units import FS, KCAL_PER_MOL_ANGSTROM, KELVIN
@@ -45,8 +45,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 FOLDER = layout.PIGS
-# Geometries at which centroids are held, and how many are held together: a piece of work.
-GEOMETRIES, BLOCK = 192, 16
+GEOMETRIES, BLOCK = HELD_GEOMETRIES, HELD_BLOCK
 # Temperature of the dynamics that they come from, as a multiple of production's, and its time after thermal starts.
 TEMPERATURE_FACTOR, WARMING = 1.3, 300.0 * FS
 FRICTION_TIME = 50.0 * FS
