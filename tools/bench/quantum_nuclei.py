@@ -3,7 +3,7 @@
 
 tools/bench/quantum_nuclei.py [--molecules HF,HCl,CO,H2O,HCN,CO2] [--nuclei classical,trpmd,pigs] [--folder DIR]
                               [--pigs-temperature 0] [--trajectories N] [--masses H=2.014] [--step]
-                              [--coverage SEEDS]
+                              [--coverage SEEDS] [--cost RUN STRUCTURE]
 
 For each molecule a committee is trained on GFN2-xTB labels of the quantum harmonic distribution, widened up to 1.8
 times, so that the surface holds where beads go; then `hpcir md` runs with a deck of each kind of nuclei, and the
@@ -11,7 +11,8 @@ position of the band that stands for each fundamental is printed with its error 
 the surface and, for diatomic molecules, the exact fundamental (sinc-function grid: Colbert, Miller, J. Chem. Phys. 96,
 1982, 1992). --pigs-temperature 0 is the program's own choice. bench_quantum takes `band_fundamentals` from here.
 --step times instead a step of TRPMD with 32 beads against 32 classical replica-steps, interleaved. --coverage repeats
-PIGS with as many seeds, and counts how often the mean of all lies within one and two of a band's own error bars.
+PIGS with as many seeds, and counts how often the mean of all lies within one and two of a band's own error bars. --cost
+is what PIGS adds to the processor time of trajectories on a finished run's model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -229,6 +231,25 @@ def time_steps(model: Model, modes: NormalModes, beads: int = 32, rings: int = 1
     return ratios
 
 
+def added_seconds(run: Path, structure: Path) -> float:
+    """Processor seconds that `hpcir md` takes more with nuclei: pigs than with classical ones, few trajectories."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as place:
+        for nuclei in ("classical", "classical", "pigs"):
+            deck = Path(place) / "deck.yaml"
+            deck.write_text(
+                f"system: {{structure: {structure.resolve()}}}\nspectrum: {{depth: 0.2 ps}}\n"
+                f"dynamics: {{nuclei: {nuclei}, trajectories: 16, equilibration: 0.1 ps, duration: 0.5 ps}}\n"
+            )
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-m", "hpcir", "md", str(run), str(structure), "--deck", str(deck), "--force"]
+            subprocess.run([*command, "-o", f"{place}/{nuclei}"], check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # The first run compiles kernels where they are not on the disk.
+    return seconds[2] - seconds[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--molecules", default=",".join(MOLECULES))
@@ -239,7 +260,12 @@ def main() -> None:
     parser.add_argument("--coverage", type=int, default=0)
     parser.add_argument("--trajectories", type=int, default=64)
     parser.add_argument("--step", action="store_true")
+    parser.add_argument("--cost", nargs=2, type=Path, metavar=("RUN", "STRUCTURE"))
     arguments = parser.parse_args()
+    if arguments.cost:
+        seconds = added_seconds(*arguments.cost)
+        print(f"PIGS adds {seconds:.0f} s of one core, {seconds / 2:.0f} s on two ranks")
+        return
     for name in arguments.molecules.split(","):
         folder = arguments.folder / name
         model, modes = surface(name, folder)
