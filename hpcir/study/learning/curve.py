@@ -32,12 +32,13 @@ NAN = float("nan")
 
 
 class StopReason(Enum):
-    """The reason why sampling stopped: its goal, nothing left to label, or one of its limits."""
+    """The reason why sampling stopped: the accuracy or its goal is reached, nothing left to label, or a limit."""
 
     LABEL_BUDGET = "label_budget"
     ROUNDS = "rounds"
     GOAL = "goal"
     NOTHING_NEW = "nothing_new"
+    ACCURACY = "accuracy"
 
     @property
     def is_limit(self) -> bool:

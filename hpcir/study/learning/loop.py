@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hpcir.errors import InputError
@@ -14,7 +15,8 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.label_farm import TEST, Candidate, LabelBudget
-from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel, groups_of
+from hpcir.study.learning.accuracy import ModelShare, model_share
+from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel, groups_of, held_out_labels
 from hpcir.study.learning.curve import ExplorationFigures, LearningCurve, Round, Stop, StopReason
 from hpcir.study.learning.reference import PURPOSE
 from hpcir.study.learning.source import GeometrySource, exploration_figures, round_purpose
@@ -59,7 +61,7 @@ class LearningLoop:
             model = self._round_model(number, model, state)
             if context.root:
                 context.progress.log(state.rounds[number].line())
-            stop = context.on_root(lambda number=number: self._stop_before_exploring(number))  # type: ignore[misc]
+            stop = context.on_root(partial(self._stop_before_exploring, number, model))
             if stop is None:
                 wanted, stop = self._explored(number, model, state)
             if stop is not None:
@@ -127,8 +129,11 @@ class LearningLoop:
     @collective
     def _final_model(self, model: Model, state: LearningCurve) -> Model:
         """The final committee, trained for longer and on all labels: those that the rounds held out are a tenth of the
-        cost. Its errors are measured by the independent test."""
+        cost. Its errors are measured by the independent test. A model that is as accurate as the deck asks for is
+        final already."""
         context = self.context
+        if state.stopped is StopReason.ACCURACY:
+            return model
         labelled = context.at_root(self.learnt_labels) or []
         key = _data_key(labelled)
         path = self.folder / layout.FINAL_MODEL_FILE
@@ -181,13 +186,22 @@ class LearningLoop:
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
-    def _stop_before_exploring(self, number: int) -> Stop | None:
-        settings = self.context.deck.sampling
+    def _stop_before_exploring(self, number: int, model: Model) -> Stop | None:
+        settings, share = self.context.deck.sampling, self._share(model) if number > 0 else None
+        if share is not None and share.meets(self.context.deck.accuracy):
+            return Stop(StopReason.ACCURACY, share.words())
         if self.budget.used() >= self.budget.most:
             return Stop(StopReason.LABEL_BUDGET, f"the label budget of {self.budget.most} is spent")
         if number == settings.rounds:
             return Stop(StopReason.ROUNDS, f"all {settings.rounds} rounds of exploration are done")
         return None
+
+    def _share(self, model: Model) -> ModelShare | None:
+        """The model error's share of the one target's spectrum; None of several, whose labels are few each."""
+        if len(self.source.targets) != 1:
+            return None
+        held_out = held_out_labels(self.learnt_labels(), self.context.deck)
+        return model_share(model, self.source.targets[0], held_out)
 
     def _stop_after_exploring(self, wanted: list[Candidate] | None, between: float) -> Stop | None:
         """between: explored time between takes, ps; without a take all that was explored, which shows no more."""
