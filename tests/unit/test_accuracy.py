@@ -74,9 +74,11 @@ def test_few_labels_say_nothing():
 
 
 # Enough labels for eight that no member learns, and an accuracy that a poor model meets.
-DECK = SMALL.replace("max_labels: 40, initial_labels: 20", "max_labels: 60, initial_labels: 36").replace(
-    "steps: 150, final", "steps: 150, validation: 0.6, final"
-).replace("rounds: 1", "rounds: 3")
+DECK = (
+    SMALL.replace("max_labels: 40, initial_labels: 20", "max_labels: 60, initial_labels: 36")
+    .replace("steps: 150, final", "steps: 150, validation: 0.6, final")
+    .replace("rounds: 1", "rounds: 3")
+)
 
 
 def test_sampling_ends_where_the_accuracy_is_met_and_goes_on_with_a_tighter_one(tmp_path):

@@ -160,13 +160,14 @@ class Round:
 
 @dataclass
 class LearningCurve:
-    """The rounds so far, the reason to stop (None and '' while sampling continues), and a digest of the labels that the
-    final model was trained on."""
+    """The rounds so far, the reason to stop (None and '' while sampling continues), a digest of the labels that the
+    final model was trained on, and whether a short training of a round suffices (None: not known yet)."""
 
     rounds: list[Round] = field(default_factory=list)
     reason: str = ""
     final: str = ""
     stopped: StopReason | None = None
+    short_suffices: bool | None = None
 
     def put(self, entry: Round) -> None:
         """Add a round, in place of the one with its number and all after that."""

@@ -23,10 +23,13 @@ from hpcir.study.learning.source import GeometrySource, exploration_figures, rou
 from hpcir.training.dataset import TrainingData
 from hpcir.training.evaluation import added, error_figures, error_sums
 from hpcir.units import PS
+from hpcir.vibrations.local_frequencies import MIN_GEOMETRIES
 
 FOLDER = layout.MODELS
 # Purposes of the labels around the minimum.
 MINIMUM_PURPOSES = ("optimisation", PURPOSE)
+# A short training has this part of a full one's steps.
+SHORT = 4
 
 
 class LearningLoop:
@@ -106,15 +109,7 @@ class LearningLoop:
         stored = context.on_root(lambda: intact_model(path) if done else None)
         if stored is not None:
             return stored
-        training = context.deck.training
-        start = self._start(before)
-        model = self.trainer.train(
-            labelled,
-            level=self.farm.level,
-            start=start,
-            steps=training.steps if start is None else training.retrain_steps,
-            purpose=f"round {number}",
-        )
+        model = self._short_or_full(number, labelled, self._start(before), state)
         model = context.on_root(lambda: self._calibrated(model, before, number))
 
         def keep() -> list[Round]:
@@ -125,6 +120,40 @@ class LearningLoop:
 
         state.rounds = context.on_root(keep)
         return model
+
+    @collective
+    def _short_or_full(
+        self, number: int, labelled: Sequence[LearntLabel], start: Model | None, state: LearningCurve
+    ) -> Model:
+        """A round's model of a short training where that is as accurate as the deck asks for, else of a full one. Where
+        the first round's is not, no further short one is tried."""
+        context, training = self.context, self.context.deck.training
+        steps = training.steps if start is None else training.retrain_steps
+
+        def trained(part: int) -> Model:
+            return self.trainer.train(
+                labelled, level=self.farm.level, start=start, steps=part, purpose=f"round {number}"
+            )
+
+        if number == 0 and state.short_suffices is None:
+            state.short_suffices = context.on_root(self._can_judge)
+        if state.short_suffices:
+            model = trained(-(-steps // SHORT))
+            share = context.on_root(lambda: self._share(model))
+            if context.root and share is not None:
+                context.progress.log(f"short training: {share.words()}")
+            if share is not None and share.meets(context.deck.accuracy):
+                return model
+            if number == 0:
+                state.short_suffices = False
+                # At once: a run that is stopped in the full training does not try the short one again.
+                context.at_root(lambda: state.save(self.folder))
+        return trained(steps)
+
+    def _can_judge(self) -> bool:
+        """True where enough labels are held out to know the model error's share (rank 0)."""
+        held_out = held_out_labels(self.learnt_labels(), self.context.deck)
+        return len(self.source.targets) == 1 and len(held_out) >= MIN_GEOMETRIES
 
     @collective
     def _final_model(self, model: Model, state: LearningCurve) -> Model:
