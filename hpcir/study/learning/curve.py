@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from hpcir.models.model import Model
 
 NAN = float("nan")
+# The first training has the deck's steps divided by this.
+SHORTEST = 4
 
 
 class StopReason(Enum):
@@ -161,13 +163,13 @@ class Round:
 @dataclass
 class LearningCurve:
     """The rounds so far, the reason to stop (None and '' while sampling continues), a digest of the labels that the
-    final model was trained on, and whether a short training of a round suffices (None: not known yet)."""
+    final model was trained on; steps_divisor: a round's training has the deck's steps divided by it."""
 
     rounds: list[Round] = field(default_factory=list)
     reason: str = ""
     final: str = ""
     stopped: StopReason | None = None
-    short_suffices: bool | None = None
+    steps_divisor: int = SHORTEST
 
     def put(self, entry: Round) -> None:
         """Add a round, in place of the one with its number and all after that."""

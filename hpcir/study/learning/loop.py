@@ -28,8 +28,8 @@ from hpcir.vibrations.local_frequencies import MIN_GEOMETRIES
 FOLDER = layout.MODELS
 # Purposes of the labels around the minimum.
 MINIMUM_PURPOSES = ("optimisation", PURPOSE)
-# A short training has this part of a full one's steps.
-SHORT = 4
+# Longer trainings follow a short one whose error is within so many times the accuracy.
+NEAR = 4
 
 
 class LearningLoop:
@@ -109,7 +109,7 @@ class LearningLoop:
         stored = context.on_root(lambda: intact_model(path) if done else None)
         if stored is not None:
             return stored
-        model = self._short_or_full(number, labelled, self._start(before), state)
+        model = self._trained(number, labelled, self._start(before), state)
         model = context.on_root(lambda: self._calibrated(model, before, number))
 
         def keep() -> list[Round]:
@@ -122,33 +122,30 @@ class LearningLoop:
         return model
 
     @collective
-    def _short_or_full(
+    def _trained(
         self, number: int, labelled: Sequence[LearntLabel], start: Model | None, state: LearningCurve
     ) -> Model:
-        """A round's model of a short training where that is as accurate as the deck asks for, else of a full one. Where
-        the first round's is not, no further short one is tried."""
+        """A round's model. Trainings begin short, are made twice as long where they are not yet as accurate as the deck
+        asks for, and stay so for the rounds to come; where they are far from it, full ones follow at once."""
         context, training = self.context, self.context.deck.training
         steps = training.steps if start is None else training.retrain_steps
-
-        def trained(part: int) -> Model:
-            return self.trainer.train(
-                labelled, level=self.farm.level, start=start, steps=part, purpose=f"round {number}"
-            )
-
-        if number == 0 and state.short_suffices is None:
-            state.short_suffices = context.on_root(self._can_judge)
-        if state.short_suffices:
-            model = trained(-(-steps // SHORT))
-            share = context.on_root(lambda: self._share(model))
-            if context.root and share is not None:
-                context.progress.log(f"short training: {share.words()}")
-            if share is not None and share.meets(context.deck.accuracy):
+        if state.steps_divisor > 1 and not context.on_root(self._can_judge):
+            state.steps_divisor = 1
+        while True:
+            divisor = state.steps_divisor
+            part, purpose = -(-steps // divisor), f"round {number}"
+            model = self.trainer.train(labelled, level=self.farm.level, start=start, steps=part, purpose=purpose)
+            if divisor == 1:
                 return model
-            if number == 0:
-                state.short_suffices = False
-                # At once: a run that is stopped in the full training does not try the short one again.
-                context.at_root(lambda: state.save(self.folder))
-        return trained(steps)
+            wanted, share = context.deck.accuracy, context.on_root(partial(self._share, model))
+            if share is not None and share.meets(wanted):
+                return model
+            if context.root and share is not None:
+                context.progress.log(f"after {part} steps a member: {share.words()}")
+            near = share is not None and share.wavenumber <= NEAR * wanted.wavenumber
+            state.steps_divisor = divisor // 2 if near else 1
+            # At once: a run that is stopped in the longer training does not try the short one again.
+            context.at_root(lambda: state.save(self.folder))
 
     def _can_judge(self) -> bool:
         """True where enough labels are held out to know the model error's share (rank 0)."""
