@@ -1,4 +1,4 @@
-"""Operators on oscillator states, all states at once, against plain twins that take one state and one term at a time."""
+"""Operators on oscillator states, all states at once, against plain twins of one state and one term at a time."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ _TRIPLE = tuple(product((1, -1), repeat=3))
 
 
 def _displacements(n: int, complete: bool) -> IntArray:
-    """Every displacement (S, n) in steps: the reference, single modes, pairs of modes by one step and by two, threes."""
+    """Every displacement (S, n) in steps: the reference, single modes, pairs by one step and by two, threes."""
     unit = np.eye(n, dtype=np.int64)
     pairs = _moved_together(unit, 2, _PAIR)
     threes = _moved_together(unit, 3, _TRIPLE) if complete else np.zeros((0, n), np.int64)
