@@ -23,8 +23,8 @@ from hpcir.vibrations.levels.vpt2 import VibrationalStates
 from hpcir.vibrations.normal_modes import isotope_masses
 
 FILE = layout.LEVELS
-# Atoms of the largest molecule whose levels a run solves unasked: seconds of one core.
-MAX_ATOMS = 6
+# Atoms of the largest molecule whose levels a run solves unasked: ten seconds of one core, the ranks sharing them.
+MAX_ATOMS = 9
 MAIN = ""
 """The name of the molecule with the masses of the elements, among isotopologues."""
 
