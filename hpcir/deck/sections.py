@@ -341,7 +341,7 @@ class SpectrumSettings(Section):
     levels: Literal["auto", "yes", "no"] = Field(
         "auto",
         description="quantum levels at the minimum of the model by perturbation theory, beside the bands "
-        "(`hpcir levels` has more); auto: of molecules of up to 6 atoms",
+        "(`hpcir levels` has more); auto: of molecules of up to 9 atoms",
     )
     timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
     first: Wavenumber = quantity_field("0 cm-1", ge=0, description="first wavenumber of the spectrum")

@@ -180,10 +180,11 @@ class Road:
         ]
         return known, tests
 
+    @collective
     def _levels(self, target: Target, model: Model) -> LevelFigures | None:
-        """Quantum levels at a target's minimum (rank 0)."""
+        """Quantum levels at a target's minimum."""
         minimum = target.structure.moved(target.main.modes.positions)
-        return self.context.at_root(lambda: target_levels(target.context, model, minimum))
+        return target_levels(target.context, model, minimum)
 
     def _shared(self, loop: LearningLoop, model: Model, curve: LearningCurve) -> Shared:
         """The part of the results that all targets share (rank 0)."""

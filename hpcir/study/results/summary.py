@@ -42,6 +42,7 @@ from hpcir.study.results.records import (
     Summary,
     TargetSummary,
 )
+from hpcir.study.results.side_by_side import side_by_side
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.study.results.trust_map import Trust
 from hpcir.units import FS, KELVIN
@@ -130,7 +131,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
     frames = trust_map.snapshots(context, target.main.blocks)
     if ensemble is not None:
         write_families(context, ensemble, target.started)
-    return Summary(
+    summary = Summary(
         labels=label_figures(shared.store, shared.level),
         sampling=SamplingFigures(len(curve.rounds), curve.reason, curve.stopped),
         model=ModelFigures(model.members, model.level, model.error),
@@ -151,6 +152,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
         stages=stage_seconds(context),
         provenance=provenance(context),
     )
+    return replace(summary, side_by_side=side_by_side(summary))
 
 
 def _conformers(target: Target, frames: FloatArray) -> ConformerVerdict:
