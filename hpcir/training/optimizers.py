@@ -69,7 +69,7 @@ class Soap(GradientOptimizer):
     eigenvectors Q_L, Q_R. Adam's moments are kept of Q_L^T G Q_R, where the curvature is nearly diagonal. L and R take
     up every `gram_every`-th gradient; every `refresh` steps one power iteration and QR bring Q_L and Q_R up to date,
     and the first moment into the new basis. Biases go by plain Adam. On the processor compiled loops do the steps
-    (`soap`), one matrix after the other: a member's rounding does not depend on which are trained beside it.
+    (`compiled.soap`), one matrix after the other: a member's rounding does not depend on which are trained beside it.
     """
 
     def __init__(
@@ -79,14 +79,15 @@ class Soap(GradientOptimizer):
         beta1: float = 0.9,
         beta2: float = 0.99,
         tiny: float = 1e-8,
-        refresh: int = 20,
-        gram_every: int = 10,
+        refresh: int = 10,
+        gram_every: int = 5,
+        widest: int = 60,
     ) -> None:
         self.beta1, self.beta2, self.tiny, self.refresh, self.gram_every = beta1, beta2, tiny, refresh, gram_every
         self.layout = layout
         self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self.count = torch.zeros((), dtype=torch.float64)
-        self.table = _table(layout)
+        self.table = _table(layout, widest)
         self.compiled = parameters.device.type == "cpu"
         size = int(self.table[-1, soap.RIGHT] + self.table[-1, soap.COLUMNS] ** 2)
         # Grams and bases (members, elements, size): of every layer the left and the right matrix, one after the other.
@@ -104,14 +105,14 @@ class Soap(GradientOptimizer):
         if count == 1 or count % self.refresh == 0:
             self._refresh(count == 1)
         scale = math.sqrt(1 - self.beta2**count) / (1 - self.beta1**count)
-        flat = [self._by_element(tensor) for tensor in (parameters, gradient, self.first, self.second)]
+        own, new, first, second = map(self._by_element, (parameters, gradient, self.first, self.second))
         mixing, rate, tiny = (1 - self.beta1, 1 - self.beta2), rate * scale, self.tiny
         if self.compiled:
-            one = flat[0].numpy().dtype.type
-            arrays = [tensor.numpy() for tensor in (*flat, self.bases)]
+            arrays = [tensor.numpy() for tensor in (own, new, first, second, self.bases)]
+            one = arrays[0].dtype.type
             soap.step(*arrays, self.table, (one(mixing[0]), one(mixing[1])), one(rate), one(tiny))
         else:
-            torch_soap.step(*flat, self.bases, self.table, mixing, rate, tiny)
+            torch_soap.step(own, new, first, second, self.bases, self.table, mixing, rate, tiny)
 
     def _by_element(self, flat: Tensor) -> Tensor:
         return flat.unflatten(1, (len(self.layout.elements), -1))
@@ -158,14 +159,16 @@ class Soap(GradientOptimizer):
         return {name: getattr(self, name) for name in ("first", "second", "count", "grams", "bases")}
 
 
-def _table(layout: Layout) -> NDArray[np.int64]:
-    """One row for each layer (see `soap`)."""
+def _table(layout: Layout, widest: int) -> NDArray[np.int64]:
+    """One row for each block of at most `widest` columns of a layer (see `compiled.soap`)."""
     rows = []
     weight = matrix = 0
     for m, n in zip(layout.widths[:-1], layout.widths[1:], strict=True):
-        rows.append((weight, n, m, matrix, matrix + n * n))
+        for columns in np.array_split(np.arange(m), -(-m // widest)):
+            size = len(columns)
+            rows.append((weight, m, n, columns[0], size, matrix, matrix + n * n))
+            matrix += n * n + size * size
         weight += n * (m + 1)
-        matrix += n * n + m * m
     return np.array(rows, np.int64)
 
 

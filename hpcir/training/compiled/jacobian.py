@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcir.descriptors.kernel_cache import prepare_kernel_cache
+from hpcir.descriptors.lanes import KERNEL, njit
 
-prepare_kernel_cache()
-
-from numba import njit  # noqa: E402
-
-KERNEL = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
+LOOPS = {**KERNEL, "fastmath": {"contract", "nsz", "reassoc"}}
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def forwards(derivatives, labels, centres, slopes, forces):  # type: ignore[no-untyped-def]
     """forces[m, b, a, x] = sum_(c, k) derivatives[labels[b], a, x, c, k] slopes[m, b, centre of (a, c), k].
 
@@ -53,7 +49,7 @@ def forwards(derivatives, labels, centres, slopes, forces):  # type: ignore[no-u
                     own[0], own[1], own[2] = qx, qy, qz
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _products(x, y, z, p, q):  # type: ignore[no-untyped-def]
     """The products of p and of q with x, y, z."""
     zero = x.dtype.type(0.0)
@@ -69,7 +65,7 @@ def _products(x, y, z, p, q):  # type: ignore[no-untyped-def]
     return px, py, pz, qx, qy, qz
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def backwards(derivatives, labels, centres, bars, slope_bars):  # type: ignore[no-untyped-def]
     """The transpose of `forwards`: slope_bars (columns, B, N, K) from bars (columns, B, N, 3)."""
     columns, batch, atoms, width = slope_bars.shape
@@ -90,7 +86,7 @@ def backwards(derivatives, labels, centres, bars, slope_bars):  # type: ignore[n
                     _add_rows(part[0], part[1], part[2], u, v, w, slope_bars[m, b, centres[label, a, c]])
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _add_rows(x, y, z, u, v, w, result):  # type: ignore[no-untyped-def]
     for k in range(len(x)):
         result[k] += u * x[k] + v * y[k] + w * z[k]

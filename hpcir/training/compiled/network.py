@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcir.descriptors.kernel_cache import prepare_kernel_cache
-
-prepare_kernel_cache()
-
-from numba import njit  # noqa: E402
+from hpcir.descriptors.lanes import KERNEL, njit
 
 WEIGHT, ROWS, COLUMNS = range(3)
-KERNEL = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
+LOOPS = {**KERNEL, "fastmath": {"contract", "nsz", "reassoc"}}
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _weights(flat, row):  # type: ignore[no-untyped-def]
     n, m = row[ROWS], row[COLUMNS]
     return flat[row[WEIGHT] : row[WEIGHT] + n * m].reshape(n, m)
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _biases(flat, row):  # type: ignore[no-untyped-def]
     first = row[WEIGHT] + row[ROWS] * row[COLUMNS]
     return flat[first : first + row[ROWS]]
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _times_slope(y, x, a):  # type: ignore[no-untyped-def]
     """y = x (1 - a^2), flat arrays."""
     one = a.dtype.type(1.0)
@@ -39,7 +35,7 @@ def _times_slope(y, x, a):  # type: ignore[no-untyped-def]
         y[i] = x[i] * (one - a[i] * a[i])
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def slopes(flat, element, table, a, u, v, result):  # type: ignore[no-untyped-def]
     """u, v and the slopes of output 0 by the inputs, result (members, P, K), from the activations a."""
     last = len(a) - 1
@@ -54,7 +50,7 @@ def slopes(flat, element, table, a, u, v, result):  # type: ignore[no-untyped-de
         np.dot(u[0][m], _weights(own, table[0]), result[m])
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def gradient(flat, target, element, table, x, a, u, v, output_bar, slope_bar):  # type: ignore[no-untyped-def]
     """Write the gradient into target: output_bar (members, P, n) is dL/doutputs, slope_bar (members, P, K) dL/dslopes,
     or (0, 0, 0) where the loss has no slopes."""
@@ -88,7 +84,7 @@ def gradient(flat, target, element, table, x, a, u, v, output_bar, slope_bar):  
                 a_bar = np.dot(a_bar, _weights(own, table[l]))
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _slope_gradient(own, goal, table, a, u, v, m, slope_bar, d_bars):  # type: ignore[no-untyped-def]
     """The weights' part through the line of the u; dL/dd_l of every hidden layer into d_bars."""
     layers = len(a)
@@ -107,7 +103,7 @@ def _slope_gradient(own, goal, table, a, u, v, m, slope_bar, d_bars):  # type: i
         _head(u_bar[p], a[last][m, p], head, head_bar, d_bars[last, p * width : (p + 1) * width])
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _head(u_bar, a, head, head_bar, d_bar):  # type: ignore[no-untyped-def]
     one = a.dtype.type(1.0)
     for i in range(len(a)):
@@ -115,7 +111,7 @@ def _head(u_bar, a, head, head_bar, d_bar):  # type: ignore[no-untyped-def]
         head_bar[i] += u_bar[i] * (one - a[i] * a[i])
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _through_tanh(bar, a, d_bar):  # type: ignore[no-untyped-def]
     """dL/dz from dL/da and dL/dd, d = 1 - a^2, in place."""
     one, two = a.dtype.type(1.0), a.dtype.type(2.0)
@@ -123,19 +119,19 @@ def _through_tanh(bar, a, d_bar):  # type: ignore[no-untyped-def]
         bar[i] = (bar[i] - two * a[i] * d_bar[i]) * (one - a[i] * a[i])
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _multiply(y, x, z):  # type: ignore[no-untyped-def]
     for i in range(len(x)):
         y[i] = x[i] * z[i]
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _add(y, x):  # type: ignore[no-untyped-def]
     for i in range(len(x)):
         y[i] += x[i]
 
 
-@njit(**KERNEL)
+@njit(**LOOPS)
 def _sum_rows(rows, result):  # type: ignore[no-untyped-def]
     result[:] = 0.0
     for p in range(rows.shape[0]):

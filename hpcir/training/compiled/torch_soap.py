@@ -7,24 +7,24 @@ from collections.abc import Iterator
 import torch
 from numpy.typing import NDArray
 
-from hpcir.training.compiled.soap import COLUMNS, LEFT, RIGHT, ROWS, WEIGHT
+from hpcir.training.compiled.soap import COLUMNS, FIRST, LEFT, RIGHT, ROWS, WEIGHT, WIDTH
 
 Tensor = torch.Tensor
 
 
 def rotate(source: Tensor, target: Tensor, bases: Tensor, table: NDArray, into: bool) -> None:
-    """target = Q_L^T W Q_R (into) or Q_L W Q_R^T of every weight matrix; what is not a weight is copied.
+    """target = Q_L^T W Q_R (into) or Q_L W Q_R^T of every block of weights; what is not a weight is copied.
 
     source, target (members, elements, size), bases (members, elements, size of bases).
     """
     target.copy_(source)
-    for row, (matrix, left, right) in zip(table.tolist(), _matrices(source, bases, table), strict=True):
-        rotated = left.mT @ matrix @ right if into else left @ matrix @ right.mT
-        target[:, :, row[WEIGHT] : row[WEIGHT] + row[ROWS] * row[COLUMNS]] = rotated.flatten(2)
+    pairs = zip(_matrices(source, bases, table), _matrices(target, bases, table), strict=True)
+    for (matrix, left, right), (result, _, _) in pairs:
+        result.copy_(left.mT @ matrix @ right if into else left @ matrix @ right.mT)
 
 
 def add_grams(gradient: Tensor, grams: Tensor, table: NDArray, share: float) -> None:
-    """grams += share (G G^T - gram), and likewise G^T G, of every weight matrix of the gradient."""
+    """grams += share (G G^T - gram), and likewise G^T G, of every block of the gradient."""
     for matrix, left, right in _matrices(gradient, grams, table):
         left.lerp_(matrix @ matrix.mT, share)
         right.lerp_(matrix.mT @ matrix, share)
@@ -54,11 +54,12 @@ def step(
 
 
 def _matrices(flat: Tensor, squares: Tensor, table: NDArray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Of every layer: the weights (members, elements, n, m), the left (..., n, n) and the right (..., m, m) matrix."""
+    """Of every block: the weights (members, elements, n, m), the left (..., n, n) and the right (..., m, m) matrix."""
     for row in table.tolist():
-        n, m = row[ROWS], row[COLUMNS]
+        n, m, width = row[ROWS], row[COLUMNS], row[WIDTH]
+        weights = flat[:, :, row[WEIGHT] : row[WEIGHT] + n * width].unflatten(2, (n, width))
         yield (
-            flat[:, :, row[WEIGHT] : row[WEIGHT] + n * m].unflatten(2, (n, m)),
+            weights[..., row[FIRST] : row[FIRST] + m],
             squares[:, :, row[LEFT] : row[LEFT] + n * n].unflatten(2, (n, n)),
             squares[:, :, row[RIGHT] : row[RIGHT] + m * m].unflatten(2, (m, m)),
         )
