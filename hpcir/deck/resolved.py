@@ -56,14 +56,16 @@ def _write_section(model: type[BaseModel], content: dict[str, Any], indent: str,
 def deck_digest(deck: Deck, *sections: str) -> str:
     """SHA-256 (24 hex digits) of the named sections with their defaults, or of the whole deck when none is named.
 
-    The structure files' paths are left out: what counts is what is in them, for which the caller answers. So is
-    labels.threads, which changes no result.
+    The structure files' paths are left out: what counts is what is in them, for which the caller answers. So are
+    labels.threads, which changes no result, and of the whole deck `accuracy`: a run goes on with another one.
     """
     content = deck.model_dump(mode="json")
     content["system"].pop("structure")
     content["system"]["targets"] = len(deck.system.targets)
     content["sampling"]["seeds"] = len(deck.sampling.seeds)
     content["labels"].pop("threads")
+    if not sections:
+        content.pop("accuracy")
     part = {name: content[name] for name in sections} if sections else content
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:24]
 

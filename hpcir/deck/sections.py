@@ -348,6 +348,13 @@ class SpectrumSettings(Section):
     last: Wavenumber = quantity_field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")
 
 
+class AccuracySettings(Section):
+    """Accuracy of every band that the model's error is held against: sampling ends where it is met."""
+
+    wavenumber: Wavenumber = quantity_field("1 cm-1", gt=0, description="of a band's position")
+    intensity: float = Field(0.02, gt=0, description="of a band's intensity, relative")
+
+
 class Deck(Section):
     """A whole deck."""
 
@@ -359,6 +366,7 @@ class Deck(Section):
     test: TestSettings = Field(default_factory=TestSettings)
     dynamics: DynamicsSettings = Field(default_factory=DynamicsSettings)
     spectrum: SpectrumSettings = Field(default_factory=SpectrumSettings)
+    accuracy: AccuracySettings = Field(default_factory=AccuracySettings)
     seed: int = Field(1, ge=0, description="seed of every random stream")
 
     @property

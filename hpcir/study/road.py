@@ -124,15 +124,19 @@ class Road:
         self._timed("pretrain", approach.pretrain)
         farm, reference = self._timed("prepare", approach.prepare)
         try:
-            self._from_labels_to_spectrum(approach.loop(farm, reference), farm, reference, trainer)
+            self._from_labels_to_spectrum(lambda: approach.loop(farm, reference), farm, reference, trainer)
         finally:
             farm.close()
 
     @collective
     def _from_labels_to_spectrum(
-        self, loop: LearningLoop, farm: LabelFarm, reference: Reference | None, trainer: CommitteeTrainer
+        self,
+        loop_of: Callable[[], LearningLoop],
+        farm: LabelFarm,
+        reference: Reference | None,
+        trainer: CommitteeTrainer,
     ) -> None:
-        model, curve = self._timed("sample", lambda: self._sample(loop, trainer))
+        loop, model, curve = self._timed("sample", lambda: self._sample(loop_of(), trainer))
         # Before the labels of conformers, which no model has learnt.
         shared = self.context.at_root(lambda: self._shared(loop, model, curve))
         targets = self._timed(
@@ -158,11 +162,11 @@ class Road:
             self.context.comm.barrier()
 
     @collective
-    def _sample(self, loop: LearningLoop, trainer: CommitteeTrainer) -> tuple[Model, LearningCurve]:
+    def _sample(self, loop: LearningLoop, trainer: CommitteeTrainer) -> tuple[LearningLoop, Model, LearningCurve]:
         model, curve = loop.run()
         self.context.at_root(lambda: model.save(self.context.directory / layout.MODEL))
         trainer.forget()
-        return model, curve
+        return loop, model, curve
 
     @collective
     def _test(
