@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
-from hpcir.commands.train import data_digest
+from hpcir.storage.checksums import data_digest
 from hpcir.deck.sections import LabelSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError, RunStopped
