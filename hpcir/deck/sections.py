@@ -427,11 +427,18 @@ class SpectrumSettings(Section):
     levels: Literal["auto", "yes", "no"] = Field(
         "auto",
         description="quantum levels at the minimum of the model by perturbation theory, beside the bands "
-        "(`hpcir levels` has more); auto: of molecules of up to 6 atoms",
+        "(`hpcir levels` has more); auto: of molecules of up to 9 atoms",
     )
     timestep_correction: bool = Field(True, description="undo the frequency error of velocity Verlet")
     first: Wavenumber = quantity_field("0 cm-1", ge=0, description="first wavenumber of the spectrum")
     last: Wavenumber = quantity_field("4500 cm-1", gt=0, description="last wavenumber of the spectrum")
+
+
+class AccuracySettings(Section):
+    """Accuracy of every band that the model's error is held against: sampling ends where it is met."""
+
+    wavenumber: Wavenumber = quantity_field("1 cm-1", gt=0, description="of a band's position")
+    intensity: float = Field(0.02, gt=0, description="of a band's intensity, relative")
 
 
 class Deck(Section):
@@ -450,6 +457,7 @@ class Deck(Section):
     test: TestSettings = Field(default_factory=TestSettings)
     dynamics: DynamicsSettings = Field(default_factory=DynamicsSettings)
     spectrum: SpectrumSettings = Field(default_factory=SpectrumSettings)
+    accuracy: AccuracySettings = Field(default_factory=AccuracySettings)
     seed: int = Field(1, ge=0, description="seed of every random stream")
 
     @property

@@ -135,8 +135,8 @@ class Road:
     def _from_labels_to_spectrum(
         self, approach: Approach, farm: LabelFarm, reference: Reference | None, trainer: CommitteeTrainer
     ) -> None:
-        loop = approach.loop(farm, reference)
-        model, curve, fresh = self._timed("sample", lambda: self._sample(loop, trainer))
+        sampled = self._timed("sample", lambda: self._sample(approach.loop(farm, reference), trainer))
+        loop, model, curve, fresh = sampled
         # Before the labels of conformers, which no model has learnt.
         shared = self.context.at_root(lambda: self._shared(loop, model, curve, approach.below))
         targets = self._timed(
@@ -163,13 +163,15 @@ class Road:
             self.context.comm.barrier()
 
     @collective
-    def _sample(self, loop: LearningLoop, trainer: CommitteeTrainer) -> tuple[Model, LearningCurve, Model | None]:
-        """The model, its learning curve, and a model from fresh weights where one is wanted for comparison."""
+    def _sample(
+        self, loop: LearningLoop, trainer: CommitteeTrainer
+    ) -> tuple[LearningLoop, Model, LearningCurve, Model | None]:
+        """The loop, its model and learning curve, and a model from fresh weights where one is wanted to compare."""
         model, curve = loop.run()
         self.context.at_root(lambda: model.save(self.context.directory / layout.MODEL))
         fresh = fresh_weights(self.context, loop, trainer, model)
         trainer.forget()
-        return model, curve, fresh
+        return loop, model, curve, fresh
 
     def _below(self, approach: Approach) -> Model | None:
         """The model of the level below the last, which the test of a chain of levels is asked about too."""
@@ -194,10 +196,11 @@ class Road:
         ]
         return known, tests
 
+    @collective
     def _levels(self, target: Target, model: Model) -> LevelFigures | None:
-        """Quantum levels at a target's minimum (rank 0)."""
+        """Quantum levels at a target's minimum."""
         minimum = target.structure.moved(target.main.modes.positions)
-        return self.context.at_root(lambda: target_levels(target.context, model, minimum))
+        return target_levels(target.context, model, minimum)
 
     def _shared(self, loop: LearningLoop, model: Model, curve: LearningCurve, below: Sequence[LearntLevel]) -> Shared:
         """The part of the results that all targets share (rank 0)."""

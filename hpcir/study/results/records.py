@@ -123,6 +123,35 @@ class LevelFigures:
 
 
 @dataclass(frozen=True)
+class BandEstimate:
+    """A band's position by one method, with its standard error (of sampling and committee) and the error of the method
+    as measured for this kind of motion: its mean, and the scatter about it; None where that was not measured."""
+
+    method: str
+    wavenumber_per_cm: PerCm
+    stderr_per_cm: PerCm
+    method_error_per_cm: PerCm | None = None
+    method_scatter_per_cm: PerCm | None = None
+
+
+@dataclass(frozen=True)
+class BandRow:
+    """A band by every method: its modes ('v3'), their harmonic wavenumber (of the label engine where that is known),
+    the trajectories' and the levels' estimates, the experiment's position, and what is left of the difference from it
+    when the method's error is taken off, which is the level of theory's: computed less measured."""
+
+    assignment: str
+    modes: tuple[str, ...]
+    intensity_km_per_mol: KmPerMol
+    trajectories: BandEstimate
+    harmonic_per_cm: PerCm | None = None
+    levels: BandEstimate | None = None
+    experiment_per_cm: PerCm | None = None
+    level_of_theory_per_cm: PerCm | None = None
+    level_of_theory_stderr_per_cm: PerCm | None = None
+
+
+@dataclass(frozen=True)
 class TrustVerdict:
     """Distance of the trajectories from the training data: the farthest atom, distances in units of the usual one
     between training environments, the fraction of frames outside the range of a symmetry function, the largest spread
@@ -327,6 +356,7 @@ class Summary:
     weak_bands: tuple[Band, ...] = ()
     modes: tuple[ModeRow, ...] = ()
     groups: tuple[Group, ...] = ()
+    side_by_side: tuple[BandRow, ...] = ()
     isotopologues: dict[str, tuple[Band, ...]] = field(default_factory=dict)
     isotopologue_modes: dict[str, tuple[ModeRow, ...]] = field(default_factory=dict)
     stages: dict[str, Seconds] = field(default_factory=dict)

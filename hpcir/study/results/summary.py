@@ -44,6 +44,7 @@ from hpcir.study.results.records import (
     Summary,
     TargetSummary,
 )
+from hpcir.study.results.side_by_side import side_by_side
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.study.results.trust_map import Trust
 from hpcir.units import FS, KELVIN
@@ -134,7 +135,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
     if ensemble is not None:
         write_families(context, ensemble, target.started)
     labels = label_figures(shared.store, shared.level)
-    return Summary(
+    summary = Summary(
         labels=labels,
         chain=chain_figures(shared.below, labels, curve, one.test),
         sampling=SamplingFigures(len(curve.rounds), curve.reason, curve.stopped),
@@ -156,6 +157,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
         stages=stage_seconds(context),
         provenance=provenance(context),
     )
+    return replace(summary, side_by_side=side_by_side(summary))
 
 
 def _conformers(target: Target, frames: FloatArray) -> ConformerVerdict:
