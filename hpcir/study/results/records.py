@@ -228,9 +228,51 @@ class LocalFrequencyRow:
 
 
 @dataclass(frozen=True)
+class OtherModel:
+    """Errors of a further model on the independent test."""
+
+    force_rmse_kcal_per_mol_angstrom: KcalPerMolAngstrom | None = None
+    dipole_rmse_debye: Debye | None = None
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """A point of the learning curve of a level below the last: labels, and errors on those held out."""
+
+    labels: int
+    force_rmse_kcal_per_mol_angstrom: KcalPerMolAngstrom
+    energy_rmse_kcal_per_mol: KcalPerMol
+    dipole_rmse_debye: Debye
+
+
+@dataclass(frozen=True)
+class ChainLevelFigures:
+    """A level of the chain: its labels, those that failed, the seconds that they took, the reason why there are no
+    more, and its learning curve."""
+
+    level: str
+    labels: int
+    failed: int
+    seconds: Seconds
+    stopped_because: str
+    learning: tuple[LearningPoint, ...]
+
+
+@dataclass(frozen=True)
+class ChainFigures:
+    """The chain of levels of theory, the cheapest first. seconds_at_the_last: what the labels of the levels below would
+    have taken at the last; verdict: what the chain is worth, in words."""
+
+    levels: tuple[ChainLevelFigures, ...]
+    seconds_at_the_last: Seconds | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
 class IndependentTest:
     """Root mean square errors on geometries of the final model's own trajectories: energies of the molecule (and their
-    mean error), components of forces, dipoles and polar tensors. n: geometries, 0 where nothing was tested."""
+    mean error), components of forces, dipoles and polar tensors. n: geometries, 0 where nothing was tested; others:
+    further models on the same geometries, by name."""
 
     n: int
     energy_rmse_kcal_per_mol: KcalPerMol | None = None
@@ -240,6 +282,7 @@ class IndependentTest:
     polar_tensor_rmse_e: ElementaryCharges | None = None
     local_frequencies: tuple[LocalFrequencyRow, ...] | None = None
     harmonic_mae_per_cm: PerCm | None = None
+    others: dict[str, OtherModel] | None = None
 
     @property
     def errors(self) -> Errors:
@@ -299,6 +342,7 @@ class Summary:
 
     labels: LabelFigures | None = None
     sampling: SamplingFigures | None = None
+    chain: ChainFigures | None = None
     model: ModelFigures | None = None
     harmonic: HarmonicFigures | None = None
     levels: LevelFigures | None = None
