@@ -147,7 +147,8 @@ def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Ref
             starts = sampled_starts(context, model, near, count, model.digest, MOVES_PER_ROTOR)
             main = replace(main, starts=starts)
     main = sets.arranged(context, main)
-    return Target(context, _run(context, [main])[0], reference, rotamers=rotamers)
+    of_engine = reference if reference is not None and reference.labelled else None
+    return Target(context, _run(context, [main])[0], of_engine, rotamers=rotamers)
 
 
 def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
