@@ -1,5 +1,5 @@
-"""A chain of levels of theory on its whole way: a calculator, a data set, engines; resumed, on two ranks, and two levels
-as `labels` with pretraining."""
+"""A chain of levels of theory on its whole way: a calculator, a data set, engines; resumed, on two ranks; two levels as
+`labels` with pretraining."""
 
 from __future__ import annotations
 
