@@ -408,9 +408,10 @@ def _add_train(commands: Any) -> None:
     )
     train.add_argument(
         "--pretrain",
-        choices=("none", "auto"),
+        metavar="auto|LEVEL|MODEL",
         default="none",
-        help="auto: learn cheap labels of geometries around the data's first (the deck's labels.pretrain)",
+        help="auto: learn cheap labels of geometries around the data's first (the deck's labels.pretrain); a number: "
+        "those of that level of the deck's; a model: begin from it",
     )
     _output(train, "MODEL_DIR", "model directory to write", force="overwrite; train in spite of the audit")
     _walltime(train)
