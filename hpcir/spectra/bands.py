@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hpcir.spectra.correlation import cosine_transform, window
 from hpcir.spectra.estimators import (
     ControlVariates,
+    shift_factor,
     skewness_factor,
     small_sample_factor,
     standard_error,
@@ -365,9 +366,10 @@ def find_bands(
     for limit, error in zip(limits, systematic, strict=True):
         functionals = band_functionals(wavenumbers, limit)
         values = spectra @ functionals.T
-        own = BandTerms(values[:, 0], values[:, 1])
+        edges = np.hypot(*np.maximum(curve[0][:, [limit[0], limit[2]]].mean(axis=0), 0.0))
+        own = BandTerms(values[:, 0], values[:, 1], float(edges))
         if estimator is not None:
-            own = BandTerms.regressed(estimator, values, float(wavenumbers[limit[1]]))
+            own = BandTerms.regressed(estimator, values, float(wavenumbers[limit[1]]), float(edges))
             fit_to_band(terms, weights, functionals[0], own.area)
         plain = float(stated_error(values[:, :1], positive=True)[0])
         results.append((limit, own, plain, _other_errors(functionals, own, others), error))
@@ -377,19 +379,21 @@ def find_bands(
 
 @dataclass(frozen=True)
 class BandTerms:
-    """The trajectories' contributions (R,) to a band's integral and to its first moment about the peak, and the
-    effective coefficients that were fitted to make each."""
+    """The trajectories' contributions (R,) to a band's integral and to its first moment about the peak; the heights of
+    the curve at both limits, in quadrature; and the effective coefficients that were fitted to make each."""
 
     area: FloatArray
     moment: FloatArray
+    edges: float = 0.0
     area_freedom: float = 0.0
     moment_freedom: float = 0.0
 
     @classmethod
-    def regressed(cls, estimator: ControlVariates, values: FloatArray, place: float) -> BandTerms:
+    def regressed(cls, estimator: ControlVariates, values: FloatArray, place: float, edges: float) -> BandTerms:
         """Those of values (R, 2) with what the controls explain taken away."""
         area, moment = (estimator.choose(values[:, [column]], place) for column in (0, 1))
-        return cls(area.terms(values[:, :1])[:, 0], moment.terms(values[:, 1:])[:, 0], area.freedom, moment.freedom)
+        terms = area.terms(values[:, :1])[:, 0], moment.terms(values[:, 1:])[:, 0]
+        return cls(*terms, edges, area.freedom, moment.freedom)
 
     @property
     def intensity(self) -> float:
@@ -407,11 +411,16 @@ class BandTerms:
         return (self.moment - self.offset * self.area) / self.intensity
 
     def sampling_errors(self) -> tuple[float, float]:
-        """The stated errors of integral and centroid, as far as they are the trajectories'."""
+        """The stated errors of integral and centroid, as far as they are the trajectories'.
+
+        Where the curve is not zero at a limit, a line that is elsewhere by the centroid's error takes intensity across
+        it: few trajectories do, so that the terms' scatter does not show it.
+        """
         area = stated_error(self.area[:, None], self.area_freedom, positive=True)
         shift = stated_error(self.shifts[:, None], max(self.area_freedom, self.moment_freedom))
         # Where an integral is uncertain, a ratio to it is more so than its linear expansion says.
-        return float(area[0]), float(shift[0] * skewness_factor(area, np.array([self.intensity]))[0])
+        place = float(shift[0] * skewness_factor(area, np.array([self.intensity]))[0]) * shift_factor(len(self.area))
+        return float(np.hypot(area[0], self.edges * place)), place
 
 
 def _other_errors(functionals: FloatArray, own: BandTerms, others: OtherErrors) -> tuple[tuple[float, float], ...]:

@@ -63,6 +63,7 @@ def combine(
     bands, terms, weights = find_bands(
         wavenumbers, (terms, weights), spectra, limits, systematic, estimator, others, seed
     )
+    sampling = stated_error(terms, freedom, positive=True)
     facts: dict[str, Any] = {
         "trajectories": len(spectra),
         "estimator": name,
@@ -75,7 +76,9 @@ def combine(
     return Spectrum(
         wavenumbers=wavenumbers,
         absorption=terms.mean(axis=0),
-        stderr=np.hypot(stated_error(terms, freedom, positive=True), others.of_curve(terms)),
+        stderr=np.linalg.norm(
+            [sampling, moved_lines(wavenumbers, terms.mean(axis=0), bands), others.of_curve(terms)], axis=0
+        ),
         bands=bands,
         temperature=temperature,
         terms=terms,
@@ -83,6 +86,16 @@ def combine(
         plain=spectra.mean(axis=0),
         metadata=facts,
     )
+
+
+def moved_lines(wavenumbers: FloatArray, absorption: FloatArray, bands: tuple[Band, ...]) -> FloatArray:
+    """(F,) the error of a curve (F,) that the sampling error of the bands' positions makes: on a flank few trajectories
+    have their lines, and the others do not show it."""
+    errors = np.zeros(len(wavenumbers))
+    for band in bands:
+        inside = (wavenumbers >= band.lower_per_cm) & (wavenumbers <= band.upper_per_cm)
+        errors[inside] = np.nan_to_num(band.sampling_stderr_per_cm)
+    return np.asarray(np.abs(np.gradient(absorption, wavenumbers)) * errors)
 
 
 def estimate_spectrum(

@@ -59,8 +59,8 @@ MAX_FAMILY_TRAJECTORIES = 12
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Families, the heaviest first by their harmonic weights, with the modes of every conformer: modes[f][c] of family
-    f's member c; shifts (F,): the mean of labelled less model energies of a family's conformers, hartree.
+    """Families, the heaviest first, with the modes of every conformer: modes[f][c] of family f's member c; shifts (F,):
+    the mean of labelled less model energies of a family's conformers, hartree.
 
     weights (F,) of the families and weight_errors (F,): those of the canonical ensemble where it was sampled, else the
     harmonic ones with errors that are not known; other: what the ensemble has of conformers in no family.
@@ -99,8 +99,15 @@ class Ensemble:
         found = {name: (value / whole, error) for name, value, error in zip(basins.names, values, errors, strict=True)}
         missing = (0.0, 1 / max(1, len(canonical.frames)))
         pairs = [found.get(family.name, missing) for family in self.families]
-        own = tuple(float(weight) for weight, _ in pairs)
-        return replace(self, weights=own, weight_errors=tuple(float(e) for _, e in pairs), other=max(0.0, 1 - sum(own)))
+        order = sorted(range(len(pairs)), key=lambda number: -pairs[number][0])
+        return Ensemble(
+            families=tuple(self.families[number] for number in order),
+            modes=tuple(self.modes[number] for number in order),
+            shifts=tuple(self.shifts[number] for number in order),
+            weights=tuple(float(pairs[number][0]) for number in order),
+            weight_errors=tuple(float(pairs[number][1]) for number in order),
+            other=max(0.0, 1 - float(sum(weight for weight, _ in pairs))),
+        )
 
     def conformers(self) -> Iterator[tuple[int, Conformer, NormalModes]]:
         """Every conformer with its family's number."""
@@ -246,5 +253,4 @@ def ensemble_starts(
 
 def worth_a_spectrum(ensemble: Ensemble) -> list[int]:
     """The families with a spectrum of their own."""
-    numbers = [number for number, weight in enumerate(ensemble.weights) if weight >= MIN_WEIGHT]
-    return sorted(numbers, key=lambda number: -ensemble.weights[number])[:MAX_FAMILIES]
+    return [number for number, weight in enumerate(ensemble.weights) if weight >= MIN_WEIGHT][:MAX_FAMILIES]
