@@ -23,7 +23,7 @@ from hpcir.models.model import MODEL_FILE, Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.storage import layout
-from hpcir.storage.checksums import digest, file_digest
+from hpcir.storage.checksums import data_digest, digest
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
 from hpcir.study.learning.committee import CommitteeTrainer, require_device
@@ -146,14 +146,6 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
         "charges": sorted({frame.charge for frame in dataset.frames}),
     }
     return OutsideData(dataset, tuple(notes), provenance)
-
-
-def data_digest(path: Path) -> str:
-    """The digest of a data set: of its file, or of all files of its folder by name."""
-    if path.is_file():
-        return file_digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return digest(*(part for file in files for part in (file.name, file_digest(file))))
 
 
 def require_memory(dataset: Dataset, settings: Deck) -> None:

@@ -34,8 +34,14 @@ def rank_memory(study: Study) -> dict[str, int]:
 def training_memory(study: Study) -> int:
     """The stored descriptor derivatives of the largest training set, every atom in every cutoff: an upper bound."""
     deck, atoms = study.deck, labelled_atoms(study)
-    cheap = 0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels
-    return max(deck.sampling.max_labels, cheap) * label_memory(deck, atoms, study.elements)
+    return max(deck.sampling.max_labels, *lower_labels(deck)) * label_memory(deck, atoms, study.elements)
+
+
+def lower_labels(deck: Deck) -> list[int]:
+    """The label budgets of the levels below the deck's, of data sets only where they have one; a 0 at least."""
+    if deck.levels:
+        return [0, *(level.budget for level in deck.levels[:-1] if level.labels is not None or not level.is_data)]
+    return [0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels]
 
 
 def label_memory(deck: Deck, atoms: int, elements: tuple[int, ...]) -> int:

@@ -162,7 +162,8 @@ def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Ref
         one = StartPopulations.one(main.trajectories, "one minimum, by a search about its bonds and rings")
         main = replace(main, populations=one)
     main = sets.arranged(context, main)
-    return Target(context, _run(context, [main])[0], reference, rotamers=rotamers, canonical=canonical)
+    of_engine = reference if reference is not None and reference.labelled else None
+    return Target(context, _run(context, [main])[0], of_engine, rotamers=rotamers, canonical=canonical)
 
 
 def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:

@@ -123,6 +123,35 @@ class LevelFigures:
 
 
 @dataclass(frozen=True)
+class BandEstimate:
+    """A band's position by one method, with its standard error (of sampling and committee) and the error of the method
+    as measured for this kind of motion: its mean, and the scatter about it; None where that was not measured."""
+
+    method: str
+    wavenumber_per_cm: PerCm
+    stderr_per_cm: PerCm
+    method_error_per_cm: PerCm | None = None
+    method_scatter_per_cm: PerCm | None = None
+
+
+@dataclass(frozen=True)
+class BandRow:
+    """A band by every method: its modes ('v3'), their harmonic wavenumber (of the label engine where that is known),
+    the trajectories' and the levels' estimates, the experiment's position, and what is left of the difference from it
+    when the method's error is taken off, which is the level of theory's: computed less measured."""
+
+    assignment: str
+    modes: tuple[str, ...]
+    intensity_km_per_mol: KmPerMol
+    trajectories: BandEstimate
+    harmonic_per_cm: PerCm | None = None
+    levels: BandEstimate | None = None
+    experiment_per_cm: PerCm | None = None
+    level_of_theory_per_cm: PerCm | None = None
+    level_of_theory_stderr_per_cm: PerCm | None = None
+
+
+@dataclass(frozen=True)
 class TrustVerdict:
     """Distance of the trajectories from the training data: the farthest atom, distances in units of the usual one
     between training environments, the fraction of frames outside the range of a symmetry function, the largest spread
@@ -208,9 +237,51 @@ class LocalFrequencyRow:
 
 
 @dataclass(frozen=True)
+class OtherModel:
+    """Errors of a further model on the independent test."""
+
+    force_rmse_kcal_per_mol_angstrom: KcalPerMolAngstrom | None = None
+    dipole_rmse_debye: Debye | None = None
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """A point of the learning curve of a level below the last: labels, and errors on those held out."""
+
+    labels: int
+    force_rmse_kcal_per_mol_angstrom: KcalPerMolAngstrom
+    energy_rmse_kcal_per_mol: KcalPerMol
+    dipole_rmse_debye: Debye
+
+
+@dataclass(frozen=True)
+class ChainLevelFigures:
+    """A level of the chain: its labels, those that failed, the seconds that they took, the reason why there are no
+    more, and its learning curve."""
+
+    level: str
+    labels: int
+    failed: int
+    seconds: Seconds
+    stopped_because: str
+    learning: tuple[LearningPoint, ...]
+
+
+@dataclass(frozen=True)
+class ChainFigures:
+    """The chain of levels of theory, the cheapest first. seconds_at_the_last: what the labels of the levels below would
+    have taken at the last; verdict: what the chain is worth, in words."""
+
+    levels: tuple[ChainLevelFigures, ...]
+    seconds_at_the_last: Seconds | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
 class IndependentTest:
     """Root mean square errors on geometries of the final model's own trajectories: energies of the molecule (and their
-    mean error), components of forces, dipoles and polar tensors. n: geometries, 0 where nothing was tested."""
+    mean error), components of forces, dipoles and polar tensors. n: geometries, 0 where nothing was tested; others:
+    further models on the same geometries, by name."""
 
     n: int
     energy_rmse_kcal_per_mol: KcalPerMol | None = None
@@ -220,6 +291,7 @@ class IndependentTest:
     polar_tensor_rmse_e: ElementaryCharges | None = None
     local_frequencies: tuple[LocalFrequencyRow, ...] | None = None
     harmonic_mae_per_cm: PerCm | None = None
+    others: dict[str, OtherModel] | None = None
 
     @property
     def errors(self) -> Errors:
@@ -281,6 +353,7 @@ class Summary:
 
     labels: LabelFigures | None = None
     sampling: SamplingFigures | None = None
+    chain: ChainFigures | None = None
     model: ModelFigures | None = None
     harmonic: HarmonicFigures | None = None
     levels: LevelFigures | None = None
@@ -294,6 +367,7 @@ class Summary:
     weak_bands: tuple[Band, ...] = ()
     modes: tuple[ModeRow, ...] = ()
     groups: tuple[Group, ...] = ()
+    side_by_side: tuple[BandRow, ...] = ()
     isotopologues: dict[str, tuple[Band, ...]] = field(default_factory=dict)
     isotopologue_modes: dict[str, tuple[ModeRow, ...]] = field(default_factory=dict)
     stages: dict[str, Seconds] = field(default_factory=dict)

@@ -28,9 +28,11 @@ from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import MAIN_SECONDS
 from hpcir.study.production.targets import Target
 from hpcir.study.results import trust_map
+from hpcir.study.results.chain import chain_figures
 from hpcir.study.results.families import family_rows, write_families
 from hpcir.study.results.populations import with_populations
 from hpcir.study.results.records import (
+    ChainLevelFigures,
     ConformerVerdict,
     HarmonicFigures,
     IndependentTest,
@@ -42,6 +44,7 @@ from hpcir.study.results.records import (
     Summary,
     TargetSummary,
 )
+from hpcir.study.results.side_by_side import side_by_side
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.study.results.trust_map import Trust
 from hpcir.units import FS, KELVIN
@@ -58,14 +61,15 @@ MAX_LOGGED_ROTAMERS = 4
 
 @dataclass(frozen=True)
 class Shared:
-    """Data that all targets of a run share: labels and the level of the deck, the model, its learning curve, and the
-    environments that it was trained on."""
+    """Data that all targets of a run share: labels and the level of the deck, the model, its learning curve, the
+    environments that it was trained on, and the levels of theory below the deck's."""
 
     store: LabelStore
     level: str
     model: Model
     curve: LearningCurve
     environments: Trust
+    below: tuple[ChainLevelFigures, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,10 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
     frames = trust_map.snapshots(context, target.main.blocks)
     if ensemble is not None:
         write_families(context, ensemble, target.started)
-    return Summary(
-        labels=label_figures(shared.store, shared.level),
+    labels = label_figures(shared.store, shared.level)
+    summary = Summary(
+        labels=labels,
+        chain=chain_figures(shared.below, labels, curve, one.test),
         sampling=SamplingFigures(len(curve.rounds), curve.reason, curve.stopped),
         model=ModelFigures(model.members, model.level, model.error),
         harmonic=harmonic,
@@ -151,6 +157,7 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
         stages=stage_seconds(context),
         provenance=provenance(context),
     )
+    return replace(summary, side_by_side=side_by_side(summary))
 
 
 def _conformers(target: Target, frames: FloatArray) -> ConformerVerdict:
@@ -243,6 +250,7 @@ def provenance(context: Context) -> dict[str, object]:
 def lines(summary: Summary) -> list[str]:
     """The summary in words, for the end of the log. Bands are those of the first target."""
     text = [_labels_line(summary)]
+    text += [] if summary.chain is None or not summary.chain.verdict else [summary.chain.verdict]
     targets = summary.targets or {}
     for name, target in targets.items():
         before = f"{name}: " if len(targets) > 1 else ""
