@@ -402,6 +402,13 @@ class DynamicsSettings(Section):
         "left out of the spectrum, and no trajectory starts",
     )
     lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
+    population_error: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="standard error of the populations of rotamers at which replica exchange, which gives the starts "
+        "of molecules with several, has gone on long enough",
+    )
 
     @property
     def highest_wavenumber(self) -> float:
