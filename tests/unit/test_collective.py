@@ -16,7 +16,7 @@ PRIMITIVES = {"bcast", "gather", "allgather", "barrier", "counter", "sum_arrays"
 PRIMITIVES |= {"map_journalled", "label_beside"}
 ROOT_ONLY = {"on_root", "at_root"}
 # The communicators themselves, what starts or ends the program, and kernels, which know no ranks.
-OUTSIDE = ("runtime/mpi.py", "cli.py", "descriptors/")
+OUTSIDE = ("runtime/mpi.py", "cli/", "descriptors/")
 
 Function = ast.FunctionDef | ast.Lambda
 
