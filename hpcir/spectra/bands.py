@@ -123,8 +123,8 @@ def maxima_apart(values: FloatArray, distance: int) -> IntArray:
 
 
 def prominences(values: FloatArray, peaks: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
-    """How far maxima (P,) of a curve stand above the higher one of the lowest points that part them from a higher
-    maximum or an end on their left and right; indices of these lowest points (as scipy.signal.peak_prominences)."""
+    """Heights of maxima (P,) of a curve above the higher one of the lowest points that part them from a higher maximum
+    or an end on their left and right; indices of these lowest points (as scipy.signal.peak_prominences)."""
     left, right = np.empty_like(peaks), np.empty_like(peaks)
     for number, peak in enumerate(peaks):
         higher = np.flatnonzero(values > values[peak])
