@@ -106,6 +106,15 @@ def parse_quantity(text: str | float | int, dimension: str) -> float:
     return float(number) * units[unit]
 
 
+def is_number(text: str) -> bool:
+    """True where a text is a number as Python writes one."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def format_quantity(value: float, dimension: str) -> str:
     """The inverse of `parse_quantity`, in the dimension's documented unit, to 12 significant digits."""
     unit, size = next(iter(UNITS[dimension].items()))
