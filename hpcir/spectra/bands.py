@@ -22,6 +22,7 @@ from hpcir.units import PER_CM, KmPerMol, PerCm
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 # Two maxima are two bands when the lower one is above the valley by this many standard errors of that difference. Where
 # the valley is under ISOLATED of it, fewer suffice: the intensity scatters then, and only a line that one or two
@@ -194,6 +195,37 @@ def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, 
     )
 
 
+def maxima_apart(values: FloatArray, distance: int) -> IntArray:
+    """Indices of the maxima of a curve (F,) in ascending order, of flat ones the middle; the ends are none.
+
+    Of maxima less than `distance` points apart the highest stay, as in scipy.signal.find_peaks: importing that package
+    takes longer than a spectrum.
+    """
+    steps = np.diff(values)
+    changes = np.flatnonzero(steps)
+    top = np.flatnonzero((steps[changes[:-1]] > 0) & (steps[changes[1:]] < 0))
+    peaks = (changes[top] + 1 + changes[top + 1]) // 2
+    keep = np.ones(len(peaks), bool)
+    for index in np.argsort(values[peaks])[::-1]:
+        if keep[index]:
+            keep[np.abs(peaks - peaks[index]) < distance] = False
+            keep[index] = True
+    return np.asarray(peaks[keep])
+
+
+def prominences(values: FloatArray, peaks: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
+    """Heights of maxima (P,) of a curve above the higher one of the lowest points that part them from a higher maximum
+    or an end on their left and right; indices of these lowest points (as scipy.signal.peak_prominences)."""
+    left, right = np.empty_like(peaks), np.empty_like(peaks)
+    for number, peak in enumerate(peaks):
+        higher = np.flatnonzero(values > values[peak])
+        before, after = higher[higher < peak], higher[higher > peak]
+        start, end = before[-1] + 1 if len(before) else 0, after[0] if len(after) else len(values)
+        left[number] = peak - np.argmin(values[start : peak + 1][::-1])
+        right[number] = peak + np.argmin(values[peak:end])
+    return values[peaks] - np.maximum(values[left], values[right]), left, right
+
+
 def band_limits(
     wavenumbers: FloatArray,
     absorption: FloatArray,
@@ -210,14 +242,12 @@ def band_limits(
     for what the window spreads, but no further than half the way to the neighbour's. window_name, depth (atomic
     time): of the correlation.
     """
-    from scipy.signal import find_peaks, peak_prominences
-
     if absorption.max(initial=0.0) <= 0:
         return []
     resolution = 2 * np.pi / (PER_CM * depth)
     spacing = wavenumbers[1] - wavenumbers[0]
-    peaks, _ = find_peaks(absorption, distance=max(1, round(resolution / spacing)))
-    prominence, left, right = peak_prominences(absorption, peaks)
+    peaks = maxima_apart(absorption, max(1, round(resolution / spacing)))
+    prominence, left, right = prominences(absorption, peaks)
     needed = np.maximum(MIN_HEIGHT * absorption.max(), MIN_VALLEY_DEPTH * absorption[peaks])
     if terms is not None and len(terms) > 1:
         base = np.where(absorption[left] > absorption[right], left, right)
