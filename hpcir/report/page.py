@@ -61,6 +61,7 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "findings": "".join(tables.finding(item) for item in found) or "<li>Nothing to judge yet.</li>",
         "of": f" of {text(data.name)}" if len(data.targets) > 1 else "",
         "bands": tables.band_table(data.bands, "bands"),
+        "structure": molecules.understood(data),
         "molecules": molecules.molecules(data) + molecules.families(data),
         "conformers": _conformers(data),
         "trust": tables.trust_table(data.trust),
