@@ -239,7 +239,7 @@ def _read_extxyz(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]
     known = [time is not None for time in times]
     if any(known) and not all(known):
         raise InputError("some frames have no time_fs", where=f"{path}, frame {known.index(False) + 1}")
-    frame = next((n for n, time in enumerate(times) if time is not None and not _is_number(str(time))), None)
+    frame = next((n for n, time in enumerate(times) if time is not None and not is_number(str(time))), None)
     if frame is not None:
         raise InputError("time_fs is not a number", where=f"{path}, frame {frame + 1}", value=str(times[frame]))
     return np.array(dipoles)[:, :, None], units.pop(), np.array(times, float) if all(known) else None
