@@ -133,6 +133,7 @@ def _add_model_commands(commands: Any) -> None:
         "--trajectories", metavar="N", type=positive_count, help="number of trajectories (default: the deck's)"
     )
     md.add_argument("--duration", metavar="TIME", type=femtoseconds, help="length of each, such as '5 ps'")
+    _masses(md, "the structure file's isotopes, else standard atomic weights")
     md.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the deck's, the model's)")
     _output(md, "DIR", "folder to write")
     _walltime(md)
@@ -146,6 +147,17 @@ def _add_model_commands(commands: Any) -> None:
     _add_import(commands)
 
 
+def _masses(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--masses",
+        metavar="ATOM=AMU",
+        action=Pairs,
+        nargs="+",
+        default={},
+        help=f"other masses, such as H=2.014 or H6=2.014 (default: {default})",
+    )
+
+
 def _add_levels(commands: Any) -> None:
     levels = _command(commands, "levels", "quantum vibrational levels from the surface", stage_command("levels"))
     levels.add_argument("model", metavar="RUN", type=Path, help="run directory, or a model and STRUCTURE")
@@ -155,14 +167,7 @@ def _add_levels(commands: Any) -> None:
     levels.add_argument(
         "--potential", choices=("model", "labels"), default="model", help="labels: of the label engine's own surface"
     )
-    levels.add_argument(
-        "--masses",
-        metavar="ATOM=AMU",
-        action=Pairs,
-        nargs="+",
-        default={},
-        help="other masses, such as H=2.014 or H6=2.014 (default: the deck's isotopes)",
-    )
+    _masses(levels, "the deck's isotopes")
     levels.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the model's)")
     _output(levels, "FILE.json", "file to write (default: levels.json in RUN)", required=False)
 
@@ -201,9 +206,10 @@ def _add_train(commands: Any) -> None:
     )
     train.add_argument(
         "--pretrain",
-        choices=("none", "auto"),
+        metavar="auto|LEVEL|MODEL",
         default="none",
-        help="auto: learn cheap labels of geometries around the data's first (the deck's labels.pretrain)",
+        help="auto: learn cheap labels of geometries around the data's first (the deck's labels.pretrain); a number: "
+        "those of that level of the deck's; a model: begin from it",
     )
     _output(train, "MODEL_DIR", "model directory to write", force="overwrite; train in spite of the audit")
     _walltime(train)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from hpcir.commands.tables import with_error
+from hpcir.errors import InputError
 from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.spectra.compare import SIGMAS, BandMatch, Comparison
 from hpcir.spectra.compare import compare as compare_spectra
@@ -15,11 +17,16 @@ from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import layout
 from hpcir.storage.json_result import write_json
 from hpcir.storage.provenance import png_texts
+from hpcir.storage.records import to_json
 from hpcir.study.results.contours import gas_phase
+from hpcir.study.results.records import BandEstimate, BandRow, read_summary
+from hpcir.study.results.side_by_side import WORDS, side_by_side
 from hpcir.study.results.spectrum_files import StoredSpectrum, paired, read_spectrum
 from hpcir.study.session import check_folder, make_folder
 
 NAME = layout.COMPARISON
+# Least width of the table of bands by every method, characters.
+WIDTH = 140
 
 
 @collective
@@ -41,11 +48,14 @@ def _compare(spectrum: Path, reference: Path, output: Path | None, force: bool) 
     first, second = gas_phase(first, second, spectrum), gas_phase(second, first, reference)
     found = compared(first, second)
     _print(found, first, second)
+    rows = _side_by_side(found, first, second, spectrum, reference)
+    if rows:
+        print_side_by_side(rows)
     if output is None:
         return
     make_folder(output)
     _draw(first, second, output / f"{NAME}.png")
-    write_json(output / f"{NAME}.json", content(found, first, second))
+    write_json(output / f"{NAME}.json", content(found, first, second) | {"side_by_side": to_json(rows)})
     print(f"written: {output / f'{NAME}.png'}, {output / f'{NAME}.json'}")
 
 
@@ -56,6 +66,70 @@ def compared(first: StoredSpectrum, second: StoredSpectrum) -> Comparison:
         return compare_spectra(*pair, paired=True)
     absolute = _absolute(first.spectrum) and _absolute(second.spectrum)
     return compare_spectra(first.spectrum, second.spectrum, intensity_scale=1.0 if absolute else None)
+
+
+def _experiment(first: StoredSpectrum, second: StoredSpectrum) -> str | None:
+    """'reference' or 'spectrum', whichever of the two was measured; None where neither was, or both."""
+    measured = ["state" in stored.spectrum.metadata for stored in (first, second)]
+    return None if measured[0] == measured[1] else ("spectrum" if measured[0] else "reference")
+
+
+def _side_by_side(
+    found: Comparison, first: StoredSpectrum, second: StoredSpectrum, spectrum: Path, reference: Path
+) -> tuple[BandRow, ...]:
+    """The run's bands by every method beside an experiment; none where one of the two is no run, or no experiment."""
+    measured = _experiment(first, second)
+    run = {"reference": spectrum, "spectrum": reference}.get(measured or "")
+    if run is None:
+        return ()
+    try:
+        summary = read_summary((run if run.is_dir() else run.parent) / layout.SUMMARY)
+    except (FileNotFoundError, InputError):
+        return ()
+    pairs = [(match.first, match.second)[:: 1 if measured == "reference" else -1] for match in found.matches]
+    return side_by_side(summary, {own.position_per_cm: other.position_per_cm for own, other in pairs})
+
+
+def print_side_by_side(rows: Sequence[BandRow]) -> None:
+    """Each band by every method, and whose the difference from the experiment is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="band by band, cm-1", title_justify="left")
+    levels = next((WORDS[row.levels.method] for row in rows if row.levels is not None), "")
+    names = ["harmonic", WORDS[rows[0].trajectories.method], "its error"]
+    names += ["levels", "their error"] if levels else []
+    table.add_column("band", min_width=31)
+    for name in (*names, "measured", "level of theory"):
+        table.add_column(name, justify="right", no_wrap=name != "level of theory")
+    for row in rows:
+        if not row.modes and row.experiment_per_cm is None:
+            continue
+        cells = [_figure(row.harmonic_per_cm), *_estimate(row.trajectories)]
+        cells += _estimate(row.levels) if levels else []
+        rest = _rest(row.level_of_theory_per_cm, row.level_of_theory_stderr_per_cm)
+        table.add_row(row.assignment.split(",")[0], *cells, _figure(row.experiment_per_cm), rest)
+    Console(width=max(Console().width, WIDTH)).print(table, markup=False)
+    print(
+        "+- behind a position: sampling and committee; error of a method: what it added to exact levels of small "
+        "molecules for this kind of motion, mean +- scatter; level of theory: computed less measured, the mean error "
+        "of the better known method taken off" + (f"; levels: {levels}" if levels else "")
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None or not np.isfinite(value) else f"{value:.1f}"
+
+
+def _rest(value: float | None, error: float | None) -> str:
+    return "" if value is None else f"{value:+.0f} +- {0.0 if error is None else error:.0f}"
+
+
+def _estimate(one: BandEstimate | None) -> tuple[str, str]:
+    if one is None:
+        return "", ""
+    place = with_error(one.wavenumber_per_cm, one.stderr_per_cm, 1)
+    return place, _rest(one.method_error_per_cm, one.method_scatter_per_cm)
 
 
 def verdict(found: Comparison) -> str:
@@ -90,6 +164,7 @@ def content(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) ->
     return {
         "spectrum": first.source,
         "reference": second.source,
+        "experiment": _experiment(first, second),
         "lower_per_cm": found.lower,
         "upper_per_cm": found.upper,
         "pearson": found.pearson,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,16 +16,52 @@ from hpcir.errors import InputError
 from hpcir.exchange.potentials import load_potential, tell_model
 from hpcir.labels import create_engine
 from hpcir.labels.potential import EnginePotential
+from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
-from hpcir.runtime.mpi import Communicator, collective, on_root
+from hpcir.runtime.mpi import Communicator, collective, map_over_ranks, on_root
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
 from hpcir.study.results.levels import FILE, MAIN, Isotopes, LevelSet, model_levels, write_levels
 from hpcir.study.session import check_new, deck_of
 from hpcir.vibrations.levels.result import METHODS, Level, Levels
 
+Result = TypeVar("Result")
+
 # Overtones and combinations weaker than this (km/mol) are in the file but not in the table.
 MIN_LISTED = 0.5
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the user asked for: a potential, or the settings of a label engine, of a molecule; the file to write."""
+
+    potential: Potential | None
+    engine: LabelSettings | None
+    molecule: Structure
+    isotopes: Isotopes
+    output: Path
+
+
+@dataclass(frozen=True)
+class _TellingRanks:
+    """The ranks of the command, which tells of each part of the work."""
+
+    comm: Communicator
+
+    @collective
+    def on_root(self, work: Callable[[], Result]) -> Result:
+        return on_root(self.comm, work)
+
+    @collective
+    def map_over_ranks(
+        self, what: str, todo: Sequence[int], work: Callable[[int], Result], unit: str
+    ) -> dict[int, Result] | None:
+        def tell(handed_out: int) -> None:
+            print(f"{what}: {handed_out} of {len(todo)} {unit}", file=sys.stderr, flush=True)
+
+        if self.comm.rank == 0:
+            print(f"{what}: {len(todo)} {unit}", file=sys.stderr, flush=True)
+        return map_over_ranks(self.comm, todo, work, tell)
 
 
 @collective
@@ -36,16 +75,23 @@ def levels(
     masses: dict[str, str] | None = None,
     charge: int | None = None,
 ) -> None:
-    """Fundamentals, overtones and combinations with intensities, zero-point energy and rotational constants (rank 0).
+    """Fundamentals, overtones and combinations with intensities, zero-point energy and rotational constants.
 
     model: a run, whose minimum and isotopes are taken, or a model with a structure file. potential: 'labels' asks the
     run's label engine instead of the model. masses: other masses in amu by element or atom, such as {'H': '2.014'}, in
-    place of the deck's isotopes. Prints a table and writes levels.json. Raises InputError.
+    place of the deck's isotopes. Prints a table and writes levels.json. Isotopologues and members of the committee are
+    spread over the ranks (collective). Raises InputError.
     """
-    on_root(comm, lambda: _levels(model, structure, output, force, potential, masses or {}, charge))
+    asked = on_root(comm, lambda: _asked(model, structure, output, force, potential, masses or {}, charge))
+    own: Potential | None = asked.potential
+    if own is None:
+        assert asked.engine is not None
+        own = _engine_potential(asked.engine, asked.molecule)
+    found = model_levels(_TellingRanks(comm), own, asked.molecule, asked.isotopes)
+    on_root(comm, lambda: _tell(found, asked.output))
 
 
-def _levels(
+def _asked(
     path: Path,
     structure_file: Path | None,
     output: Path | None,
@@ -53,7 +99,7 @@ def _levels(
     potential: str,
     masses: dict[str, str],
     charge: int | None,
-) -> None:
+) -> _Asked:
     deck = deck_of(path) if path.is_dir() else None
     out = output or (path if path.is_dir() else path.parent) / FILE
     # A run's own levels.json may be written again; what a user names is not overwritten unasked.
@@ -63,22 +109,21 @@ def _levels(
     molecule = _molecule(path, structure_file, deck, known if charge is None else charge)
     isotopes: Isotopes = dict(deck.system.isotopes) if deck else {}
     if masses:
-        isotopes = {"isotopologue": _numbers(masses)}
-
-    def tick(word: str) -> None:
-        print(f"levels: {word}", file=sys.stderr, flush=True)
-
+        isotopes = {"isotopologue": mass_numbers(masses)}
     if own is not None:
         tell_model(path, own)
         own.require(molecule.numbers)
-        found = model_levels(own, molecule, isotopes, tick)
-    elif deck is not None:
-        found = model_levels(_engine_potential(deck.labels, molecule), molecule, isotopes, tick)
-    else:
+        return _Asked(own, None, molecule, isotopes, out)
+    if deck is None:
         raise InputError("the label engine is named in a deck, and there is none here", where=str(path))
+    _engine_potential(deck.labels, molecule)
+    return _Asked(None, deck.labels, molecule, isotopes, out)
+
+
+def _tell(found: LevelSet, output: Path) -> None:
     print_levels(found)
-    write_levels(out, found)
-    print(f"written: {out}")
+    write_levels(output, found)
+    print(f"written: {output}")
 
 
 def _engine_potential(settings: LabelSettings, molecule: Structure) -> EnginePotential:
@@ -105,7 +150,8 @@ def _molecule(path: Path, structure_file: Path | None, deck: Deck | None, charge
     return molecule
 
 
-def _numbers(masses: dict[str, str]) -> dict[str, float]:
+def mass_numbers(masses: dict[str, str]) -> dict[str, float]:
+    """The values of `--masses` in amu. Raises InputError."""
     found = {}
     for name, text in masses.items():
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -122,10 +122,14 @@ def _unknown_key(key: KeyPath, model: type[BaseModel]) -> str:
 def _fields(model: type[BaseModel], path: KeyPath) -> dict[str, Any]:
     """The fields of the section at a path; none where the path leads to no section."""
     for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if isinstance(part, int):  # an item of the list of sections before
+            continue
+        field = model.model_fields.get(part)
+        kind = None if field is None else field.annotation
+        kind = next(iter(get_args(kind)), kind)
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return {}
-        model = field.annotation
+        model = kind
     return dict(model.model_fields)
 
 

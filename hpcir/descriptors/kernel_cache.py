@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_KERNEL_FOLDERS = ("descriptors", "models", "dynamics")
+_KERNEL_FOLDERS = ("descriptors", "models", "dynamics", "training/compiled")
 
 
 def _digest() -> str:

@@ -15,6 +15,7 @@ from pyscf import df, dft, gto, lib, scf
 
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
+from hpcir.labels.pyscf_coulomb import use_fast_coulomb
 from hpcir.labels.pyscf_grid import CachedIntegrator
 from hpcir.molecules.structures import Structure
 
@@ -221,6 +222,7 @@ def forces(field: Any) -> FloatArray:
     """Forces (N, 3) in hartree/bohr of a converged field; the exchange-correlation part from the cached orbitals."""
     gradients = field.nuc_grad_method()
     gradients.verbose = 0
+    use_fast_coulomb(gradients)
     integrator = getattr(field, "_numint", None)
     if integrator is None or field.do_nlc() or not integrator.cache(field.mol, field.grids, field.xc, forces=True):
         return -np.asarray(gradients.kernel())

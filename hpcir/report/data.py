@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError, InputError
+from hpcir.molecules.structures import Structure, read_structure
 from hpcir.report.evidence import (
     AtomMap,
     Conservation,
@@ -28,7 +29,15 @@ from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
 from hpcir.study.learning.curve import LearningCurve, read_curve
 from hpcir.study.results.compared import Compared
-from hpcir.study.results.records import HarmonicFigures, LevelFigures, Summary, TargetSummary, read_summary
+from hpcir.study.results.records import (
+    BandRow,
+    HarmonicFigures,
+    LevelFigures,
+    Summary,
+    TargetSummary,
+    read_summary,
+)
+from hpcir.study.results.side_by_side import Experiment, read_experiment, side_by_side
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 FloatArray = NDArray[np.float64]
@@ -50,11 +59,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Sticks:
-    """Harmonic lines: wavenumbers (M,) in cm-1, intensities (M,) in km/mol."""
+    """Harmonic lines, or levels: wavenumbers (M,) in cm-1, intensities (M,) in km/mol; stderr (M,) in cm-1: of the
+    wavenumbers (nan where it is not known)."""
 
     name: str
     wavenumbers: FloatArray
     intensities: FloatArray
+    stderr: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +95,9 @@ class ReportData:
     """Data of the figures and the page. Parts that a run has not reached are empty or None, and in `missing`.
 
     summary: summary.json, about the first target but for its table of all. parts: curves of the summary's modes and
-    groups of atoms. learning: rounds of sampling, and why there were no more. pages: targets that have a page of their
-    own.
+    groups of atoms. start: the structure that the run began with. learning: rounds of sampling, and why there were no
+    more. pages: targets that have a page of their own. side_by_side: each band by every method, with those of the
+    `experiment` (a file's name) that `hpcir compare` held the run against, if it left its result in the run directory.
     """
 
     name: str
@@ -101,9 +113,12 @@ class ReportData:
     trust: tuple[AtomTrust, ...] = ()
     settling: tuple[Settling, ...] = ()
     conservation: Conservation | None = None
+    start: Structure | None = None
     deck_text: str = ""
     missing: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
+    side_by_side: tuple[BandRow, ...] = ()
+    experiment: str = ""
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -144,6 +159,7 @@ def load_report_data(run_dir: str | Path) -> ReportData:
     evidence = _evidence_folder(folder, summary)
     compared = _read(Compared.read, evidence / layout.TEST, "the independent test", missing)
     engine = _engine_sticks(folder / layout.REFERENCE, missing if _labelled_whole(summary.harmonic) else [])
+    experiment = _experiment(folder / f"{layout.COMPARISON}.json", missing)
     return ReportData(
         name=_name(deck_text, folder),
         summary=summary,
@@ -162,10 +178,20 @@ def load_report_data(run_dir: str | Path) -> ReportData:
         trust=trust_rows(evidence),
         settling=settling(folder, summary.bands),
         conservation=conservation(evidence),
+        start=_start(folder),
         deck_text=deck_text,
         missing=tuple(missing),
+        side_by_side=side_by_side(summary, experiment.positions),
+        experiment=experiment.name,
         pages=tuple(name for name in summary.targets or {} if _has_page(folder, name)),
     )
+
+
+def _experiment(path: Path, missing: list[str]) -> Experiment:
+    """The experiment of a comparison that stands beside the run; an empty one without it."""
+    if not path.is_file():
+        return Experiment()
+    return _read(read_experiment, path, "the comparison with an experiment", missing) or Experiment()
 
 
 def _has_page(folder: Path, name: str) -> bool:
@@ -230,6 +256,14 @@ def _name(deck_text: str, folder: Path) -> str:
         return folder.resolve().name
 
 
+def _start(folder: Path) -> Structure | None:
+    """The structure that the run began with; None where it cannot be read."""
+    try:
+        return read_structure(folder / layout.START)
+    except HpcirError:
+        return None
+
+
 def _spectrum(path: Path, name: str, missing: list[str]) -> Curve | None:
     spectrum = _read(Spectrum.from_csv, path, "the spectrum", missing)
     return None if spectrum is None else Curve(name, spectrum.wavenumbers, spectrum.absorption, spectrum.stderr)
@@ -249,8 +283,14 @@ def _level_sticks(levels: LevelFigures | None) -> tuple[Sticks, ...]:
     rows = [row for row in levels.fundamentals if row.intensity_km_per_mol > 0] if levels is not None else []
     if not rows:
         return ()
-    columns = (np.array([row.wavenumber_per_cm for row in rows]), np.array([row.intensity_km_per_mol for row in rows]))
-    return (Sticks("levels", *columns),)
+    return (
+        Sticks(
+            "levels",
+            np.array([row.wavenumber_per_cm for row in rows]),
+            np.array([row.intensity_km_per_mol for row in rows]),
+            np.array([row.stderr_per_cm for row in rows]),
+        ),
+    )
 
 
 def _model_sticks(harmonic: HarmonicFigures | None) -> tuple[Sticks, ...]:

@@ -97,13 +97,17 @@
     const x = [], y = [], details = [], way = sticks.name !== "engine" && data.sticks.some((one) => one.name === "engine") ? -1 : 1;
     sticks.x.forEach((place, i) => {
       if (place <= 0) return;
-      x.push(factor() * place, factor() * place, null); y.push(0, way * sticks.y[i], null); details.push(sticks.y[i], sticks.y[i], null);
+      const error = sticks.error?.[i], word = `${place.toFixed(1)}${error > 0 ? ` ± ${error.toPrecision(2)}` : ""} cm⁻¹: ${sticks.y[i].toPrecision(3)} km/mol`;
+      x.push(factor() * place, factor() * place, null); y.push(0, way * sticks.y[i], null); details.push(word, word, null);
+      if (!(error > 0)) return;
+      // The bar of the error, at the end of the line.
+      x.push(factor() * (place - error), factor() * (place + error), null); y.push(way * sticks.y[i], way * sticks.y[i], null); details.push(word, word, null);
     });
     const name = plain(stickNames[sticks.name] + (data.spectra.length > 1 ? ` (${data.name})` : ""));
     const shades = { engine: colour("reference"), model: colour("curve"), levels: colour("third") };
     return { x, y, customdata: details, mode: "lines", name, connectgaps: false, yaxis: data.spectra.length ? "y2" : "y",
       line: { color: shades[sticks.name], width: 2 },
-      hovertemplate: `${name} %{x:.1f} cm⁻¹: %{customdata:.3g} km/mol<extra></extra>` };
+      hovertemplate: `${name} %{customdata}<extra></extra>` };
   }
 
   // Positions above the maxima, the strongest first, none over another in the range that is shown.

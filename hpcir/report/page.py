@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.report import molecules, tables
+from hpcir.report.chain import chain_section
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import harmonic_rows
 from hpcir.report.parts import summed
@@ -61,6 +62,8 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "findings": "".join(tables.finding(item) for item in found) or "<li>Nothing to judge yet.</li>",
         "of": f" of {text(data.name)}" if len(data.targets) > 1 else "",
         "bands": tables.band_table(data.bands, "bands"),
+        "beside": _beside(data),
+        "structure": molecules.understood(data),
         "molecules": molecules.molecules(data) + molecules.families(data),
         "conformers": _conformers(data),
         "trust": tables.trust_table(data.trust),
@@ -73,6 +76,7 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "times": tables.time_table(data.summary.stages),
         "md": tables.facts(_facts(data.summary.md)),
         "labels": tables.facts(_facts(data.summary.labels)),
+        "chain": chain_section(data.summary.chain),
         "deck": text(data.deck_text or "The resolved deck is missing."),
         "provenance": tables.facts(_without_deck(data.summary.provenance)),
         "citation": text(f"{CITATION} Program: hpcir {__version__}."),
@@ -101,7 +105,12 @@ def plot_data(data: ReportData) -> dict[str, object]:
             for curve in ([data.spectrum] if data.spectrum is not None else []) + list(data.others)
         ],
         "sticks": [
-            {"name": sticks.name, "x": _numbers(sticks.wavenumbers, 7), "y": _numbers(sticks.intensities)}
+            {
+                "name": sticks.name,
+                "x": _numbers(sticks.wavenumbers, 7),
+                "y": _numbers(sticks.intensities),
+                "error": None if sticks.stderr is None else _numbers(sticks.stderr, 3),
+            }
             for sticks in data.sticks
         ],
         "bands": [_band(band) for band in data.bands],
@@ -209,6 +218,18 @@ def _conformers(data: ReportData) -> str:
     """A note beside the harmonic lines where their minimum does not represent the trajectories."""
     said = ensemble_verdict(data)
     return f'<p class="remark">{text(sentence(said))}</p>' if said else ""
+
+
+def _beside(data: ReportData) -> str:
+    """The section of every band by every method."""
+    table = tables.side_by_side_table(data.side_by_side)
+    if not table:
+        return ""
+    where = f" and {text(data.experiment)}" if data.experiment else ""
+    return (
+        f'<section class="card" id="beside"><h2>Methods side by side{where}</h2><div class="scroll">{table}</div>'
+        "</section>"
+    )
 
 
 def _without_deck(provenance: Mapping[str, object]) -> dict[str, object]:

@@ -11,7 +11,8 @@ from hpcir.report.verdict import Finding, known
 from hpcir.runtime.progress import duration_text, figure_parts, number_text
 from hpcir.sampling.trust import AtomTrust
 from hpcir.spectra.bands import Band
-from hpcir.study.results.records import LocalFrequencyRow, ModeRow
+from hpcir.study.results.records import BandEstimate, BandRow, LocalFrequencyRow, ModeRow
+from hpcir.study.results.side_by_side import WORDS
 
 BAND_TITLES = ("position / cm⁻¹", "intensity / (km/mol)", "assignment")
 # Bands weaker than this fraction of the strongest one are shown faintly.
@@ -114,11 +115,15 @@ def _band_cell(number: float, stderr: float, style: str, title: str = "") -> str
 
 def _sources(band: Band) -> str:
     """The contributions to an intensity's error, shown on hovering."""
-    sampling, committee = known(band.sampling_stderr_km_per_mol), known(band.committee_stderr_km_per_mol)
-    if sampling is None:
+    parts = {
+        "sampling": known(band.sampling_stderr_km_per_mol),
+        "committee": known(band.committee_stderr_km_per_mol),
+        "populations": known(band.population_stderr_km_per_mol),
+    }
+    if parts["sampling"] is None:
         return ""
-    parts = f"sampling {sampling:.2g}" + ("" if committee is None else f", committee {committee:.2g}")
-    return f' title="{text(f"standard error: {parts} km/mol")}"'
+    words = ", ".join(f"{name} {'not known' if value is None else f'{value:.2g}'}" for name, value in parts.items())
+    return f' title="{text(f"standard error: {words} km/mol")}"'
 
 
 def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[ModeRow] = ()) -> str:
@@ -148,6 +153,59 @@ def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[ModeRow] = ()) -> st
         + '</tr><tr><th scope="col">engine</th><th scope="col">model</th><th scope="col">difference</th>'
         f'<th scope="col">engine</th><th scope="col">model</th></tr></thead><tbody>{"".join(body)}</tbody></table>'
     )
+
+
+def side_by_side_table(rows: Sequence[BandRow]) -> str:
+    """Each band by every method, and whose the error is; empty where there is nothing beside the trajectories."""
+    if not any(row.levels or row.harmonic_per_cm is not None or row.experiment_per_cm is not None for row in rows):
+        return ""
+    # Overtones and combinations that nothing is known of beside the trajectories are in the table of bands.
+    rows = [row for row in rows if row.modes or row.experiment_per_cm is not None]
+    measured = any(row.experiment_per_cm is not None for row in rows)
+    trajectories = WORDS[rows[0].trajectories.method]
+    levels = next((WORDS[row.levels.method] for row in rows if row.levels is not None), "")
+    titles = ["band", "harmonic", f"trajectories, {trajectories}", "error of the method"]
+    titles += [f"levels, {levels}", "error of the method"] if levels else []
+    titles += ["experiment", "level of theory"] if measured else []
+    head = "".join(f'<th scope="col">{text(title)}</th>' for title in titles)
+    body = []
+    for row in rows:
+        cells = [_one(row.harmonic_per_cm, 1), *_estimate_cells(row.trajectories)]
+        cells += _estimate_cells(row.levels) if levels else []
+        if measured:
+            rest = _with_error(row.level_of_theory_per_cm, row.level_of_theory_stderr_per_cm, "+.1f")
+            cells += [_one(row.experiment_per_cm, 1), rest]
+        name = text(row.assignment) or "–"
+        body.append(f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return (
+        f'<table class="figures"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        '<p class="hint">All in cm⁻¹. ± behind a position: one standard error of sampling and committee. Error '
+        "of the method: what it added to exact levels of small molecules for this kind of motion, mean ± scatter. "
+        + (
+            "Level of theory: what is left of computed less measured when the mean error of the better known method is "
+            "taken off."
+            if measured
+            else "What is left against an experiment is the level of theory's."
+        )
+        + "</p>"
+    )
+
+
+def _estimate_cells(estimate: BandEstimate | None) -> tuple[str, str]:
+    """A position with its standard error, and the error of its method."""
+    if estimate is None:
+        return "–", "–"
+    return (
+        _with_error(estimate.wavenumber_per_cm, estimate.stderr_per_cm, ".1f"),
+        _with_error(estimate.method_error_per_cm, estimate.method_scatter_per_cm, "+.0f"),
+    )
+
+
+def _with_error(value: float | None, error: float | None, form: str) -> str:
+    shown, off = known(value), known(error)
+    if shown is None:
+        return "–"
+    return f"{shown:{form}}" + ("" if off is None else f' <span class="error">± {off:{form.lstrip("+")}}</span>')
 
 
 def local_table(rows: Sequence[LocalFrequencyRow]) -> str:

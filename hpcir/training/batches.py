@@ -15,6 +15,7 @@ from hpcir.descriptors.derivatives import atomic_dipole_slopes, element_indices
 from hpcir.models.model import Model
 from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData, dipole_operator
 from hpcir.training.evaluation import predict
+from hpcir.training.jacobian import Jacobian
 from hpcir.training.network import BatchGroup
 from hpcir.training.polar import PolarTargets, VectorSlopes
 
@@ -120,8 +121,7 @@ def _rows(group: BatchGroup, rows: Tensor, weights: Tensor) -> BatchGroup:
     return BatchGroup(
         group.slices,
         of(group.inputs),
-        of(group.jacobian),
-        None if group.centres is None else of(group.centres),
+        group.jacobian.select(rows),
         of(group.energies),
         of(group.energy_weights),
         of(group.forces),
@@ -186,13 +186,12 @@ def _whole_group(
         force_weights += mask[:, :, None] * (label_weight / np.maximum(3 * mask.sum(1), 1))[:, None, None]
     operator, constant = dipole_operator(tensors, with_vectors)
     dipoles = np.zeros((count, 3)) if group.dipoles is None else group.dipoles - constant
+    centres = None if tensors.centres is None else torch.as_tensor(tensors.centres, device=device)
     jacobian = torch.as_tensor(tensors.jacobian, device=device).to(kind)
-    dense = tensors.centres is None
     return BatchGroup(
         slices=_slices(group.numbers),
         inputs=put(tensors.inputs),
-        jacobian=jacobian.reshape(count, 3 * atoms, -1) if dense else jacobian.flatten(3),
-        centres=None if tensors.centres is None else torch.as_tensor(tensors.centres, device=device),
+        jacobian=Jacobian(jacobian, centres, torch.arange(count, device=device)),
         energies=put(energies),
         energy_weights=put(energy_weights),
         forces=put(forces.reshape(count, -1)),

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hpcir.training.network import BatchGroup, Parameters, Passes, backward, forces_of, passes_of
+from hpcir.training.network import BatchGroup, Parameters, Passes, backward, passes_of
 
 Tensor = torch.Tensor
 
@@ -40,7 +40,7 @@ def polar_tensors_from(outputs: Sequence[Tensor], passes: Passes, groups: Sequen
     members, _, _, n_outputs = outputs[0].shape
     slopes = dipole_slopes(passes, groups, members, n_outputs)
     return [
-        _polar_tensors(output, forces_of(group, slope), group)
+        _polar_tensors(output, group.jacobian.forces(slope), group)
         for output, slope, group in zip(outputs, slopes, groups, strict=True)
     ]
 
@@ -60,7 +60,7 @@ def dipole_slopes(passes: Passes, groups: Sequence[BatchGroup], members: int, n_
 
 def _polar_tensors(output: Tensor, product: Tensor, group: BatchGroup) -> Tensor:
     """(members, B, N, 3, 3) of outputs (members, B, N, n) and of the product (3 members, B, 3N) of the slopes."""
-    # forces_of gives - d/dr, for [component x, label, 3 j + y].
+    # The jacobian gives - d/dr, for [component x, label, 3 j + y].
     moved = -product.unflatten(0, (-1, 3)).unflatten(3, (group.atoms, 3))
     return moved.permute(0, 2, 3, 4, 1) + _polar(group).from_outputs(output)
 

@@ -22,7 +22,6 @@ from hpcir.training.network import (
     Parameters,
     energies_and_forces,
     energy_backward,
-    slopes_bar_of,
 )
 
 Tensor = torch.Tensor
@@ -96,5 +95,5 @@ def measurement(layout: Layout, flat: Tensor, group: BatchGroup, force_weight: f
     energies, forces, passes = energies_and_forces(copies, [group])
     missed = torch.cat([group.energies - energies[0][0], (group.forces - forces[0][0])[0]])
     bars = torch.diag(scales)[rows]
-    energy_backward(copies, passes, [bars[:, :1]], [slopes_bar_of(group, bars[:, None, 1:])])
+    energy_backward(copies, passes, [bars[:, :1]], [group.jacobian.slope_bars(bars[:, None, 1:])])
     return (missed * scales)[rows], copies.gradient

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from hpcir.training.network import BatchGroup, forces_of, slopes_bar_of
+from hpcir.training.network import BatchGroup
 
 Tensor = torch.Tensor
 
@@ -26,7 +26,7 @@ class Loss(Protocol):
         """The factors that are multiplied first."""
 
     def bars(self, products: list[Tensor]) -> list[Tensor]:
-        """dL/dproducts of each group from its products (columns, B, 3N) as `forces_of` gives them."""
+        """dL/dproducts of each group from its products (columns, B, 3N) as `Jacobian.forces` gives them."""
 
     def backward(self, slope_bars: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Write the gradient from dL/dslopes of each group; the mean squares of the loss's two parts (members,)."""
@@ -34,9 +34,9 @@ class Loss(Protocol):
 
 def gradients(losses: Sequence[Loss], groups: Sequence[BatchGroup]) -> list[tuple[Tensor, Tensor]]:
     """The mean squares of every loss; the gradients go where the losses' parameters have them."""
-    products = _together(forces_of, groups, [loss.slopes for loss in losses])
+    products = _together(lambda group, slopes: group.jacobian.forces(slopes), groups, [loss.slopes for loss in losses])
     bars = [loss.bars(product) for loss, product in zip(losses, products, strict=True)]
-    slope_bars = _together(slopes_bar_of, groups, bars)
+    slope_bars = _together(lambda group, bars: group.jacobian.slope_bars(bars), groups, bars)
     return [loss.backward(bar) for loss, bar in zip(losses, slope_bars, strict=True)]
 
 

@@ -5,7 +5,8 @@ Per atom, with inputs x = a_0 and hidden layers l = 1 .. L:
     z_l = W_l a_(l-1) + b_l;  a_l = tanh z_l;  d_l = 1 - a_l^2;  y = W a_L + b               (outputs)
     u_L = d_L (W^T c);  u_l = d_l (W_(l+1)^T u_(l+1));  d(c . y)/dx = W_1^T u_1       (forces: c picks output 0)
 Forces enter the loss through d(c . y)/dx, so its gradient needs one more backward pass through both lines. That pass
-is written out here (`NetworkPass.gradient`), so that no graph is kept and nothing is differentiated twice.
+is written out here (`NetworkPass.gradient`), so that no graph is kept and nothing is differentiated twice. On the
+processor compiled loops do it (`compiled.network`); torch does it on a GPU, and for combinations of outputs.
 Each member's products are products of their own (one of a batch), so that a member's numbers do not depend on
 which others are trained beside it.
 """
@@ -14,10 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from hpcir.training.compiled import network as compiled
+from hpcir.training.jacobian import Jacobian
 from hpcir.training.polar import PolarTargets
 
 Tensor = torch.Tensor
@@ -47,6 +53,15 @@ class Layout:
     def size(self) -> int:
         return len(self.elements) * self.element_size
 
+    @property
+    def table(self) -> NDArray[np.int64]:
+        """One row for each layer: place of its weights in an element's stretch, rows, columns; the biases follow."""
+        rows, offset = [], 0
+        for m, n in zip(self.widths[:-1], self.widths[1:], strict=True):
+            rows.append((offset, n, m))
+            offset += n * (m + 1)
+        return np.array(rows, np.int64)
+
     def views(self, flat: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
         """[element][layer] -> weight (members, out, in), bias (members, 1, out): views into flat (members, size)."""
         networks = []
@@ -62,21 +77,38 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class CompiledPlace:
+    """What the compiled passes of one element read: parameters and gradient (members, elements, size) as arrays that
+    share their memory, the element's number, and the table of layers (see `compiled.network`)."""
+
+    flat: NDArray
+    gradient: NDArray
+    element: int
+    table: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Parameters:
     """Flat parameters (members, size) of a layout, a gradient of the same shape, and the views into both (made
-    once: slicing anew in every step costs as much as the arithmetic)."""
+    once: slicing anew in every step costs as much as the arithmetic); places: of the elements, on the processor."""
 
     layout: Layout
     flat: Tensor
     gradient: Tensor
     views: list[list[tuple[Tensor, Tensor]]]
     gradient_views: list[list[tuple[Tensor, Tensor]]]
+    places: list[CompiledPlace | None]
 
     @classmethod
     def of(cls, layout: Layout, flat: Tensor) -> Parameters:
         """Around `flat`, which is not copied; the gradient starts at zero."""
         gradient = torch.zeros_like(flat)
-        return cls(layout, flat, gradient, layout.views(flat), layout.views(gradient))
+        places: list[CompiledPlace | None] = [None] * len(layout.elements)
+        if flat.device.type == "cpu" and flat.is_contiguous():
+            shape = (len(flat), len(layout.elements), layout.element_size)
+            arrays = flat.numpy().reshape(shape), gradient.numpy().reshape(shape)
+            places = [CompiledPlace(*arrays, number, layout.table) for number in range(len(layout.elements))]
+        return cls(layout, flat, gradient, layout.views(flat), layout.views(gradient), places)
 
 
 @dataclass
@@ -85,13 +117,19 @@ class NetworkPass:
 
     layers: list[tuple[Tensor, Tensor]]
     x: Tensor
+    place: CompiledPlace | None = None
 
     def __post_init__(self) -> None:
         members = self.layers[0][0].shape[0]
         self.a = [self.x.expand(members, *self.x.shape)]
         for weight, bias in self.layers[:-1]:
             self.a.append(torch.baddbmm(bias, self.a[-1], weight.transpose(1, 2)).tanh_())
-        self.d = [torch.addcmul(ONE.to(a), a, a, value=-1.0) for a in self.a[1:]]
+        self.combinations: Tensor | None = None
+
+    @cached_property
+    def d(self) -> list[Tensor]:
+        """1 - a^2 of every hidden layer."""
+        return [torch.addcmul(ONE.to(a), a, a, value=-1.0) for a in self.a[1:]]
 
     def outputs(self) -> Tensor:
         """Atomic outputs (members, P, n_outputs)."""
@@ -103,6 +141,8 @@ class NetworkPass:
         the outputs with these factors, (members, D P, K)."""
         weight = self.layers[-1][0]
         self.combinations = combinations
+        if combinations is None and self.place is not None:
+            return self._compiled_slopes(self.place)
         if combinations is None:
             self.head, self.tiled = weight[:, :1], self.d
         else:
@@ -123,6 +163,9 @@ class NetworkPass:
     ) -> None:
         """Write the loss gradient into `target` (views like `layers`): output_bar (members, P, n_outputs) is
         dL/dy, slope_bar is dL/d of what `slopes` returned, and of its shape."""
+        if self.combinations is None and self.place is not None:
+            self._compiled_gradient(self.place, output_bar, slope_bar)
+            return
         last = len(self.layers) - 1
         torch.bmm(output_bar.transpose(1, 2), self.a[-1], out=target[last][0])
         target[last][1].copy_(output_bar.sum(1, keepdim=True))
@@ -139,6 +182,21 @@ class NetworkPass:
             target[l][1].copy_(z_bar.sum(1, keepdim=True))
             if l:
                 a_bar = torch.bmm(z_bar, self.layers[l][0])
+
+    def _compiled_slopes(self, place: CompiledPlace) -> Tensor:
+        self.u = [torch.empty_like(a) for a in self.a[1:]]
+        self.v = [torch.empty_like(a) for a in self.a[1:-1]]
+        result = self.x.new_empty(self.a[0].shape)
+        rest = (_arrays(part) for part in (self.a[1:], self.u, self.v))
+        compiled.slopes(place.flat, place.element, place.table, *rest, result.numpy())
+        return result
+
+    def _compiled_gradient(self, place: CompiledPlace, output_bar: Tensor, slope_bar: Tensor | None) -> None:
+        if slope_bar is None:
+            self.u, self.v, slope_bar = self.a[1:], self.a[1:-1], self.x.new_empty(0, 0, 0)
+        rest = (_arrays(part) for part in (self.a[1:], self.u, self.v))
+        bars = output_bar.contiguous().numpy(), slope_bar.contiguous().numpy()
+        compiled.gradient(place.flat, place.gradient, place.element, place.table, self.x.numpy(), *rest, *bars)
 
     def _slope_gradient(self, target: list[tuple[Tensor, Tensor]], slope_bar: Tensor) -> list[Tensor]:
         """The weights' part through the line of the u; returns dL/dd_l (members, P, width) of every hidden layer."""
@@ -165,6 +223,10 @@ class NetworkPass:
         return rows if self.combinations is None else rows.unflatten(1, (len(self.combinations), -1)).sum(1)
 
 
+def _arrays(tensors: list[Tensor]) -> tuple[NDArray, ...]:
+    return tuple(tensor.numpy() for tensor in tensors)
+
+
 ONE = torch.ones(())
 # One for each element, and where each group's atoms are in it: group number, its atoms, rows of the pass.
 Passes = list[tuple[NetworkPass, list[tuple[int, slice, slice]]]]
@@ -174,16 +236,14 @@ Passes = list[tuple[NetworkPass, list[tuple[int, slice, slice]]]]
 class BatchGroup:
     """Some labels of one molecule as tensors, atoms sorted by element.
 
-    inputs (B, N, K); jacobian (B, 3N, C K) or, with centres (B, N, C), (B, N, 3, C K); energies (B,); forces
-    (B, 3N); force_weights (B, 3N): 1/(3 M) for learnt components, 0 for others; operator (B, 3, N n) and dipoles
-    (B, 3): mu = operator y + constant, dipoles without the constant; weights (members, B): 0 where held out; polar: the
-    polar tensors, where labels have them.
+    inputs (B, N, K); jacobian: their derivatives; energies (B,); forces (B, 3N); force_weights (B, 3N): 1/(3 M) for
+    learnt components, 0 for others; operator (B, 3, N n) and dipoles (B, 3): mu = operator y + constant, dipoles
+    without the constant; weights (members, B): 0 where held out; polar: the polar tensors, where labels have them.
     """
 
     slices: dict[int, slice]
     inputs: Tensor
-    jacobian: Tensor
-    centres: Tensor | None
+    jacobian: Jacobian
     energies: Tensor
     energy_weights: Tensor
     forces: Tensor
@@ -203,66 +263,11 @@ class BatchGroup:
         return int(self.inputs.shape[1])
 
 
-# Columns of one product of the jacobian: members go in blocks of this many, filled with zeros, because the
-# rounding of a product may depend on its shape, and must not depend on how many members are trained together.
-MEMBER_BLOCK = 4
-
-
-def _centre_rows(group: BatchGroup) -> Tensor:
-    """Rows (B N C,) of the centres near every atom, in atoms of all labels one after the other."""
-    assert group.centres is not None
-    first = torch.arange(group.count, device=group.centres.device) * group.atoms
-    return (group.centres + first[:, None, None]).flatten()
-
-
-def forces_of(group: BatchGroup, slopes: Tensor) -> Tensor:
-    """Forces (members, B, 3N) from slopes (members, B, N, K)."""
-    members, batch, atoms, width = slopes.shape
-    result = slopes.new_empty(members, batch, 3 * atoms)
-    for first in range(0, members, MEMBER_BLOCK):
-        part = slopes[first : first + MEMBER_BLOCK]
-        block = slopes.new_zeros(MEMBER_BLOCK, batch, atoms, width)
-        block[: len(part)] = part
-        if group.centres is None:
-            columns = block.permute(1, 2, 3, 0).reshape(batch, atoms * width, MEMBER_BLOCK)
-            product = torch.bmm(group.jacobian, columns)
-        else:
-            by_atom = block.permute(1, 2, 3, 0).reshape(batch * atoms, -1)
-            columns = by_atom.index_select(0, _centre_rows(group)).view(batch * atoms, -1, MEMBER_BLOCK)
-            product = torch.bmm(group.jacobian.flatten(0, 1), columns).reshape(batch, 3 * atoms, MEMBER_BLOCK)
-        result[first : first + MEMBER_BLOCK] = product.permute(2, 0, 1)[: len(part)]
-    return result
-
-
-def slopes_bar_of(group: BatchGroup, forces_bar: Tensor) -> Tensor:
-    """The transpose of `forces_of`: dL/dslopes (members, B, N, K) from dL/dforces (members, B, 3N)."""
-    members, batch, components = forces_bar.shape
-    atoms, width = group.atoms, int(group.inputs.shape[2])
-    result = forces_bar.new_empty(members, batch, atoms, width)
-    for first in range(0, members, MEMBER_BLOCK):
-        part = forces_bar[first : first + MEMBER_BLOCK]
-        block = forces_bar.new_zeros(MEMBER_BLOCK, batch, components)
-        block[: len(part)] = part
-        rows = block.permute(1, 0, 2)
-        if group.centres is None:
-            product = torch.bmm(rows, group.jacobian).unflatten(2, (atoms, width))
-        else:
-            slots = group.centres.shape[2]
-            by_atom = rows.unflatten(2, (atoms, 3)).transpose(1, 2).flatten(0, 1)
-            product = torch.bmm(by_atom, group.jacobian.flatten(0, 1))
-            by_centre = product.unflatten(2, (slots, width)).transpose(1, 2).reshape(-1, MEMBER_BLOCK * width)
-            product = by_centre.new_zeros(batch * atoms, MEMBER_BLOCK * width)
-            product.index_add_(0, _centre_rows(group), by_centre)
-            product = product.view(batch, atoms, MEMBER_BLOCK, width).transpose(1, 2)
-        result[first : first + MEMBER_BLOCK] = product.transpose(0, 1)[: len(part)]
-    return result
-
-
 def passes_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> Passes:
     """One pass for each element, over the atoms of all groups, and where each group's atoms are in it."""
     passes: Passes = []
     layout = parameters.layout
-    for element, layers in zip(layout.elements, parameters.views, strict=True):
+    for element, layers, compiled_place in zip(layout.elements, parameters.views, parameters.places, strict=True):
         places, parts, start = [], [], 0
         for g, group in enumerate(groups):
             if element in group.slices:
@@ -271,7 +276,8 @@ def passes_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> Passes:
                 parts.append(part)
                 start += len(part)
         if parts:
-            passes.append((NetworkPass(layers, parts[0] if len(parts) == 1 else torch.cat(parts)), places))
+            x = parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
+            passes.append((NetworkPass(layers, x, compiled_place), places))
         else:
             passes.append((NetworkPass(layers, groups[0].inputs.new_zeros(0, layout.n_inputs)), places))
     return passes
@@ -303,7 +309,7 @@ def energies_and_forces(
 ) -> tuple[list[Tensor], list[Tensor], Passes]:
     """Per group: energies (members, B) and forces (members, B, 3N); and the passes, for `energy_backward`."""
     energies, slopes, passes = energies_and_slopes(parameters, groups)
-    return energies, [forces_of(group, s) for group, s in zip(groups, slopes, strict=True)], passes
+    return energies, [g.jacobian.forces(s) for g, s in zip(groups, slopes, strict=True)], passes
 
 
 class EnergyLoss:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.training.compiled import soap, torch_soap
 from hpcir.training.kalman import KalmanCommittee
 from hpcir.training.network import Layout
 
@@ -63,10 +66,10 @@ class Soap(GradientOptimizer):
     """Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al., arXiv:2409.11321).
 
     For the gradient G (out, in) of a weight matrix, L and R are running averages of G G^T and G^T G with
-    eigenvectors Q_L, Q_R (refreshed every `refresh` steps by one power iteration and QR). Adam's second moment is
-    kept of Q_L^T G Q_R, where the curvature is nearly diagonal. Biases go by plain Adam. All elements' matrices of
-    one layer are one batch, but each member has tensors of its own: the rounding of a product may depend on where in
-    memory its factors lie, and must not depend on which members are trained beside it.
+    eigenvectors Q_L, Q_R. Adam's moments are kept of Q_L^T G Q_R, where the curvature is nearly diagonal. L and R take
+    up every `gram_every`-th gradient; every `refresh` steps one power iteration and QR bring Q_L and Q_R up to date,
+    and the first moment into the new basis. Biases go by plain Adam. On the processor compiled loops do the steps
+    (`compiled.soap`), one matrix after the other: a member's rounding does not depend on which are trained beside it.
     """
 
     def __init__(
@@ -77,85 +80,96 @@ class Soap(GradientOptimizer):
         beta2: float = 0.99,
         tiny: float = 1e-8,
         refresh: int = 10,
+        gram_every: int = 5,
+        widest: int = 60,
     ) -> None:
-        self.beta1, self.beta2, self.tiny, self.refresh = beta1, beta2, tiny, refresh
+        self.beta1, self.beta2, self.tiny, self.refresh, self.gram_every = beta1, beta2, tiny, refresh, gram_every
         self.layout = layout
         self.first, self.second = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self.count = torch.zeros((), dtype=torch.float64)
-        self.direction = torch.zeros_like(parameters)
-        self.rotated = torch.zeros_like(parameters)
-        members, elements = len(parameters), len(layout.elements)
-        # [member][layer] -> (elements, size, size)
-        self.left: list[list[Tensor]] = [[] for _ in range(members)]
-        self.right: list[list[Tensor]] = [[] for _ in range(members)]
-        self.left_basis: list[list[Tensor]] = [[] for _ in range(members)]
-        self.right_basis: list[list[Tensor]] = [[] for _ in range(members)]
-        for m, n in zip(layout.widths[:-1], layout.widths[1:], strict=True):
-            for size, grams, bases in ((n, self.left, self.left_basis), (m, self.right, self.right_basis)):
-                for gram, basis in zip(grams, bases, strict=True):
-                    gram.append(parameters.new_zeros(elements, size, size))
-                    basis.append(torch.eye(size).to(parameters).expand(elements, size, size).clone())
+        self.table = _table(layout, widest)
+        self.compiled = parameters.device.type == "cpu"
+        size = int(self.table[-1, soap.RIGHT] + self.table[-1, soap.COLUMNS] ** 2)
+        # Grams and bases (members, elements, size): of every layer the left and the right matrix, one after the other.
+        self.grams = parameters.new_zeros(len(parameters), len(layout.elements), -(-size // 16) * 16)
+        self.bases = torch.zeros_like(self.grams)
+        for matrices in self._square(self.bases):
+            matrices.copy_(torch.eye(matrices.shape[-1]))
 
     def step(self, parameters: Tensor, gradient: Tensor, rate: float) -> None:
         """One step downhill."""
         self.count += 1
-        count = float(self.count)
-        self.first.lerp_(gradient, 1 - self.beta1)
-        self._rotate(gradient, self.rotated, into=True)
-        self.second.mul_(self.beta2).addcmul_(self.rotated, self.rotated, value=1 - self.beta2)
-        self._rotate(self.first, self.rotated, into=True)
+        count = int(self.count)
+        if count == 1 or count % self.gram_every == 0:
+            self._add_grams(gradient, 1 - self.beta2**self.gram_every)
+        if count == 1 or count % self.refresh == 0:
+            self._refresh(count == 1)
         scale = math.sqrt(1 - self.beta2**count) / (1 - self.beta1**count)
-        self.rotated.div_(self.second.sqrt().add_(self.tiny))
-        self._rotate(self.rotated, self.direction, into=False)
-        parameters.add_(self.direction, alpha=-rate * scale)
-        self._learn_bases(gradient, int(count))
+        own, new, first, second = map(self._by_element, (parameters, gradient, self.first, self.second))
+        mixing, rate, tiny = (1 - self.beta1, 1 - self.beta2), rate * scale, self.tiny
+        if self.compiled:
+            arrays = [tensor.numpy() for tensor in (own, new, first, second, self.bases)]
+            one = arrays[0].dtype.type
+            soap.step(*arrays, self.table, (one(mixing[0]), one(mixing[1])), one(rate), one(tiny))
+        else:
+            torch_soap.step(own, new, first, second, self.bases, self.table, mixing, rate, tiny)
 
-    def _matrices(self, flat: Tensor) -> list[list[Tensor]]:
-        """[member][layer] -> (elements, out, in), views of the weights in flat (members, size)."""
-        by_element = flat.unflatten(1, (len(self.layout.elements), self.layout.element_size))
-        matrices: list[list[Tensor]] = [[] for _ in by_element]
-        offset = 0
-        for m, n in zip(self.layout.widths[:-1], self.layout.widths[1:], strict=True):
-            for own, rows in zip(matrices, by_element, strict=True):
-                own.append(rows[:, offset : offset + m * n].unflatten(1, (n, m)))
-            offset += n * (m + 1)
-        return matrices
+    def _by_element(self, flat: Tensor) -> Tensor:
+        return flat.unflatten(1, (len(self.layout.elements), -1))
+
+    def _add_grams(self, gradient: Tensor, share: float) -> None:
+        source = self._by_element(gradient)
+        if self.compiled:
+            new = source.numpy()
+            soap.add_grams(new, self.grams.numpy(), self.table, new.dtype.type(share))
+        else:
+            torch_soap.add_grams(source, self.grams, self.table, share)
 
     def _rotate(self, source: Tensor, target: Tensor, into: bool) -> None:
-        target.copy_(source)
-        for member, (matrices, results) in enumerate(zip(self._matrices(source), self._matrices(target), strict=True)):
-            lefts, rights = self.left_basis[member], self.right_basis[member]
-            for matrix, result, left, right in zip(matrices, results, lefts, rights, strict=True):
-                if into:
-                    result.copy_(left.transpose(1, 2) @ matrix @ right)
-                else:
-                    result.copy_(left @ matrix @ right.transpose(1, 2))
+        tensors = (self._by_element(source), self._by_element(target), self.bases)
+        if self.compiled:
+            soap.rotate(*(tensor.numpy() for tensor in tensors), self.table, into)
+        else:
+            torch_soap.rotate(*tensors, self.table, into)
 
-    def _learn_bases(self, gradient: Tensor, count: int) -> None:
-        for member, matrices in enumerate(self._matrices(gradient)):
-            for layer, matrix in enumerate(matrices):
-                left, right = self.left[member][layer], self.right[member][layer]
-                left.lerp_(matrix @ matrix.transpose(1, 2), 1 - self.beta2)
-                right.lerp_(matrix.transpose(1, 2) @ matrix, 1 - self.beta2)
-                if count == 1 or count % self.refresh == 0:
-                    _refresh(left, self.left_basis[member][layer], count == 1)
-                    _refresh(right, self.right_basis[member][layer], count == 1)
+    def _square(self, flat: Tensor) -> list[Tensor]:
+        """The matrices (members, elements, n, n) in Grams or bases, two for each layer: views."""
+        found = []
+        for row in self.table.tolist():
+            for place, size in ((soap.LEFT, soap.ROWS), (soap.RIGHT, soap.COLUMNS)):
+                first, n = row[place], row[size]
+                found.append(flat[:, :, first : first + n * n].unflatten(2, (n, n)))
+        return found
+
+    def _refresh(self, initial: bool) -> None:
+        """Bring the bases nearer to the eigenvectors of the Grams (at first find them), and the first moment along."""
+        plain = torch.empty_like(self.first)
+        self._rotate(self.first, plain, False)
+        for grams, bases in zip(self._square(self.grams), self._square(self.bases), strict=True):
+            # Member by member, each a copy: the rounding must not depend on how many members there are, nor on where
+            # in memory a matrix lies.
+            for gram, basis in zip(grams, bases, strict=True):
+                if initial:
+                    basis.copy_(torch.linalg.eigh(gram.double())[1].flip(2))
+                else:
+                    basis.copy_(torch.linalg.qr(gram.clone() @ basis.clone())[0])
+        self._rotate(plain, self.first, True)
 
     def state(self) -> dict[str, Tensor]:
-        named = {"first": self.first, "second": self.second, "count": self.count}
-        for name in ("left", "right", "left_basis", "right_basis"):
-            for member, tensors in enumerate(getattr(self, name)):
-                named |= {f"{name}_{layer}_of_{member}": tensor for layer, tensor in enumerate(tensors)}
-        return named
+        return {name: getattr(self, name) for name in ("first", "second", "count", "grams", "bases")}
 
 
-def _refresh(gram: Tensor, basis: Tensor, first: bool) -> None:
-    """Bring the eigenvectors `basis` nearer to those of `gram`, in place; the first time find them."""
-    if first:
-        basis.copy_(torch.linalg.eigh(gram.double())[1].flip(2))
-    else:
-        # Copied, so that its layout in memory (and the rounding) is what a resumed training has.
-        basis.copy_(torch.linalg.qr(gram @ basis)[0])
+def _table(layout: Layout, widest: int) -> NDArray[np.int64]:
+    """One row for each block of at most `widest` columns of a layer (see `compiled.soap`)."""
+    rows = []
+    weight = matrix = 0
+    for m, n in zip(layout.widths[:-1], layout.widths[1:], strict=True):
+        for columns in np.array_split(np.arange(m), -(-m // widest)):
+            size = len(columns)
+            rows.append((weight, m, n, columns[0], size, matrix, matrix + n * n))
+            matrix += n * n + size * size
+        weight += n * (m + 1)
+    return np.array(rows, np.int64)
 
 
 # The filter learns from the batches themselves, the others from the gradient of the loss.

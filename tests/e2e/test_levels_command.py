@@ -16,6 +16,7 @@ from hpcir.exchange.extxyz import write_extxyz
 from hpcir.labels import create_engine
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM
+from tests.conftest import Run
 
 pytest.importorskip("tblite")
 
@@ -107,3 +108,33 @@ def test_wrong_input_is_named(
     said = capsys.readouterr().err
     for word in words:
         assert word in said
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_levels_are_the_same_on_any_rank_count(model: Path, ranks: int, mpirun: Run) -> None:
+    """Two members and an isotopologue over the ranks: every number to the last digit."""
+    asked = ["levels", str(model), "hf.xyz", "--masses", "H=2.014", "--force", "-o"]
+    assert main([*asked, "one.json"]) == 0
+    done = mpirun(ranks, ["-m", "hpcir", *asked, f"ranks-{ranks}.json"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("zero-point energy") == 2
+    one, other = (json.loads(Path(name).read_text()) for name in ("one.json", f"ranks-{ranks}.json"))
+    one.pop("origin"), other.pop("origin")
+    assert one == other
+
+
+@pytest.mark.mpi
+def test_saddle_point_ends_all_ranks_with_one_message(place: Path, mpirun: Run) -> None:
+    """Straight water: both of its isotopologues fail, each on a rank of its own."""
+    folder = place / "straight"
+    folder.mkdir()
+    (folder / "water.xyz").write_text("3\nstraight water\nO 0 0 0\nH 0 0 0.94\nH 0 0 -0.94\n")
+    (folder / "deck.resolved.yaml").write_text(
+        "system: {structure: water.xyz, isotopes: {D2O: {H: 2.014}}}\nlabels: {engine: tblite}\n"
+    )
+    done = mpirun(2, ["-m", "hpcir", "levels", str(folder), str(folder / "water.xyz"), "--potential", "labels"])
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "saddle point" in done.stderr
+    assert "start from a structure without that symmetry" in done.stderr.lower()
+    assert not (folder / "levels.json").exists()

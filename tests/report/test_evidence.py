@@ -12,11 +12,14 @@ import pytest
 
 from hpcir.report.data import load_report_data
 from hpcir.report.figures import binned_medians
+from hpcir.report.page import plot_data
 from hpcir.report.verdict import findings
 from hpcir.report.writing import write_report
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.learning.curve import StopReason
 from hpcir.study.results.records import Summary
+from hpcir.vibrations.levels.result import METHODS
+from hpcir.vibrations.method_errors import MEASURED
 from tests.report.conftest import (
     STRENGTHS,
     write_example_trust,
@@ -176,3 +179,35 @@ def test_a_limit_that_ended_sampling_is_no_good_verdict(runs: Path, tmp_path: Pa
     path.write_text(json.dumps({"rounds": content["rounds"], "reason": "the label budget of 10 is spent"}))
     verdicts = {item.what: item.good for item in findings(load_report_data(folder))}
     assert verdicts["Sampling"] is None
+
+
+def test_methods_stand_side_by_side_with_the_experiment(runs: Path, tmp_path: Path) -> None:
+    """Levels with error bars, in the plot and in the table; the experiment of a comparison beside the run."""
+    folder = tmp_path / "beside"
+    shutil.copytree(runs / "hostile", folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    place = 0.96 * 2850.0
+    mode = {"name": "CH3 <i> stretch", "harmonic_per_cm": 2850.0, "contribution_km_per_mol": 60.0}
+    summary["modes"] = [{**mode, "anharmonic_per_cm": place}]
+    summary["harmonic"] = {"engine_wavenumbers_per_cm": [2860.0], "model_wavenumbers_per_cm": [2850.0]}
+    level = {"name": "v1", "motion": "", "wavenumber_per_cm": 2701.0, "stderr_per_cm": 4.2, "harmonic_per_cm": 2850.0}
+    level |= {"intensity_km_per_mol": 55.0, "stderr_km_per_mol": 1.0}
+    summary["levels"] = {"method": METHODS["perturbation"], "zero_point_per_cm": 9000.0, "fundamentals": [level]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    data = load_report_data(folder)
+    assert data.sticks[-1].stderr is not None
+    np.testing.assert_allclose(data.sticks[-1].stderr, [4.2])
+    assert plot_data(data)["sticks"][-1]["error"] == [4.2]  # type: ignore[index]
+    page = write_report(folder)[-1].read_text(encoding="utf-8")
+    assert "Methods side by side" in page
+    assert '2701.0 <span class="error">± 4.2</span>' in page
+    assert "level of theory" in page
+    compared = {"position_per_cm": place, "reference_position_per_cm": 2844.0}
+    comparison = {"experiment": "reference", "reference": "nist<b>.jdx", "spectrum": "x", "bands": [compared]}
+    (folder / "comparison.json").write_text(json.dumps(comparison))
+    page = write_report(folder)[-1].read_text(encoding="utf-8")
+    assert "Methods side by side and nist&lt;b&gt;.jdx" in page
+    rest = 2701.0 - MEASURED["perturbation"]["stretch with hydrogen"].mean_per_cm - 2844.0
+    assert f"<td>2844.0</td><td>{rest:+.1f} <span" in page
+    (folder / "comparison.json").write_text("{")
+    assert any("comparison" in what for what in load_report_data(folder).missing)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.deck.sections import TrainingSettings
+from hpcir.deck.sections import Deck, TrainingSettings
 from hpcir.descriptors.definition import SymmetryFunctionSet, functions_of
 from hpcir.errors import InputError
 from hpcir.labels import Label
@@ -27,6 +27,7 @@ from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.devices import device_problem, torch_device
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.reduction import Reduction
+from hpcir.training.split import held_out
 from hpcir.training.team import Team, batch_parts, form_team
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 from hpcir.version import __version__
@@ -58,10 +59,23 @@ class LearntLabel:
 
 def groups_of(labelled: Sequence[LearntLabel]) -> list[LabelledGroup]:
     """Labels as training groups, one for each molecule (same atoms in the same order, same charge)."""
+    return [_group(members) for members in _by_molecule(labelled)]
+
+
+def _by_molecule(labelled: Sequence[LearntLabel]) -> list[list[LearntLabel]]:
     gathered: dict[tuple[int, ...], list[LearntLabel]] = {}
     for item in labelled:
         gathered.setdefault((item.structure.charge, *item.structure.numbers.tolist()), []).append(item)
-    return [_group(members) for members in gathered.values()]
+    return list(gathered.values())
+
+
+def held_out_labels(labelled: Sequence[LearntLabel], deck: Deck) -> list[LearntLabel]:
+    """The labels that no member of a committee trained on `labelled` has learnt."""
+    items = list(itertools.chain.from_iterable(_by_molecule(labelled)))
+    keys = list(itertools.chain.from_iterable(group.keys() for group in groups_of(labelled)))
+    always = np.array([item.always for item in items])
+    common, _ = held_out(keys, range(deck.model.members), deck.seed, deck.training.validation, always)
+    return [item for item, out in zip(items, common, strict=True) if out]
 
 
 def _group(members: list[LearntLabel]) -> LabelledGroup:
@@ -74,7 +88,7 @@ def _group(members: list[LearntLabel]) -> LabelledGroup:
         positions=np.array([item.structure.positions for item in members]),
         energies=np.array([label.energy for label in labels]),
         forces=np.array([label.forces for label in labels]),
-        dipoles=np.array([label.dipole for label in labels]),
+        dipoles=np.array([label.dipole for label in labels]) if np.isfinite(labels[0].dipole).all() else None,
         charge=first.charge,
         force_mask=np.array([everything if m.forces is None else m.forces for m in members]) if masked else None,
         always_learnt=np.array([item.always for item in members]),
@@ -255,7 +269,7 @@ class CommitteeTrainer:
                     state=before,
                     device=torch_device(training.device, member),
                     energy_rate=None if start is None else training.retrain_rate,
-                    dipole_rate=None if start is None else RETRAIN_DIPOLE_RATE,
+                    dipole_rate=RETRAIN_DIPOLE_RATE if start is not None and start.has_dipole else None,
                     hold_out=hold_out,
                     team=team,
                 )

@@ -29,15 +29,18 @@ if TYPE_CHECKING:
     from hpcir.models.model import Model
 
 NAN = float("nan")
+# The first training has the deck's steps divided by this.
+SHORTEST = 4
 
 
 class StopReason(Enum):
-    """The reason why sampling stopped: its goal, nothing left to label, or one of its limits."""
+    """The reason why sampling stopped: the accuracy or its goal is reached, nothing left to label, or a limit."""
 
     LABEL_BUDGET = "label_budget"
     ROUNDS = "rounds"
     GOAL = "goal"
     NOTHING_NEW = "nothing_new"
+    ACCURACY = "accuracy"
 
     @property
     def is_limit(self) -> bool:
@@ -159,13 +162,14 @@ class Round:
 
 @dataclass
 class LearningCurve:
-    """The rounds so far, the reason to stop (None and '' while sampling continues), and a digest of the labels that the
-    final model was trained on."""
+    """The rounds so far, the reason to stop (None and '' while sampling continues), a digest of the labels that the
+    final model was trained on; steps_divisor: a round's training has the deck's steps divided by it."""
 
     rounds: list[Round] = field(default_factory=list)
     reason: str = ""
     final: str = ""
     stopped: StopReason | None = None
+    steps_divisor: int = SHORTEST
 
     def put(self, entry: Round) -> None:
         """Add a round, in place of the one with its number and all after that."""

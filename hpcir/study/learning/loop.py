@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hpcir.errors import InputError
@@ -14,17 +15,21 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.label_farm import TEST, Candidate, LabelBudget
-from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel, groups_of
+from hpcir.study.learning.accuracy import ModelShare, model_share
+from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel, groups_of, held_out_labels
 from hpcir.study.learning.curve import ExplorationFigures, LearningCurve, Round, Stop, StopReason
 from hpcir.study.learning.reference import PURPOSE
 from hpcir.study.learning.source import GeometrySource, exploration_figures, round_purpose
 from hpcir.training.dataset import TrainingData
 from hpcir.training.evaluation import added, error_figures, error_sums
 from hpcir.units import PS
+from hpcir.vibrations.local_frequencies import MIN_GEOMETRIES
 
 FOLDER = layout.MODELS
 # Purposes of the labels around the minimum.
 MINIMUM_PURPOSES = ("optimisation", PURPOSE)
+# Longer trainings follow a short one whose error is within so many times the accuracy.
+NEAR = 4
 
 
 class LearningLoop:
@@ -59,7 +64,7 @@ class LearningLoop:
             model = self._round_model(number, model, state)
             if context.root:
                 context.progress.log(state.rounds[number].line())
-            stop = context.on_root(lambda number=number: self._stop_before_exploring(number))  # type: ignore[misc]
+            stop = context.on_root(partial(self._stop_before_exploring, number, model))
             if stop is None:
                 wanted, stop = self._explored(number, model, state)
             if stop is not None:
@@ -104,15 +109,7 @@ class LearningLoop:
         stored = context.on_root(lambda: intact_model(path) if done else None)
         if stored is not None:
             return stored
-        training = context.deck.training
-        start = self._start(before)
-        model = self.trainer.train(
-            labelled,
-            level=self.farm.level,
-            start=start,
-            steps=training.steps if start is None else training.retrain_steps,
-            purpose=f"round {number}",
-        )
+        model = self._trained(number, labelled, self._start(before), state)
         model = context.on_root(lambda: self._calibrated(model, before, number))
 
         def keep() -> list[Round]:
@@ -125,10 +122,44 @@ class LearningLoop:
         return model
 
     @collective
+    def _trained(
+        self, number: int, labelled: Sequence[LearntLabel], start: Model | None, state: LearningCurve
+    ) -> Model:
+        """A round's model. Trainings begin short, are made twice as long where they are not yet as accurate as the deck
+        asks for, and stay so for the rounds to come; where they are far from it, full ones follow at once."""
+        context, training = self.context, self.context.deck.training
+        steps = training.steps if start is None else training.retrain_steps
+        if state.steps_divisor > 1 and not context.on_root(self._can_judge):
+            state.steps_divisor = 1
+        while True:
+            divisor = state.steps_divisor
+            part, purpose = -(-steps // divisor), f"round {number}"
+            model = self.trainer.train(labelled, level=self.farm.level, start=start, steps=part, purpose=purpose)
+            if divisor == 1:
+                return model
+            wanted, share = context.deck.accuracy, context.on_root(partial(self._share, model))
+            if share is not None and share.meets(wanted):
+                return model
+            if context.root and share is not None:
+                context.progress.log(f"after {part} steps a member: {share.words()}")
+            near = share is not None and share.wavenumber <= NEAR * wanted.wavenumber
+            state.steps_divisor = divisor // 2 if near else 1
+            # At once: a run that is stopped in the longer training does not try the short one again.
+            context.at_root(lambda: state.save(self.folder))
+
+    def _can_judge(self) -> bool:
+        """True where enough labels are held out to know the model error's share (rank 0)."""
+        held_out = held_out_labels(self.learnt_labels(), self.context.deck)
+        return len(self.source.targets) == 1 and len(held_out) >= MIN_GEOMETRIES
+
+    @collective
     def _final_model(self, model: Model, state: LearningCurve) -> Model:
         """The final committee, trained for longer and on all labels: those that the rounds held out are a tenth of the
-        cost. Its errors are measured by the independent test."""
+        cost. Its errors are measured by the independent test. A model that is as accurate as the deck asks for is
+        final already."""
         context = self.context
+        if state.stopped is StopReason.ACCURACY:
+            return model
         labelled = context.at_root(self.learnt_labels) or []
         key = _data_key(labelled)
         path = self.folder / layout.FINAL_MODEL_FILE
@@ -181,13 +212,22 @@ class LearningLoop:
 
     # -- stopping -----------------------------------------------------------------------------------------------
 
-    def _stop_before_exploring(self, number: int) -> Stop | None:
-        settings = self.context.deck.sampling
+    def _stop_before_exploring(self, number: int, model: Model) -> Stop | None:
+        settings, share = self.context.deck.sampling, self._share(model) if number > 0 else None
+        if share is not None and share.meets(self.context.deck.accuracy):
+            return Stop(StopReason.ACCURACY, share.words())
         if self.budget.used() >= self.budget.most:
             return Stop(StopReason.LABEL_BUDGET, f"the label budget of {self.budget.most} is spent")
         if number == settings.rounds:
             return Stop(StopReason.ROUNDS, f"all {settings.rounds} rounds of exploration are done")
         return None
+
+    def _share(self, model: Model) -> ModelShare | None:
+        """The model error's share of the one target's spectrum; None of several, whose labels are few each."""
+        if len(self.source.targets) != 1:
+            return None
+        held_out = held_out_labels(self.learnt_labels(), self.context.deck)
+        return model_share(model, self.source.targets[0], held_out)
 
     def _stop_after_exploring(self, wanted: list[Candidate] | None, between: float) -> Stop | None:
         """between: explored time between takes, ps; without a take all that was explored, which shows no more."""

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from hpcir.molecules.structures import Structure
 from hpcir.units import PER_CM
 from hpcir.vibrations.levels.grids import diatomic_levels
-from hpcir.vibrations.levels.oscillator_states import StateTable, apply_rotation, sparse_rows
+from hpcir.vibrations.levels.oscillator_states import KeyTable, applied, keys_of
 from hpcir.vibrations.levels.rovibration import EckartFrame
 from hpcir.vibrations.levels.surface import Surface
 from hpcir.vibrations.levels.triatomic import triatomic_levels
@@ -63,6 +63,7 @@ def axial_momentum(frame: EckartFrame, states: VibrationalStates) -> IntArray:
     ratio = np.sqrt(frame.frequencies[None] / frame.frequencies[:, None])
     pairs = np.argwhere(np.abs(frame.coriolis[0]) > 1e-6)
     coefficients = (frame.coriolis[0] * ratio)[tuple(pairs.T)]
-    rows = sparse_rows([apply_rotation(state, pairs, coefficients) for state in states.quanta], StateTable(len(frame)))
+    terms = applied(states.quanta, pairs, coefficients, raising=(1.0, -1.0))
+    rows = terms.matrix(KeyTable(keys_of(states.quanta)), len(states.quanta))
     squares = ((rows.T @ states.vectors) ** 2).sum(0)
     return np.asarray(np.round(np.sqrt(squares)), np.int64)

@@ -57,11 +57,10 @@ def quartic_force_field(
     complete = n <= 24 if complete is None else complete
     vectors = _displacements(n, complete)
     values = surface(frame.positions(step * vectors / np.sqrt(frame.frequencies)))
-    slopes = -np.einsum("sia,kia->sk", values.forces, frame.modes / np.sqrt(frame.masses)[:, None])
-    table = dict(zip((tuple(v) for v in vectors.tolist()), range(len(vectors)), strict=True))
+    slopes = -values.forces.reshape(len(vectors), -1) @ (frame.modes / np.sqrt(frame.masses)[:, None]).reshape(n, -1).T
     # Gradient by q in hartree, and the dipole: one column each.
     columns = np.hstack([slopes / np.sqrt(frame.frequencies), values.dipoles])
-    first, second, third = _derivatives(columns, table, n, step, complete)
+    first, second, third = _derivatives(columns, n, step, complete)
     cubic = _symmetric([second[:, :, :n].transpose(2, 0, 1)], n, 3)
     quartic = _symmetric([third[..., :n].transpose(3, 0, 1, 2)], n, 4)
     return ForceField(
@@ -79,60 +78,56 @@ def quartic_force_field(
     )
 
 
+# Steps of single displacements, of pairs (in two sizes), and of three modes, in the order of `_displacements`.
+_SINGLE = (1, -1, 2, -2, 3, -3)
+_PAIR = tuple(product((1, -1), repeat=2))
+_TRIPLE = tuple(product((1, -1), repeat=3))
+
+
 def _displacements(n: int, complete: bool) -> IntArray:
-    """Every displacement (S, n) in steps, the reference first."""
-    rows = [np.zeros((1, n), np.int64)]
+    """Every displacement (S, n) in steps: the reference, single modes, pairs by one step and by two, threes."""
     unit = np.eye(n, dtype=np.int64)
-    rows += [size * unit for size in (1, -1, 2, -2, 3, -3)]
-    for size in (1, 2):
-        for j, k in combinations(range(n), 2):
-            rows.append(np.array([size * (a * unit[j] + b * unit[k]) for a, b in product((1, -1), repeat=2)]))
-    if complete:
-        for j, k, l in combinations(range(n), 3):
-            signs = product((1, -1), repeat=3)
-            rows.append(np.array([a * unit[j] + b * unit[k] + c * unit[l] for a, b, c in signs]))
-    return np.concatenate(rows)
+    pairs = _moved_together(unit, 2, _PAIR)
+    threes = _moved_together(unit, 3, _TRIPLE) if complete else np.zeros((0, n), np.int64)
+    single = np.concatenate([size * unit for size in _SINGLE])
+    return np.concatenate([np.zeros((1, n), np.int64), single, pairs, 2 * pairs, threes])
 
 
-def _derivatives(
-    columns: FloatArray, table: dict[tuple[int, ...], int], n: int, h: float, complete: bool
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _moved_together(unit: IntArray, count: int, signs: tuple[tuple[int, ...], ...]) -> IntArray:
+    """One step (C len(signs), n) of every `count` modes at once, C combinations, in all directions."""
+    n = len(unit)
+    chosen = np.array(list(combinations(range(n), count)), np.int64).reshape(-1, count)
+    return np.asarray(np.einsum("sc,kcn->ksn", np.array(signs), unit[chosen]).reshape(-1, n))
+
+
+def _derivatives(columns: FloatArray, n: int, h: float, complete: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
     """First (n, C), second (n, n, C) and third (n, n, n, C) derivatives of columns (S, C); nan where not known."""
-
-    def at(**steps: int) -> FloatArray:
-        key = [0] * n
-        for name, size in steps.items():
-            key[int(name[1:])] = size
-        return np.asarray(columns[table[tuple(key)]])
-
-    width = columns.shape[1]
-    first, second = np.empty((n, width)), np.empty((n, n, width))
-    third = np.full((n, n, n, width), np.nan)
-    zero = columns[0]
-    for j in range(n):
-        x = {size: at(**{f"m{j}": size}) for size in (-3, -2, -1, 1, 2, 3)}
-        first[j] = (45 * (x[1] - x[-1]) - 9 * (x[2] - x[-2]) + (x[3] - x[-3])) / (60 * h)
-        even = {size: x[size] + x[-size] - 2 * zero for size in (1, 2, 3)}
-        second[j, j] = (270 * even[1] - 27 * even[2] + 2 * even[3]) / (180 * h**2)
-        third[j, j, j] = (-13 * (x[1] - x[-1]) + 8 * (x[2] - x[-2]) - (x[3] - x[-3])) / (8 * h**3)
-    for j, k in combinations(range(n), 2):
-        mixed, jjk, jkk = ([], [], [])
-        for size in (1, 2):
-            d = size * h
-            pp, pm, mp, mm = (at(**{f"m{j}": a * size, f"m{k}": b * size}) for a, b in product((1, -1), repeat=2))
-            pj, mj, pk, mk = (at(**{f"m{m}": a * size}) for m in (j, k) for a in (1, -1))
-            mixed.append((pp - pm - mp + mm) / (4 * d**2))
-            jjk.append((pp + mp - 2 * pk - pm - mm + 2 * mk) / (2 * d**3))
-            jkk.append((pp + pm - 2 * pj - mp - mm + 2 * mj) / (2 * d**3))
-        second[j, k] = second[k, j] = _richardson(mixed)
-        third[j, j, k] = third[j, k, j] = third[k, j, j] = _richardson(jjk)
-        third[j, k, k] = third[k, j, k] = third[k, k, j] = _richardson(jkk)
-    for triple in combinations(range(n), 3) if complete else ():
-        total = np.zeros(width)
-        for signs in product((1, -1), repeat=3):
-            total += np.prod(signs) * at(**{f"m{m}": s for m, s in zip(triple, signs, strict=True)})
-        for i, j, k in permutations(triple):
-            third[i, j, k] = total / (8 * h**3)
+    width, zero = columns.shape[1], columns[0]
+    single = dict(zip(_SINGLE, columns[1 : 1 + 6 * n].reshape(6, n, width), strict=True))
+    second, third = np.empty((n, n, width)), np.full((n, n, n, width), np.nan)
+    odd = {size: single[size] - single[-size] for size in (1, 2, 3)}
+    even = {size: single[size] + single[-size] - 2 * zero for size in (1, 2, 3)}
+    own = np.arange(n)
+    first = (45 * odd[1] - 9 * odd[2] + odd[3]) / (60 * h)
+    second[own, own] = (270 * even[1] - 27 * even[2] + 2 * even[3]) / (180 * h**2)
+    third[own, own, own] = (-13 * odd[1] + 8 * odd[2] - odd[3]) / (8 * h**3)
+    j, k = np.triu_indices(n, 1)
+    sized = columns[1 + 6 * n : 1 + 6 * n + 8 * len(j)].reshape(2, len(j), 4, width)
+    mixed, jjk, jkk = ([], [], [])
+    for size, values in zip((1, 2), sized, strict=True):
+        d = size * h
+        pp, pm, mp, mm = values.transpose(1, 0, 2)
+        mixed.append((pp - pm - mp + mm) / (4 * d**2))
+        jjk.append((pp + mp - 2 * single[size][k] - pm - mm + 2 * single[-size][k]) / (2 * d**3))
+        jkk.append((pp + pm - 2 * single[size][j] - mp - mm + 2 * single[-size][j]) / (2 * d**3))
+    second[j, k] = second[k, j] = _richardson(mixed)
+    third[j, j, k] = third[j, k, j] = third[k, j, j] = _richardson(jjk)
+    third[j, k, k] = third[k, j, k] = third[k, k, j] = _richardson(jkk)
+    threes = np.array(list(combinations(range(n), 3)), np.int64).reshape(-1, 3) if complete else np.zeros((0, 3), int)
+    rest = columns[1 + 6 * n + 8 * len(j) :].reshape(len(threes), 8, width)
+    total = np.einsum("s,ksc->kc", np.prod(_TRIPLE, axis=1).astype(float), rest) / (8 * h**3)
+    for axes in permutations(range(3)):
+        third[tuple(threes[:, axes].T)] = total
     return first, second, third
 
 

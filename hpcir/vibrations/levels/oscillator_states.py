@@ -1,12 +1,14 @@
 """Polynomials of position and momentum between harmonic oscillator states of many modes, as sparse rows.
 
-q = (a + a+)/sqrt(2), d/dq = (a - a+)/sqrt(2), in dimensionless normal coordinates.
+q = (a + a+)/sqrt(2), d/dq = (a - a+)/sqrt(2), in dimensionless normal coordinates. All states are treated at once: a
+state is known by a key that is linear in its quanta, so that a ladder operator adds a number to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, combinations_with_replacement
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from math import factorial
 
 import numpy as np
@@ -15,37 +17,14 @@ from scipy.sparse import csr_array
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+KeyArray = NDArray[np.uint64]
+SmallIntArray = NDArray[np.int8]
 Quanta = NDArray[np.int8]
 
-
-class StateTable:
-    """A growing list of occupations: each gets a number when it is first met."""
-
-    def __init__(self, modes: int) -> None:
-        self.modes = modes
-        self._numbers: dict[bytes, int] = {}
-        self._rows: list[Quanta] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def numbers_of(self, quanta: Quanta) -> IntArray:
-        """Numbers (S,) of occupations (S, n), new ones appended."""
-        rows = np.ascontiguousarray(quanta, np.int8)
-        found = np.empty(len(rows), np.int64)
-        for index, row in enumerate(rows):
-            key = row.tobytes()
-            number = self._numbers.get(key)
-            if number is None:
-                number = self._numbers[key] = len(self._rows)
-                self._rows.append(row.copy())
-            found[index] = number
-        return found
-
-    @property
-    def quanta(self) -> Quanta:
-        """Occupations (S, n) of all states so far."""
-        return np.array(self._rows, np.int8).reshape(-1, self.modes)
+# What a and a+ make of a state with so many quanta, over sqrt(2).
+_DOWN, _UP = np.sqrt(np.arange(0, 120) / 2), np.sqrt(np.arange(1, 121) / 2)
+# Terms of an operator that are held at once, before those of one state are added up.
+MAX_TERMS = 1 << 21
 
 
 def states_up_to(modes: int, quanta: int) -> Quanta:
@@ -58,11 +37,143 @@ def states_up_to(modes: int, quanta: int) -> Quanta:
     return np.array(rows, np.int8)
 
 
+def key_steps(modes: int) -> KeyArray:
+    """What a quantum of each mode (n,) adds to a state's key: numbers of 64 bits at random, by which a million states
+    have two equal keys with a probability of 3e-8."""
+    return np.random.Generator(np.random.Philox(key=20)).integers(1, 2**64 - 1, modes, np.uint64)
+
+
+def keys_of(quanta: Quanta) -> KeyArray:
+    """Keys (S,) of occupations (S, n): sums of `key_steps`, modulo 2^64."""
+    steps = key_steps(quanta.shape[1])
+    return np.asarray((quanta.astype(np.int64).astype(np.uint64) * steps).sum(1, dtype=np.uint64))
+
+
+class KeyTable:
+    """Numbers of states by their keys: first those given (A,), in their order, then each as it is first met."""
+
+    def __init__(self, first: KeyArray) -> None:
+        order = np.argsort(first)
+        self._keys, self._numbers = first[order], order.astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def numbers_of(self, keys: KeyArray) -> IntArray:
+        """Numbers (T,) of the states with these keys, new ones appended."""
+        unique, inverse = np.unique(keys, return_inverse=True)
+        place = np.minimum(np.searchsorted(self._keys, unique), max(len(self) - 1, 0))
+        known = self._keys[place] == unique if len(self) else np.zeros(len(unique), bool)
+        numbers = np.empty(len(unique), np.int64)
+        numbers[known] = self._numbers[place[known]]
+        numbers[~known] = len(self) + np.arange(np.count_nonzero(~known))
+        every = np.concatenate([self._keys, unique[~known]])
+        order = np.argsort(every)
+        self._keys, self._numbers = every[order], np.concatenate([self._numbers, numbers[~known]])[order]
+        return np.asarray(numbers[inverse.ravel()])
+
+
+@dataclass(frozen=True)
+class OperatorTerms:
+    """What an operator makes of A states: T terms, no two with the same state and result.
+
+    rows (T,): the state; keys (T,): of the result; amplitudes (T,); modes (T, order) and signs (T, order): the quanta
+    that the result has more or less than the state.
+    """
+
+    rows: IntArray
+    keys: KeyArray
+    amplitudes: FloatArray
+    modes: SmallIntArray
+    signs: SmallIntArray
+
+    def __getitem__(self, chosen: NDArray[np.bool_] | IntArray) -> OperatorTerms:
+        """Some of the terms."""
+        return OperatorTerms(
+            self.rows[chosen], self.keys[chosen], self.amplitudes[chosen], self.modes[chosen], self.signs[chosen]
+        )
+
+    def changes(self, values: FloatArray) -> FloatArray:
+        """(T,) what the change of quanta adds to a quantity that a quantum of each mode has (n,) of."""
+        return np.asarray((self.signs * values[self.modes]).sum(1))
+
+    def results(self, states: Quanta) -> Quanta:
+        """Occupations (T, n) of the results, of states (A, n)."""
+        found = states[self.rows].astype(np.int64)
+        for column in range(self.modes.shape[1]):
+            found[np.arange(len(found)), self.modes[:, column]] += self.signs[:, column]
+        return found.astype(np.int8)
+
+    def matrix(self, table: KeyTable, count: int) -> csr_array:
+        """Rows (count, states known to the table) of the amplitudes."""
+        numbers = table.numbers_of(self.keys)
+        return csr_array((self.amplitudes, (self.rows, numbers)), shape=(count, len(table)))
+
+
+def applied(
+    states: Quanta, indices: IntArray, coefficients: FloatArray, raising: Sequence[float] = (1.0, 1.0, 1.0)
+) -> OperatorTerms:
+    """The result of sum_m c_m x_i x_j .. on states (A, n), for index lists (M, order) and coefficients (M,).
+
+    x is q, or d/dq for the columns whose `raising` is -1: then no mode may be twice in a list.
+    """
+    at_once = max(1, MAX_TERMS // max(2 * len(indices), 1))
+    parts = [
+        _applied(states[start : start + at_once], start, indices, coefficients, raising)
+        for start in range(0, max(len(states), 1), at_once)
+    ]
+    columns = zip(*((one.rows, one.keys, one.amplitudes, one.modes, one.signs) for one in parts), strict=True)
+    rows, keys, amplitudes, modes, signs = (np.concatenate(column) for column in columns)
+    return OperatorTerms(rows, keys, amplitudes, modes, signs)
+
+
+def _applied(
+    states: Quanta, first: int, indices: IntArray, coefficients: FloatArray, raising: Sequence[float]
+) -> OperatorTerms:
+    """`applied` for states numbered from `first`."""
+    order, lists = indices.shape[1], indices.astype(np.int8)
+    row = np.repeat(np.arange(len(states)), len(indices))
+    term = np.tile(np.arange(len(indices)), len(states))
+    amplitudes = np.tile(coefficients, len(states))
+    signs = np.zeros((len(row), order), np.int8)
+    for column in range(order):
+        mode = lists[term, column]
+        held = states[row, mode]
+        for before in range(column):
+            held += signs[:, before] * (lists[term, before] == mode)
+        low = np.flatnonzero(held > 0)
+        up, down = signs, signs[low]
+        up[:, column], down[:, column] = 1, -1
+        amplitudes = np.concatenate([raising[column] * amplitudes * _UP[held], amplitudes[low] * _DOWN[held[low]]])
+        signs = np.concatenate([up, down])
+        row, term = np.concatenate([row, row[low]]), np.concatenate([term, term[low]])
+    modes, steps = lists[term], key_steps(states.shape[1])
+    keys = keys_of(states)[row]
+    for column in range(order):
+        own = steps[modes[:, column]]
+        keys += np.where(signs[:, column] > 0, own, -own)
+    return _collected(OperatorTerms(row, keys, amplitudes, modes, signs), first)
+
+
+def _collected(terms: OperatorTerms, first: int) -> OperatorTerms:
+    """Terms of one state and one result added up; rows numbered from `first`."""
+    if not len(terms.rows):
+        return terms
+    # A state's number times an odd number: pairs of state and result are told apart as states are.
+    pairs = terms.keys + terms.rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    order = np.argsort(pairs, kind="stable")
+    pairs = pairs[order]
+    starts = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]]))
+    chosen = terms[order[starts]]
+    sums = np.add.reduceat(terms.amplitudes[order], starts)
+    return OperatorTerms(chosen.rows + first, chosen.keys, sums, chosen.modes, chosen.signs)
+
+
 def monomials(tensor: FloatArray, threshold: float = 0.0) -> tuple[IntArray, FloatArray]:
     """Index lists (M, order) and coefficients (M,) of sum_ij.. tensor_ij.. q_i q_j .. / order!, for a symmetric
     tensor."""
     order, modes = tensor.ndim, len(tensor)
-    chosen = np.array(list(combinations_with_replacement(range(modes), order)), np.int64)
+    chosen = np.array(list(combinations_with_replacement(range(modes), order)), np.int64).reshape(-1, order)
     values = tensor[tuple(chosen.T)]
     large = np.abs(values) > threshold
     chosen, values = chosen[large], values[large]
@@ -75,58 +186,6 @@ def _repeats(row: Sequence[int]) -> int:
     for mode in set(row):
         result *= factorial(row.count(mode))
     return result
-
-
-def apply_positions(state: Quanta, indices: IntArray, coefficients: FloatArray) -> tuple[Quanta, FloatArray]:
-    """The result of sum_m c_m q_i q_j .. on one state (n,): occupations (K, n), all different, and amplitudes (K,)."""
-    rows = np.repeat(state[None], len(indices), 0)
-    amplitudes = coefficients.copy()
-    for column in range(indices.shape[1] if indices.ndim == 2 else 0):
-        rows, amplitudes, indices = _ladder(rows, amplitudes, indices, column, 1.0)
-    return _collected(rows, amplitudes)
-
-
-def apply_rotation(state: Quanta, pairs: IntArray, coefficients: FloatArray) -> tuple[Quanta, FloatArray]:
-    """The result of sum_m c_m q_k d/dq_l on one state (n,), k != l, for pairs (M, 2) of (k, l)."""
-    rows, amplitudes = np.repeat(state[None], len(pairs), 0), coefficients.copy()
-    rows, amplitudes, pairs = _ladder(rows, amplitudes, pairs, 1, -1.0)
-    rows, amplitudes, _ = _ladder(rows, amplitudes, pairs, 0, 1.0)
-    return _collected(rows, amplitudes)
-
-
-def _ladder(
-    rows: Quanta, amplitudes: FloatArray, indices: IntArray, column: int, sign: float
-) -> tuple[Quanta, FloatArray, IntArray]:
-    """Both halves of (a + sign a+)/sqrt(2) of the mode in one column of the index lists."""
-    here = np.arange(len(rows)), indices[:, column]
-    held = rows[here].astype(float)
-    up, down = rows.copy(), rows.copy()
-    up[here] += 1
-    down[here] -= 1
-    lowered = held > 0
-    return (
-        np.concatenate([up, down[lowered]]),
-        np.concatenate([sign * amplitudes * np.sqrt((held + 1) / 2), amplitudes[lowered] * np.sqrt(held[lowered] / 2)]),
-        np.concatenate([indices, indices[lowered]]),
-    )
-
-
-def _collected(rows: Quanta, amplitudes: FloatArray) -> tuple[Quanta, FloatArray]:
-    if not len(rows):
-        return rows, amplitudes
-    keys = np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel()
-    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    return rows[first], np.asarray(np.bincount(place.ravel(), weights=amplitudes), float)
-
-
-def sparse_rows(results: Sequence[tuple[Quanta, FloatArray]], table: StateTable) -> csr_array:
-    """Rows (A, states known to the table) of what an operator makes of A states."""
-    if not results:
-        return csr_array((0, len(table)))
-    columns = [table.numbers_of(quanta) for quanta, _ in results]
-    starts = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
-    values = np.concatenate([amplitudes for _, amplitudes in results])
-    return csr_array((values, np.concatenate(columns), starts), shape=(len(results), len(table)))
 
 
 def widened(rows: csr_array, width: int) -> csr_array:
@@ -150,37 +209,34 @@ def _powers() -> FloatArray:
 
 
 POWERS = _powers()
+_FACTORIALS = np.array([factorial(power) for power in range(len(POWERS))], float)
 
 
-def quartic_element(quartic: FloatArray, left: Quanta, right: Quanta) -> float:
-    """<left| sum f_ijkl q_i q_j q_k q_l / 24 |right> between two states (n,)."""
-    modes = len(left)
-    change = np.abs(left.astype(int) - right.astype(int))
-    total = int(change.sum())
-    if total > 4 or total % 2:
-        return 0.0
-    base = np.repeat(np.arange(modes), change)
-    free = (4 - total) // 2
-    if free == 0:
-        return _quartic_term(quartic, base, left, right)
-    if free == 1:
-        return float(sum(_quartic_term(quartic, np.append(base, (m, m)), left, right) for m in range(modes)))
-    result = 0.0
-    for m in range(modes):
-        result += _quartic_term(quartic, np.array([m, m, m, m]), left, right)
-    for m, k in combinations(range(modes), 2):
-        result += _quartic_term(quartic, np.array([m, m, k, k]), left, right)
+def quartic_elements(quartic: FloatArray, left: Quanta, right: Quanta) -> FloatArray:
+    """<left| sum f_ijkl q_i q_j q_k q_l / 24 |right> (P,) between pairs of different states (P, n), (P, n)."""
+    change = np.abs(left.astype(np.int64) - right)
+    total = change.sum(1)
+    result = np.zeros(len(left))
+    for quanta in (2, 4):
+        chosen = np.flatnonzero(total == quanta)
+        if len(chosen):
+            result[chosen] = _quartic_elements(quartic, left[chosen], right[chosen], change[chosen])
     return result
 
 
-def _quartic_term(quartic: FloatArray, indices: IntArray, left: Quanta, right: Quanta) -> float:
-    constant = float(quartic[tuple(indices)])
-    if constant == 0.0:
-        return 0.0
-    for mode in set(indices.tolist()):
-        power = int((indices == mode).sum())
-        constant *= POWERS[power, left[mode], right[mode]] / factorial(power)
-    return constant
+def _quartic_elements(quartic: FloatArray, left: Quanta, right: Quanta, change: IntArray) -> FloatArray:
+    """The elements (P,) between states that differ by `change` (P, n), each two quanta in all, or each four."""
+    rows, modes = np.nonzero(change)
+    base = np.repeat(modes, change[rows, modes]).reshape(len(left), -1)
+    own = POWERS[change, left, right] / _FACTORIALS[change]
+    product = own.prod(1)
+    if base.shape[1] == 4:
+        return np.asarray(quartic[tuple(base.T)] * product)
+    # The other two positions are of one mode, which may be among those that change.
+    squared = POWERS[change + 2, left, right] / _FACTORIALS[change + 2]
+    each = np.arange(left.shape[1])
+    constants = quartic[base[:, :1], base[:, 1:], each, each]
+    return np.asarray((constants * squared / own).sum(1) * product)
 
 
 def quartic_diagonal(quartic: FloatArray, quanta: Quanta) -> FloatArray:

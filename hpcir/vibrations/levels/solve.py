@@ -88,7 +88,13 @@ def vibrational_levels(
     others = []
     for number, member in enumerate(members, 1):
         tick(f"member {number} of {len(members)}")
-        others.append(_member_states(member, solved, masses))
+        others.append(member_states(member, solved, masses))
+    return levels_of(solved, others)
+
+
+def levels_of(solved: SolvedSurface, others: Sequence[VibrationalStates]) -> Levels:
+    """The result, from the surface solved and from the committee's members' states, whose spreads are its error
+    bars."""
     return _Table(solved, others).levels()
 
 
@@ -206,14 +212,17 @@ def _best(
     return result.states, "variational", moved
 
 
-def _member_states(surface: Surface, solved: SolvedSurface, masses: FloatArray) -> VibrationalStates:
-    """A member's states at its own minimum, cheaply: only differences between members are wanted of them."""
+def member_states(surface: Surface, solved: SolvedSurface, masses: FloatArray) -> VibrationalStates:
+    """A member's states at its own minimum, cheaply: only differences between members are wanted of them.
+
+    Raises RunStopped where it has no minimum."""
     minimum = minimum_of(surface, solved.minimum)
     frame = frozen_frame(eckart_frame_of(surface_modes(surface, minimum, masses)), solved.large)
     if solved.method == "grid" and len(masses) == 2:
         return diatomic_states(surface, minimum, masses)
     if solved.method == "perturbation" or frame.linear:
-        return perturbed_levels(quartic_force_field(surface, frame), frame, wanted_quanta(len(frame))).states
+        field = quartic_force_field(surface, frame, complete=False)
+        return perturbed_levels(field, frame, wanted_quanta(len(frame))).states
     usual = settings_for(len(frame))
     settings = VciSettings(usual.functions, usual.quadrature, MEMBER_STATES, usual.coupling, usual.dipole_coupling)
     return variational_levels(surface, frame, settings).states
@@ -228,7 +237,7 @@ def intensities(states: VibrationalStates) -> FloatArray:
 class _Table:
     """The rows of the result."""
 
-    def __init__(self, solved: SolvedSurface, others: list[VibrationalStates]) -> None:
+    def __init__(self, solved: SolvedSurface, others: Sequence[VibrationalStates]) -> None:
         self.solved, self.states = solved, solved.final
         self.words = describe_modes(solved.modes, solved.minimum)
         self.remarks = {one.mode: one.reason for one in solved.large}
@@ -245,7 +254,7 @@ class _Table:
             for s, b in assigned(solved.perturbed, 2)
         }
 
-    def _spreads(self, others: list[VibrationalStates]) -> tuple[FloatArray, FloatArray]:
+    def _spreads(self, others: Sequence[VibrationalStates]) -> tuple[FloatArray, FloatArray]:
         """Standard deviations over the members of wavenumbers (S,) and intensities (S,); nan for fewer than two."""
         if len(others) < 2:
             return np.full(len(self.gaps), np.nan), np.full(len(self.gaps), np.nan)

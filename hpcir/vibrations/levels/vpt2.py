@@ -23,14 +23,14 @@ from hpcir.units import PER_CM
 from hpcir.vibrations.levels.force_field import ForceField
 from hpcir.vibrations.levels.oscillator_states import (
     LARGEST,
+    KeyTable,
     Quanta,
-    StateTable,
-    apply_positions,
-    apply_rotation,
+    applied,
+    key_steps,
+    keys_of,
     monomials,
     quartic_diagonal,
-    quartic_element,
-    sparse_rows,
+    quartic_elements,
     states_up_to,
     widened,
 )
@@ -111,9 +111,7 @@ def perturbed_levels(field: ForceField, frame: EckartFrame, quanta: int = 2) -> 
     """Levels of all states with up to `quanta` quanta (1 or 2), and of what is in resonance with them."""
     resonances = fermi_resonances(field, frame.frequencies)
     model = _model_states(len(frame), quanta, resonances)
-    table = StateTable(len(frame))
-    table.numbers_of(model)
-    transformation = _Transformation(field, frame, resonances, model, table)
+    transformation = _Transformation(field, frame, resonances, model)
     hamiltonian = transformation.effective_hamiltonian()
     energies, vectors = np.linalg.eigh(hamiltonian)
     moments = vectors.T @ transformation.moments()
@@ -142,55 +140,45 @@ def _model_states(modes: int, quanta: int, resonances: tuple[Resonance, ...]) ->
 class _Transformation:
     """The Van Vleck transformation of H0 + V1 + V2 to second order on the model states."""
 
-    def __init__(
-        self,
-        field: ForceField,
-        frame: EckartFrame,
-        resonances: tuple[Resonance, ...],
-        model: Quanta,
-        table: StateTable,
-    ) -> None:
-        self.field, self.frame, self.model, self.table = field, frame, model, table
+    def __init__(self, field: ForceField, frame: EckartFrame, resonances: tuple[Resonance, ...], model: Quanta) -> None:
+        self.field, self.frame, self.model = field, frame, model
+        self.table = KeyTable(keys_of(model))
         self.harmonic = (model + 0.5) @ frame.frequencies
-        indices, coefficients = monomials(field.cubic, NEGLIGIBLE * PER_CM)
-        rows = sparse_rows([apply_positions(state, indices, coefficients) for state in model], table)
-        self.generator, self.regular, self.resonant = self._split(rows, resonances)
+        self.terms = applied(model, *monomials(field.cubic, NEGLIGIBLE * PER_CM))
+        self.generator, self.regular, self.resonant = self._split(resonances)
         self.coriolis = self._coriolis()
 
-    def _split(self, rows: csr_array, resonances: tuple[Resonance, ...]) -> tuple[csr_array, csr_array, csr_array]:
+    def _split(self, resonances: tuple[Resonance, ...]) -> tuple[csr_array, csr_array, csr_array]:
         """M = V1 / (E_a - E_k) without resonances, V1 without them, and the resonant part of V1."""
-        quanta = self.table.quanta.astype(int)
-        owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-        change = quanta[rows.indices] - self.model[owner].astype(int)
-        gaps = -(change @ self.frame.frequencies)
-        resonant = np.zeros(len(change), bool)
-        three = np.flatnonzero(np.abs(change).sum(1) == 3)
-        for one in resonances:
-            pattern = np.zeros(len(self.frame), int)
-            pattern[one.upper] += 1
-            for mode in one.lower:
-                pattern[mode] -= 1
-            own = change[three]
-            resonant[three] |= (own == pattern).all(1) | (own == -pattern).all(1)
-        safe = np.where(resonant, 1.0, gaps)
-        parts = (np.where(resonant, 0.0, rows.data / safe), np.where(resonant, 0.0, rows.data))
-        made = [csr_array((data, rows.indices, rows.indptr), shape=rows.shape) for data in parts]
-        kept = csr_array((np.where(resonant, rows.data, 0.0), rows.indices, rows.indptr), shape=rows.shape)
-        return made[0], made[1], kept
+        terms, steps = self.terms, key_steps(len(self.frame))
+        # The change of a state by a resonance is a number that its key changes by.
+        changed = terms.keys - keys_of(self.model)[terms.rows]
+        places = np.array([(one.upper, *one.lower) for one in resonances], np.int64).reshape(-1, 3)
+        patterns = steps[places[:, 0]] - steps[places[:, 1]] - steps[places[:, 2]]
+        resonant = np.isin(changed, np.concatenate([patterns, -patterns]))
+        numbers = self.table.numbers_of(terms.keys)
+        shape = len(self.model), len(self.table)
+
+        def rows(chosen: IntArray, values: FloatArray) -> csr_array:
+            return csr_array((values, (terms.rows[chosen], numbers[chosen])), shape=shape)
+
+        kept, rest = np.flatnonzero(resonant), np.flatnonzero(~resonant)
+        regular = terms.amplitudes[rest]
+        gaps = -terms[rest].changes(self.frame.frequencies)
+        return rows(rest, regular / gaps), rows(rest, regular), rows(kept, terms.amplitudes[kept])
 
     def _coriolis(self) -> FloatArray:
         """<a| sum_axes B pi^2 |b> between the model states, hartree."""
-        frame, n = self.frame, len(self.frame)
+        frame = self.frame
         ratio = np.sqrt(frame.frequencies[None] / frame.frequencies[:, None])
         total = np.zeros((len(self.model), len(self.model)))
-        table = StateTable(n)
         for axis in frame.turning:
             factors = frame.coriolis[axis] * ratio
             pairs = np.argwhere(np.abs(frame.coriolis[axis]) > 1e-8)
             if not len(pairs):
                 continue
-            coefficients = factors[tuple(pairs.T)]
-            rows = sparse_rows([apply_rotation(state, pairs, coefficients) for state in self.model], table)
+            terms = applied(self.model, pairs, factors[tuple(pairs.T)], raising=(1.0, -1.0))
+            rows = terms.matrix(KeyTable(keys_of(self.model)), len(self.model))
             total += frame.rotational_constants[axis] * (rows @ rows.T).toarray()
         return total
 
@@ -204,10 +192,10 @@ class _Transformation:
         total[np.diag_indices(len(total))] += quartic_diagonal(self.field.quartic, self.model)
         few = self.model.sum(1)
         few_enough = np.add.outer(few, few) <= 2
-        for a, b in np.argwhere(np.triu(self._block() | few_enough, 1)).tolist():
-            element = quartic_element(self.field.quartic, self.model[a], self.model[b])
-            total[a, b] += element
-            total[b, a] += element
+        a, b = np.nonzero(np.triu(self._block() | few_enough, 1))
+        elements = quartic_elements(self.field.quartic, self.model[a], self.model[b])
+        total[a, b] += elements
+        total[b, a] += elements
         return np.asarray(total)
 
     def _block(self) -> NDArray[np.bool_]:
@@ -228,32 +216,33 @@ class _Transformation:
         quantum, first order for two, none for more."""
         if not np.isfinite(self.field.dipole_first).all():
             return np.full((len(self.model), 3), np.nan)
-        return np.column_stack([self._moments(axis) for axis in range(3)])
+        # The generator to second order, S2 - M M^T / 2, between states of one quantum, or none, and all.
+        few = np.flatnonzero(self.model.sum(1) <= 1)
+        both = self._second_generator()
+        squared = (self.generator @ self.generator[few].T).toarray()
+        return np.column_stack([self._moments(axis, few, both[:, few] - 0.5 * squared) for axis in range(3)])
 
-    def _moments(self, axis: int) -> FloatArray:
-        linear, field = self.field.dipole_first[axis], self.field
-        first, second = self._dipole_rows(linear, field.dipole_second[axis])
-        third = _cubic_moments(field.dipole_third[axis], self.model)
-        generator, count = widened(self.generator, len(self.table)), len(self.model)
-        squared = -(generator @ generator.T).toarray()
-        transformed = self._second_generator()
-        # <k|mu1|a> between model states, <0|mu2|k>, and M and mu1 M of the ground state.
+    def _moments(self, axis: int, one: IntArray, both: FloatArray) -> FloatArray:
+        """Of one component (A,). one: the states of one quantum and, first, of none; both (A, len(one)): see above."""
+        linear, field, count = self.field.dipole_first[axis], self.field, len(self.model)
+        modes = np.arange(len(self.frame))[:, None]
+        first = applied(self.model, modes, linear).matrix(self.table, count)
+        terms = applied(self.model[one], *monomials(field.dipole_second[axis]))
+        second = terms.matrix(self.table, len(one))
+        moved = self._moved(linear)
+        width = len(self.table)
+        generator, second = widened(self.generator, width), widened(second, width)
+        # <k|mu1|a> between model states, <0|mu2|k>, and M of the ground state.
         between = first[:, :count].toarray()
         quadratic = second[[0]].toarray().ravel()
         ground = generator[[0]].toarray().ravel()
-        moved = self._moved(ground, linear)
-        quanta = self.model.sum(1)
         result = np.zeros(count)
-        for a in np.flatnonzero(quanta == 2):
-            own = generator[[a]].toarray().ravel()[:count]
-            result[a] = quadratic[a] + ground[:count] @ between[:, a] + between[0] @ own
-        for a in np.flatnonzero(quanta == 1):
-            own = generator[[a]].toarray().ravel()
-            result[a] = between[0, a] + third[a]
-            result[a] += float(second[[a]].toarray().ravel() @ ground) + float(quadratic @ own)
-            result[a] += transformed[:, 0] @ between[:, a] + between[0] @ transformed[:, a]
-            result[a] += 0.5 * (squared[:, 0] @ between[:, a] + between[0] @ squared[:, a])
-            result[a] += float(moved @ own)
+        result[one] = between[0, one] + _cubic_moments(field.dipole_third[axis], self.model)[one]
+        result[one] += second @ ground + generator[one] @ (quadratic + moved)
+        result[one] += both[:, 0] @ between[:, one] + between[0] @ both
+        result[0] = 0.0
+        two = np.flatnonzero(self.model.sum(1) == 2)
+        result[two] = quadratic[two] + ground[:count] @ between[:, two] + generator[two][:, :count] @ between[0]
         return result
 
     def _second_generator(self) -> FloatArray:
@@ -262,26 +251,13 @@ class _Transformation:
         gaps = self.harmonic[None] - self.harmonic[:, None]
         return np.asarray(np.where(block, 0.0, self.coupling / np.where(block, 1.0, gaps)))
 
-    def _dipole_rows(self, linear: FloatArray, quadratic: FloatArray) -> tuple[csr_array, csr_array]:
-        """Rows of the dipole's linear part on the model states, and of the quadratic part on those of at most one
-        quantum (others empty)."""
+    def _moved(self, linear: FloatArray) -> FloatArray:
+        """The dipole's linear part applied to M of the ground state, as amplitudes of the table's states (S,)."""
+        own = self.terms[self.terms.rows == 0]
+        amplitudes = self.generator[[0]].toarray().ravel()[self.table.numbers_of(own.keys)]
         modes = np.arange(len(self.frame))[:, None]
-        first = sparse_rows([apply_positions(state, modes, linear) for state in self.model], self.table)
-        pairs, coefficients = monomials(quadratic)
-        nothing = (np.zeros((0, len(self.frame)), np.int8), np.zeros(0))
-        results = [apply_positions(s, pairs, coefficients) if s.sum() <= 1 else nothing for s in self.model]
-        second = sparse_rows(results, self.table)
-        return widened(first, len(self.table)), second
-
-    def _moved(self, amplitudes: FloatArray, linear: FloatArray) -> FloatArray:
-        """The dipole's linear part applied to a sum of states (S,), as amplitudes of the table's states (S,)."""
-        quanta = self.table.quanta
-        modes = np.arange(len(self.frame))[:, None]
-        sources = np.flatnonzero(amplitudes)
-        scratch = StateTable(len(self.frame))
-        scratch.numbers_of(quanta)
-        rows = sparse_rows([apply_positions(quanta[k], modes, linear) for k in sources], scratch)
-        return np.asarray(amplitudes[sources] @ rows)[: len(quanta)]
+        rows = applied(own.results(self.model), modes, linear).matrix(self.table, len(amplitudes))
+        return np.asarray(rows.T @ amplitudes)
 
 
 def _cubic_moments(third: FloatArray, model: Quanta) -> FloatArray:
