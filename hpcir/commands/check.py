@@ -19,6 +19,7 @@ from hpcir.models.work import step_operations
 from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, lower_labels, rank_memory
+from hpcir.study.nuclei import refuse_too_few_beads, usual_ring
 from hpcir.units import FS, KELVIN, PS
 from hpcir.vibrations.optimise import TYPICAL_LABELS
 
@@ -42,7 +43,6 @@ def check_engine(study: Study) -> None:
     Raises InputError that names the deck's line. Computes nothing.
     """
     from hpcir.commands.check_molecules import check_molecules
-    from hpcir.study.nuclei import refuse_too_few_beads
 
     try:
         refuse_too_few_beads(study.deck.dynamics, study.targets)
@@ -201,6 +201,9 @@ def _plan(study: Study, out: Path) -> Table:
         f"{dynamics.trajectories} x {dynamics.duration / PS:g} ps at {dynamics.temperature / KELVIN:g} K, "
         f"{steps} steps of {dynamics.timestep / FS:g} fs each, {dynamics.ensemble.upper()}",
     )
+    if (ring := usual_ring(dynamics, structure)) is not None:
+        about = "" if dynamics.beads else "about "
+        _row(table, "nuclei", f"{dynamics.nuclei}, {about}{ring.beads} beads at {ring.temperature / KELVIN:.0f} K")
     if deck.system.isotopes:
         _row(table, "isotopologues", ", ".join(deck.system.isotopes))
     _row(table, "run directory", str(out))

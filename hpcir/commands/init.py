@@ -69,6 +69,7 @@ dynamics:
   trajectories: 64            # independent; the error bars are over them
   duration: 5 ps
   rotation: remove            # keep: the gas phase's rotational contours
+  # nuclei: pigs              # quantum nuclei: X-H stretches 50 to 150 cm-1 lower, as measured; some more labels
 
 spectrum:
   depth: 1.5 ps               # longer: sharper bands with larger error bars

@@ -102,7 +102,7 @@ def nyquist_per_cm(loaded: LoadedDeck) -> float:
 def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules between keys."""
     deck = loaded.deck
-    dynamics, spectrum, sampling = deck.dynamics, deck.spectrum, deck.sampling
+    dynamics, sampling = deck.dynamics, deck.sampling
     if dynamics.timestep > MAX_TIMESTEP:
         yield InputError(
             "too long for the vibrations of hydrogen",
@@ -113,36 +113,7 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     for key, time in (("dynamics.duration", dynamics.duration), ("sampling.duration", sampling.duration)):
         if time < dynamics.timestep:
             yield InputError("shorter than one timestep", where=loaded.where(key), value=f"{time / FS:g} fs")
-    if spectrum.last <= spectrum.first:
-        yield InputError(
-            f"must be more than spectrum.first, {spectrum.first:g} cm-1",
-            where=loaded.where("spectrum.last"),
-            value=f"{spectrum.last:g} cm-1",
-        )
-    if nyquist_per_cm(loaded) < spectrum.last:
-        steps = int(dynamics.dipole_every * nyquist_per_cm(loaded) / spectrum.last)
-        yield InputError(
-            f"dipoles every {dynamics.dipole_every * dynamics.timestep / FS:g} fs resolve {nyquist_per_cm(loaded):.0f} "
-            f"cm-1 at most, and spectrum.last is {spectrum.last:g} cm-1",
-            where=loaded.where("dynamics.dipole_every"),
-            value=dynamics.dipole_every,
-            hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
-        )
-    if (broad := friction_width_per_cm(deck)) > 0:
-        yield InputError(
-            f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
-            where=loaded.where("dynamics.ensemble"),
-            value="nvt",
-            hint="give ensemble: nve (the thermostat then acts in the equilibration alone), or with classical nuclei "
-            "thermostat: svr, which leaves line shapes alone",
-        )
-    longest = longest_depth(loaded.deck)
-    if spectrum.depth > longest * (1 + UNIT_ROUNDING):
-        yield InputError(
-            f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
-            where=loaded.where("spectrum.depth"),
-            value=f"{spectrum.depth / FS:g} fs",
-        )
+    yield from _spectrum_keys(loaded)
     for key, number in (("initial_labels", sampling.initial_labels), ("round_labels", sampling.round_labels)):
         if number > sampling.max_labels:
             yield InputError(
@@ -169,6 +140,42 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
         yield InputError("angular functions need an exponent", where=loaded.where("model.zetas"), hint="give [1, 2, 4]")
 
 
+def _spectrum_keys(loaded: LoadedDeck) -> Iterator[InputError]:
+    """Rules of the spectrum's range and depth, and of the trajectories that it comes from."""
+    deck = loaded.deck
+    dynamics, spectrum = deck.dynamics, deck.spectrum
+    if spectrum.last <= spectrum.first:
+        yield InputError(
+            f"must be more than spectrum.first, {spectrum.first:g} cm-1",
+            where=loaded.where("spectrum.last"),
+            value=f"{spectrum.last:g} cm-1",
+        )
+    if nyquist_per_cm(loaded) < spectrum.last:
+        steps = int(dynamics.dipole_every * nyquist_per_cm(loaded) / spectrum.last)
+        yield InputError(
+            f"dipoles every {dynamics.dipole_every * dynamics.timestep / FS:g} fs resolve {nyquist_per_cm(loaded):.0f} "
+            f"cm-1 at most, and spectrum.last is {spectrum.last:g} cm-1",
+            where=loaded.where("dynamics.dipole_every"),
+            value=dynamics.dipole_every,
+            hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
+        )
+    if (broad := friction_width_per_cm(deck)) > 0:
+        yield InputError(
+            f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
+            where=loaded.where("dynamics.ensemble"),
+            value="nvt",
+            hint="give ensemble: nve (the thermostat then acts in the equilibration alone), or with classical nuclei "
+            "thermostat: svr, which leaves line shapes alone",
+        )
+    longest = longest_depth(deck)
+    if spectrum.depth > longest * (1 + UNIT_ROUNDING):
+        yield InputError(
+            f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
+            where=loaded.where("spectrum.depth"),
+            value=f"{spectrum.depth / FS:g} fs",
+        )
+
+
 def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules of quantum nuclei. Whether beads are enough is known with the modes only."""
     dynamics, spectrum = loaded.deck.dynamics, loaded.deck.spectrum
@@ -186,11 +193,12 @@ def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
             where=loaded.where("dynamics.equilibration"),
             value=f"{dynamics.equilibration / FS:g} fs",
         )
-    if dynamics.nuclei == "pigs" and dynamics.pigs_temperature < dynamics.temperature:
+    if dynamics.nuclei == "pigs" and 0 < dynamics.pigs_temperature < dynamics.temperature:
         yield InputError(
             f"must not be less than dynamics.temperature, {dynamics.temperature / KELVIN:g} K",
             where=loaded.where("dynamics.pigs_temperature"),
             value=f"{dynamics.pigs_temperature / KELVIN:g} K",
+            hint="0 chooses it by the stiffest mode",
         )
 
 

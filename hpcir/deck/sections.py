@@ -372,9 +372,10 @@ class DynamicsSettings(Section):
         0, ge=0, description="trpmd, pigs: beads of a ring polymer; 0: as many as the stiffest mode needs"
     )
     pigs_temperature: Temperature = quantity_field(
-        "430 K",
-        gt=0,
-        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature",
+        "0 K",
+        ge=0,
+        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature; "
+        "0: in proportion to the stiffest mode of each isotopologue, 430 K where it is at 3650 cm-1",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")
@@ -401,6 +402,13 @@ class DynamicsSettings(Section):
         "left out of the spectrum, and no trajectory starts",
     )
     lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
+    population_error: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="standard error of the populations of rotamers at which replica exchange, which gives the starts "
+        "of molecules with several, has gone on long enough",
+    )
 
     @property
     def highest_wavenumber(self) -> float:

@@ -45,9 +45,9 @@ class Workshop:
     coarse: CachedIntegrator
 
 
-def workshop(structure: Structure, settings: LabelSettings) -> Workshop:
-    """Parse the basis sets of a structure, once for many labels."""
-    molecule = gto.M(
+def parsed_molecule(structure: Structure, settings: LabelSettings) -> Any:
+    """PySCF's molecule with the deck's basis set, and pseudopotentials where that has them."""
+    return gto.M(
         atom=[(symbol, tuple(p)) for symbol, p in zip(structure.symbols, structure.positions, strict=True)],
         unit="Bohr",
         basis=settings.basis,
@@ -56,6 +56,11 @@ def workshop(structure: Structure, settings: LabelSettings) -> Workshop:
         spin=structure.multiplicity - 1,
         verbose=0,
     )
+
+
+def workshop(structure: Structure, settings: LabelSettings) -> Workshop:
+    """Parse the basis sets of a structure, once for many labels."""
+    molecule = parsed_molecule(structure, settings)
     auxiliary = gto.format_basis(df.addons.make_auxbasis(molecule)) if settings.density_fitting else None
     return Workshop(molecule, auxiliary, CachedIntegrator(for_forces=True), CachedIntegrator())
 

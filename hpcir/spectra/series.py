@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hpcir.errors import InputError
 from hpcir.spectra.files.program_series import PROGRAMS, detected, read_program_series
 from hpcir.spectra.files.series_checks import check_samples, unwrapped
-from hpcir.units import FS, UNITS
+from hpcir.units import FS, UNITS, is_number
 
 FloatArray = NDArray[np.float64]
 
@@ -139,7 +139,7 @@ def _read_csv(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]:
     if not lines:
         raise InputError("the file holds no line of numbers", where=str(path))
     header = re.split(r"[,;\s]+", lines[0][1])
-    if _is_number(header[0]):
+    if is_number(header[0]):
         raise InputError(
             "the first line must name the columns",
             where=f"{path}:{lines[0][0]}",
@@ -180,17 +180,9 @@ def _columns(header: list[str], where: str) -> tuple[list[int], str | None, int 
     return [place[axis] for axis in "xyz"], found.pop(), time_column
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _row(line: str, count: int, where: str) -> list[float]:
     fields = re.split(r"[,;\s]+", line)
-    if len(fields) != count or not all(_is_number(field) for field in fields):
+    if len(fields) != count or not all(is_number(field) for field in fields):
         raise InputError(f"expected {count} numbers", where=where, value=line)
     values = [float(field) for field in fields]
     if not np.all(np.isfinite(values)):

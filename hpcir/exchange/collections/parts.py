@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
-from hpcir.exchange.datasets import OWN_UNITS, QUANTITIES, Frame, checked_numbers, shifted_dipole, size_of, unit_size
+from hpcir.exchange.datasets import (
+    OWN_UNITS,
+    QUANTITIES,
+    Frame,
+    ReadOptions,
+    checked_numbers,
+    resolve_units,
+    shifted_dipole,
+    size_of,
+    unit_size,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,12 @@ class Reading:
     level: str
     dipole_origin: str | None
     missing: str
+
+    @classmethod
+    def of(cls, options: ReadOptions, known: Mapping[str, str]) -> Reading:
+        """The options of a reader, with the units of a format that says some of them."""
+        units = resolve_units(options.units, known)
+        return cls(units, options.charge, options.level, options.dipole_origin, options.missing)
 
 
 def part_frames(numbers: Any, arrays: Mapping[str, Any], reading: Reading, where: str) -> list[Frame]:

@@ -46,7 +46,7 @@ TIMESTEP = 1.0 * FS
 LABEL_INTERVAL = 12
 LABELS_PER_TRAJECTORY = 50
 # Geometries of the pool for each first label of a cheap main engine, and most in all.
-POOL_FACTOR, MAX_POOL = 4, 1000
+POOL_FACTOR, MAX_POOL = 10, 1000
 FRICTION_TIME = 50.0 * FS
 # Sizes of an atom's step along an axis from geometries of outside data, bohr: up to a hydrogen atom's at 500 K.
 SPREADS = (0.04, 0.08, 0.12, 0.16)

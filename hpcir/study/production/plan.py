@@ -29,6 +29,32 @@ class Starts:
 
 
 @dataclass(frozen=True)
+class StartPopulations:
+    """The conformers that trajectories start in: kind (T,) of each trajectory, names (B,) of the kinds, and the
+    covariance (B, B) of their populations; words: how they are known, or why not (covariance with nan then)."""
+
+    kind: NDArray[np.int64]
+    names: tuple[str, ...]
+    covariance: FloatArray
+    words: str
+
+    @property
+    def known(self) -> bool:
+        """True where the populations have an error."""
+        return bool(np.isfinite(self.covariance).all())
+
+    @classmethod
+    def one(cls, count: int, words: str) -> StartPopulations:
+        """Those of `count` trajectories of a molecule that has one conformer alone."""
+        return cls(np.zeros(count, np.int64), ("one",), np.zeros((1, 1)), words)
+
+    @classmethod
+    def unknown(cls, count: int, words: str) -> StartPopulations:
+        """Those of `count` trajectories that start in one of several conformers."""
+        return cls(np.zeros(count, np.int64), ("one",), np.full((1, 1), np.nan), words)
+
+
+@dataclass(frozen=True)
 class TrajectoryPlan:
     """Settings of a set of trajectories: dynamics, start modes, masses, and its name ('main' or an isotopologue).
 

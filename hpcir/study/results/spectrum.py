@@ -12,13 +12,14 @@ from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import RunStopped
 from hpcir.molecules.structures import centre
 from hpcir.runtime.mpi import collective
-from hpcir.spectra.bands import Band, branch_distance
+from hpcir.spectra.bands import Band, Committee, OtherErrors, Populations, branch_distance
 from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.study.context import Context
 from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.production.plan import StartPopulations
 from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
 from hpcir.study.results.bond_events import BondEvents, bond_events
 from hpcir.study.results.records import Group, MdFigures, ModeRow, SpectrumFigures
@@ -72,6 +73,33 @@ class SpectrumResult:
     groups: tuple[Group, ...]
 
 
+@dataclass(frozen=True)
+class OtherParts:
+    """What the errors have besides the sampling's part: the committee of single members, and the populations that the
+    trajectories start with; why the first is not known, where it is not."""
+
+    committee: Committee | None = None
+    populations: StartPopulations | None = None
+    why_no_committee: str = ""
+
+    def of(self, trajectories: NDArray[np.int64]) -> OtherErrors:
+        """The errors of valid trajectories (R,)."""
+        populations = None
+        if self.populations is not None and self.populations.known:
+            populations = Populations(self.populations.kind[trajectories], self.populations.covariance)
+        return OtherErrors(self.committee, populations)
+
+    def words(self, count: int) -> dict[str, str]:
+        """Each part in words: what it is from, or why it is not known."""
+        members = "" if self.committee is None else f"{len(self.committee.terms)} members"
+        populations = self.populations
+        return {
+            "sampling": f"{count} trajectories",
+            "committee": members or f"not known: {self.why_no_committee or 'no single members'}",
+            "populations": "not known: the starts were not sampled" if populations is None else populations.words,
+        }
+
+
 class SpectrumStage:
     """From a set of trajectory blocks to a spectrum; collective, the result on rank 0 (None elsewhere)."""
 
@@ -87,17 +115,20 @@ class SpectrumStage:
         self.context, self.modes, self.words = context, modes, words
         self.blocks, self.name, self.trajectories = blocks, name, trajectories
 
-    def run(self, member_spectra: FloatArray | None = None) -> SpectrumResult | None:
+    def run(self, others: OtherParts) -> SpectrumResult | None:
         """Correlate the blocks over the ranks; combine, find bands and write on rank 0."""
         results = self._collect()
-        return None if results is None else self._finish(results, member_spectra)
+        return None if results is None else self._finish(results, others)
 
-    def curve(self) -> FloatArray | None:
-        """The averaged spectrum (F,) alone, on the calling rank; None where no trajectory is valid."""
+    def terms(self) -> tuple[NDArray[np.int64], FloatArray]:
+        """The valid trajectories (R,) and their contributions (R, F) to the averaged spectrum, on the calling rank."""
         results = [self._block(file) for file in self.blocks]
-        if not any(len(result.spectra) for result in results):
-            return None
-        return self._combine(results, None).absorption
+        ids = np.concatenate([result.trajectories for result in results])
+        if not len(ids):
+            return ids, np.zeros((0, 0))
+        terms = self._combine(results, OtherParts()).terms
+        assert terms is not None
+        return ids, terms
 
     @collective
     def _collect(self) -> list[BlockResult] | None:
@@ -124,7 +155,7 @@ class SpectrumStage:
             events=block.events if block.events is not None else np.zeros((0, 6), np.int64),
         )
 
-    def _combine(self, results: list[BlockResult], member_spectra: FloatArray | None) -> Spectrum:
+    def _combine(self, results: list[BlockResult], others: OtherParts) -> Spectrum:
         context = self.context
         spectra = np.concatenate([result.spectra for result in results])
         if len(spectra) == 0:
@@ -135,8 +166,8 @@ class SpectrumStage:
             context.deck.spectrum,
             context.deck.dynamics.temperature,
             self._controls(results),
-            member_spectra,
-            metadata={"molecule": context.structure.name},
+            others.of(np.concatenate([result.trajectories for result in results])),
+            metadata={"molecule": context.structure.name, "error_parts": others.words(len(spectra))},
             seed=context.deck.seed,
             branches=self._branches(),
         )
@@ -149,8 +180,8 @@ class SpectrumStage:
         relative = modes.positions - centre(modes.positions, modes.masses)
         return branch_distance(float(modes.masses @ (relative**2).sum(axis=1)), dynamics.temperature)
 
-    def _finish(self, results: list[BlockResult], member_spectra: FloatArray | None) -> SpectrumResult:
-        spectrum = self._combine(results, member_spectra)
+    def _finish(self, results: list[BlockResult], others: OtherParts) -> SpectrumResult:
+        spectrum = self._combine(results, others)
         groups = functional_groups(self.context.structure.moved(self.modes.positions))
         controls = self._controls(results)
         settings = self.context.deck.spectrum
@@ -222,6 +253,7 @@ class SpectrumStage:
             verdict=known["verdict"],
             variance_gain=known["variance_gain"],
             trajectories=known["trajectories"],
+            error_parts=known["error_parts"],
             total_intensity_km_per_mol=float(np.trapezoid(spectrum.absorption, spectrum.wavenumbers)),
             harmonic_total_km_per_mol=float(np.nansum(self.modes.intensities)),
         )
