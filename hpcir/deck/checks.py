@@ -11,7 +11,7 @@ from hpcir.deck.messages import join, nearest
 from hpcir.deck.sections import Deck, EngineSettings, FilesSettings
 from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
-from hpcir.molecules.pieces import structure_notes
+from hpcir.molecules.pieces import pieces, structure_notes
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
@@ -52,6 +52,7 @@ def check_deck(loaded: LoadedDeck) -> Study:
         errors += problems
         if study is not None:
             errors += _isotopes(loaded, study)
+            errors += _restraint(loaded, study)
     if errors or study is None:
         raise join(sorted(errors, key=loaded.file.line_of))
     return study
@@ -102,7 +103,7 @@ def nyquist_per_cm(loaded: LoadedDeck) -> float:
 def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules between keys."""
     deck = loaded.deck
-    dynamics, spectrum, sampling = deck.dynamics, deck.spectrum, deck.sampling
+    dynamics, sampling = deck.dynamics, deck.sampling
     if dynamics.timestep > MAX_TIMESTEP:
         yield InputError(
             "too long for the vibrations of hydrogen",
@@ -113,36 +114,7 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     for key, time in (("dynamics.duration", dynamics.duration), ("sampling.duration", sampling.duration)):
         if time < dynamics.timestep:
             yield InputError("shorter than one timestep", where=loaded.where(key), value=f"{time / FS:g} fs")
-    if spectrum.last <= spectrum.first:
-        yield InputError(
-            f"must be more than spectrum.first, {spectrum.first:g} cm-1",
-            where=loaded.where("spectrum.last"),
-            value=f"{spectrum.last:g} cm-1",
-        )
-    if nyquist_per_cm(loaded) < spectrum.last:
-        steps = int(dynamics.dipole_every * nyquist_per_cm(loaded) / spectrum.last)
-        yield InputError(
-            f"dipoles every {dynamics.dipole_every * dynamics.timestep / FS:g} fs resolve {nyquist_per_cm(loaded):.0f} "
-            f"cm-1 at most, and spectrum.last is {spectrum.last:g} cm-1",
-            where=loaded.where("dynamics.dipole_every"),
-            value=dynamics.dipole_every,
-            hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
-        )
-    if (broad := friction_width_per_cm(deck)) > 0:
-        yield InputError(
-            f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
-            where=loaded.where("dynamics.ensemble"),
-            value="nvt",
-            hint="give ensemble: nve (the thermostat then acts in the equilibration alone), or with classical nuclei "
-            "thermostat: svr, which leaves line shapes alone",
-        )
-    longest = longest_depth(loaded.deck)
-    if spectrum.depth > longest * (1 + UNIT_ROUNDING):
-        yield InputError(
-            f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
-            where=loaded.where("spectrum.depth"),
-            value=f"{spectrum.depth / FS:g} fs",
-        )
+    yield from _spectrum_keys(loaded)
     for key, number in (("initial_labels", sampling.initial_labels), ("round_labels", sampling.round_labels)):
         if number > sampling.max_labels:
             yield InputError(
@@ -167,6 +139,42 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
         )
     if deck.model.shells and not deck.model.zetas:
         yield InputError("angular functions need an exponent", where=loaded.where("model.zetas"), hint="give [1, 2, 4]")
+
+
+def _spectrum_keys(loaded: LoadedDeck) -> Iterator[InputError]:
+    """Rules of the spectrum's range and depth, and of the trajectories that it comes from."""
+    deck = loaded.deck
+    dynamics, spectrum = deck.dynamics, deck.spectrum
+    if spectrum.last <= spectrum.first:
+        yield InputError(
+            f"must be more than spectrum.first, {spectrum.first:g} cm-1",
+            where=loaded.where("spectrum.last"),
+            value=f"{spectrum.last:g} cm-1",
+        )
+    if nyquist_per_cm(loaded) < spectrum.last:
+        steps = int(dynamics.dipole_every * nyquist_per_cm(loaded) / spectrum.last)
+        yield InputError(
+            f"dipoles every {dynamics.dipole_every * dynamics.timestep / FS:g} fs resolve {nyquist_per_cm(loaded):.0f} "
+            f"cm-1 at most, and spectrum.last is {spectrum.last:g} cm-1",
+            where=loaded.where("dynamics.dipole_every"),
+            value=dynamics.dipole_every,
+            hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
+        )
+    if (broad := friction_width_per_cm(deck)) > 0:
+        yield InputError(
+            f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
+            where=loaded.where("dynamics.ensemble"),
+            value="nvt",
+            hint="give ensemble: nve (the thermostat then acts in the equilibration alone), or with classical nuclei "
+            "thermostat: svr, which leaves line shapes alone",
+        )
+    longest = longest_depth(deck)
+    if spectrum.depth > longest * (1 + UNIT_ROUNDING):
+        yield InputError(
+            f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
+            where=loaded.where("spectrum.depth"),
+            value=f"{spectrum.depth / FS:g} fs",
+        )
 
 
 def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
@@ -295,6 +303,16 @@ def _isotopes(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
                 yield InputError(problem[0], where=where, value=key, hint=problem[1])
             elif not 0 < mass < 400:
                 yield InputError("this is not a mass in amu", where=where, value=mass, hint="deuterium has 2.014")
+
+
+def _restraint(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
+    """A restraint needs a molecule of several pieces."""
+    if loaded.deck.dynamics.restraint > 0 and all(len(pieces(target)) < 2 for target in study.targets):
+        yield InputError(
+            "a restraint holds the pieces of a cluster together, and the structure is one piece",
+            where=loaded.where("dynamics.restraint"),
+            hint="leave it out",
+        )
 
 
 def _isotope_problem(key: str, study: Study) -> tuple[str, str] | None:

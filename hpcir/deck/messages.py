@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from hpcir.errors import InputError
 from hpcir.storage.yaml_lines import KeyPath, YamlFile, dotted, shorten
+from hpcir.units import is_number
 
 _KINDS = {
     "int_type": "must be a whole number",
@@ -98,20 +99,12 @@ def _what(item: Any, written: Any, hints: list[str]) -> str:
         number = context.get("min_length", context.get("max_length"))
         return f"must have {'at least' if kind == 'too_short' else 'at most'} {number} item{'s'[: number != 1]}"
     if kind in _KINDS:
-        if isinstance(written, str) and kind in ("int_type", "float_type") and _is_number(written):
+        if isinstance(written, str) and kind in ("int_type", "float_type") and is_number(written):
             hints.append("write it without quotes")
         if kind == "string_type" and isinstance(written, (int, float)):
             hints.append("write it in quotes")
         return _KINDS[kind]
     return str(item["msg"])[:1].lower() + str(item["msg"])[1:]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _unknown_key(key: KeyPath, model: type[BaseModel]) -> str:

@@ -401,7 +401,20 @@ class DynamicsSettings(Section):
         description="expected error of an atom's force (committee spread, calibrated) beyond which a trajectory is "
         "left out of the spectrum, and no trajectory starts",
     )
+    restraint: Length = quantity_field(
+        "0 A",
+        ge=0,
+        description="clusters: how much further from the cluster's centre of mass a piece's may go than the outermost "
+        "is at the start, before a spring draws it back (flat-bottomed); 0: no restraint",
+    )
     lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
+    population_error: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="standard error of the populations of rotamers at which replica exchange, which gives the starts "
+        "of molecules with several, has gone on long enough",
+    )
 
     @property
     def highest_wavenumber(self) -> float:

@@ -43,10 +43,15 @@ def read_level(study: Study, number: int) -> Dataset:
 def _read(level: Level, study: Study) -> Dataset:
     """The data set as it is, without copies and numbers that are not finite."""
     data = level.data
-    charge = study.structure.charge if data.charge is None and study.one_minimum else data.charge
-    dataset = read_dataset(
-        data.file, units=data.units or None, keys=data.keys or None, charge=charge, dipole_origin=data.dipole_origin
-    )
+
+    def read(charge: int | None) -> Dataset:
+        return read_dataset(
+            data.file, units=data.units or None, keys=data.keys or None, charge=charge, dipole_origin=data.dipole_origin
+        )
+
+    dataset = read(data.charge)
+    if not dataset.charge_known and study.one_minimum and study.structure.charge:
+        dataset = read(study.structure.charge)
     findings = audit(dataset)
     severe = next((finding for finding in findings if finding.severity == "error"), None)
     if severe is not None:

@@ -97,9 +97,9 @@ def chunks(name: str) -> str:
     return f"{TRAJECTORIES}/in-progress/{name}"
 
 
-def member_set(index: int) -> str:
-    """The set of trajectories of a single committee member."""
-    return f"{MEMBERS}{index}"
+def member_set(index: int, of: str = MAIN_SET) -> str:
+    """The set of trajectories of a single committee member, beside the main set or another one."""
+    return f"{MEMBERS}{index}" if of == MAIN_SET else f"{MEMBERS}{index}.{of}"
 
 
 def training_file(member: int) -> str:

@@ -140,16 +140,16 @@ def around(context: Context, structures: Sequence[Structure], count: int) -> lis
 
 @collective
 def pretrain_around(
-    context: Context, settings: LabelSettings, structures: Sequence[Structure], trainer: CommitteeTrainer
+    context: Context, settings: LabelSettings, count: int, structures: Sequence[Structure], trainer: CommitteeTrainer
 ) -> tuple[Model, str]:
-    """The committee trained on cheap labels of geometries around `structures`, and the cheap level (collective).
+    """The committee trained on `count` cheap labels of geometries around `structures`, and the level (collective).
 
     Displaced geometries do as much as trajectories from the structures, which take twelve times as many calculations.
     """
     store = LabelStore()
     context.at_root(lambda: store.load(list(context.directory.records(LABELS))))
     farm = LabelFarm(context, settings, None, store)
-    pool = around(context, structures, context.deck.labels.pretrain.labels)
+    pool = around(context, structures, count)
     labels = farm.label(candidates(pool, "around the data"))
     level = farm.level
     farm.close()

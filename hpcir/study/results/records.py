@@ -176,22 +176,26 @@ class TrustMap:
 
 @dataclass(frozen=True)
 class RotamerPopulation:
-    """A rotamer (its torsions trans, t, or gauche, g+ and g-; a mirror image is the same), its share of the starts and
-    of production, with standard errors over the trajectories."""
+    """A rotamer (its torsions trans, t, or gauche, g+ and g-, and the shapes of its rings; a mirror image is the same),
+    its share of the starts and of production, with standard errors over the trajectories, and of the canonical ensemble
+    with that over independent chains, where it was sampled."""
 
     name: str
     start: float
     start_stderr: float
     production: float
     production_stderr: float
+    canonical: float | None = None
+    canonical_stderr: float | None = None
 
 
 @dataclass(frozen=True)
 class ConformerVerdict:
     """Distribution of the trajectories over conformers: rotatable bonds, the fraction of frames with the torsions of
     the minimum of the harmonic lines, conformers seen, the fraction of trans torsions, populations of rotamers and the
-    passes between them, and the verdict in words ('': the populations are those of the ensemble, and the minimum
-    represents it)."""
+    passes between them; how the canonical ensemble was sampled, and the frames left out of it for being outside the
+    region covered by the training data; the verdict in words ('': the populations are those of the ensemble, and the
+    minimum represents it)."""
 
     rotatable: int | None = None
     in_minimum: float | None = None
@@ -199,13 +203,16 @@ class ConformerVerdict:
     trans_fraction: float | None = None
     populations: tuple[RotamerPopulation, ...] | None = None
     passes: int | None = None
+    sampling: str | None = None
+    left_out: int | None = None
     verdict: str = ""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of conformers: its weight in the ensemble, free energies from the lowest conformer's, the main
-    trajectories that started in it, and the bands of its own trajectories, where it has any."""
+    """A family of conformers: its weight in the ensemble with the standard error, where replica exchange gives it, and
+    beside it the harmonic one; free energies from the lowest conformer's, the main trajectories that started in it, and
+    the bands of its own trajectories, where it has any."""
 
     name: str
     weight: float
@@ -213,6 +220,8 @@ class Family:
     free_energies_kcal_per_mol: tuple[KcalPerMol, ...]
     trajectories: int
     bands: tuple[Band, ...] | None = None
+    weight_stderr: float | None = None
+    harmonic_weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -294,7 +303,8 @@ class IndependentTest:
 class MdFigures:
     """Trajectories, those left out of the average, steps, the mean drift of the total energy and the largest one of a
     trajectory, and the time of a core for a step of one trajectory; those in which a cluster dissociated and those
-    that broke a bond, and the events of bonds, in words; nuclei: how they moved, where not classically."""
+    that broke a bond, and the events of bonds, in words; nuclei: how they moved, where not classically; restraint: of a
+    cluster's pieces, in words."""
 
     trajectories: int
     left_out: int | None = None
@@ -306,12 +316,14 @@ class MdFigures:
     came_apart: int | None = None
     broke_a_bond: int | None = None
     bond_events: tuple[str, ...] | None = None
+    restraint: str | None = None
 
 
 @dataclass(frozen=True)
 class SpectrumFigures:
     """Estimator of the spectrum, the verdict on its errors, the factor by which the control variates reduce the
-    variance of band intensities (smallest, median, largest), and total intensities."""
+    variance of band intensities (smallest, median, largest), and total intensities; error_parts: what each part of the
+    bands' errors is from (sampling, committee, populations), or why it is not known."""
 
     estimator: str
     verdict: str
@@ -319,6 +331,7 @@ class SpectrumFigures:
     trajectories: int
     total_intensity_km_per_mol: KmPerMol
     harmonic_total_km_per_mol: KmPerMol
+    error_parts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

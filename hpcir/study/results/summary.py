@@ -164,8 +164,8 @@ def _conformers(target: Target, frames: FloatArray) -> ConformerVerdict:
     """Distribution of a target's main trajectories over conformers."""
     main, context = target.main, target.context
     found = trust_map.ensemble(target.structure, main.modes.positions, frames)
-    blocks = [TrajectoryBlock.read(context.directory / name) for name in main.blocks] if found.rotatable else []
-    return with_populations(found, target.structure, blocks, main.starts is not None, target.rotamers)
+    blocks = [TrajectoryBlock.read(context.directory / name) for name in main.blocks]
+    return with_populations(found, target.structure, blocks, target.canonical, target.rotamers)
 
 
 def harmonic_figures(modes: NormalModes, reference: Reference | None) -> HarmonicFigures:
@@ -284,8 +284,10 @@ def _target_lines(target: TargetSummary) -> list[str]:
     text += [found.verdict for found in (target.trust, target.ensemble) if found is not None and found.verdict]
     text += [] if target.ensemble is None else _rotamers_line(target.ensemble)
     for number, family in enumerate(target.families or (), 1):
+        error = figure(100 * (family.weight_stderr or math.nan), ".1f")
         text.append(
-            f"family {number}, {100 * family.weight:.1f} %: {family.name} ({family.conformers} conformers, "
+            f"family {number}, {100 * family.weight:.1f} +- {error} % (harmonic "
+            f"{100 * (family.harmonic_weight or 0.0):.1f} %): {family.name} ({family.conformers} conformers, "
             f"{family.trajectories} trajectories)"
         )
     return text
@@ -322,7 +324,8 @@ def _md_line(md: MdFigures) -> str:
         text += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
     if md.microseconds_per_step is not None:
         text += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
-    return ". ".join([text, *(event.rstrip(".") for event in md.bond_events or ())])
+    said = [*(md.bond_events or ()), *([md.restraint] if md.restraint else [])]
+    return ". ".join([text, *(line.rstrip(".") for line in said)])
 
 
 def figure(value: float | None, form: str) -> str:
