@@ -46,7 +46,7 @@ State = dict[str, NDArray]
 AVERAGE_FRACTION = 0.02
 CHECKS = 20
 # Version of the state's contents: a program continues from states of its own version alone.
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 
 
 def train_members(
