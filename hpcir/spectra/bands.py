@@ -147,7 +147,7 @@ class Populations:
 
 @dataclass(frozen=True)
 class OtherErrors:
-    """What errors have besides the sampling's part: the committee and the populations, where they are known."""
+    """Parts of the errors besides the sampling's: the committee and the populations, where they are known."""
 
     committee: Committee | None = None
     populations: Populations | None = None

@@ -76,7 +76,7 @@ class SpectrumResult:
 
 @dataclass(frozen=True)
 class OtherParts:
-    """What the errors have besides the sampling's part: the committee of single members, and the populations that the
+    """Parts of the errors besides the sampling's: the committee of single members, and the populations that the
     trajectories start with; why the first is not known, where it is not."""
 
     committee: Committee | None = None
