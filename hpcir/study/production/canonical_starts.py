@@ -353,7 +353,7 @@ class _Sampler:
         )
 
     def _first(self, chains: NDArray[np.int64], sampler: Tempering) -> FloatArray:
-        """First geometries of some chains, (N, 3, C): thermal random rotamers, drawn until covered by the training data,
+        """First geometries (N, 3, C) of some chains: thermal random rotamers, drawn until covered by the training data,
         MAX_ATTEMPTS times at most; or the geometries given."""
         if self.first is not None:
             return np.ascontiguousarray(self.first[chains % len(self.first)].transpose(1, 2, 0))
