@@ -34,7 +34,7 @@ system: {{structure: {WATER}}}
 levels:
   - {{engine: ase, calculator: 'tblite.ase:TBLite', arguments: {{method: GFN1-xTB, verbosity: 0}}, labels: 50}}
   - {{data: {{file: data.extxyz, units: ase}}}}
-  - {{engine: tblite, labels: 12}}
+  - {{engine: tblite, labels: 12, round_labels: 6}}
 {REST}"""
 
 

@@ -27,7 +27,7 @@ from hpcir.vibrations.harmonics import model_harmonics
 
 
 class Way(Enum):
-    """The source of a level's labels: along trajectories of its own engine, in rounds of exploration with its model,
+    """The origin of a level's labels: along trajectories of its own engine, in rounds of exploration with its model,
     or from a data set."""
 
     TRAJECTORIES = "trajectories"
