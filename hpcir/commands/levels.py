@@ -33,7 +33,7 @@ MIN_LISTED = 0.5
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the user asked for: a potential, or the settings of a label engine, of a molecule; the file to write."""
+    """The request: a potential, or the settings of a label engine, of a molecule; the file to write."""
 
     potential: Potential | None
     engine: LabelSettings | None

@@ -78,7 +78,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class CompiledPlace:
-    """What the compiled passes of one element read: parameters and gradient (members, elements, size) as arrays that
+    """Input of the compiled passes of one element: parameters and gradient (members, elements, size) as arrays that
     share their memory, the element's number, and the table of layers (see `compiled.network`)."""
 
     flat: NDArray
