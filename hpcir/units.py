@@ -1,4 +1,4 @@
-"""Units: atomic units inside, user units at the edge, one CODATA set (scipy.constants).
+"""Units: atomic units inside, user units at the edge, one set of constants (CODATA 2022).
 
 A factor `X` is the size of one user unit in atomic units: `value_in_atomic = value * X`. Atomic units are
 hartree, bohr, electron mass, elementary charge, hbar/hartree; temperatures are hartree (k_B T).
@@ -7,30 +7,41 @@ hartree, bohr, electron mass, elementary charge, hbar/hartree; temperatures are 
 from __future__ import annotations
 
 import re
+from math import pi
 from typing import Annotated
 
-from scipy import constants as _c
-
-BOHR_M = _c.physical_constants["Bohr radius"][0]
-HARTREE_J = _c.physical_constants["Hartree energy"][0]
-TIME_S = _c.physical_constants["atomic unit of time"][0]
+# CODATA 2022 in SI units, written out: importing scipy.constants takes longer than all else that a short command does.
+BOHR_M = 5.29177210544e-11
+HARTREE_J = 4.359744722206e-18
+TIME_S = 2.4188843265864e-17
+LIGHT_M_PER_S = 299792458.0
+CHARGE_C = 1.602176634e-19
+AVOGADRO_PER_MOL = 6.02214076e23
+BOLTZMANN_J_PER_K = 1.380649e-23
+ELECTRON_KG = 9.1093837139e-31
+DALTON_KG = 1.66053906892e-27
+VACUUM_F_PER_M = 8.8541878188e-12
+GAS_J_PER_MOL_K = AVOGADRO_PER_MOL * BOLTZMANN_J_PER_K
+CALORIE_J = 4.184
+ZERO_CELSIUS_K = 273.15
+ATM_PA = 101325.0
+TORR_PA = ATM_PA / 760
 
 ANGSTROM = 1e-10 / BOHR_M
 FS = 1e-15 / TIME_S
 PS = 1e-12 / TIME_S
-AMU = _c.atomic_mass / _c.electron_mass
-EV = _c.eV / HARTREE_J
-KCAL_PER_MOL = _c.kilo * _c.calorie / _c.Avogadro / HARTREE_J
-KJ_PER_MOL = _c.kilo / _c.Avogadro / HARTREE_J
-KELVIN = _c.Boltzmann / HARTREE_J
-DEBYE = 1e-21 / _c.c / (_c.elementary_charge * BOHR_M)
+AMU = DALTON_KG / ELECTRON_KG
+EV = CHARGE_C / HARTREE_J
+KCAL_PER_MOL = 1000 * CALORIE_J / AVOGADRO_PER_MOL / HARTREE_J
+KJ_PER_MOL = 1000 / AVOGADRO_PER_MOL / HARTREE_J
+KELVIN = BOLTZMANN_J_PER_K / HARTREE_J
+DEBYE = 1e-21 / LIGHT_M_PER_S / (CHARGE_C * BOHR_M)
 EV_PER_ANGSTROM = EV / ANGSTROM
 KCAL_PER_MOL_ANGSTROM = KCAL_PER_MOL / ANGSTROM
 # Angular frequency of a wavenumber of 1 cm-1: omega = 2 pi c nu.
-PER_CM = 2 * _c.pi * _c.c * 100 * TIME_S
-SPEED_OF_LIGHT = 1 / _c.fine_structure
+PER_CM = 2 * pi * LIGHT_M_PER_S * 100 * TIME_S
 # N_A/(12 eps0 c^2) |dmu/dQ|^2 in km/mol for |dmu/dQ|^2 in e^2/amu (974.9 km/mol) and in atomic units (e^2/m_e).
-KM_PER_MOL_PER_E2_AMU = _c.Avogadro * _c.elementary_charge**2 / (12 * _c.epsilon_0 * _c.c**2 * _c.atomic_mass) / 1000
+KM_PER_MOL_PER_E2_AMU = AVOGADRO_PER_MOL * CHARGE_C**2 / (12 * VACUUM_F_PER_M * LIGHT_M_PER_S**2 * DALTON_KG) / 1000
 KM_PER_MOL_PER_E2_ME = KM_PER_MOL_PER_E2_AMU * AMU
 
 # Dimension -> unit -> size in atomic units; the first unit of each is the documented unit of a bare number.
@@ -91,6 +102,15 @@ def parse_quantity(text: str | float | int, dimension: str) -> float:
     if unit not in units:
         raise ValueError(f"'{unit}' is no unit of {dimension}; valid units: {', '.join(units)}")
     return float(number) * units[unit]
+
+
+def is_number(text: str) -> bool:
+    """True where a text is a number as Python writes one."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def format_quantity(value: float, dimension: str) -> str:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcir.deck.checks import deck_warnings
-from hpcir.deck.sections import ModelSettings
+from hpcir.deck.sections import EngineSettings, Level, ModelSettings
 from hpcir.deck.study import Study, heavy_atoms
 from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.models.work import step_operations
 from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
-from hpcir.study.memory import MEBI, rank_memory
+from hpcir.study.memory import MEBI, lower_labels, rank_memory
+from hpcir.study.nuclei import refuse_too_few_beads, usual_ring
 from hpcir.units import FS, KELVIN, PS
 from hpcir.vibrations.optimise import TYPICAL_LABELS
 
@@ -42,7 +43,6 @@ def check_engine(study: Study) -> None:
     Raises InputError that names the deck's line. Computes nothing.
     """
     from hpcir.commands.check_molecules import check_molecules
-    from hpcir.study.nuclei import refuse_too_few_beads
 
     try:
         refuse_too_few_beads(study.deck.dynamics, study.targets)
@@ -118,7 +118,7 @@ def label_counts(study: Study) -> dict[str, int]:
     """Labels of the main engine by purpose, at most."""
     deck, families = study.deck, study.deck.sampling.families
     counts = {"training, at most": deck.sampling.max_labels}
-    if study.one_minimum:
+    if study.one_minimum and deck.labels_its_minimum:
         counts |= {"optimisation (about)": TYPICAL_LABELS, "normal modes": 6 * len(study.structure) + 1}
     if families:
         counts["conformers, at most"] = families * len(study.targets)
@@ -131,7 +131,7 @@ def disk_need(study: Study) -> int:
     deck, atoms = study.deck, sum(len(item) for item in study.targets)
     dynamics = deck.dynamics
     samples = dynamics.trajectories * int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)
-    labels = sum(label_counts(study).values()) + deck.labels.pretrain.labels
+    labels = sum(label_counts(study).values()) + sum(lower_labels(deck))
     return 8 * samples * (3 + 9 * atoms) + 8 * labels * (7 * atoms + 8) + 50 * MEBI
 
 
@@ -183,7 +183,7 @@ def _plan(study: Study, out: Path) -> Table:
     if structure.nuclear_masses is not None:
         _row(table, "isotopes", isotope_words(structure))
     _row(table, "charge and spin", f"charge {charge}, multiplicity {structure.multiplicity}")
-    _row(table, "labels", _engine(study))
+    _row(table, "labels", _engine(study.deck.labels))
     _row(table, "pretraining", _pretraining(study))
     _row(table, "committee", f"{deck.model.members} networks of {_widths(deck.model)}")
     for name, text in _functions(study):
@@ -201,6 +201,9 @@ def _plan(study: Study, out: Path) -> Table:
         f"{dynamics.trajectories} x {dynamics.duration / PS:g} ps at {dynamics.temperature / KELVIN:g} K, "
         f"{steps} steps of {dynamics.timestep / FS:g} fs each, {dynamics.ensemble.upper()}",
     )
+    if (ring := usual_ring(dynamics, structure)) is not None:
+        about = "" if dynamics.beads else "about "
+        _row(table, "nuclei", f"{dynamics.nuclei}, {about}{ring.beads} beads at {ring.temperature / KELVIN:.0f} K")
     if deck.system.isotopes:
         _row(table, "isotopologues", ", ".join(deck.system.isotopes))
     _row(table, "run directory", str(out))
@@ -231,8 +234,14 @@ def _functions(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _engine(study: Study) -> str:
-    labels = study.deck.labels
+def _level(level: Level) -> str:
+    """A level below the last in words."""
+    if level.is_data:
+        return f"{'all' if level.labels is None else level.labels} geometries of {Path(level.data.file).name}"
+    return f"{level.budget} labels of {_engine(level)}"
+
+
+def _engine(labels: EngineSettings) -> str:
     if labels.engine == "pyscf":
         method = labels.functional if labels.wavefunction == "none" else labels.wavefunction.upper()
         return f"PySCF {method}/{labels.basis}"
@@ -245,6 +254,8 @@ def _engine(study: Study) -> str:
 
 def _pretraining(study: Study) -> str:
     labels = study.deck.labels
+    if study.deck.levels:
+        return ", then ".join(_level(level) for level in study.deck.levels[:-1]) or "none"
     if labels.pretrain.engine == "none" or (labels.pretrain.engine == "auto" and labels.engine == "tblite"):
         return "none"
     condition = ", where tblite is installed" if labels.pretrain.engine == "auto" else ""

@@ -6,7 +6,8 @@ import numpy as np
 
 from hpcir.deck.study import Study
 from hpcir.errors import InputError
-from hpcir.labels.isolation import ask_engine, ask_pretrain_engine
+from hpcir.exchange.level_data import read_level
+from hpcir.labels.isolation import ask_engine
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.fragments import check_fragmentable, fragment
@@ -20,7 +21,13 @@ def check_molecules(study: Study) -> None:
     for molecule in _labelled(study):
         ask_engine(study.deck.labels, molecule)
         if study.deck.labels.pretrain.engine in ("tblite", "ase"):
-            ask_pretrain_engine(study.deck.labels, molecule)
+            ask_engine(study.deck.labels.pretrain_settings, molecule, "labels.pretrain")
+        for number, level in enumerate(study.deck.levels[:-1]):
+            if not level.is_data:
+                ask_engine(level.settings, molecule, f"levels.{number}")
+    for number, level in enumerate(study.deck.levels):
+        if level.is_data:
+            read_level(study, number)
     if study.one_minimum:
         return
     settings = study.deck.sampling

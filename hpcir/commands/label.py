@@ -47,7 +47,11 @@ def label(
     """
     geometries = on_root(comm, lambda: _geometries(structures, deck, output, force))
     folder = output.with_name(f"{output.stem}.labels.run")
-    settings = deck.deck.labels.model_dump(mode="json", exclude={"threads", "time_limit", "pretrain"})
+    settings = {
+        name: value
+        for name, value in deck.deck.labels.content().items()
+        if name not in ("threads", "time_limit", "pretrain")
+    }
     key = f"label-{digest(settings)}"
     with session(folder, comm, deck.deck, geometries[0], key, force=force, walltime=walltime) as context:
         labelled = _label_all(context, geometries)

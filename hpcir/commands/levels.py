@@ -109,7 +109,7 @@ def _asked(
     molecule = _molecule(path, structure_file, deck, known if charge is None else charge)
     isotopes: Isotopes = dict(deck.system.isotopes) if deck else {}
     if masses:
-        isotopes = {"isotopologue": _numbers(masses)}
+        isotopes = {"isotopologue": mass_numbers(masses)}
     if own is not None:
         tell_model(path, own)
         own.require(molecule.numbers)
@@ -150,7 +150,8 @@ def _molecule(path: Path, structure_file: Path | None, deck: Deck | None, charge
     return molecule
 
 
-def _numbers(masses: dict[str, str]) -> dict[str, float]:
+def mass_numbers(masses: dict[str, str]) -> dict[str, float]:
+    """The values of `--masses` in amu. Raises InputError."""
     found = {}
     for name, text in masses.items():
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.commands.levels import mass_numbers
 from hpcir.commands.tables import print_bands
 from hpcir.deck.checks import UNIT_ROUNDING, friction_width_per_cm, longest_depth
 from hpcir.deck.loader import LoadedDeck
@@ -39,7 +40,7 @@ from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.study.session import deck_of, default_deck, require_charge, session
 from hpcir.units import FS, KELVIN
 from hpcir.vibrations.harmonics import model_harmonics
-from hpcir.vibrations.normal_modes import NormalModes
+from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
 
 FloatArray = NDArray[np.float64]
 
@@ -70,18 +71,20 @@ def md(
     duration: float | None = None,
     charge: int | None = None,
     walltime: float | None = None,
+    masses: dict[str, str] | None = None,
 ) -> None:
     """Run trajectories over the ranks and make their spectrum (collective; continues where it was stopped).
 
     potential: 'model', or 'labels' for the deck's label engine. deck: default that of the run or model directory, else
-    defaults. trajectories, duration (fs) and charge replace the deck's. With a run directory and 'labels' there is no
-    equilibration: production starts with the positions and velocities of the run's own trajectories. Writes
+    defaults. trajectories, duration (fs) and charge replace the deck's; masses: others in amu by element or atom. With
+    a run directory and 'labels' there is no equilibration, unless with other masses: production starts with the
+    positions and velocities of the run's own trajectories. Writes
     trajectories/main-*.h5, spectrum.csv, spectrum.h5 and summary.json.
     """
 
     def read() -> Task:
         settings = deck.deck if deck is not None else deck_of(model) or default_deck(structure)
-        return read_task(model, structure, _changed(settings, trajectories, duration), potential, charge)
+        return read_task(model, structure, _changed(settings, trajectories, duration), potential, charge, masses)
 
     task = on_root(comm, read)
     with session(output, comm, task.deck, task.structure, task.key, force=force, walltime=walltime) as context:
@@ -118,11 +121,21 @@ def _changed(deck: Deck, trajectories: int | None, duration: float | None) -> De
     return changed
 
 
-def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: int | None) -> Task:
+def read_task(
+    path: Path,
+    structure: Path,
+    deck: Deck,
+    potential: str,
+    charge: int | None,
+    masses: dict[str, str] | None = None,
+) -> Task:
     """Checks before the first step. Raises InputError."""
     model = load_potential(path)
     total = charge if charge is not None else deck.system.charge or model.total_charge
     molecule = read_structure(structure, total, deck.system.multiplicity)
+    if masses:
+        changed = isotope_masses(molecule, mass_numbers(masses), where="--masses")
+        molecule = replace(molecule, nuclear_masses=changed)
     model.require(molecule.numbers)
     require_charge(model, path, molecule.charge, str(structure))
     level, starts = f"model of {model.level or 'unknown level'}", None
@@ -137,7 +150,8 @@ def read_task(path: Path, structure: Path, deck: Deck, potential: str, charge: i
         engine = create_engine(deck.labels)
         engine.check(molecule)
         level = engine.level
-        starts = read_starts(path, molecule, deck)
+        # Velocities of a run's trajectories are those of its own masses.
+        starts = None if masses else read_starts(path, molecule, deck)
         changes = {"lockstep": 1} if starts is None else {"lockstep": 1, "equilibration": 0.0}
         deck = deck.model_copy(update={"dynamics": deck.dynamics.model_copy(update=changes)})
     elif not model.has_dipole:

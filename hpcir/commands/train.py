@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcir.deck.loader import LoadedDeck
-from hpcir.deck.sections import Deck
+from hpcir.deck.sections import Deck, LabelSettings, Pretrain
 from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError
 from hpcir.exchange.audit import audit, describe, exact_copies
@@ -23,7 +23,7 @@ from hpcir.models.model import MODEL_FILE, Model
 from hpcir.molecules.structures import Structure
 from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.storage import layout
-from hpcir.storage.checksums import digest, file_digest
+from hpcir.storage.checksums import data_digest, digest
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
 from hpcir.study.learning.committee import CommitteeTrainer, require_device
@@ -72,8 +72,9 @@ def train(
     """Train a committee on a data set and write MODEL_DIR/model.h5 and training.json (collective).
 
     deck: model, training and seed (None: defaults); the other options as in `datasets.read_dataset`. pretrain: 'auto'
-    for a start from a cheap level's labels around the data, as the deck's labels.pretrain says. Raises InputError for
-    what the data do not say and for findings of the audit that forbid training, unless `force`.
+    for a start from a cheap level's labels around the data, as the deck's labels.pretrain says, the number of one of
+    the deck's levels (from 1) for that level's, or a model that is the start. Raises InputError for what the data do
+    not say and for findings of the audit that forbid training, unless `force`.
     """
     if deck is not None:
         require_device(comm, deck.deck.training)
@@ -82,11 +83,12 @@ def train(
     outside = on_root(comm, lambda: _read(data, {**options, "missing": missing}, output, force, settings))
     structure = _usual_molecule(outside.dataset)
     learning = settings.model_dump(mode="json", include={"model", "training", "seed"})
-    if pretrain != "none":
-        learning["pretrain"] = settings.labels.pretrain.model_dump(mode="json")
+    beginning = on_root(comm, lambda: _beginning(pretrain, deck))
+    if beginning is not None:
+        learning["pretrain"] = beginning.key()
     key = f"train-{digest(learning, outside.provenance)}"
     with session(output, comm, settings, structure, key, force=force, walltime=walltime) as context:
-        trainer, model = _train(context, outside, pretrain != "none")
+        trainer, model = _train(context, outside, beginning)
         if context.root:
             model.save(output / MODEL_FILE)
             trainer.forget()
@@ -148,14 +150,6 @@ def _read(path: Path, options: dict[str, Any], output: Path, force: bool, settin
     return OutsideData(dataset, tuple(notes), provenance)
 
 
-def data_digest(path: Path) -> str:
-    """The digest of a data set: of its file, or of all files of its folder by name."""
-    if path.is_file():
-        return file_digest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return digest(*(part for file in files for part in (file.name, file_digest(file))))
-
-
 def require_memory(dataset: Dataset, settings: Deck) -> None:
     """Refuse a data set whose descriptors exceed this machine's memory, rather than be killed half-way."""
     elements = tuple(sorted({int(z) for frame in dataset.frames for z in frame.numbers}))
@@ -195,13 +189,13 @@ def _usual_molecule(dataset: Dataset) -> Structure:
     return Structure(first.numbers, first.positions, charge, name=Path(dataset.source).stem)
 
 
-def _train(context: Context, outside: OutsideData, with_cheap: bool) -> tuple[CommitteeTrainer, Model]:
+def _train(context: Context, outside: OutsideData, beginning: Beginning | None) -> tuple[CommitteeTrainer, Model]:
     elements = {int(z) for frame in outside.dataset.frames for z in frame.numbers}
     functions = functions_of(context.deck.model, elements)
     groups = to_groups(outside.dataset) if context.root else None
     level = next((frame.level for frame in outside.dataset.frames if frame.level), "")
     trainer = CommitteeTrainer(context, functions)
-    start, cheap = _start(context, outside.dataset, trainer) if with_cheap else (None, "")
+    start, cheap = beginning.start(context, outside.dataset, trainer) if beginning is not None else (None, "")
     training = context.deck.training
     steps = training.steps if start is None else training.final_steps
     model = trainer.train_groups(groups, level=level, start=start, steps=steps, purpose="outside data")
@@ -209,10 +203,89 @@ def _train(context: Context, outside: OutsideData, with_cheap: bool) -> tuple[Co
     return trainer, replace(model, provenance=provenance)
 
 
-def _start(context: Context, dataset: Dataset, trainer: CommitteeTrainer) -> tuple[Model, str]:
+@dataclass(frozen=True)
+class Beginning:
+    """A start for a training: a model, or a level of theory of which so many labels around the data are learnt first,
+    by its settings or the one that the deck's labels.pretrain leaves open."""
+
+    model: Model | None = None
+    settings: LabelSettings | None = None
+    labels: int = 0
+    left_open: Pretrain | None = None
+
+    def key(self) -> object:
+        """All that the start depends on, as JSON."""
+        if self.model is not None:
+            return self.model.digest
+        if self.left_open is not None:
+            return self.left_open.model_dump(mode="json")
+        return [None if self.settings is None else self.settings.content(), self.labels]
+
+    @collective
+    def start(self, context: Context, dataset: Dataset, trainer: CommitteeTrainer) -> tuple[Model, str]:
+        """The committee to start from, and its level (collective). Raises InputError where there is none that fits."""
+        if self.model is None:
+            return _cheap_start(context, dataset, trainer, self.settings, self.labels)
+        _require_alike(self.model, trainer, context.deck)
+        return self.model, self.model.level
+
+
+def _beginning(pretrain: str, deck: LoadedDeck | None) -> Beginning | None:
+    """The start that --pretrain names: none, auto, the number of a level of the deck, or a model. Raises InputError."""
+    if pretrain == "none":
+        return None
+    levels = deck.deck.levels if deck is not None else []
+    if pretrain == "auto" and not levels:
+        cheap = deck.deck.labels.pretrain if deck is not None else Pretrain()
+        return Beginning(labels=cheap.labels, left_open=cheap)
+    pretrain = "1" if pretrain == "auto" else pretrain
+    if pretrain.isdigit():
+        number = int(pretrain)
+        if not 1 <= number <= len(levels) or levels[number - 1].is_data:
+            raise InputError(
+                "the deck has no such level with an engine",
+                where="--pretrain",
+                value=pretrain,
+                hint=f"it has {len(levels)} levels, counted from 1; or give auto, or a model",
+            )
+        level = levels[number - 1]
+        return Beginning(settings=level.settings, labels=level.budget)
+    if not Path(pretrain).exists():
+        raise InputError(
+            "neither auto, nor the number of a level of the deck, nor a model",
+            where="--pretrain",
+            value=pretrain,
+            hint="such as auto, 1, or run/models/model.h5",
+        )
+    return Beginning(model=Model.load(Path(pretrain)))
+
+
+def _require_alike(start: Model, trainer: CommitteeTrainer, deck: Deck) -> None:
+    """Raise InputError where a training cannot continue from a model: other symmetry functions or networks."""
+    wanted, widths = trainer.functions, tuple(deck.model.hidden)
+    if start.functions != wanted:
+        problem, value = "has other symmetry functions or elements than the deck's model section gives", start.elements
+    elif (own := tuple(next(iter(start.energy.values())).hidden)) != widths:
+        problem, value = "has networks of other widths than the deck's model section gives", own
+    else:
+        return
+    raise InputError(
+        f"the model to start from {problem}",
+        where="--pretrain",
+        value=", ".join(map(str, value)),
+        hint=f"right would be elements {', '.join(map(str, wanted.elements))} with the model section of its own deck, "
+        "deck.resolved.yaml beside it",
+    )
+
+
+@collective
+def _cheap_start(
+    context: Context, dataset: Dataset, trainer: CommitteeTrainer, settings: LabelSettings | None, count: int
+) -> tuple[Model, str]:
     """A committee that learnt a cheap level's labels of geometries around the data's, and that level (collective).
 
-    Raises InputError where there is no cheap level, or where the data are of several molecules.
+    settings: the level's (None: the cheap one that is to be had). Raises InputError where there is none, or where the
+    data are of several molecules.
     """
     compositions = {(tuple(frame.numbers.tolist()), frame.charge) for frame in dataset.frames}
     if len(compositions) > 1:
@@ -222,7 +295,7 @@ def _start(context: Context, dataset: Dataset, trainer: CommitteeTrainer) -> tup
             value=len(compositions),
             hint="train on one molecule at a time, or leave --pretrain out",
         )
-    settings = cheap_settings(context)
+    settings = settings or cheap_settings(context)
     if settings is None:
         raise InputError(
             "there is no cheap level for this molecule: tblite is not installed, or cannot label it",
@@ -230,7 +303,7 @@ def _start(context: Context, dataset: Dataset, trainer: CommitteeTrainer) -> tup
             hint="pip install tblite, or leave --pretrain out",
         )
     structures = [context.structure.moved(frame.positions) for frame in dataset.frames]
-    return pretrain_around(context, settings, structures, trainer)
+    return pretrain_around(context, settings, count, structures, trainer)
 
 
 def figures(model: Model) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hpcir.deck.chain_checks import chain_keys
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.messages import join, nearest
-from hpcir.deck.sections import Deck, FilesSettings
+from hpcir.deck.sections import Deck, EngineSettings, FilesSettings
 from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
-from hpcir.molecules.pieces import structure_notes
+from hpcir.molecules.pieces import pieces, structure_notes
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
@@ -40,7 +41,7 @@ def check_deck(loaded: LoadedDeck) -> Study:
 
     Computes nothing and imports no label engine. Raises InputError with a line for everything that is wrong.
     """
-    errors = [*_keys(loaded), *_engine_keys(loaded)]
+    errors = [*_keys(loaded), *_engine_keys(loaded), *chain_keys(loaded)]
     study: Study | None = None
     try:
         structure = _structure(loaded)
@@ -51,6 +52,7 @@ def check_deck(loaded: LoadedDeck) -> Study:
         errors += problems
         if study is not None:
             errors += _isotopes(loaded, study)
+            errors += _restraint(loaded, study)
     if errors or study is None:
         raise join(sorted(errors, key=loaded.file.line_of))
     return study
@@ -101,7 +103,7 @@ def nyquist_per_cm(loaded: LoadedDeck) -> float:
 def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules between keys."""
     deck = loaded.deck
-    dynamics, spectrum, sampling = deck.dynamics, deck.spectrum, deck.sampling
+    dynamics, sampling = deck.dynamics, deck.sampling
     if dynamics.timestep > MAX_TIMESTEP:
         yield InputError(
             "too long for the vibrations of hydrogen",
@@ -112,36 +114,7 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     for key, time in (("dynamics.duration", dynamics.duration), ("sampling.duration", sampling.duration)):
         if time < dynamics.timestep:
             yield InputError("shorter than one timestep", where=loaded.where(key), value=f"{time / FS:g} fs")
-    if spectrum.last <= spectrum.first:
-        yield InputError(
-            f"must be more than spectrum.first, {spectrum.first:g} cm-1",
-            where=loaded.where("spectrum.last"),
-            value=f"{spectrum.last:g} cm-1",
-        )
-    if nyquist_per_cm(loaded) < spectrum.last:
-        steps = int(dynamics.dipole_every * nyquist_per_cm(loaded) / spectrum.last)
-        yield InputError(
-            f"dipoles every {dynamics.dipole_every * dynamics.timestep / FS:g} fs resolve {nyquist_per_cm(loaded):.0f} "
-            f"cm-1 at most, and spectrum.last is {spectrum.last:g} cm-1",
-            where=loaded.where("dynamics.dipole_every"),
-            value=dynamics.dipole_every,
-            hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
-        )
-    if (broad := friction_width_per_cm(deck)) > 0:
-        yield InputError(
-            f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
-            where=loaded.where("dynamics.ensemble"),
-            value="nvt",
-            hint="give ensemble: nve (the thermostat then acts in the equilibration alone), or with classical nuclei "
-            "thermostat: svr, which leaves line shapes alone",
-        )
-    longest = longest_depth(loaded.deck)
-    if spectrum.depth > longest * (1 + UNIT_ROUNDING):
-        yield InputError(
-            f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
-            where=loaded.where("spectrum.depth"),
-            value=f"{spectrum.depth / FS:g} fs",
-        )
+    yield from _spectrum_keys(loaded)
     for key, number in (("initial_labels", sampling.initial_labels), ("round_labels", sampling.round_labels)):
         if number > sampling.max_labels:
             yield InputError(
@@ -168,6 +141,42 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
         yield InputError("angular functions need an exponent", where=loaded.where("model.zetas"), hint="give [1, 2, 4]")
 
 
+def _spectrum_keys(loaded: LoadedDeck) -> Iterator[InputError]:
+    """Rules of the spectrum's range and depth, and of the trajectories that it comes from."""
+    deck = loaded.deck
+    dynamics, spectrum = deck.dynamics, deck.spectrum
+    if spectrum.last <= spectrum.first:
+        yield InputError(
+            f"must be more than spectrum.first, {spectrum.first:g} cm-1",
+            where=loaded.where("spectrum.last"),
+            value=f"{spectrum.last:g} cm-1",
+        )
+    if nyquist_per_cm(loaded) < spectrum.last:
+        steps = int(dynamics.dipole_every * nyquist_per_cm(loaded) / spectrum.last)
+        yield InputError(
+            f"dipoles every {dynamics.dipole_every * dynamics.timestep / FS:g} fs resolve {nyquist_per_cm(loaded):.0f} "
+            f"cm-1 at most, and spectrum.last is {spectrum.last:g} cm-1",
+            where=loaded.where("dynamics.dipole_every"),
+            value=dynamics.dipole_every,
+            hint=f"give {steps} or less" if steps else "give a shorter dynamics.timestep or a lower spectrum.last",
+        )
+    if (broad := friction_width_per_cm(deck)) > 0:
+        yield InputError(
+            f"Langevin friction in production makes every line {broad:.0f} cm-1 broader",
+            where=loaded.where("dynamics.ensemble"),
+            value="nvt",
+            hint="give ensemble: nve (the thermostat then acts in the equilibration alone), or with classical nuclei "
+            "thermostat: svr, which leaves line shapes alone",
+        )
+    longest = longest_depth(deck)
+    if spectrum.depth > longest * (1 + UNIT_ROUNDING):
+        yield InputError(
+            f"must not be more than {longest / FS:g} fs: dynamics.duration without the last dipole",
+            where=loaded.where("spectrum.depth"),
+            value=f"{spectrum.depth / FS:g} fs",
+        )
+
+
 def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules of quantum nuclei. Whether beads are enough is known with the modes only."""
     dynamics, spectrum = loaded.deck.dynamics, loaded.deck.spectrum
@@ -185,30 +194,45 @@ def _nuclei_keys(loaded: LoadedDeck) -> Iterator[InputError]:
             where=loaded.where("dynamics.equilibration"),
             value=f"{dynamics.equilibration / FS:g} fs",
         )
-    if dynamics.nuclei == "pigs" and dynamics.pigs_temperature < dynamics.temperature:
+    if dynamics.nuclei == "pigs" and 0 < dynamics.pigs_temperature < dynamics.temperature:
         yield InputError(
             f"must not be less than dynamics.temperature, {dynamics.temperature / KELVIN:g} K",
             where=loaded.where("dynamics.pigs_temperature"),
             value=f"{dynamics.pigs_temperature / KELVIN:g} K",
+            hint="0 chooses it by the stiffest mode",
         )
 
 
 def _engine_keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules of each label engine that need none of its packages."""
     labels = loaded.deck.labels
-    for section, engine in (("labels", labels.engine), ("labels.pretrain", labels.pretrain.engine)):
-        settings = labels if section == "labels" else labels.pretrain
-        yield from _calculator_keys(loaded, section, engine, settings.calculator, settings.arguments)
+    sections: dict[str, EngineSettings] = {f"levels.{n}": level for n, level in enumerate(loaded.deck.levels)}
+    for section, settings in (sections or {"labels": labels}).items():
+        yield from _settings_keys(loaded, section, settings)
+    pretrain = labels.pretrain
+    yield from _calculator_keys(loaded, "labels.pretrain", pretrain.engine, pretrain.calculator, pretrain.arguments)
+    if not sections and not labels.dipoles:
+        yield InputError(
+            "an infrared spectrum needs dipoles",
+            where=loaded.where("labels.dipoles"),
+            value=False,
+            hint="the first of several levels may lack them",
+        )
+
+
+def _settings_keys(loaded: LoadedDeck, section: str, labels: EngineSettings) -> Iterator[InputError]:
+    """Rules of the engine of one section."""
+    yield from _calculator_keys(loaded, section, labels.engine, labels.calculator, labels.arguments)
     if labels.engine == "pyscf":
         for key, text in (("functional", labels.functional), ("basis", labels.basis)):
             if not text.strip():
-                yield InputError("must not be empty", where=loaded.where(f"labels.{key}"), value=text)
+                yield InputError("must not be empty", where=loaded.where(f"{section}.{key}"), value=text)
     if labels.wavefunction != "none":
-        yield from _wavefunction_keys(loaded)
+        yield from _wavefunction_keys(loaded, section, labels)
     if labels.engine != "files" and labels.files != FilesSettings():
         yield InputError(
-            f"only the engine 'files' reads this, and labels.engine is '{labels.engine}'",
-            where=loaded.where("labels.files"),
+            f"only the engine 'files' reads this, and {section}.engine is '{labels.engine}'",
+            where=loaded.where(f"{section}.files"),
             hint="remove it, or give engine: files",
         )
 
@@ -234,26 +258,25 @@ def _calculator_keys(
         )
 
 
-def _wavefunction_keys(loaded: LoadedDeck) -> Iterator[InputError]:
+def _wavefunction_keys(loaded: LoadedDeck, section: str, labels: EngineSettings) -> Iterator[InputError]:
     """A correlated wavefunction is PySCF's, and has neither functional nor dispersion correction."""
-    labels = loaded.deck.labels
     if labels.engine != "pyscf":
         yield InputError(
-            f"only the engine 'pyscf' reads this, and labels.engine is '{labels.engine}'",
-            where=loaded.where("labels.wavefunction"),
+            f"only the engine 'pyscf' reads this, and {section}.engine is '{labels.engine}'",
+            where=loaded.where(f"{section}.wavefunction"),
             value=labels.wavefunction,
         )
-    if ("labels", "functional") in loaded.file.lines and labels.functional.lower() != "hf":
+    if loaded.key_path(f"{section}.functional") in loaded.file.lines and labels.functional.lower() != "hf":
         yield InputError(
             f"{labels.wavefunction.upper()} stands on Hartree-Fock orbitals, and has no functional",
-            where=loaded.where("labels.functional"),
+            where=loaded.where(f"{section}.functional"),
             value=labels.functional,
-            hint="remove it, or labels.wavefunction",
+            hint=f"remove it, or {section}.wavefunction",
         )
     if labels.dispersion != "none":
         yield InputError(
             f"{labels.wavefunction.upper()} has dispersion of its own",
-            where=loaded.where("labels.dispersion"),
+            where=loaded.where(f"{section}.dispersion"),
             value=labels.dispersion,
             hint="remove it",
         )
@@ -280,6 +303,16 @@ def _isotopes(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
                 yield InputError(problem[0], where=where, value=key, hint=problem[1])
             elif not 0 < mass < 400:
                 yield InputError("this is not a mass in amu", where=where, value=mass, hint="deuterium has 2.014")
+
+
+def _restraint(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
+    """A restraint needs a molecule of several pieces."""
+    if loaded.deck.dynamics.restraint > 0 and all(len(pieces(target)) < 2 for target in study.targets):
+        yield InputError(
+            "a restraint holds the pieces of a cluster together, and the structure is one piece",
+            where=loaded.where("dynamics.restraint"),
+            hint="leave it out",
+        )
 
 
 def _isotope_problem(key: str, study: Study) -> tuple[str, str] | None:

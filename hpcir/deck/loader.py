@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hpcir.deck.messages import join, translate
 from hpcir.deck.sections import Deck
 from hpcir.errors import InputError
-from hpcir.storage.yaml_lines import YamlFile, read_yaml
+from hpcir.storage.yaml_lines import KeyPath, YamlFile, read_yaml
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LoadedDeck:
 
     def with_threads(self, threads: int) -> LoadedDeck:
         """The same deck with `labels.threads` from the environment, unless the deck sets it."""
-        if ("labels", "threads") in self.file.lines or threads == self.deck.labels.threads:
+        if self.key_path("labels.threads") in self.file.lines or threads == self.deck.labels.threads:
             return self
         labels = self.deck.labels.model_copy(update={"threads": threads})
         return LoadedDeck(self.deck.model_copy(update={"labels": labels}), self.file)
@@ -51,7 +51,15 @@ class LoadedDeck:
 
     def where(self, key: str = "") -> str:
         """The place of a dotted key for a message: 'FILE:LINE: key.path'."""
-        return self.file.where(tuple(key.split(".")) if key else ())
+        return self.file.where(self.key_path(key))
+
+    def key_path(self, key: str) -> KeyPath:
+        """The keys of a dotted key; the labels of a deck with a chain are those of its last level, and items of lists
+        are numbers from 0."""
+        path: list[str | int] = [int(part) if part.isdigit() else part for part in key.split(".")] if key else []
+        if self.deck.levels and path[:1] == ["labels"]:
+            path[:1] = ["levels", len(self.deck.levels) - 1]
+        return tuple(path)
 
 
 def load_deck(path: str | Path) -> LoadedDeck:
@@ -68,4 +76,4 @@ def load_deck(path: str | Path) -> LoadedDeck:
         errors += [found for found in translate(error, file, Deck) if found.where not in known]
     if errors:
         raise join(sorted(errors, key=file.line_of))
-    return LoadedDeck(deck, file)
+    return LoadedDeck(deck.with_last_level(file.path.parent), file)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from hpcir.errors import InputError
 from hpcir.storage.yaml_lines import KeyPath, YamlFile, dotted, shorten
+from hpcir.units import is_number
 
 _KINDS = {
     "int_type": "must be a whole number",
@@ -98,20 +99,12 @@ def _what(item: Any, written: Any, hints: list[str]) -> str:
         number = context.get("min_length", context.get("max_length"))
         return f"must have {'at least' if kind == 'too_short' else 'at most'} {number} item{'s'[: number != 1]}"
     if kind in _KINDS:
-        if isinstance(written, str) and kind in ("int_type", "float_type") and _is_number(written):
+        if isinstance(written, str) and kind in ("int_type", "float_type") and is_number(written):
             hints.append("write it without quotes")
         if kind == "string_type" and isinstance(written, (int, float)):
             hints.append("write it in quotes")
         return _KINDS[kind]
     return str(item["msg"])[:1].lower() + str(item["msg"])[1:]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _unknown_key(key: KeyPath, model: type[BaseModel]) -> str:
@@ -129,10 +122,14 @@ def _unknown_key(key: KeyPath, model: type[BaseModel]) -> str:
 def _fields(model: type[BaseModel], path: KeyPath) -> dict[str, Any]:
     """The fields of the section at a path; none where the path leads to no section."""
     for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if isinstance(part, int):  # an item of the list of sections before
+            continue
+        field = model.model_fields.get(part)
+        kind = None if field is None else field.annotation
+        kind = next(iter(get_args(kind)), kind)
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             return {}
-        model = field.annotation
+        model = kind
     return dict(model.model_fields)
 
 

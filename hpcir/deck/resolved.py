@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hpcir.deck.sections import Deck
+from hpcir.deck.sections import Deck, Level
 
 
 def resolved_text(
@@ -23,6 +23,8 @@ def resolved_text(
     import yaml
 
     content = deck.model_dump(mode="json")
+    if deck.levels:
+        del content["labels"]  # the last level's
     if targets is not None:
         content["system"]["targets"] = targets
     if seeds is not None:
@@ -39,7 +41,17 @@ def resolved_text(
 
 def _write_section(model: type[BaseModel], content: dict[str, Any], indent: str, lines: list[str], dump: Any) -> None:
     for name, field in model.model_fields.items():
+        if name not in content:
+            continue
         kind, value = field.annotation, content[name]
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{indent}{name}:  # {field.description}")
+            for item in value:
+                own: list[str] = []
+                _write_section(Level, item, indent + "    ", own, dump)
+                own[0] = f"{indent}  - {own[0].lstrip()}"
+                lines += own
+            continue
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             lines.append(f"{indent}{name}:  # {' '.join((kind.__doc__ or '').split())}")
             _write_section(kind, value, indent + "  ", lines, dump)
@@ -56,14 +68,22 @@ def _write_section(model: type[BaseModel], content: dict[str, Any], indent: str,
 def deck_digest(deck: Deck, *sections: str) -> str:
     """SHA-256 (24 hex digits) of the named sections with their defaults, or of the whole deck when none is named.
 
-    The structure files' paths are left out: what counts is what is in them, for which the caller answers. So are
-    labels.threads, which changes no result, and of the whole deck `accuracy`: a run goes on with another one.
+    The paths of structure files and data sets are left out: what counts is what is in them, for which the caller
+    answers. So are labels.threads, which changes no result, and of the whole deck `accuracy`: a run continues with
+    another one.
     """
     content = deck.model_dump(mode="json")
     content["system"].pop("structure")
     content["system"]["targets"] = len(deck.system.targets)
     content["sampling"]["seeds"] = len(deck.sampling.seeds)
-    content["labels"].pop("threads")
+    content["labels"] = deck.labels.content()
+    content["levels"] = [level.content() for level in deck.levels]
+    for level in content["levels"]:
+        level["data"]["file"] = bool(level["data"]["file"])
+    for settings in (content["labels"], *content["levels"]):
+        settings.pop("threads")
+    if not deck.levels:  # a key of a later version
+        del content["levels"]
     if not sections:
         content.pop("accuracy")
     part = {name: content[name] for name in sections} if sections else content

@@ -5,6 +5,8 @@ Quantities are held in atomic units (wavenumbers in cm-1, wall times in seconds)
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -104,8 +106,8 @@ class FilesSettings(Section):
     )
 
 
-class LabelSettings(Section):
-    """Electronic structure: which engine, which level of theory."""
+class EngineSettings(Section):
+    """A label engine and its level of theory."""
 
     engine: Literal["pyscf", "tblite", "ase", "files"] = Field("pyscf", description="label engine")
     functional: str = Field("bp86", description="pyscf: exchange-correlation functional, or 'hf'")
@@ -131,6 +133,24 @@ class LabelSettings(Section):
     threads: int = Field(1, ge=1, description="threads of one label")
     time_limit: WallTime = quantity_field("1 h", gt=0, description="a label that takes longer is set aside")
     files: FilesSettings = Field(default_factory=FilesSettings)
+    dipoles: bool = Field(
+        True,
+        description="false: the calculator gives none, and energies and forces alone are learnt from it (ase, for a "
+        "level below the spectrum's)",
+    )
+
+    def content(self) -> dict[str, Any]:
+        """All settings as JSON but those of later versions at their defaults: for digests, so that what was made before
+        is still theirs."""
+        dumped = self.model_dump(mode="json")
+        if self.dipoles:
+            del dumped["dipoles"]
+        return dumped
+
+
+class LabelSettings(EngineSettings):
+    """Electronic structure: which engine, which level of theory."""
+
     pretrain: Pretrain = Field(default_factory=Pretrain)
 
     @property
@@ -146,6 +166,72 @@ class LabelSettings(Section):
                 threads=self.threads,
             )
         return LabelSettings(engine="tblite", method=self.pretrain.method)
+
+
+class DataSettings(Section):
+    """A data set that stands for a level: a file or folder as `hpcir train` reads it."""
+
+    file: str = Field("", description="the data set, relative to the deck; empty: the level has an engine")
+    units: str | dict[str, str] = Field("", description="'ase', 'atomic', or a unit for each quantity")
+    keys: dict[str, str] = Field(default_factory=dict, description="the file's names of quantities")
+    charge: int | None = Field(None, description="total charge where the data do not say it")
+    dipole_origin: Literal["charge", "mass", "geometry", "zero"] | None = Field(
+        None, description="origin of the dipoles of ions"
+    )
+
+
+class Level(EngineSettings):
+    """A level of theory in a chain, with the number of its labels."""
+
+    data: DataSettings = Field(default_factory=DataSettings)
+    labels: int | None = Field(
+        None,
+        ge=1,
+        description="label budget, the test's apart (default: 3000 of tblite, else 200; all of a data set)",
+    )
+    initial_labels: int | None = Field(None, ge=1, description="labels before its first exploration; default: half")
+    round_labels: int | None = Field(None, ge=1, description="most labels of a round; default: a quarter")
+    minimum: Literal["auto", "labels", "model"] = Field(
+        "auto",
+        description="labels: the level's own minimum and normal modes, some 6N + 15 labels that train; model: those of "
+        "the level below's model, without a label; auto: labels for the first level, model above",
+    )
+
+    @property
+    def budget(self) -> int:
+        """The number of labels, of a data set the most geometries."""
+        if self.labels is not None:
+            return self.labels
+        return sys.maxsize if self.is_data else 3000 if self.engine == "tblite" else 200
+
+    @property
+    def is_data(self) -> bool:
+        """True for a data set instead of an engine."""
+        return bool(self.data.file)
+
+    def has_own_minimum(self, number: int) -> bool:
+        """True where the level labels its own minimum and normal modes, as number `number` of the chain from 0."""
+        return self.minimum == "labels" or (self.minimum == "auto" and number == 0)
+
+    def within(self, folder: Path) -> Level:
+        """The level with the path of its data set, where it has one, taken from a folder."""
+        if not self.is_data:
+            return self
+        data = self.data.model_copy(update={"file": str((folder / self.data.file).resolve())})
+        return self.model_copy(update={"data": data})
+
+    @property
+    def settings(self) -> LabelSettings:
+        """The label engine alone."""
+        own = {name: getattr(self, name) for name in EngineSettings.model_fields}
+        return LabelSettings(**own, pretrain=Pretrain(engine="none"))
+
+    @property
+    def sampling(self) -> dict[str, int]:
+        """The counts of `SamplingSettings` that this level has in its own way."""
+        most = self.budget
+        first, more = self.initial_labels or -(-most // 2), self.round_labels or -(-most // 4)
+        return {"max_labels": most, "initial_labels": first, "round_labels": more}
 
 
 class ModelSettings(Section):
@@ -286,9 +372,10 @@ class DynamicsSettings(Section):
         0, ge=0, description="trpmd, pigs: beads of a ring polymer; 0: as many as the stiffest mode needs"
     )
     pigs_temperature: Temperature = quantity_field(
-        "430 K",
-        gt=0,
-        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature",
+        "0 K",
+        ge=0,
+        description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature; "
+        "0: in proportion to the stiffest mode of each isotopologue, 430 K where it is at 3650 cm-1",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="independent trajectories")
@@ -314,7 +401,20 @@ class DynamicsSettings(Section):
         description="expected error of an atom's force (committee spread, calibrated) beyond which a trajectory is "
         "left out of the spectrum, and no trajectory starts",
     )
+    restraint: Length = quantity_field(
+        "0 A",
+        ge=0,
+        description="clusters: how much further from the cluster's centre of mass a piece's may go than the outermost "
+        "is at the start, before a spring draws it back (flat-bottomed); 0: no restraint",
+    )
     lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
+    population_error: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="standard error of the populations of rotamers at which replica exchange, which gives the starts "
+        "of molecules with several, has gone on long enough",
+    )
 
     @property
     def highest_wavenumber(self) -> float:
@@ -360,6 +460,11 @@ class Deck(Section):
 
     system: System
     labels: LabelSettings = Field(default_factory=LabelSettings)
+    levels: list[Level] = Field(
+        default_factory=list,
+        description="a chain of levels of theory in the place of labels, the cheapest first: each fine-tunes the one "
+        "before, and the last is the spectrum's",
+    )
     model: ModelSettings = Field(default_factory=ModelSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)
@@ -373,3 +478,17 @@ class Deck(Section):
     def explores_one_minimum(self) -> bool:
         """True where sampling explores around the minimum of one molecule: no further targets, seeds or families."""
         return not (self.system.targets or self.sampling.seeds or self.sampling.families)
+
+    @property
+    def labels_its_minimum(self) -> bool:
+        """True where the minimum that sampling explores around is labelled at the spectrum's level."""
+        return not self.levels or self.levels[-1].has_own_minimum(len(self.levels) - 1)
+
+    def with_last_level(self, folder: Path) -> Deck:
+        """The deck with the last level of its chain, where it has one, as its labels and label budget, and the paths of
+        data sets taken from the deck's folder."""
+        if not self.levels:
+            return self
+        levels = [level.within(folder) for level in self.levels]
+        sampling = self.sampling.model_copy(update=levels[-1].sampling)
+        return self.model_copy(update={"levels": levels, "labels": levels[-1].settings, "sampling": sampling})

@@ -17,6 +17,7 @@ from hpcir.exchange.datasets import (
     QUANTITIES,
     Dataset,
     Frame,
+    ReadOptions,
     checked_numbers,
     refuse_near_misses,
     resolve_units,
@@ -57,16 +58,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
 KEYS = ("numbers", "positions", *QUANTITIES, "charge", "count")
 
 
-def read_arrays(
-    path: Path,
-    *,
-    units: Mapping[str, str] | str | None = None,
-    keys: Mapping[str, str] | None = None,
-    charge: int | None = None,
-    level: str = "",
-    dipole_origin: str | None = None,
-    missing: str = "error",
-) -> Dataset:
+def read_arrays(path: Path, options: ReadOptions) -> Dataset:
     """Geometries from arrays; see `datasets.read_dataset`.
 
     positions (S, N, 3); numbers (N,) or (S, N); energy (S,) or (S, 1); forces (S, N, 3); dipole (S, 3); charges
@@ -75,14 +67,13 @@ def read_arrays(
     """
     if path.suffix.lower() != ".npz" and _is_labels(path):
         return _read_labels(path)
-    in_paths = any("/" in name for name in (keys or {}).values())
+    in_paths = any("/" in name for name in (options.keys or {}).values())
     if path.suffix.lower() != ".npz" and not in_paths and is_grouped(path):
-        options: dict[str, Any] = {"charge": charge, "level": level, "dipole_origin": dipole_origin}
-        return read_groups(path, units=units, keys=keys, missing=missing, **options)
+        return read_groups(path, options)
     held = _npz(path) if path.suffix.lower() == ".npz" else _hdf5(path)
-    names = _layout(path, held, keys)
-    refuse_near_misses({name: [array] for name, array in held.items()}, names, charge, str(path))
-    declared = resolve_units(units, OWN_UNITS)
+    names = _layout(path, held, options.keys)
+    refuse_near_misses({name: [array] for name, array in held.items()}, names, options.charge, str(path))
+    declared = resolve_units(options.units, OWN_UNITS)
     arrays = {quantity: held[name] for quantity, name in names.items()}
     count, atoms = _shapes(path, arrays, names)
     scaled = {
@@ -90,15 +81,15 @@ def read_arrays(
         for q in ("positions", *QUANTITIES)
         if q in arrays
     }
-    totals = _totals(path, arrays.get("charge"), count, charge)
+    totals = _totals(path, arrays.get("charge"), count, options.charge)
     numbers = np.broadcast_to(arrays["numbers"], (count, atoms))
     lengths = _lengths(arrays["count"], atoms, path) if "count" in arrays else np.full(count, atoms)
     frames = []
     for s in range(count):
         own = checked_numbers(numbers[s, : lengths[s]], str(path), names["numbers"])
-        frames.append(_frame(s, own, scaled, int(totals[s]), level, dipole_origin, str(path), missing))
+        frames.append(_frame(s, own, scaled, int(totals[s]), options, str(path)))
     unread = tuple(sorted(set(held) - set(names.values())))
-    return Dataset(tuple(frames), str(path), declared, names, unread, charge is not None or "charge" in names)
+    return Dataset(tuple(frames), str(path), declared, names, unread, options.charge is not None or "charge" in names)
 
 
 def _numbers(array: Any, name: str, path: Path) -> Any:
@@ -233,19 +224,17 @@ def _frame(
     numbers: Any,
     scaled: dict[str, Any],
     charge: int,
-    level: str,
-    dipole_origin: str | None,
+    options: ReadOptions,
     path: str,
-    missing: str,
 ) -> Frame:
     where, atoms = f"{path}, geometry {s + 1}", len(numbers)
     by_atom = ("forces", *OWN_UNITS)
     values = {q: scaled[q][s, :atoms] if q in by_atom else scaled[q][s] for q in QUANTITIES if q in scaled}
-    values = present(values, missing)
+    values = present(values, options.missing)
     positions = scaled["positions"][s, :atoms]
     dipole = values.get("dipole")
     if dipole is not None:
-        dipole = shifted_dipole(dipole, numbers, positions, charge, dipole_origin, where)
+        dipole = shifted_dipole(dipole, numbers, positions, charge, options.dipole_origin, where)
     return Frame(
         numbers=numbers,
         positions=positions,
@@ -255,7 +244,7 @@ def _frame(
         charges=values.get("charges"),
         polar_tensors=values.get("polar_tensors"),
         charge=charge,
-        level=level,
+        level=options.level,
         place=where,
     )
 

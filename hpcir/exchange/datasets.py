@@ -78,6 +78,18 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """Statements about a file of labelled geometries: see `reading.read_dataset`."""
+
+    units: Mapping[str, str] | str | None = None
+    keys: Mapping[str, str] | None = None
+    charge: int | None = None
+    level: str = ""
+    dipole_origin: str | None = None
+    missing: str = "error"
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Labelled geometries and where they came from. source: the file; units, keys: as declared or documented; unread:
     names in the file that nothing was taken from; charge_known: whether the file or the user said the total charge."""

@@ -16,6 +16,7 @@ from hpcir.exchange.datasets import (
     STANDARD_KEYS,
     Dataset,
     Frame,
+    ReadOptions,
     checked_numbers,
     refuse_near_misses,
     resolve_units,
@@ -32,24 +33,15 @@ Lookup = Callable[[str], tuple[Any, bool] | None]
 OWN_WORDS = ("units", "level", "charge", "origin")
 
 
-def read_extxyz(
-    path: str | Path,
-    *,
-    units: Mapping[str, str] | str | None = None,
-    keys: Mapping[str, str] | None = None,
-    charge: int | None = None,
-    level: str = "",
-    dipole_origin: str | None = None,
-    missing: str = "error",
-) -> Dataset:
+def read_extxyz(path: str | Path, options: ReadOptions) -> Dataset:
     """Every geometry of an extended xyz file; see `datasets.read_dataset`. Positions are in angstrom unless units
     say otherwise. Units of energies, forces and dipoles are not part of the format and must be declared, except for
     files of `write_extxyz`, which say them."""
     entries = [(atoms, _lookup(atoms), _held(atoms)) for atoms in read_frames(path)]
     written = {str(atoms.info.get("units", "")) for atoms, _, _ in entries}
     own = _own_units(written.pop()) if len(written) == 1 else {}
-    declared = resolve_units(units, {"positions": "A"} | OWN_UNITS | own)
-    return _dataset(path, entries, declared, False, keys, charge, level, dipole_origin, missing)
+    declared = resolve_units(options.units, {"positions": "A"} | OWN_UNITS | own)
+    return _dataset(path, entries, declared, False, options)
 
 
 def _own_units(text: str) -> dict[str, str]:
@@ -60,16 +52,7 @@ def _own_units(text: str) -> dict[str, str]:
     return {quantity: unit for quantity, unit in pairs}
 
 
-def read_ase_db(
-    path: str | Path,
-    *,
-    units: Mapping[str, str] | str | None = None,
-    keys: Mapping[str, str] | None = None,
-    charge: int | None = None,
-    level: str = "",
-    dipole_origin: str | None = None,
-    missing: str = "error",
-) -> Dataset:
+def read_ase_db(path: str | Path, options: ReadOptions) -> Dataset:
     """Every row of an ASE database; see `datasets.read_dataset`. Calculator results are in ASE's units; what stands
     in key-value pairs or in `data` has no unit there, and needs one declared."""
     from ase.db import connect
@@ -89,8 +72,8 @@ def read_ase_db(
         ) from error
     if not entries:
         raise InputError("the ASE database is empty", where=str(path))
-    declared = resolve_units(units, {"positions": "A"} | OWN_UNITS)
-    return _dataset(path, entries, declared, True, keys, charge, level, dipole_origin, missing)
+    declared = resolve_units(options.units, {"positions": "A"} | OWN_UNITS)
+    return _dataset(path, entries, declared, True, options)
 
 
 def _held(atoms: Any) -> list[str]:
@@ -116,14 +99,10 @@ def _dataset(
     entries: list[tuple[Any, Lookup, list[str]]],
     units: dict[str, str],
     ase_results: bool,
-    keys: Mapping[str, str] | None,
-    charge: int | None,
-    level: str,
-    dipole_origin: str | None,
-    missing: str,
+    options: ReadOptions,
 ) -> Dataset:
-    wanted = _wanted(str(path), entries, keys)
-    refuse_near_misses(_single_values(entries), wanted, charge, str(path))
+    wanted = _wanted(str(path), entries, options.keys)
+    refuse_near_misses(_single_values(entries), wanted, options.charge, str(path))
     frames = []
     for number, (atoms, find, held) in enumerate(entries):
         where = f"{path}, geometry {number + 1}"
@@ -139,16 +118,16 @@ def _dataset(
                 continue
             found = find(wanted[quantity])
             if found is None:
-                if missing == "error":
+                if options.missing == "error":
                     _raise_missing(quantity, wanted[quantity], where, held)
                 continue
             sizes = ASE_UNITS if ase_results and found[1] and quantity not in units else units
             values[quantity] = _array(quantity, found[0], len(atoms), where) * size_of(quantity, sizes, where)
-        if missing == "allow":
+        if options.missing == "allow":
             values = {name: value for name, value in values.items() if np.all(np.isfinite(value))}
-        frames.append(_frame(atoms, values, find, wanted, units, charge, level, dipole_origin, where))
+        frames.append(_frame(atoms, values, find, wanted, units, options, where))
     unread = {name for _, _, held in entries for name in held} - {*wanted.values(), *OWN_WORDS}
-    charge_known = charge is not None or "charge" in wanted
+    charge_known = options.charge is not None or "charge" in wanted
     return Dataset(tuple(frames), str(path), units, wanted, tuple(sorted(unread)), charge_known)
 
 
@@ -219,17 +198,15 @@ def _frame(
     find: Lookup,
     wanted: dict[str, str],
     units: dict[str, str],
-    charge: int | None,
-    level: str,
-    dipole_origin: str | None,
+    options: ReadOptions,
     where: str,
 ) -> Frame:
     numbers = checked_numbers(atoms.numbers, where)
     positions = np.asarray(atoms.positions, float) * unit_size("positions", units["positions"])
-    total = _charge(find(wanted["charge"]) if "charge" in wanted else None, charge, where)
+    total = _charge(find(wanted["charge"]) if "charge" in wanted else None, options.charge, where)
     dipole = values.get("dipole")
     if dipole is not None:
-        dipole = shifted_dipole(dipole, numbers, positions, total, dipole_origin, where)
+        dipole = shifted_dipole(dipole, numbers, positions, total, options.dipole_origin, where)
     named = find(wanted["level"]) if "level" in wanted else None
     energy = values.get("energy")
     return Frame(
@@ -241,7 +218,7 @@ def _frame(
         charges=values.get("charges"),
         polar_tensors=values.get("polar_tensors"),
         charge=total,
-        level=str(named[0]) if named is not None else level,
+        level=str(named[0]) if named is not None else options.level,
         place=where,
     )
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hpcir.errors import InputError
 from hpcir.exchange.arrays import read_arrays
 from hpcir.exchange.collections.deepmd import read_deepmd
-from hpcir.exchange.datasets import Dataset, check_origin
+from hpcir.exchange.datasets import Dataset, ReadOptions, check_origin
 from hpcir.exchange.extxyz import read_ase_db, read_extxyz
 
 
@@ -38,16 +37,16 @@ def read_dataset(
     if missing not in ("error", "allow"):
         raise InputError("unknown value of missing", value=missing, hint="'error' or 'allow'")
     check_origin(dipole_origin)
-    options: dict[str, Any] = {"charge": charge, "level": level, "dipole_origin": dipole_origin}
+    options = ReadOptions(units, keys, charge, level, dipole_origin, missing)
     if path.is_dir():
-        return read_deepmd(path, units=units, keys=keys, missing=missing, **options)
+        return read_deepmd(path, options)
     suffix = path.suffix.lower()
     if suffix in (".npz", ".h5", ".hdf5"):
-        return read_arrays(path, units=units, keys=keys, missing=missing, **options)
+        return read_arrays(path, options)
     if suffix == ".db":
-        return read_ase_db(path, units=units, keys=keys, missing=missing, **options)
+        return read_ase_db(path, options)
     if suffix in (".xyz", ".extxyz"):
-        return read_extxyz(path, units=units, keys=keys, missing=missing, **options)
+        return read_extxyz(path, options)
     raise InputError(
         "not a data set that can be read",
         where=str(path),

@@ -59,14 +59,15 @@ class AseEngine:
             )
         calculator = self._calculator()
         known = list(getattr(calculator, "implemented_properties", []))
-        for name in ("energy", "forces", "dipole"):
+        for name in ("energy", "forces", "dipole")[: 3 if self.settings.dipoles else 2]:
             if known and name not in known:
+                below = "; the first of several levels may do without (dipoles: false)" if name == "dipole" else ""
                 raise InputError(
                     f"this calculator returns no {name}",
                     where=_WHERE,
                     value=self.settings.calculator,
                     hint="an infrared spectrum needs energy, forces and dipole of every geometry; "
-                    f"it knows: {', '.join(known)}",
+                    f"it knows: {', '.join(known)}{below}",
                 )
 
     def label(self, structure: Structure, polar: bool = False) -> Label:
@@ -81,6 +82,9 @@ class AseEngine:
             forces = np.asarray(molecule.get_forces(), float) * EV_PER_ANGSTROM
         except Exception as error:  # a calculator may raise anything
             raise LabelFailed(f"{structure.name}: {self._name()} failed: {type(error).__name__}: {error}") from error
+        if not self.settings.dipoles:
+            seconds = time.perf_counter() - start
+            return finished_label(structure, energy, forces, np.full(3, np.nan), seconds, "default", dipoles=False)
         try:
             dipole = np.asarray(molecule.get_dipole_moment(), float) * ANGSTROM
         except Exception as error:

@@ -21,9 +21,9 @@ FloatArray = NDArray[np.float64]
 class Label:
     """The answer of electronic structure theory for one geometry, in atomic units.
 
-    energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the centre of nuclear charge;
-    seconds of wall time; method: how it converged ('default' or the rung of the ladder for hard cases); polar_tensors
-    (N, 3, 3): dmu_x / dr_jy in e at [j, y, x], about an origin at rest, where requested.
+    energy hartree; forces (N, 3) hartree/bohr; dipole (3,) e bohr about the centre of nuclear charge, nan where the
+    engine gives none; seconds of wall time; method: how it converged ('default' or the rung of the ladder for hard
+    cases); polar_tensors (N, 3, 3): dmu_x / dr_jy in e at [j, y, x], about an origin at rest, where requested.
     """
 
     energy: float

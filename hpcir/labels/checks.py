@@ -41,16 +41,17 @@ def finished_label(
     seconds: float,
     method: str,
     polar_tensors: FloatArray | None = None,
+    dipoles: bool = True,
 ) -> Label:
     """A label in atomic units, or LabelFailed when a number is not finite, an array has the wrong shape, or polar
-    tensors do not add up to the charge."""
+    tensors do not add up to the charge. dipoles: False where the engine gives none; the label's dipole is then nan."""
     forces, dipole = np.asarray(forces, float), np.asarray(dipole, float)
     if forces.shape != (len(structure), 3) or dipole.shape != (3,):
         raise LabelFailed(
             f"{structure.name}: the engine returned forces of shape {forces.shape} and a dipole of shape "
             f"{dipole.shape} for {len(structure)} atoms"
         )
-    for name, value in (("energy", energy), ("forces", forces), ("dipole", dipole)):
+    for name, value in (("energy", energy), ("forces", forces), ("dipole", dipole if dipoles else np.zeros(3))):
         if not np.all(np.isfinite(value)):
             raise LabelFailed(f"{structure.name}: the engine returned a value that is not finite in the {name}")
     if polar_tensors is not None:

@@ -48,25 +48,20 @@ _LAUNCHER_PREFIXES = (
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def ask_engine(settings: LabelSettings, structure: Structure) -> None:
+def ask_engine(settings: LabelSettings, structure: Structure, section: str = "labels") -> None:
     """Ask a deck's engine whether it can label a molecule; computes nothing.
 
-    Code that the deck names (ASE) is imported in a child process, as it may crash, hang or end the process. Raises
-    InputError when the engine cannot, RunStopped when it gives no answer.
+    Code that the deck names (ASE) is imported in a child process, as it may crash, hang or end the process. section:
+    the deck's, whose keys errors name. Raises InputError when the engine cannot, RunStopped when it gives no answer.
     """
-    if settings.engine != "ase":
-        create_engine(settings, structure).check(structure)
-        return
-    with IsolatedEngine(settings, structure) as engine:
-        engine.check(structure)
-
-
-def ask_pretrain_engine(settings: LabelSettings, structure: Structure) -> None:
-    """Ask the engine of the level below, as `ask_engine`; its errors name the keys of labels.pretrain."""
     try:
-        ask_engine(settings.pretrain_settings, structure)
+        if settings.engine != "ase":
+            create_engine(settings, structure).check(structure)
+            return
+        with IsolatedEngine(settings, structure) as engine:
+            engine.check(structure)
     except InputError as error:
-        where = error.where.replace("labels.", "labels.pretrain.", 1)
+        where = error.where.replace("labels.", f"{section}.", 1)
         raise InputError(error.what, where=where, value=error.value, hint=error.hint) from None
 
 
@@ -120,7 +115,7 @@ class IsolatedEngine:
         answer, values = self._ask("label", structure, self._time_limit * (2 if fresh else 1), polar)
         if answer["answer"] == "failed":
             raise LabelFailed(answer["reason"])
-        return unpack_label(structure, values, answer["method"])
+        return unpack_label(structure, values, answer["method"], self._settings.dipoles)
 
     def close(self) -> None:
         """End the worker; a later request starts another."""

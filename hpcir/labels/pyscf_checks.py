@@ -49,20 +49,11 @@ class OrbitalSpace:
 
 def orbital_space(settings: LabelSettings, structure: Structure) -> OrbitalSpace:
     """Sizes of a correlated calculation; computes no integral."""
-    from pyscf import gto
     from pyscf.data import elements
 
-    from hpcir.labels.pyscf_scf import effective_core_potentials
+    from hpcir.labels.pyscf_scf import parsed_molecule
 
-    molecule = gto.M(
-        atom=[(s, tuple(p)) for s, p in zip(structure.symbols, structure.positions, strict=True)],
-        unit="Bohr",
-        basis=settings.basis,
-        ecp=effective_core_potentials(structure, settings.basis),
-        charge=structure.charge,
-        spin=structure.multiplicity - 1,
-        verbose=0,
-    )
+    molecule = parsed_molecule(structure, settings)
     core = int(elements.chemcore(molecule)) if settings.frozen_core else 0
     alpha, beta = molecule.nelec
     functions = int(molecule.nao)

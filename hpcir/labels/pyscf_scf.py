@@ -15,6 +15,7 @@ from pyscf import df, dft, gto, lib, scf
 
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
+from hpcir.labels.pyscf_coulomb import use_fast_coulomb
 from hpcir.labels.pyscf_grid import CachedIntegrator
 from hpcir.molecules.structures import Structure
 
@@ -44,9 +45,9 @@ class Workshop:
     coarse: CachedIntegrator
 
 
-def workshop(structure: Structure, settings: LabelSettings) -> Workshop:
-    """Parse the basis sets of a structure, once for many labels."""
-    molecule = gto.M(
+def parsed_molecule(structure: Structure, settings: LabelSettings) -> Any:
+    """PySCF's molecule with the deck's basis set, and pseudopotentials where that has them."""
+    return gto.M(
         atom=[(symbol, tuple(p)) for symbol, p in zip(structure.symbols, structure.positions, strict=True)],
         unit="Bohr",
         basis=settings.basis,
@@ -55,6 +56,11 @@ def workshop(structure: Structure, settings: LabelSettings) -> Workshop:
         spin=structure.multiplicity - 1,
         verbose=0,
     )
+
+
+def workshop(structure: Structure, settings: LabelSettings) -> Workshop:
+    """Parse the basis sets of a structure, once for many labels."""
+    molecule = parsed_molecule(structure, settings)
     auxiliary = gto.format_basis(df.addons.make_auxbasis(molecule)) if settings.density_fitting else None
     return Workshop(molecule, auxiliary, CachedIntegrator(for_forces=True), CachedIntegrator())
 
@@ -216,6 +222,7 @@ def forces(field: Any) -> FloatArray:
     """Forces (N, 3) in hartree/bohr of a converged field; the exchange-correlation part from the cached orbitals."""
     gradients = field.nuc_grad_method()
     gradients.verbose = 0
+    use_fast_coulomb(gradients)
     integrator = getattr(field, "_numint", None)
     if integrator is None or field.do_nlc() or not integrator.cache(field.mol, field.grids, field.xc, forces=True):
         return -np.asarray(gradients.kernel())

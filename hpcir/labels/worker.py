@@ -76,7 +76,7 @@ def pack_label(label: Label) -> np.ndarray:
     return np.concatenate([[label.energy, label.seconds], label.dipole, label.forces.ravel(), tensors])
 
 
-def unpack_label(structure: Structure, values: np.ndarray, method: str) -> Label:
+def unpack_label(structure: Structure, values: np.ndarray, method: str, dipoles: bool = True) -> Label:
     """The inverse of `pack_label`. LabelFailed when the numbers are not as many as they should be, or not finite."""
     size = structure.positions.size
     if len(values) not in (5 + size, 5 + 4 * size):
@@ -84,7 +84,7 @@ def unpack_label(structure: Structure, values: np.ndarray, method: str) -> Label
     forces, tensors = values[5 : 5 + size].reshape(-1, 3), None
     if len(values) > 5 + size:
         tensors = values[5 + size :].reshape(-1, 3, 3)
-    return finished_label(structure, values[0], forces, values[2:5], float(values[1]), method, tensors)
+    return finished_label(structure, values[0], forces, values[2:5], float(values[1]), method, tensors, dipoles)
 
 
 def pack_structure(structure: Structure) -> dict[str, Any]:

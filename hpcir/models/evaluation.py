@@ -31,6 +31,23 @@ class Evaluation:
     charges_spread: FloatArray
     dipole_spread: FloatArray
 
+    @classmethod
+    def of_members(
+        cls, energies: FloatArray, forces: FloatArray, charges: FloatArray, dipoles: FloatArray
+    ) -> Evaluation:
+        """Means and standard deviations over members (M,): energies (M,), forces (M, N, 3), charges (M, N), dipoles
+        (M, 3)."""
+        return cls(
+            energy=float(energies.mean()),
+            forces=forces.mean(0),
+            charges=charges.mean(0),
+            dipole=dipoles.mean(0),
+            energy_spread=float(energies.std()),
+            forces_spread=forces.std(0),
+            charges_spread=charges.std(0),
+            dipole_spread=dipoles.std(0),
+        )
+
     def facts(self) -> list[tuple[str, str]]:
         """The values with their spreads in atomic units, as pairs of a name and a text, for printing."""
         size = np.linalg.norm(self.forces, axis=1).max(initial=0.0)

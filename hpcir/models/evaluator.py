@@ -294,13 +294,4 @@ def evaluate(model: ModelNetworks, numbers: IntArray, positions: FloatArray, cha
         dipoles, charges = evaluator.member_dipoles(replica)
     else:
         dipoles, charges = np.full((1, 3, 1), np.nan), np.full((1, len(numbers), 1), np.nan)
-    return Evaluation(
-        energy=float(energies.mean()),
-        forces=forces.mean(0)[:, :, 0],
-        charges=charges.mean(0)[:, 0],
-        dipole=dipoles.mean(0)[:, 0],
-        energy_spread=float(energies.std()),
-        forces_spread=forces.std(0)[:, :, 0],
-        charges_spread=charges.std(0)[:, 0],
-        dipole_spread=dipoles.std(0)[:, 0],
-    )
+    return Evaluation.of_members(energies[:, 0], forces[..., 0], charges[..., 0], dipoles[..., 0])

@@ -182,19 +182,9 @@ def _sum(arrays: Sequence[FloatArray]) -> FloatArray:
 
 def _mean(members: Sequence[Evaluation]) -> Evaluation:
     """Means and standard deviations of single members' evaluations."""
-    energies = np.array([one.energy for one in members])
-    forces, charges, dipoles = (
+    return Evaluation.of_members(
+        np.array([one.energy for one in members]),
         np.stack([one.forces for one in members]),
         np.stack([one.charges for one in members]),
         np.stack([one.dipole for one in members]),
-    )
-    return Evaluation(
-        energy=float(energies.mean()),
-        forces=forces.mean(0),
-        charges=charges.mean(0),
-        dipole=dipoles.mean(0),
-        energy_spread=float(energies.std()),
-        forces_spread=forces.std(0),
-        charges_spread=charges.std(0),
-        dipole_spread=dipoles.std(0),
     )

@@ -451,18 +451,22 @@ def families(found: Sequence[Conformer], temperature: float, graph: BondGraph | 
     if not found:
         return []
     graph = bond_graph(found[0].structure) if graph is None else graph
-    sizes = [radius_of_gyration(item.structure) for item in found]
+    longest = max(radius_of_gyration(item.structure) for item in found)
     weights = conformer_weights(found, temperature)
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(found):
-        shape = "folded" if sizes[index] < MAX_FOLDED_RADIUS * max(sizes) else "extended"
-        name = kind(item.structure, graph) + (f", {shape}" if len(rotors(graph)) > 1 else "")
-        groups.setdefault(name, []).append(index)
+        groups.setdefault(family_name(item.structure, graph, longest), []).append(index)
     result = []
     for name, members in groups.items():
         ordered = sorted(members, key=lambda k: found[k].energy)
         result.append(Family(name, tuple(found[k] for k in ordered), float(weights[members].sum())))
     return sorted(result, key=lambda family: -family.weight)
+
+
+def family_name(structure: Structure, graph: BondGraph, longest: float) -> str:
+    """The name of the family of a relaxed geometry; longest: the largest radius of gyration of a conformer, bohr."""
+    shape = "folded" if radius_of_gyration(structure) < MAX_FOLDED_RADIUS * longest else "extended"
+    return kind(structure, graph) + (f", {shape}" if len(rotors(graph)) > 1 else "")
 
 
 def conformer_weights(found: Sequence[Conformer], temperature: float) -> FloatArray:

@@ -78,6 +78,18 @@ def arrangements(structure: Structure, masses: FloatArray) -> list[Relabelling]:
     return list(found.values())[:MAX_ARRANGEMENTS]
 
 
+def operations(structure: Structure) -> list[Relabelling]:
+    """Operations that generate the group of those that motion makes, but the one that does nothing; none where the
+    bonds cannot be assigned. The energy of a copy is that of the geometry, whatever geometry it is."""
+    try:
+        graph = bond_graph(structure)
+    except InputError:
+        return []
+    identity = np.arange(len(structure))
+    found = _generators(structure.positions, graph)
+    return [one for one in found if one.mirrored or not np.array_equal(one.order, identity)]
+
+
 def _generators(positions: FloatArray, graph: BondGraph) -> Iterator[Relabelling]:
     """Operations that generate the feasible group."""
     identity = np.arange(len(graph))

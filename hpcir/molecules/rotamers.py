@@ -124,11 +124,16 @@ def random_rotamer(
 
 @dataclass(frozen=True)
 class Moves:
-    """Results of Monte Carlo: positions (R, N, 3), moves tried and accepted by all replicas."""
+    """Results of Monte Carlo: positions (R, N, 3), moves tried by all replicas and accepted (R,) by each."""
 
     positions: FloatArray
     tried: int
-    taken: int
+    accepted: IntArray
+
+    @property
+    def taken(self) -> int:
+        """Moves accepted by all replicas."""
+        return int(self.accepted.sum())
 
 
 def torsion_moves(
@@ -136,20 +141,22 @@ def torsion_moves(
     is_allowed: Callable[[FloatArray], BoolArray],
     moving: list[Pivot],
     positions: FloatArray,
-    temperature: float,
+    temperature: float | FloatArray,
     count: int,
     random: np.random.Generator,
 ) -> Moves:
     """`count` Metropolis moves of every replica: one torsion turned from one state towards another, or a little.
 
     energies_of: positions (R, N, 3) -> (R,) hartree. Proposals are symmetric (a turn and its reverse are drawn alike),
-    so the Boltzmann distribution at `temperature` (hartree) is kept. A move to a geometry that
+    so the Boltzmann distribution at `temperature` (hartree; one for all or (R,)) is kept. A move to a geometry that
     `is_allowed` (R, N, 3) -> (R,) excludes is rejected.
     """
     positions = np.array(positions, float)
+    taken = np.zeros(len(positions), np.int64)
+    if not moving or count == 0:
+        return Moves(positions, 0, taken)
     energies = energies_of(positions)
-    taken = 0
-    for _ in range(count if moving else 0):
+    for _ in range(count):
         trial = positions.copy()
         for replica in range(len(positions)):
             pivot = moving[int(random.integers(len(moving)))]
@@ -160,7 +167,7 @@ def torsion_moves(
         chance = np.exp(np.minimum(0.0, (energies - changed) / temperature))
         accepted = allowed & (random.random(len(positions)) < chance)
         positions[accepted], energies[accepted] = trial[accepted], changed[accepted]
-        taken += int(accepted.sum())
+        taken += accepted
     return Moves(positions, count * len(positions), taken)
 
 

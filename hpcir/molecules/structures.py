@@ -121,13 +121,9 @@ def _extended(path: Path) -> list[Any]:
 def _atoms(frame: PlainFrame) -> Any:
     """A plain frame as ASE Atoms, the words of its comment line in `info`."""
     from ase import Atoms
-    from ase.io.extxyz import key_val_str_to_dict
 
     atoms: Any = Atoms(numbers=frame.numbers, positions=frame.positions)
-    try:
-        atoms.info = key_val_str_to_dict(frame.comment)
-    except Exception:  # prose that looks like anything
-        atoms.info = {}
+    atoms.info = _words_of_comment(frame.comment)
     for word in CHARGE_WORDS + _SPIN_WORDS:
         match = re.search(_NAMED_INTEGER.format(word), frame.comment)
         if match:
@@ -135,6 +131,18 @@ def _atoms(frame: PlainFrame) -> Any:
     if frame.masses is not None:
         atoms.set_masses(np.where(np.isnan(frame.masses), atoms.get_masses(), frame.masses))
     return atoms
+
+
+def _words_of_comment(comment: str) -> dict[str, Any]:
+    """KEY=VALUE pairs of a comment line as ASE reads them, True for words without a value; {} where it cannot."""
+    if "=" not in comment:  # prose: importing ASE's readers for it takes half a second
+        return dict.fromkeys(comment.split(), True)
+    from ase.io.extxyz import key_val_str_to_dict
+
+    try:
+        return dict(key_val_str_to_dict(comment))
+    except Exception:  # prose that looks like anything
+        return {}
 
 
 def stated(info: Mapping[str, Any], words: Sequence[str], where: str) -> int | None:

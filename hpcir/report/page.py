@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.report import molecules, tables
+from hpcir.report.chain import chain_section
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import harmonic_rows
 from hpcir.report.parts import summed
@@ -62,6 +63,7 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "of": f" of {text(data.name)}" if len(data.targets) > 1 else "",
         "bands": tables.band_table(data.bands, "bands"),
         "beside": _beside(data),
+        "structure": molecules.understood(data),
         "molecules": molecules.molecules(data) + molecules.families(data),
         "conformers": _conformers(data),
         "trust": tables.trust_table(data.trust),
@@ -74,6 +76,7 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "times": tables.time_table(data.summary.stages),
         "md": tables.facts(_facts(data.summary.md)),
         "labels": tables.facts(_facts(data.summary.labels)),
+        "chain": chain_section(data.summary.chain),
         "deck": text(data.deck_text or "The resolved deck is missing."),
         "provenance": tables.facts(_without_deck(data.summary.provenance)),
         "citation": text(f"{CITATION} Program: hpcir {__version__}."),

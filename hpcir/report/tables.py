@@ -115,11 +115,15 @@ def _band_cell(number: float, stderr: float, style: str, title: str = "") -> str
 
 def _sources(band: Band) -> str:
     """The contributions to an intensity's error, shown on hovering."""
-    sampling, committee = known(band.sampling_stderr_km_per_mol), known(band.committee_stderr_km_per_mol)
-    if sampling is None:
+    parts = {
+        "sampling": known(band.sampling_stderr_km_per_mol),
+        "committee": known(band.committee_stderr_km_per_mol),
+        "populations": known(band.population_stderr_km_per_mol),
+    }
+    if parts["sampling"] is None:
         return ""
-    parts = f"sampling {sampling:.2g}" + ("" if committee is None else f", committee {committee:.2g}")
-    return f' title="{text(f"standard error: {parts} km/mol")}"'
+    words = ", ".join(f"{name} {'not known' if value is None else f'{value:.2g}'}" for name, value in parts.items())
+    return f' title="{text(f"standard error: {words} km/mol")}"'
 
 
 def mode_table(rows: Sequence[HarmonicRow], modes: Sequence[ModeRow] = ()) -> str:

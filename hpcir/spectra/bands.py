@@ -10,11 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.spectra.correlation import cosine_transform, window
-from hpcir.spectra.estimators import ControlVariates, standard_error
+from hpcir.spectra.estimators import (
+    ControlVariates,
+    shift_factor,
+    skewness_factor,
+    small_sample_factor,
+    standard_error,
+    stated_error,
+)
 from hpcir.units import PER_CM, KmPerMol, PerCm
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 # Two maxima are two bands when the lower one is above the valley by this many standard errors of that difference. Where
 # the valley is under ISOLATED of it, fewer suffice: the intensity scatters then, and only a line that one or two
@@ -47,9 +55,11 @@ MARGIN = 3.0
 class Band:
     """One band. Positions in cm-1, intensity in km/mol; `stderr` are total standard errors.
 
-    position: the centroid between the limits; peak: the highest point; sampling_stderr: the part of the intensity's
-    error that comes from the number of trajectories, committee_stderr the part from the spread of the committee (0
-    without member spectra); plain_stderr: what the plain mean over the same trajectories would have.
+    position: the centroid between the limits; peak: the highest point; sampling_stderr: the part of the error that
+    comes from the number of trajectories; committee_stderr: the part from the model, the calibrated spread of the
+    committee; population_stderr: the part from the populations of conformers that the trajectories start with. A part
+    that is not known is nan, and not in the total. plain_stderr: what the plain mean over the same trajectories would
+    have.
     """
 
     position_per_cm: PerCm
@@ -61,9 +71,13 @@ class Band:
     lower_per_cm: PerCm
     upper_per_cm: PerCm
     sampling_stderr_km_per_mol: KmPerMol
-    committee_stderr_km_per_mol: KmPerMol = 0.0
+    committee_stderr_km_per_mol: KmPerMol = np.nan
     plain_stderr_km_per_mol: KmPerMol = 0.0
     assignment: str = ""
+    population_stderr_km_per_mol: KmPerMol = np.nan
+    sampling_stderr_per_cm: PerCm = np.nan
+    committee_stderr_per_cm: PerCm = np.nan
+    population_stderr_per_cm: PerCm = np.nan
 
     def describe(self) -> str:
         """One line for a table or a log."""
@@ -71,6 +85,84 @@ class Band:
             f"{self.position_per_cm:8.1f} +- {self.stderr_per_cm:4.1f} cm-1  "
             f"{self.intensity_km_per_mol:8.2f} +- {self.stderr_km_per_mol:5.2f} km/mol  {self.assignment}".rstrip()
         )
+
+
+@dataclass(frozen=True)
+class Committee:
+    """The spectra of single members of a committee, for the model's part of the errors.
+
+    terms (M, R, F): the contributions of trajectories that all members have in common, member by member; calibration:
+    the measured ratio of true errors to the committee's spread, of intensities and of positions.
+    """
+
+    terms: FloatArray
+    calibration: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def spectra(self) -> FloatArray:
+        """(M, F) the members' spectra."""
+        return np.asarray(self.terms.mean(axis=1))
+
+    def spread(self, terms: FloatArray) -> FloatArray:
+        """(K,) standard deviations over the members of the means of terms (M, R, K), less what trajectories that
+        differ by chance make of it: the scatter of each member's difference from the mean of all, pair by pair."""
+        members, count = terms.shape[:2]
+        apart = terms - terms.mean(axis=0)
+        variance = (apart.mean(axis=1) ** 2).sum(axis=0) / (members - 1)
+        if count > 1:
+            variance = variance - (apart.var(axis=1, ddof=1) / count).sum(axis=0) / (members - 1)
+        return np.sqrt(np.maximum(variance, 0.0))
+
+    def curve_error(self) -> FloatArray:
+        """(F,) the model's part of the curve's error."""
+        return self.calibration[0] * self.spread(self.terms)
+
+    def band_errors(self, functionals: FloatArray) -> tuple[float, float]:
+        """The model's part of the errors of a band's intensity and centroid; functionals (2, F) of the band."""
+        area, moment = np.moveaxis(self.terms @ functionals.T, -1, 0)
+        whole = area.mean()
+        shifts = (moment - (moment.mean() / whole) * area) / whole if whole > 0 else np.zeros_like(moment)
+        intensity, position = self.spread(np.stack([area, shifts], axis=-1))
+        return self.calibration[0] * float(intensity), self.calibration[1] * float(position)
+
+
+@dataclass(frozen=True)
+class Populations:
+    """The conformers that trajectories start in: kind (R,) of each, and the covariance (B, B) of their populations
+    (zeros where there is one conformer alone)."""
+
+    kind: NDArray[np.int64]
+    covariance: FloatArray
+
+    def error(self, terms: FloatArray) -> FloatArray:
+        """(K,) the error that the populations' covariance gives the mean of terms (R, K): as each conformer's own mean
+        differs from that of all."""
+        apart = np.zeros((len(self.covariance), terms.shape[1]))
+        for number in range(len(apart)):
+            own = terms[self.kind == number]
+            if len(own):
+                apart[number] = own.mean(axis=0) - terms.mean(axis=0)
+        return np.sqrt(np.maximum(np.einsum("bk,bc,ck->k", apart, self.covariance, apart), 0.0))
+
+
+@dataclass(frozen=True)
+class OtherErrors:
+    """What errors have besides the sampling's part: the committee and the populations, where they are known."""
+
+    committee: Committee | None = None
+    populations: Populations | None = None
+
+    def of_curve(self, terms: FloatArray) -> FloatArray:
+        """(F,) both parts of the error of the curve that is the mean of terms (R, F), as far as they are known."""
+        parts = [np.zeros(terms.shape[1])]
+        if self.committee is not None:
+            parts.append(self.committee.curve_error())
+        if self.populations is not None:
+            parts.append(self.populations.error(terms))
+        return np.asarray(np.linalg.norm(parts, axis=0))
+
+
+NO_OTHERS = OtherErrors()
 
 
 def leakage(window_name: str, depth: float, distances: FloatArray) -> FloatArray:
@@ -103,6 +195,37 @@ def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, 
     )
 
 
+def maxima_apart(values: FloatArray, distance: int) -> IntArray:
+    """Indices of the maxima of a curve (F,) in ascending order, of flat ones the middle; the ends are none.
+
+    Of maxima less than `distance` points apart the highest stay, as in scipy.signal.find_peaks: importing that package
+    takes longer than a spectrum.
+    """
+    steps = np.diff(values)
+    changes = np.flatnonzero(steps)
+    top = np.flatnonzero((steps[changes[:-1]] > 0) & (steps[changes[1:]] < 0))
+    peaks = (changes[top] + 1 + changes[top + 1]) // 2
+    keep = np.ones(len(peaks), bool)
+    for index in np.argsort(values[peaks])[::-1]:
+        if keep[index]:
+            keep[np.abs(peaks - peaks[index]) < distance] = False
+            keep[index] = True
+    return np.asarray(peaks[keep])
+
+
+def prominences(values: FloatArray, peaks: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
+    """Heights of maxima (P,) of a curve above the higher one of the lowest points that part them from a higher maximum
+    or an end on their left and right; indices of these lowest points (as scipy.signal.peak_prominences)."""
+    left, right = np.empty_like(peaks), np.empty_like(peaks)
+    for number, peak in enumerate(peaks):
+        higher = np.flatnonzero(values > values[peak])
+        before, after = higher[higher < peak], higher[higher > peak]
+        start, end = before[-1] + 1 if len(before) else 0, after[0] if len(after) else len(values)
+        left[number] = peak - np.argmin(values[start : peak + 1][::-1])
+        right[number] = peak + np.argmin(values[peak:end])
+    return values[peaks] - np.maximum(values[left], values[right]), left, right
+
+
 def band_limits(
     wavenumbers: FloatArray,
     absorption: FloatArray,
@@ -119,14 +242,12 @@ def band_limits(
     for what the window spreads, but no further than half the way to the neighbour's. window_name, depth (atomic
     time): of the correlation.
     """
-    from scipy.signal import find_peaks, peak_prominences
-
     if absorption.max(initial=0.0) <= 0:
         return []
     resolution = 2 * np.pi / (PER_CM * depth)
     spacing = wavenumbers[1] - wavenumbers[0]
-    peaks, _ = find_peaks(absorption, distance=max(1, round(resolution / spacing)))
-    prominence, left, right = peak_prominences(absorption, peaks)
+    peaks = maxima_apart(absorption, max(1, round(resolution / spacing)))
+    prominence, left, right = prominences(absorption, peaks)
     needed = np.maximum(MIN_HEIGHT * absorption.max(), MIN_VALLEY_DEPTH * absorption[peaks])
     if terms is not None and len(terms) > 1:
         base = np.where(absorption[left] > absorption[right], left, right)
@@ -259,7 +380,7 @@ def find_bands(
     limits: list[tuple[int, int, int]],
     systematic: Sequence[tuple[float, float]],
     estimator: ControlVariates | None = None,
-    member_spectra: FloatArray | None = None,
+    others: OtherErrors = NO_OTHERS,
     seed: int = 1,
 ) -> tuple[tuple[Band, ...], FloatArray, FloatArray]:
     """The bands between limits (`band_limits`) with their errors, and the curve's terms and weights (R, F) that agree
@@ -268,24 +389,79 @@ def find_bands(
     spectra (R, F): the trajectories' own; curve: terms and weights (R, F) of `ControlVariates.curve`. Each band's
     integral is regressed on the controls by itself, more sharply than a point of the curve can be, and the curve is
     made to integrate to it (`fit_to_band`). The centroid's error is that of a ratio (delta method), the highest
-    point's is bootstrapped over trajectories. member_spectra (members, F) add the spread over the committee
-    in quadrature.
+    point's is bootstrapped over trajectories. The other parts are added in quadrature.
     """
     terms, weights = (part.copy() for part in curve)
     results = []
     for limit, error in zip(limits, systematic, strict=True):
         functionals = band_functionals(wavenumbers, limit)
         values = spectra @ functionals.T
-        if estimator is None:
-            area, moment = values.T
-        else:
-            place = float(wavenumbers[limit[1]])
-            area, moment = (estimator.choose(own, place).terms(own)[:, 0] for own in (values[:, :1], values[:, 1:]))
-            fit_to_band(terms, weights, functionals[0], area)
-        spread = _member_spread(functionals, member_spectra)
-        results.append((limit, area, moment, float(standard_error(values)[0]), spread, error))
+        edges = np.hypot(*np.maximum(curve[0][:, [limit[0], limit[2]]].mean(axis=0), 0.0))
+        own = BandTerms(values[:, 0], values[:, 1], float(edges))
+        if estimator is not None:
+            own = BandTerms.regressed(estimator, values, float(wavenumbers[limit[1]]), float(edges))
+            fit_to_band(terms, weights, functionals[0], own.area)
+        plain = float(stated_error(values[:, :1], positive=True)[0])
+        results.append((limit, own, plain, _other_errors(functionals, own, others), error))
     means = bootstrap_means(terms, 200, seed) if len(terms) > 1 and limits else None
     return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms, weights
+
+
+@dataclass(frozen=True)
+class BandTerms:
+    """The trajectories' contributions (R,) to a band's integral and to its first moment about the peak; the heights of
+    the curve at both limits, in quadrature; and the effective coefficients that were fitted to make each."""
+
+    area: FloatArray
+    moment: FloatArray
+    edges: float = 0.0
+    area_freedom: float = 0.0
+    moment_freedom: float = 0.0
+
+    @classmethod
+    def regressed(cls, estimator: ControlVariates, values: FloatArray, place: float, edges: float) -> BandTerms:
+        """Those of values (R, 2) with what the controls explain taken away."""
+        area, moment = (estimator.choose(values[:, [column]], place) for column in (0, 1))
+        terms = area.terms(values[:, :1])[:, 0], moment.terms(values[:, 1:])[:, 0]
+        return cls(*terms, edges, area.freedom, moment.freedom)
+
+    @property
+    def intensity(self) -> float:
+        """The integral."""
+        return float(self.area.mean())
+
+    @property
+    def offset(self) -> float:
+        """The centroid's distance from the peak."""
+        return float(self.moment.mean()) / self.intensity
+
+    @property
+    def shifts(self) -> FloatArray:
+        """(R,) contributions to the centroid's error: those of a ratio (delta method)."""
+        return (self.moment - self.offset * self.area) / self.intensity
+
+    def sampling_errors(self) -> tuple[float, float]:
+        """The stated errors of integral and centroid, as far as they are the trajectories'.
+
+        Where the curve is not zero at a limit, a line that is elsewhere by the centroid's error takes intensity across
+        it: few trajectories do, so that the terms' scatter does not show it.
+        """
+        area = stated_error(self.area[:, None], self.area_freedom, positive=True)
+        shift = stated_error(self.shifts[:, None], max(self.area_freedom, self.moment_freedom))
+        # Where an integral is uncertain, a ratio to it is more so than its linear expansion says.
+        place = float(shift[0] * skewness_factor(area, np.array([self.intensity]))[0]) * shift_factor(len(self.area))
+        return float(np.hypot(area[0], self.edges * place)), place
+
+
+def _other_errors(functionals: FloatArray, own: BandTerms, others: OtherErrors) -> tuple[tuple[float, float], ...]:
+    """The committee's and the populations' part of the errors of integral and centroid, nan where not known."""
+    committee = population = (float("nan"), float("nan"))
+    if others.committee is not None:
+        committee = others.committee.band_errors(functionals)
+    if others.populations is not None:
+        area, shift = others.populations.error(np.c_[own.area, own.shifts])
+        population = float(area), float(shift)
+    return committee, population
 
 
 def fit_to_band(terms: FloatArray, weights: FloatArray, integration: FloatArray, area: FloatArray) -> None:
@@ -313,31 +489,39 @@ def _band(
     terms: FloatArray,
     resampled: FloatArray | None,
     limit: tuple[int, int, int],
-    area: FloatArray,
-    moment: FloatArray,
+    own: BandTerms,
     plain_error: float,
-    members: tuple[float, float],
+    others: tuple[tuple[float, float], ...],
     systematic: tuple[float, float],
 ) -> Band:
     first, peak, last = limit
-    intensity = float(area.mean())
-    offset = float(moment.mean()) / intensity
-    position_error = float(standard_error(((moment - offset * area) / intensity)[:, None])[0])
-    sampling = float(standard_error(area[:, None])[0])
+    intensity = own.intensity
+    sampling, sampling_position = own.sampling_errors()
+    committee, population = others
     peak_error = np.nan if resampled is None else peak_position(wavenumbers, resampled, first, last).std()
+    peak_error *= float(small_sample_factor(len(terms)))
     return Band(
-        position_per_cm=float(wavenumbers[peak] + offset),
-        stderr_per_cm=float(np.linalg.norm([position_error, members[1], systematic[1]])),
+        position_per_cm=float(wavenumbers[peak] + own.offset),
+        stderr_per_cm=_total(sampling_position, committee[1], population[1], systematic[1]),
         intensity_km_per_mol=intensity,
-        stderr_km_per_mol=float(np.linalg.norm([sampling, members[0], systematic[0] * intensity])),
+        stderr_km_per_mol=_total(sampling, committee[0], population[0], systematic[0] * intensity),
         peak_per_cm=float(peak_position(wavenumbers, terms.mean(axis=0)[None], first, last)[0]),
         peak_stderr_per_cm=float(peak_error),
         lower_per_cm=float(wavenumbers[first]),
         upper_per_cm=float(wavenumbers[last]),
         sampling_stderr_km_per_mol=sampling,
-        committee_stderr_km_per_mol=members[0],
+        committee_stderr_km_per_mol=committee[0],
         plain_stderr_km_per_mol=plain_error,
+        population_stderr_km_per_mol=population[0],
+        sampling_stderr_per_cm=sampling_position,
+        committee_stderr_per_cm=committee[1],
+        population_stderr_per_cm=population[1],
     )
+
+
+def _total(sampling: float, *others: float) -> float:
+    """The parts in quadrature; others that are not known do not count."""
+    return float(np.linalg.norm([sampling, *(part for part in others if not np.isnan(part))]))
 
 
 def curve_bands(wavenumbers: FloatArray, absorption: FloatArray, resolution: float) -> tuple[Band, ...]:
@@ -374,11 +558,3 @@ def curve_bands(wavenumbers: FloatArray, absorption: FloatArray, resolution: flo
             )
         )
     return tuple(bands)
-
-
-def _member_spread(functionals: FloatArray, member_spectra: FloatArray | None) -> tuple[float, float]:
-    """Standard deviation over members of a band's integral (km/mol) and centroid (cm-1); zeros without members."""
-    if member_spectra is None or len(member_spectra) < 2:
-        return 0.0, 0.0
-    area, moment = functionals @ member_spectra.T
-    return float(area.std(ddof=1)), float((moment / area).std(ddof=1))

@@ -112,7 +112,7 @@ def rigid_rotor_contour(
     decay = (0.5 * resolution * PER_CM) ** 2 / (4 * np.log(2))
     last = np.sqrt(18.0 / decay)
     step = np.pi / (2.5 * reach * PER_CM)
-    times = step * np.arange(int(last / step) + 2)
+    times = np.asarray(step * np.arange(int(last / step) + 2), float)
     correlation = rotor_correlation(moments, temperature, times) * np.exp(-decay * times**2)
     weights = np.full(len(times), step)
     weights[0] *= 0.5

@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
-from hpcir.spectra.bands import Band, band_limits, find_bands, joined_branches, systematic_errors
+from hpcir.spectra.bands import (
+    NO_OTHERS,
+    Band,
+    OtherErrors,
+    band_limits,
+    find_bands,
+    joined_branches,
+    systematic_errors,
+)
 from hpcir.spectra.controls import Controls
-from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, standard_error
+from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, small_sample_factor, stated_error
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
 from hpcir.spectra.spectrum import Spectrum
 
@@ -25,7 +33,7 @@ def combine(
     settings: SpectrumSettings,
     temperature: float,
     controls: Controls | None = None,
-    member_spectra: FloatArray | None = None,
+    others: OtherErrors = NO_OTHERS,
     metadata: dict[str, Any] | None = None,
     seed: int = 1,
     branches: float | None = None,
@@ -33,28 +41,29 @@ def combine(
     """The spectrum of R trajectories from their own spectra (R, F) on `wavenumber_grid(settings)`.
 
     temperature kT in hartree; controls: what the estimator 'control_variates' of the settings uses (without them the
-    plain mean is taken, and the metadata say so); member_spectra (members, F): each committee member's own spectrum,
-    whose spread is added to the error in quadrature; seed of the bootstrap; branches: how far apart P and R maxima of
-    a linear molecule that turns are (cm-1), to be taken for one band (metadata `branches` has their numbers). Raises
-    InputError for no trajectory, for a spectrum that is not finite (leave that trajectory out) and for controls of
-    other trajectories.
+    plain mean is taken, and the metadata say so); others: what errors have besides the sampling's part; seed of the
+    bootstrap; branches: how far apart P and R maxima of a linear molecule that turns are (cm-1), to be taken for one
+    band (metadata `branches` has their numbers). Raises InputError for no trajectory, for a spectrum that is not finite
+    (leave that trajectory out) and for controls of other trajectories.
     """
     spectra = np.asarray(spectra, float)
     wavenumbers = wavenumber_grid(settings)
     _check(spectra, wavenumbers, controls)
     estimator, name = _estimator(settings, controls, len(spectra))
     uniform = np.full_like(spectra, 1 / len(spectra))
-    terms, weights = (spectra, uniform) if estimator is None else estimator.curve(spectra, wavenumbers)
-    members = None if member_spectra is None else np.asarray(member_spectra, float)
+    freedom: FloatArray = np.zeros(len(wavenumbers))
+    terms, weights = spectra, uniform
+    if estimator is not None:
+        terms, weights, freedom = estimator.curve(spectra, wavenumbers)
     limits = band_limits(wavenumbers, terms.mean(axis=0), settings.window, settings.depth, terms)
     double: list[int] = []
     if branches is not None:
         limits, double = joined_branches(wavenumbers, terms.mean(axis=0), limits, branches)
     systematic = [systematic_errors(wavenumbers, limit, settings.window, settings.depth) for limit in limits]
     bands, terms, weights = find_bands(
-        wavenumbers, (terms, weights), spectra, limits, systematic, estimator, members, seed
+        wavenumbers, (terms, weights), spectra, limits, systematic, estimator, others, seed
     )
-    spread = members.std(axis=0, ddof=1) if members is not None and len(members) > 1 else 0.0
+    sampling = stated_error(terms, freedom, positive=True)
     facts: dict[str, Any] = {
         "trajectories": len(spectra),
         "estimator": name,
@@ -67,7 +76,9 @@ def combine(
     return Spectrum(
         wavenumbers=wavenumbers,
         absorption=terms.mean(axis=0),
-        stderr=np.hypot(standard_error(terms), spread),
+        stderr=np.linalg.norm(
+            [sampling, moved_lines(wavenumbers, terms.mean(axis=0), bands), others.of_curve(terms)], axis=0
+        ),
         bands=bands,
         temperature=temperature,
         terms=terms,
@@ -77,6 +88,16 @@ def combine(
     )
 
 
+def moved_lines(wavenumbers: FloatArray, absorption: FloatArray, bands: tuple[Band, ...]) -> FloatArray:
+    """(F,) the error of a curve (F,) that the sampling error of the bands' positions makes: on a flank few trajectories
+    have their lines, and the others do not show it."""
+    errors = np.zeros(len(wavenumbers))
+    for band in bands:
+        inside = (wavenumbers >= band.lower_per_cm) & (wavenumbers <= band.upper_per_cm)
+        errors[inside] = np.nan_to_num(band.sampling_stderr_per_cm)
+    return np.asarray(np.abs(np.gradient(absorption, wavenumbers)) * errors)
+
+
 def estimate_spectrum(
     dipoles: FloatArray | Iterable[FloatArray],
     time_between: float,
@@ -84,7 +105,7 @@ def estimate_spectrum(
     temperature: float,
     settings: SpectrumSettings,
     controls: Controls | None = None,
-    member_spectra: FloatArray | None = None,
+    others: OtherErrors = NO_OTHERS,
     metadata: dict[str, Any] | None = None,
 ) -> Spectrum:
     """The spectrum with bands and errors from dipole series: one array (T, 3, R) in e bohr or an iterable of such
@@ -97,7 +118,7 @@ def estimate_spectrum(
     spectra = [trajectory_spectra(block, time_between, timestep, temperature, settings) for block in blocks]
     if not spectra:
         raise InputError("no dipole series to make a spectrum of")
-    return combine(np.concatenate(spectra), settings, temperature, controls, member_spectra, metadata)
+    return combine(np.concatenate(spectra), settings, temperature, controls, others, metadata)
 
 
 def _check(spectra: FloatArray, wavenumbers: FloatArray, controls: Controls | None) -> None:
@@ -172,7 +193,10 @@ def trajectories_needed(bands: tuple[Band, ...], count: int, goal: float = 0.02,
     if not np.all(np.isfinite(errors)):
         return Verdict(None, "One trajectory alone shows no error bar: run at least two, better 16.")
     worst = int(np.argmax(errors))
-    needed = int(np.ceil(count * (errors[worst] / goal) ** 2))
+    # More trajectories need no factor for few of them.
+    needed = (
+        int(np.ceil(count * (errors[worst] / small_sample_factor(count) / goal) ** 2)) if errors[worst] > goal else 0
+    )
     more = max(0, needed - count)
     state = f"the largest sampling error is {100 * errors[worst]:.2g} %, at {strong[worst].position_per_cm:.0f} cm-1"
     if more:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import constants as _c
 
 from hpcir.errors import InputError
 from hpcir.spectra.bands import curve_bands
@@ -16,7 +15,7 @@ from hpcir.spectra.files.gas import MAX_ABSORPTION, gas_of, temperature_of, tota
 from hpcir.spectra.files.jcamp_text import Block, read_blocks, table
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.provenance import origin_line
-from hpcir.units import KELVIN
+from hpcir.units import GAS_J_PER_MOL_K, KELVIN, TORR_PA
 
 FloatArray = NDArray[np.float64]
 
@@ -119,7 +118,7 @@ def _ordinate(
     if "MICROMOL/MOL" in units and "BASE 10" in units:
         # Absorbance per ppm and metre at the stated total pressure: one part per million is 1e-6 p/RT of density.
         total, said = (pressure, []) if pressure is not None else total_pressure(block, where)
-        return 0.1 * y * np.log(10) * _c.R * kelvin / (1e-6 * total), True, kelvin, notes + said
+        return 0.1 * y * np.log(10) * GAS_J_PER_MOL_K * kelvin / (1e-6 * total), True, kelvin, notes + said
     transmittance, said = _transmittance(units, y, where)
     notes += said
     masked = transmittance < saturation
@@ -130,8 +129,8 @@ def _ordinate(
     if gas.path is None or gas.pressure is None:
         missing = " and ".join(n for n, v in (("path length", gas.path), ("pressure", gas.pressure)) if v is None)
         return napierian, False, kelvin, [*notes, f"no {missing} in the file: the ordinate is -ln T, not absolute"]
-    notes += [*gas.notes, f"path {100 * gas.path:g} cm, pressure {gas.pressure / _c.torr:.4g} mmHg, {kelvin:g} K"]
-    return 0.1 * napierian * _c.R * kelvin / (gas.pressure * gas.path), True, kelvin, notes
+    notes += [*gas.notes, f"path {100 * gas.path:g} cm, pressure {gas.pressure / TORR_PA:.4g} mmHg, {kelvin:g} K"]
+    return 0.1 * napierian * GAS_J_PER_MOL_K * kelvin / (gas.pressure * gas.path), True, kelvin, notes
 
 
 def _transmittance(units: str, y: FloatArray, where: str) -> tuple[FloatArray, list[str]]:

@@ -22,6 +22,14 @@ def digest(*parts: Any) -> str:
     return state.hexdigest()[:24]
 
 
+def data_digest(path: Path) -> str:
+    """The digest of a data set: of its file, or of all files of its folder by name."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest(*(part for file in files for part in (file.name, file_digest(file))))
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     state = hashlib.sha256()

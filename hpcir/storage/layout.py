@@ -32,8 +32,9 @@ MODEL_FILE = "model.h5"
 N2P2_FILE = "n2p2.h5"
 MODEL = f"{MODELS}/{MODEL_FILE}"
 FINAL_MODEL_FILE = "final.h5"
-PRETRAINED_MODEL = f"{MODELS}/pretrained.h5"
 PRETRAINED = f"{MODELS}/pretrained"
+# A committee from fresh weights on the labels of a chain's last level, for comparison.
+FRESH_MODEL = f"{MODELS}/fresh.h5"
 TRAININGS = f"{MODELS}/in-progress"
 TRAINING_FIGURES = "training.json"
 LEARNING_CURVE_FILE = "learning_curve.json"
@@ -71,6 +72,16 @@ def round_file(number: int) -> str:
     return f"round-{number:02d}.h5"
 
 
+def level_folder(number: int) -> str:
+    """The models of a level of a chain below the last, counted from 0."""
+    return f"{MODELS}/level-{number + 1}"
+
+
+def level_model(folder: str) -> str:
+    """The model of a level that was learnt in one training, by the name of its folder."""
+    return f"{folder}.h5"
+
+
 def block_file(name: str, block: int) -> str:
     """A block of a set of trajectories."""
     return f"{TRAJECTORIES}/{name}-{block:05d}.h5"
@@ -86,9 +97,9 @@ def chunks(name: str) -> str:
     return f"{TRAJECTORIES}/in-progress/{name}"
 
 
-def member_set(index: int) -> str:
-    """The set of trajectories of a single committee member."""
-    return f"{MEMBERS}{index}"
+def member_set(index: int, of: str = MAIN_SET) -> str:
+    """The set of trajectories of a single committee member, beside the main set or another one."""
+    return f"{MEMBERS}{index}" if of == MAIN_SET else f"{MEMBERS}{index}.{of}"
 
 
 def training_file(member: int) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from hpcir.deck.sections import Deck
 from hpcir.deck.study import Study, heavy_atoms
 from hpcir.descriptors.definition import functions_of
+from hpcir.dynamics.streams import RING_BLOCK_STEPS
+from hpcir.study.nuclei import HELD_BLOCK, HELD_GEOMETRIES, usual_ring
 
 MEBI = 1 << 20
 # The program itself with numpy, numba, torch and compiled kernels: 250 to 370 MiB seen.
@@ -19,6 +21,9 @@ CHUNK_STEPS = 2000
 FRAME_COPIES = 6
 # Copies of all spectra on rank 0 while they are combined, and points of a spectrum for each wavenumber of its range.
 SPECTRUM_COPIES = 4
+# Arrays of all beads: positions, velocities, forces and dipoles in the kernels and as replicas. Their random numbers
+# are there twice, for a block of steps.
+BEAD_ARRAYS = 12
 
 
 def rank_memory(study: Study) -> dict[str, int]:
@@ -34,8 +39,15 @@ def rank_memory(study: Study) -> dict[str, int]:
 def training_memory(study: Study) -> int:
     """The stored descriptor derivatives of the largest training set, every atom in every cutoff: an upper bound."""
     deck, atoms = study.deck, labelled_atoms(study)
-    cheap = 0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels
-    return max(deck.sampling.max_labels, cheap) * label_memory(deck, atoms, study.elements)
+    held = HELD_GEOMETRIES if deck.dynamics.nuclei == "pigs" else 0
+    return max(deck.sampling.max_labels, held, *lower_labels(deck)) * label_memory(deck, atoms, study.elements)
+
+
+def lower_labels(deck: Deck) -> list[int]:
+    """The label budgets of the levels below the deck's, of data sets only where they have one; a 0 at least."""
+    if deck.levels:
+        return [0, *(level.budget for level in deck.levels[:-1] if level.labels is not None or not level.is_data)]
+    return [0 if deck.labels.pretrain.engine == "none" else deck.labels.pretrain.labels]
 
 
 def label_memory(deck: Deck, atoms: int, elements: tuple[int, ...]) -> int:
@@ -68,13 +80,16 @@ def labelled_atoms(study: Study) -> int:
 
 
 def trajectory_memory(study: Study) -> int:
-    """A block's frames of one chunk, and its series since it began."""
-    dynamics, atoms = study.deck.dynamics, max(len(item) for item in study.targets)
+    """A block's frames of one chunk, and its series since it began; the beads of a block, with quantum nuclei."""
+    dynamics, largest = study.deck.dynamics, max(study.targets, key=len)
+    atoms, ring = len(largest), usual_ring(study.deck.dynamics, largest)
     width = min(dynamics.lockstep, dynamics.trajectories)
     frames = CHUNK_STEPS // dynamics.dipole_every
     samples = int(dynamics.duration / dynamics.timestep / dynamics.dipole_every)
     modes = max(1, 3 * atoms - 6)
-    return 8 * width * (FRAME_COPIES * frames * 3 * atoms + samples * 3) + 4 * width * samples * modes
+    rings = 0 if ring is None else ring.beads * (width if dynamics.nuclei == "trpmd" else HELD_BLOCK)
+    beads = 8 * rings * 3 * atoms * (BEAD_ARRAYS + 2 * RING_BLOCK_STEPS)
+    return 8 * width * (FRAME_COPIES * frames * 3 * atoms + samples * 3) + 4 * width * samples * modes + beads
 
 
 def spectrum_memory(study: Study) -> int:

@@ -13,6 +13,13 @@ from hpcir.vibrations.normal_modes import NormalModes
 
 # What the stiffest mode of a molecule with hydrogen, and of one without, is at least, and what it usually is (cm-1).
 STIFFEST = {True: (2000.0, 3700.0), False: (400.0, 1700.0)}
+# hbar omega / k_B T of the stiffest mode in the automatic ring polymers of PIGS. What a static mean force lacks of an
+# anharmonic shift and what the curvature problem adds to it are both in proportion to that shift where this ratio is
+# the same: with all masses times s, T and all frequencies times s^(-1/2), the Boltzmann operator depends on s by the
+# shift's own order alone. 12.2 makes them cancel in water (430 K), hence in heavy water (313 K).
+PIGS_RATIO = 12.2
+# Geometries at which PIGS holds centroids, and how many are held together: a piece of work.
+HELD_GEOMETRIES, HELD_BLOCK = 192, 16
 
 
 def refuse_too_few_beads(dynamics: DynamicsSettings, structures: Sequence[Structure]) -> None:
@@ -20,19 +27,36 @@ def refuse_too_few_beads(dynamics: DynamicsSettings, structures: Sequence[Struct
     if dynamics.nuclei == "classical" or dynamics.beads == 0:
         return
     least, usual = STIFFEST[any((structure.numbers == 1).any() for structure in structures)]
-    temperature = _temperature(dynamics)
-    if dynamics.beads < beads_needed(least * PER_CM, temperature, LARGEST_MISSING):
+
+    def needed(stiffest: float) -> int:
+        return beads_needed(stiffest * PER_CM, ring_temperature(dynamics, stiffest), LARGEST_MISSING)
+
+    if dynamics.beads < needed(least):
         raise InputError(
-            f"too few beads for {temperature / KELVIN:g} K",
+            f"too few beads for {ring_temperature(dynamics, least) / KELVIN:.0f} K",
             where="dynamics.beads",
             value=dynamics.beads,
-            hint=f"a stretch of {usual:.0f} cm-1 needs {beads_needed(usual * PER_CM, temperature, LARGEST_MISSING)}; 0 "
-            "takes what the molecule's stiffest mode needs",
+            hint=f"a stretch of {usual:.0f} cm-1 needs {needed(usual)}; 0 takes what the stiffest mode needs",
         )
 
 
-def _temperature(dynamics: DynamicsSettings) -> float:
-    return dynamics.pigs_temperature if dynamics.nuclei == "pigs" else dynamics.temperature
+def ring_temperature(dynamics: DynamicsSettings, stiffest: float) -> float:
+    """Temperature (hartree) of the deck's ring polymers of a molecule whose stiffest mode is at `stiffest` (cm-1)."""
+    if dynamics.nuclei != "pigs":
+        return dynamics.temperature
+    if dynamics.pigs_temperature > 0:
+        return dynamics.pigs_temperature
+    return max(dynamics.temperature, stiffest * PER_CM / PIGS_RATIO)
+
+
+def usual_ring(dynamics: DynamicsSettings, structure: Structure) -> RingPolymer | None:
+    """The deck's ring polymer for a molecule whose modes are not known yet, by what is usual for its elements; None for
+    classical nuclei."""
+    if dynamics.nuclei == "classical":
+        return None
+    usual = STIFFEST[bool((structure.numbers == 1).any())][1]
+    temperature = ring_temperature(dynamics, usual)
+    return RingPolymer(dynamics.beads or chosen_beads(0, usual * PER_CM, temperature), temperature)
 
 
 def ring_of(dynamics: DynamicsSettings, modes: NormalModes) -> RingPolymer:
@@ -40,6 +64,6 @@ def ring_of(dynamics: DynamicsSettings, modes: NormalModes) -> RingPolymer:
 
     Raises InputError for too few beads.
     """
-    temperature = _temperature(dynamics)
-    stiffest = float(modes.wavenumbers.max()) * PER_CM
-    return RingPolymer(chosen_beads(dynamics.beads, stiffest, temperature), temperature)
+    stiffest = float(modes.wavenumbers.max())
+    temperature = ring_temperature(dynamics, stiffest)
+    return RingPolymer(chosen_beads(dynamics.beads, stiffest * PER_CM, temperature), temperature)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ from typing import TypeVar
 from hpcir.deck.resolved import deck_digest, resolved_text
 from hpcir.deck.study import Study
 from hpcir.errors import InputError, RunStopped
+from hpcir.exchange.level_data import level_digests
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, xyz_text
 from hpcir.runtime.mpi import Communicator, collective, on_root
@@ -23,7 +24,8 @@ from hpcir.storage.run_directory import RunDirectory
 from hpcir.study import label_farm
 from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm, LabelStore
-from hpcir.study.learning.approach import approach_of
+from hpcir.study.learning.approach import Approach, approach_of
+from hpcir.study.learning.chain import LearntLevel, fresh_weights
 from hpcir.study.learning.committee import CommitteeTrainer, require_device, symmetry_functions
 from hpcir.study.learning.curve import LearningCurve
 from hpcir.study.learning.loop import LearningLoop
@@ -31,6 +33,7 @@ from hpcir.study.learning.reference import Reference
 from hpcir.study.production.targets import Target, main_trajectories, variants
 from hpcir.study.results import summary
 from hpcir.study.results.analysis import engine_reference, independent_test
+from hpcir.study.results.chain import BELOW, FRESH, level_figures
 from hpcir.study.results.levels import target_levels
 from hpcir.study.results.records import IndependentTest, LevelFigures
 from hpcir.study.results.spectra import target_spectra
@@ -97,7 +100,7 @@ def _open(directory: RunDirectory, study: Study, fresh: bool, force: bool) -> No
     parts = [part for item in files.values() for part in (item.numbers, item.positions)]
     # Only where there are isotopes, so that directories of before are still this deck's.
     parts += [item.nuclear_masses for item in files.values() if item.nuclear_masses is not None]
-    key = digest(deck_digest(deck), *parts)
+    key = digest(deck_digest(deck), *parts, *level_digests(study))
     directory.open(key, resolved_text(deck, layout.START, list(targets), list(seeds)), fresh=fresh, force=force)
     for name, item in files.items():
         (directory / name).parent.mkdir(exist_ok=True)
@@ -124,27 +127,25 @@ class Road:
         self._timed("pretrain", approach.pretrain)
         farm, reference = self._timed("prepare", approach.prepare)
         try:
-            self._from_labels_to_spectrum(lambda: approach.loop(farm, reference), farm, reference, trainer)
+            self._from_labels_to_spectrum(approach, farm, reference, trainer)
         finally:
             farm.close()
 
     @collective
     def _from_labels_to_spectrum(
-        self,
-        loop_of: Callable[[], LearningLoop],
-        farm: LabelFarm,
-        reference: Reference | None,
-        trainer: CommitteeTrainer,
+        self, approach: Approach, farm: LabelFarm, reference: Reference | None, trainer: CommitteeTrainer
     ) -> None:
-        loop, model, curve = self._timed("sample", lambda: self._sample(loop_of(), trainer))
+        sampled = self._timed("sample", lambda: self._sample(approach.loop(farm, reference), trainer))
+        loop, model, curve, fresh = sampled
         # Before the labels of conformers, which no model has learnt.
-        shared = self.context.at_root(lambda: self._shared(loop, model, curve))
+        shared = self.context.at_root(lambda: self._shared(loop, model, curve, approach.below))
         targets = self._timed(
             "trajectories",
             lambda: main_trajectories(self.context, self.study, model, farm, reference),
         )
         targets = self._timed("variants", lambda: [variants(target) for target in targets])
-        targets, tests = self._timed("test", lambda: self._test(farm, model, targets, curve))
+        others = {name: other for name, other in ((FRESH, fresh), (BELOW, self._below(approach))) if other is not None}
+        targets, tests = self._timed("test", lambda: self._test(farm, model, targets, curve, others))
         spectra = self._timed("spectrum", lambda: [target_spectra(target) for target in targets])
         levels = self._timed("levels", lambda: [self._levels(target, model) for target in targets])
         self._finish(targets, tests, spectra, levels, shared)
@@ -162,21 +163,36 @@ class Road:
             self.context.comm.barrier()
 
     @collective
-    def _sample(self, loop: LearningLoop, trainer: CommitteeTrainer) -> tuple[LearningLoop, Model, LearningCurve]:
+    def _sample(
+        self, loop: LearningLoop, trainer: CommitteeTrainer
+    ) -> tuple[LearningLoop, Model, LearningCurve, Model | None]:
+        """The loop, its model and learning curve, and a model from fresh weights where one is wanted to compare."""
         model, curve = loop.run()
         self.context.at_root(lambda: model.save(self.context.directory / layout.MODEL))
+        fresh = fresh_weights(self.context, loop, trainer, model)
         trainer.forget()
-        return loop, model, curve
+        return loop, model, curve, fresh
+
+    def _below(self, approach: Approach) -> Model | None:
+        """The model of the level below the last, which the test of a chain of levels is asked about too."""
+        return approach.below[-1].model if self.context.deck.levels and approach.below else None
 
     @collective
     def _test(
-        self, farm: LabelFarm, model: Model, targets: Sequence[Target], curve: LearningCurve
+        self,
+        farm: LabelFarm,
+        model: Model,
+        targets: Sequence[Target],
+        curve: LearningCurve,
+        others: Mapping[str, Model],
     ) -> tuple[list[Target], list[IndependentTest]]:
-        """The engine's harmonic spectrum of the targets that have none yet, and the independent test of each."""
+        """The engine's harmonic spectrum of the targets that have none yet, and the independent test of each; others:
+        models that the same test is asked about, by name."""
         known = [engine_reference(self.study, farm, target) for target in targets]
         curves = [curve, *[None] * (len(known) - 1)]  # the learning curve is tested on the first target
         tests = [
-            independent_test(self.context, farm, model, target, own) for target, own in zip(known, curves, strict=True)
+            independent_test(self.context, farm, model, target, own, others)
+            for target, own in zip(known, curves, strict=True)
         ]
         return known, tests
 
@@ -186,10 +202,10 @@ class Road:
         minimum = target.structure.moved(target.main.modes.positions)
         return target_levels(target.context, model, minimum)
 
-    def _shared(self, loop: LearningLoop, model: Model, curve: LearningCurve) -> Shared:
+    def _shared(self, loop: LearningLoop, model: Model, curve: LearningCurve, below: Sequence[LearntLevel]) -> Shared:
         """The part of the results that all targets share (rank 0)."""
         known = training_environments(model, loop.learnt_labels())
-        return Shared(self.store, loop.farm.level, model, curve, known)
+        return Shared(self.store, loop.farm.level, model, curve, known, tuple(map(level_figures, below)))
 
     @collective
     def _finish(

@@ -292,7 +292,7 @@ def _project(weighted: FloatArray, modes: NormalModes) -> FloatArray:
     return np.asarray(flat @ modes.modes.reshape(len(modes), -1).T)
 
 
-def isotope_masses(structure: Structure, pattern: Mapping[str, float]) -> FloatArray:
+def isotope_masses(structure: Structure, pattern: Mapping[str, float], where: str = "system.isotopes") -> FloatArray:
     """Masses (N,) in electron masses with some replaced: amu by element ('H') or by 1-based atom ('H6').
 
     Raises InputError for an atom or element that the structure does not have.
@@ -307,7 +307,7 @@ def isotope_masses(structure: Structure, pattern: Mapping[str, float]) -> FloatA
         if not chosen:
             raise InputError(
                 "no such atom in the structure",
-                where="system.isotopes",
+                where=where,
                 value=key,
                 hint="write an element ('H') or an element with its 1-based number ('H6'); "
                 + "atoms: "
@@ -317,10 +317,12 @@ def isotope_masses(structure: Structure, pattern: Mapping[str, float]) -> FloatA
     return masses
 
 
-def thermal_geometries(structure: Structure, temperature: float, count: int, random: np.random.Generator) -> FloatArray:
+def thermal_geometries(
+    structure: Structure, temperature: float, count: int, random: np.random.Generator, quantum: bool = False
+) -> FloatArray:
     """Geometries (count, N, 3) in bohr about a conformer, thermal in the modes of a model force field: no label needed.
 
-    temperature in hartree.
+    temperature in hartree; quantum: with zero-point motion (see `sample`).
     """
     modes = normal_modes(structure, model_hessian(structure))
-    return sample(modes, temperature, count, random)
+    return sample(modes, temperature, count, random, quantum)

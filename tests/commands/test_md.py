@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 import hpcir
+from hpcir.commands.md import read_task
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
-from hpcir.errors import Interrupted
+from hpcir.errors import InputError, Interrupted
 from hpcir.labels import potential as engine_potential
 from hpcir.labels.potential import EngineReplicas
 from hpcir.molecules.structures import read_structure
-from hpcir.units import FS, KCAL_PER_MOL, KELVIN
+from hpcir.study.session import default_deck
+from hpcir.units import AMU, FS, KCAL_PER_MOL, KELVIN
 from tests.commands.conftest import Command, blocks, done
 
 
@@ -46,6 +48,23 @@ def test_imported_potential_gives_a_spectrum(place: Path, imported: Path, tmp_pa
     assert (out / "spectrum.csv").is_file()
     assert "n2p2 potential" in repr(hpcir.load(out))
     done(command("evaluate", out, place / "geometries.xyz", "-o", tmp_path / "e.xyz"))
+
+
+def test_other_masses_are_those_of_the_atoms_named(place: Path) -> None:
+    def task(masses: dict[str, str] | None):
+        structure = place / "methanol.xyz"
+        return read_task(place / "model", structure, default_deck(structure), "model", None, masses)
+
+    plain, heavy = task(None), task({"H": "2.014", "H6": "3.016"})
+    assert heavy.structure.masses / AMU == pytest.approx(
+        [*plain.structure.masses[:2] / AMU, 2.014, 2.014, 2.014, 3.016]
+    )
+    assert heavy.modes.wavenumbers[-1] < 0.78 * plain.modes.wavenumbers[-1]
+    assert heavy.key != plain.key
+    with pytest.raises(InputError, match="a mass must be a positive number of amu"):
+        task({"H": "heavy"})
+    with pytest.raises(InputError, match=r"--masses: no such atom in the structure"):
+        task({"N": "15"})
 
 
 def test_reference_starts_where_the_model_did(by_model: Path, by_labels: Path) -> None:

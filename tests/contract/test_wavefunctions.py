@@ -31,6 +31,7 @@ HYDRONIUM = Structure(
     name="hydronium",
 )
 WATER = Structure(np.array([8, 1, 1]), np.array([[0.06, 0, 0.23], [0, 1.49, -0.91], [0.09, -1.4, -0.85]]), name="water")
+HYDROGEN = Structure(np.array([1, 1]), np.array([[0.02, -0.03, 0.05], [0.1, 0.2, 1.55]]), name="hydrogen")
 WAVEFUNCTIONS = ("mp2", "ccsd", "ccsd(t)")
 CASES = [
     *((FLUORIDE, kind, True) for kind in (*WAVEFUNCTIONS, "df-mp2")),
@@ -218,17 +219,28 @@ def test_memory_grows_as_the_theory_says() -> None:
     assert wavefunction_memory(settings("mp2", basis="cc-pvqz"), WATER) < sizes[1]
 
 
-# The grid moves with the atoms, and forces do not know that: 1e-4 hartree/bohr.
-@pytest.mark.parametrize("functional", ["camb3lyp", "wb97x-v", "wb97m-v", "r2scan", "wb97x-d3bj"])
-def test_range_separated_and_meta_functionals(functional: str) -> None:
+# The grid moves with the atoms, and forces do not know that: 1e-4 hartree/bohr. The nonlocal correlation of the -V
+# functionals sums over pairs of grid points, a minute for water: they get the smallest molecule.
+@pytest.mark.parametrize(
+    ("functional", "structure"),
+    [
+        ("camb3lyp", WATER),
+        ("wb97x-v", HYDROGEN),
+        ("wb97m-v", HYDROGEN),
+        ("r2scan", WATER),
+        ("wb97x-d3bj", WATER),
+    ],
+    ids=lambda x: getattr(x, "name", str(x)),
+)
+def test_range_separated_and_meta_functionals(functional: str, structure: Structure) -> None:
     if functional == "wb97x-d3bj":
         pytest.importorskip("pyscf.dispersion")
-    engine = create_engine(settings(functional=functional), WATER)
-    engine.check(WATER)
-    label = engine.label(WATER)
+    engine = create_engine(settings(functional=functional), structure)
+    engine.check(structure)
+    label = engine.label(structure)
     assert label.method == "default"
-    direction = random(1).normal(size=(3, 3))
+    direction = random(1).normal(size=structure.positions.shape)
     direction /= np.linalg.norm(direction)
-    numeric = slope(lambda s: engine.label(WATER.moved(WATER.positions + s * direction)).energy, 0.01)
+    numeric = slope(lambda s: engine.label(structure.moved(structure.positions + s * direction)).energy, 0.01)
     assert -np.sum(label.forces * direction) == pytest.approx(numeric, abs=1.5e-4)
     assert np.abs(label.forces.sum(0)).max() < 3e-4

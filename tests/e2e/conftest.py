@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -17,6 +19,8 @@ import h5py
 import numpy as np
 import pytest
 
+from hpcir.cli import main
+from hpcir.storage.hdf5 import read_h5
 from hpcir.storage.journal import read_journal
 from tests.conftest import mpirun_command
 
@@ -67,25 +71,28 @@ def undisturbed_on_two(deck, finished_run) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_run(made_once, run_deck):
-    """finished_run(name, deck, ranks=1) -> its finished run directory, made once for all tests, which only read it."""
+    """finished_run(name, deck, ranks=1) -> its finished run directory, made once for all tests, which only read it.
+
+    It is made as a user makes it, by a process of its own.
+    """
 
     def run(name: str, deck: Path, ranks: int = 1) -> Path:
-        def make(folder: Path) -> None:
-            done = run_deck(deck, folder / "run", ranks=ranks)
-            assert done.returncode == 0, done.stdout + done.stderr
-
-        return made_once(name, make) / "run"
+        return made_once(name, lambda folder: finish(run_deck, deck, folder / "run", ranks, apart=True)) / "run"
 
     return run
 
 
 @pytest.fixture(scope="session")
 def run_deck():
-    """run_deck(deck, out, ranks=1) -> CompletedProcess, under a real mpirun for more than one rank."""
+    """run_deck(deck, out, ranks=1) -> CompletedProcess: several ranks under a real mpirun, one in the tests' process,
+    whose imports and kernels are there already, or with `apart` in one of its own."""
 
-    def run(deck, out, ranks=1, timeout=600, **kwargs):
+    def run(deck, out, ranks=1, timeout=600, apart=False, **kwargs):
+        command = run_command(deck, out, ranks)
+        if ranks == 1 and not apart:
+            return run_here(command[command.index("run") :])
         return subprocess.run(
-            run_command(deck, out, ranks),
+            command,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -97,8 +104,21 @@ def run_deck():
     return run
 
 
-def finish(run_deck, deck: Path, out: Path, ranks: int = 1) -> None:
-    done = run_deck(deck, out, ranks=ranks)
+def run_here(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """A command of hpcir in this process, which gets its signal handlers back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main(arguments)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return subprocess.CompletedProcess(list(arguments), status, out.getvalue(), err.getvalue())
+
+
+def finish(run_deck, deck: Path, out: Path, ranks: int = 1, **kwargs: Any) -> None:
+    done = run_deck(deck, out, ranks=ranks, **kwargs)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -140,8 +160,11 @@ def wait_for_stage(out: Path, stage: str, process: subprocess.Popen[str], known:
         time.sleep(0.01)
 
 
-def kill_in_stages(deck: Path, out: Path, stages: Iterable[str]) -> None:
-    """Run and kill -9 a deck in one stage after the other, each run going on where the one before was killed."""
+def kill_in_stages(deck: Path, out: Path, stages: Iterable[str], undisturbed: Path) -> None:
+    """Run and kill -9 a deck in one stage after the other, each run going on where the one before was killed.
+
+    After every kill the finished work is that of the undisturbed run.
+    """
     for stage in stages:
         known = log_of(out)
         process = start(deck, out)
@@ -149,6 +172,7 @@ def kill_in_stages(deck: Path, out: Path, stages: Iterable[str]) -> None:
         time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        assert_part_of(undisturbed, out)
 
 
 # -- results ----------------------------------------------------------------------------------------------------
@@ -204,6 +228,25 @@ def assert_same(undisturbed: Path, out: Path) -> None:
     assert computed(out) == computed(undisturbed)
     assert set(computed(out).values()) == {1}, "work was done twice"
     assert not list(out.glob("trajectories/in-progress/*/*"))
+
+
+def finished_work(out: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays of every label, explored block and model that a run, finished or stopped, has on disk."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for path in out.rglob("*.journal"):
+        if "in-progress" not in path.parts:
+            folder = path.parent.relative_to(out)
+            found |= {f"{folder}/{record.key}": dict(record.arrays) for record in read_journal(path)[0]}
+    for path in out.rglob("models/*.h5"):
+        found[str(path.relative_to(out))] = read_h5(path)[0]
+    return {key: {n: a for n, a in arrays.items() if "seconds" not in n} for key, arrays in found.items()}
+
+
+def assert_part_of(undisturbed: Path, out: Path) -> None:
+    """No finished piece of work of a stopped run differs from that of the undisturbed one."""
+    whole = finished_work(undisturbed)
+    for key, arrays in finished_work(out).items():
+        assert differences(whole[key], arrays) == [], key
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tests.e2e.conftest import (
     DECK,
     ROOT,
     WATER,
+    assert_part_of,
     assert_same,
     computed,
     differences,
@@ -85,6 +86,7 @@ def test_killed_at_random_moments_a_run_ends_as_if_nothing_was(
                 process.wait()
                 done += 1
                 assert_no_work_twice(out)
+                assert_part_of(undisturbed, out)
             else:
                 assert status == 0, said(out)
                 break

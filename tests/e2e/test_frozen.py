@@ -16,6 +16,7 @@ from tests.frozen.comparison import differences
 from tests.frozen.recording import deviations, figures
 from tests.frozen.rounding import PINNED, probe
 
+LONG = pytest.mark.long
 FROZEN = Path(__file__).parents[1] / "frozen"
 # Of each figure, relative to its norm. Runs that round alike agree to the 12 digits that are recorded.
 TOLERANCE = 1e-9
@@ -40,7 +41,10 @@ def run_frozen(run_deck, made_once, monkeypatch):
 
     def start(name: str, ranks: int) -> Path:
         deck = FROZEN / "decks" / f"{name}.yaml"
-        return made_once(f"frozen-{name}-{ranks}", lambda folder: finish(run_deck, deck, folder / "run", ranks)) / "run"
+        finished = made_once(
+            f"frozen-{name}-{ranks}", lambda folder: finish(run_deck, deck, folder / "run", ranks, apart=True)
+        )
+        return finished / "run"
 
     return start
 
@@ -59,10 +63,10 @@ def check(run: Path, name: str, rounds_alike: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "ranks"),
     [
-        pytest.param("alkanes", 1),
-        pytest.param("ethanol", 2, marks=pytest.mark.mpi),
         pytest.param("methanol", 3, marks=pytest.mark.mpi),
-        pytest.param("alkanes-levels", 2, marks=pytest.mark.mpi),
+        pytest.param("alkanes", 1, marks=LONG),
+        pytest.param("ethanol", 2, marks=[LONG, pytest.mark.mpi]),
+        pytest.param("alkanes-levels", 2, marks=[LONG, pytest.mark.mpi]),
     ],
 )
 def test_the_results_are_those_recorded(run_frozen, rounds_alike, name, ranks):

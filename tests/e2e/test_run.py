@@ -10,7 +10,17 @@ import time
 import numpy as np
 import pytest
 
-from tests.e2e.conftest import differences, finish, kill_in_stages, log_of, results, said, start, wait_for_stage
+from tests.e2e.conftest import (
+    assert_part_of,
+    differences,
+    finish,
+    kill_in_stages,
+    log_of,
+    results,
+    said,
+    start,
+    wait_for_stage,
+)
 
 
 def test_a_run_leaves_what_it_promises(undisturbed):
@@ -87,7 +97,7 @@ def test_a_finished_run_is_not_done_again(undisturbed, deck, run_deck, tmp_path)
 )
 def test_killed_in_one_stage_after_the_other_it_ends_the_same(undisturbed, deck, run_deck, tmp_path, stages):
     out = tmp_path / "run"
-    kill_in_stages(deck, out, stages)
+    kill_in_stages(deck, out, stages, undisturbed)
     finish(run_deck, deck, out)
     assert differences(results(undisturbed), results(out)) == []
 
@@ -107,5 +117,6 @@ def test_a_signal_ends_the_run_with_status_75_and_it_goes_on(undisturbed, deck, 
         assert process.returncode == 75, said(out)
         assert name in said(out)
         assert "Traceback" not in said(out)
+        assert_part_of(undisturbed, out)
     finish(run_deck, deck, out, ranks=2)
     assert differences(results(undisturbed), results(out)) == []

@@ -100,7 +100,7 @@ def test_its_own_resolved_deck_gives_the_same_on_two_ranks(finished, run_deck, t
 
 def test_killed_and_run_again_it_ends_the_same(finished, series_deck, run_deck, tmp_path):
     out = tmp_path / "run"
-    kill_in_stages(series_deck, out, ("explore round 0", "train round 1", "starts of C8H18"))
+    kill_in_stages(series_deck, out, ("explore round 0", "train round 1", "starts of C8H18"), finished)
     finish(run_deck, series_deck, out)
     assert differences(all_results(finished), all_results(out)) == []
 

@@ -71,6 +71,20 @@ def test_a_harmonic_centroid_feels_the_bare_force_at_every_instant():
     assert many.dipoles.mean() == pytest.approx(spread, rel=0.03)
 
 
+def test_pigs_moves_a_harmonic_mode_with_a_linear_dipole_as_classical_nuclei():
+    """Its correction of forces and dipoles vanishes for any ring, so it has the intensity of the classical test."""
+
+    class Linear(Wells):
+        def dipoles(self, positions):
+            return 0.4 * positions[0], np.zeros((1, self.replicas))
+
+    ring, centroids = RingPolymer(12, 1.5 * KT), np.random.default_rng(2).normal(0, 0.1, (1, 3, 4))
+    means = centroid_means(Linear(48, 1500 * PER_CM), centroids, PROTON, plan(ring, duration=20 * FS), np.arange(4))
+    assert np.allclose(means.forces, means.bare_forces, atol=1e-12)
+    assert np.allclose(means.dipoles, means.bare_dipoles, atol=1e-12)
+    assert np.allclose(means.bare_dipoles, 0.4 * centroids[0], atol=1e-14)
+
+
 def test_the_mean_force_is_the_integral_over_the_ring():
     """Two beads at q + d and q - d: their distribution has one coordinate, and is integrated."""
     ring, rings = RingPolymer(2, KT), 400
@@ -86,6 +100,45 @@ def test_the_mean_force_is_the_integral_over_the_ring():
         bare = wells.force(q)
         assert abs(exact - bare) > 1e-4
         assert means.forces[0, 0].mean() - bare == pytest.approx(exact - bare, rel=0.05)
+
+
+class Morse:
+    """Stands for an evaluator: a diatomic molecule with Morse's potential."""
+
+    def __init__(self, replicas, depth=0.17, width=0.99, bond=2.41):
+        self.replicas, self.depth, self.width, self.bond = replicas, depth, width, bond
+
+    def evaluate(self, positions):
+        apart = positions[1] - positions[0]
+        length = np.linalg.norm(apart, axis=0)
+        decay = np.exp(-self.width * (length - self.bond))
+        force = 2 * self.depth * self.width * decay * (1 - decay) / length * apart
+        return self.depth * (1 - decay) ** 2, np.stack([force, -force])
+
+    def dipoles(self, positions):
+        return positions[1] - positions[0], np.zeros((2, self.replicas))
+
+
+def held_corrections(scale, temperature, rings=96):
+    """Mean less bare force along the bond, shorter and longer than the minimum's, of masses times `scale`."""
+    ring, masses = RingPolymer(16, temperature), scale * standard_masses(np.array([35, 1]))
+    found = []
+    for length in (2.31, 2.41, 2.51):
+        centroids = np.zeros((2, 3, rings))
+        centroids[1, 0] = length
+        held = HeldPlan(ring, 0.5 * FS * np.sqrt(scale), 50 * FS * scale, 200 * FS * np.sqrt(scale), 2, 7)
+        means = centroid_means(Morse(16 * rings), centroids, masses, held, np.arange(rings))
+        found.append((means.forces - means.bare_forces)[1, 0].mean())
+    return np.array(found)
+
+
+def test_corrections_of_isotopologues_agree_where_the_temperature_goes_with_the_frequency():
+    """With hbar omega / k_B T the same, all of it, the mean force's anharmonic part and the curvature of the ring's
+    arc, falls with the root of the mass as an anharmonic shift does; at one temperature the arc's part falls faster."""
+    warm = 400 * KELVIN
+    light, scaled, same = held_corrections(1, warm), held_corrections(2, warm / np.sqrt(2)), held_corrections(2, warm)
+    assert scaled / light == pytest.approx(np.full(3, np.sqrt(0.5)), rel=0.05)
+    assert np.all(np.abs(same / light - np.sqrt(0.5)) > 2 * np.abs(scaled / light - np.sqrt(0.5)))
 
 
 def test_held_rings_keep_their_centroid():

@@ -26,14 +26,11 @@ from hpcir.spectra.projection import (
 )
 from hpcir.units import AMU, ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_AMU, KM_PER_MOL_PER_E2_ME, PER_CM, PS
 from hpcir.vibrations.normal_modes import normal_modes
+from tests.basins import generator, methanol, random_basin
 
 KT = 300 * KELVIN
 BETWEEN = 2 * FS
 SETTINGS = SpectrumSettings(depth="1 ps")
-
-
-def generator(seed: int, repeat: int = 0) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, repeat]))
 
 
 class HarmonicModes:
@@ -428,23 +425,6 @@ def test_overtones_of_several_modes_are_one_part_of_a_band():
     assert named.assignment == "overtones and combinations of C-O stretch and C-O-H bend 75 %, C-H stretch 25 %"
     more = Contributions(labels[-2:], grid, np.array([1.04, -0.04])[:, None] * shape, shape)
     assert assign([band], more, places=np.array([2990.0]))[0].assignment == "C-H stretch"
-
-
-def methanol() -> Structure:
-    from ase.build import molecule
-
-    atoms = molecule("CH3OH")
-    return Structure(atoms.numbers, atoms.positions * ANGSTROM)
-
-
-def random_basin(structure: Structure, seed: int, count: int = 6) -> Basin:
-    """Orthonormal directions free of rigid motions: as good as normal modes for kinetic averages."""
-    masses = structure.masses
-    rigid = rigid_directions(structure.positions[None], masses)[0]
-    vectors = generator(seed).normal(size=(count, 3 * len(masses)))
-    vectors -= vectors @ rigid.T @ rigid
-    modes = np.linalg.qr(vectors.T)[0].T.reshape(count, -1, 3)
-    return Basin(structure.positions, modes, np.linspace(500, 3000, count))
 
 
 @pytest.mark.parametrize("rotating", [True, False])

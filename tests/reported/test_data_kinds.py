@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
-from hpcir.commands.train import data_digest
 from hpcir.deck.sections import LabelSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError, RunStopped
@@ -26,6 +25,7 @@ from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure
 from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
 from hpcir.spectra.spectrum import CSV_COLUMNS, Spectrum
+from hpcir.storage.checksums import data_digest
 from hpcir.study.session import require_charge
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.bead_exploration import explore_rings
 from hpcir.sampling.exploration import ExplorationPlan, GeometryCheck
-from hpcir.study.nuclei import refuse_too_few_beads, ring_of
+from hpcir.study.nuclei import refuse_too_few_beads, ring_of, usual_ring
 from hpcir.units import ANGSTROM, FS, KELVIN, PER_CM
 from hpcir.vibrations.normal_modes import NormalModes, normal_modes, sample
 
@@ -86,3 +88,23 @@ def test_beads_are_of_the_temperature_that_the_nuclei_have():
     refuse_too_few_beads(DynamicsSettings(beads=1), [WATER])
     with pytest.raises(InputError, match="too few beads for 300 K"):
         refuse_too_few_beads(DynamicsSettings(nuclei="trpmd", beads=8), [WATER])
+
+
+def test_the_temperature_of_pigs_goes_with_the_stiffest_mode_of_each_isotopologue():
+    """With doubled masses the ratio of zero-point to thermal energy stays, down to the temperature of trajectories."""
+    light, pigs = modes(), DynamicsSettings(nuclei="pigs")
+    heavy = replace(light, masses=2 * light.masses, wavenumbers=light.wavenumbers / np.sqrt(2))
+    ring, heavier = ring_of(pigs, light), ring_of(pigs, heavy)
+    assert ring.temperature == pytest.approx(light.wavenumbers.max() * PER_CM / 12.2)
+    assert heavier.temperature == pytest.approx(max(KT, ring.temperature / np.sqrt(2)))
+    assert (heavier.beads == ring.beads) == (heavier.temperature > KT)
+    assert ring_of(pigs, replace(light, wavenumbers=light.wavenumbers / 4)).temperature == pytest.approx(KT)
+    water = np.array([1539.0, 3646.3, 3653.6])
+    assert ring_of(pigs, replace(light, wavenumbers=water)).temperature / KELVIN == pytest.approx(430, abs=2)
+
+
+def test_beads_are_counted_before_modes_are_known():
+    assert usual_ring(DynamicsSettings(), WATER) is None
+    trpmd, pigs = (usual_ring(DynamicsSettings(nuclei=nuclei), WATER) for nuclei in ("trpmd", "pigs"))
+    assert (trpmd.beads, pigs.beads) == (32, 24)
+    assert usual_ring(DynamicsSettings(nuclei="pigs", beads=40), WATER).beads == 40

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import hpcir
+from tests.unit import source
 
-ROOT = Path(hpcir.__file__).parent
 # What every rank must call; `comm.counter`, `comm.split` and the like included.
 PRIMITIVES = {"bcast", "gather", "allgather", "barrier", "counter", "sum_arrays", "split", "on_root", "map_over_ranks"}
 PRIMITIVES |= {"map_journalled", "label_beside"}
 ROOT_ONLY = {"on_root", "at_root"}
 # The communicators themselves, what starts or ends the program, and kernels, which know no ranks.
-OUTSIDE = ("runtime/mpi.py", "cli.py", "descriptors/")
+OUTSIDE = ("runtime/mpi.py", "cli/", "descriptors/")
 
 Function = ast.FunctionDef | ast.Lambda
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(ROOT.rglob("*.py")):
-        name = str(path.relative_to(ROOT))
-        if not name.startswith(OUTSIDE):
-            yield name, ast.parse(path.read_text(encoding="utf-8"))
+    yield from ((name, tree) for name, tree in source.trees().items() if not name.startswith(OUTSIDE))
 
 
 def called(node: ast.AST) -> str:
@@ -49,10 +45,7 @@ def marked(function: ast.FunctionDef) -> bool:
 
 
 def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
-    for name, tree in trees():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                yield name, node
+    yield from ((name, node) for name, node in source.functions() if not name.startswith(OUTSIDE))
 
 
 def communicates(function: ast.FunctionDef) -> list[str]:
@@ -61,7 +54,7 @@ def communicates(function: ast.FunctionDef) -> list[str]:
 
 def is_text_method(node: ast.AST) -> bool:
     """'...'.split(), path.split(): a method of a text that has the name of a communicator's."""
-    return called(node) == "split" and "comm" not in ast.unparse(node.func)  # type: ignore[attr-defined]
+    return called(node) == "split" and not re.search(r"\bcomm\.", ast.unparse(node.func))  # type: ignore[attr-defined]
 
 
 def test_functions_that_communicate_are_marked():

@@ -23,6 +23,7 @@ from hpcir.deck.sections import Deck, LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM
+from tests.unit.source import trees
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -97,8 +98,7 @@ def test_navigation_has_every_page_and_only_those() -> None:
 def messages() -> list[str]:
     """Every string of the package; of formatted ones the parts between what is filled in."""
     found = []
-    for file in (ROOT / "hpcir").rglob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+    for tree in trees().values():
         documented = {
             id(node.body[0].value)
             for node in ast.walk(tree)

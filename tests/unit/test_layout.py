@@ -1,12 +1,23 @@
-"""The import rule of ARCHITECTURE.md: a module imports only from levels below its own, or from its own level."""
+"""The shape of the package: imports point downwards and in no circle (ARCHITECTURE.md); folders, files and functions
+are small; one molecule and several go one road."""
+
+from __future__ import annotations
 
 import ast
-from pathlib import Path
+import re
+from collections import Counter
 
-import hpcir
+import pytest
 
-ROOT = Path(hpcir.__file__).parent
+from tests.unit.source import circles, functions, import_graph, module_name, texts, trees
+
 SCIENCE = 4
+MAX_MODULES = 16
+MAX_LOOSE_MODULES = 6
+MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 500
+# Mentions of Any in study and report: values of JSON, of HDF5 attributes and of plotting libraries.
+MAX_ANY = 99
 LEVELS = {
     **dict.fromkeys(("errors", "units", "version"), 0),
     **dict.fromkeys(("runtime", "storage"), 1),
@@ -26,78 +37,111 @@ LEVELS = {
 }
 
 
+def top(path: str) -> str:
+    """The folder or loose module of the package that a file belongs to."""
+    return path.split("/")[0].removesuffix(".py")
+
+
 def part(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imports(path: Path) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hpcir":
-            found += [f"hpcir.{alias.name}" for alias in node.names] if node.module == "hpcir" else [node.module]
-        elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] == "hpcir"]
-    return [module for module in found if module != "hpcir.__version__"]
-
-
-def modules():
-    return sorted(ROOT.rglob("*.py"))
-
-
 def test_every_part_of_the_package_has_a_level():
-    parts = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in modules()}
-    assert parts <= LEVELS.keys()
+    assert {top(path) for path in texts()} <= LEVELS.keys()
 
 
 def test_imports_point_downwards():
-    wrong = []
-    for path in modules():
-        own = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        for module in imports(path):
-            target = part(module)
-            if LEVELS[target] > LEVELS[own]:
-                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
     assert LEVELS["__init__"] == max(LEVELS.values())
-    assert [line for line in wrong if not line.startswith("__init__")] == []
+    wrong = [
+        f"{path} imports {target}"
+        for path in texts()
+        for target in import_graph()[module_name(path)]
+        if path != "__init__.py" and LEVELS[part(target)] > LEVELS[top(path)]
+    ]
+    assert wrong == []
+
+
+def test_no_module_imports_itself_over_others():
+    """Imports in functions and for types count, too."""
+    assert circles(import_graph()) == []
 
 
 def test_science_packages_have_no_cycles():
-    edges = {}
-    for path in modules():
-        own = path.relative_to(ROOT).parts[0]
-        if LEVELS.get(own) == SCIENCE:
-            edges.setdefault(own, set())
-            targets = {part(module) for module in imports(path)}
-            edges[own].update(t for t in targets if LEVELS[t] == SCIENCE and t != own)
-    done: list[str] = []
-    edges = {name: {target for target in targets if target in edges} for name, targets in edges.items()}
-    while edges:
-        free = [name for name, targets in edges.items() if not targets]
-        assert free, f"a cycle among {sorted(edges)}: {edges}"
-        done += free
-        edges = {name: targets - set(done) for name, targets in edges.items() if name not in done}
+    edges: dict[str, set[str]] = {}
+    for module, targets in import_graph().items():
+        own = part(module)
+        if LEVELS[own] == SCIENCE:
+            science = {part(target) for target in targets if LEVELS[part(target)] == SCIENCE}
+            edges.setdefault(own, set()).update(science - {own})
+    assert circles(edges) == []
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b", "d"}, "b": {"c"}, "c": {"a"}, "d": set()}, [["a", "b", "c"]]),
+        ({"a": {"b"}, "b": {"a", "c"}, "c": {"d"}, "d": {"c"}}, [["a", "b"], ["c", "d"]]),
+        ({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}, []),
+    ],
+)
+def test_the_check_finds_circles(graph, expected):
+    assert sorted(circles(graph)) == expected
+
+
+def test_folders_hold_few_modules():
+    counts = Counter(path.rpartition("/")[0] for path in texts() if not path.endswith("__init__.py"))
+    loose = counts.pop("")
+    assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {}
+    assert loose <= MAX_LOOSE_MODULES
+
+
+def test_functions_fit_on_a_screen_and_files_have_one_subject():
+    long = [
+        f"{path}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for path, node in functions()
+        if node.end_lineno is not None and node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
+    ]
+    assert long == []
+    assert {path: text.count("\n") for path, text in texts().items() if text.count("\n") > MAX_FILE_LINES} == {}
+
+
+def test_study_and_report_say_their_types():
+    names = [
+        node
+        for path, tree in trees().items()
+        if top(path) in ("study", "report")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == "Any"
+    ]
+    assert len(names) <= MAX_ANY
+
+
+def test_one_molecule_is_no_special_case():
+    """Nothing in study and report asks whether a study is a series."""
+    pattern = re.compile(r"\bis_series\b|\b(if|elif|and|or|not)( not)? (\w+\.)*series\b")
+    wrong = [
+        f"{path}:{number} {line.strip()}"
+        for path, text in texts().items()
+        if top(path) in ("study", "report")
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert wrong == []
 
 
 def test_only_mpi_imports_mpi4py():
     wrong = [
-        str(path.relative_to(ROOT))
-        for path in modules()
-        if path.name != "mpi.py"
-        and any(
-            isinstance(node, (ast.Import, ast.ImportFrom))
-            and "mpi4py" in (getattr(node, "module", None) or " ".join(alias.name for alias in node.names))
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        )
+        path
+        for path, tree in trees().items()
+        if path != "runtime/mpi.py" and "mpi4py" in texts()[path]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and "mpi4py" in (getattr(node, "module", None) or " ".join(alias.name for alias in node.names))
     ]
     assert wrong == []
 
 
 def test_nothing_is_pickled():
-    wrong = [
-        str(path.relative_to(ROOT))
-        for path in modules()
-        if "import pickle" in path.read_text(encoding="utf-8")
-        or "allow_pickle=True" in path.read_text(encoding="utf-8")
-        or "torch.load" in path.read_text(encoding="utf-8")
-    ]
-    assert wrong == []
+    words = ("import pickle", "allow_pickle=True", "torch.load")
+    assert [path for path, text in texts().items() if any(word in text for word in words)] == []

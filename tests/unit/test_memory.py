@@ -56,3 +56,17 @@ def test_the_machines_memory_is_what_it_says():
 
     total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     assert 2**28 < memory.physical_memory() <= int(total.split()[1]) * 1024
+
+
+def test_beads_are_in_the_memory_of_trajectories(study):
+    from dataclasses import replace
+
+    def of(nuclei):
+        dynamics = study.deck.dynamics.model_copy(update={"nuclei": nuclei})
+        deck = study.deck.model_copy(update={"dynamics": dynamics})
+        return memory.trajectory_memory(replace(study, loaded=replace(study.loaded, deck=deck)))
+
+    # Positions, velocities and forces of 32 beads of each trajectory at least, and the random numbers of 16 steps.
+    lanes = 32 * study.deck.dynamics.lockstep
+    assert 8 * lanes * 18 * (3 + 16) < of("trpmd") - of("classical") < 8 * lanes * 18 * 100
+    assert of("classical") < of("pigs") < of("trpmd")

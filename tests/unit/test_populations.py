@@ -1,7 +1,8 @@
-"""Populations of rotamers in production against those of the starts, passes, and when they are to be trusted."""
+"""Populations of rotamers in production against the canonical ones, passes, and when they are to be trusted."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ import pytest
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.conformers import rotors, turned
 from hpcir.molecules.structures import read_structure
+from hpcir.sampling.tempering import Basins, Tally
 from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.production.canonical_starts import Canonical
 from hpcir.study.results.populations import visits, with_populations
 from hpcir.study.results.records import ConformerVerdict
+from hpcir.units import KELVIN
 
-BUTANE = read_structure(Path(__file__).parents[2] / "inputs" / "alkanes" / "C4H10.xyz")
+INPUTS = Path(__file__).parents[2] / "inputs"
+BUTANE = read_structure(INPUTS / "alkanes" / "C4H10.xyz")
 GRAPH = bond_graph(BUTANE)
 TRANS, PLUS, MINUS = (turned(BUTANE.positions, GRAPH, rotors(GRAPH)[0], angle) for angle in (180.0, 65.0, -65.0))
 ROTATABLE = ConformerVerdict(rotatable=1)
@@ -34,7 +39,7 @@ def block(rows, sane=None):
 
 
 def test_shares_and_passes_are_counted_and_mirror_images_are_one():
-    found = visits(BUTANE, GRAPH, [block([[TRANS, TRANS, PLUS], [PLUS, MINUS, PLUS], [TRANS, TRANS, TRANS]])])
+    found = visits(GRAPH, [block([[TRANS, TRANS, PLUS], [PLUS, MINUS, PLUS], [TRANS, TRANS, TRANS]])])
     rows = {row.name: row for row in found.populations()}
     assert rows["t"].start == pytest.approx(2 / 3)
     assert rows["t"].production == pytest.approx(0.5)
@@ -43,35 +48,62 @@ def test_shares_and_passes_are_counted_and_mirror_images_are_one():
 
 
 def test_lost_trajectories_do_not_count():
-    found = visits(BUTANE, GRAPH, [block([[TRANS, TRANS], [PLUS, PLUS]], [True, False])])
+    found = visits(GRAPH, [block([[TRANS, TRANS], [PLUS, PLUS]], [True, False])])
     assert [row.name for row in found.populations()] == ["t"]
+
+
+def sampled(trans: float, error: float = 0.02, goal: float = 0.03, **changes) -> Canonical:
+    """A canonical ensemble with a population of trans."""
+    shares, errors = np.array([trans, 1 - trans]), np.array([error, error])
+    basins = Basins(("t", "g+"), shares, errors, np.diag(errors**2), 40, ())
+    kelvin = np.array([300.0, 500.0]) * KELVIN
+    return Canonical(
+        replace(basins, **changes), np.zeros((0, 14, 3)), (), kelvin, Tally.none(2), 30, goal, left_out=0, key=""
+    )
 
 
 def test_sampled_starts_whose_populations_hold_leave_the_verdict_empty():
     rows = [[TRANS, TRANS]] * 14 + [[PLUS, PLUS]] * 7
-    verdict = with_populations(ROTATABLE, BUTANE, [block(rows)], True, 2)
+    verdict = with_populations(ROTATABLE, BUTANE, [block(rows)], sampled(0.67), 2)
     assert verdict.verdict == ""
     assert verdict.passes == 0
-    assert verdict.populations[0].production == pytest.approx(2 / 3)
+    first = verdict.populations[0]
+    assert (first.name, first.production, first.canonical) == ("t", pytest.approx(2 / 3), 0.67)
+    assert "30 cycles of replica exchange up to 500 K" in verdict.sampling
 
 
-def test_populations_that_move_away_from_sampled_ones_are_named():
+def test_populations_that_move_away_from_canonical_ones_are_named():
     rows = [[TRANS, TRANS]] * 14 + [[PLUS, TRANS]] * 18
-    verdict = with_populations(ROTATABLE, BUTANE, [block(rows)], True, 2).verdict
+    verdict = with_populations(ROTATABLE, BUTANE, [block(rows)], sampled(0.44), 2).verdict
     assert "not in equilibrium: " in verdict
-    assert "100 +- 3 % in production and 44 +-" in verdict or "0 +- 3 % in production and 56 +-" in verdict
+    assert "100 +- 3 % in production and 44 +- 2 % in the canonical ensemble" in verdict
+
+
+def test_a_rotamer_that_production_never_meets_is_named():
+    verdict = with_populations(ROTATABLE, BUTANE, [block([[TRANS, TRANS]] * 32)], sampled(0.67), 2)
+    assert {row.name for row in verdict.populations} == {"t", "g+"}
+    assert "not in equilibrium" in verdict.verdict
+
+
+def test_what_replica_exchange_did_not_reach_is_said():
+    rows = [[TRANS, TRANS]] * 14 + [[PLUS, PLUS]] * 7
+    apart = sampled(0.67, unconnected=(("g+",),))
+    verdict = with_populations(ROTATABLE, BUTANE, [block(rows)], apart, 2).verdict
+    assert "did not connect these rotamers with the others in 30 cycles: g+" in verdict
+    vague = with_populations(ROTATABLE, BUTANE, [block(rows)], sampled(0.67, error=0.05), 2).verdict
+    assert "known to 5.0 %, not to the 3.0 % asked for (dynamics.population_error)" in vague
 
 
 def test_starts_in_one_minimum_of_several_are_no_ensemble():
     """Silence is no proof: the rarer the escape, the less is known."""
-    verdict = with_populations(ROTATABLE, BUTANE, [block([[TRANS, TRANS]] * 8)], False, None).verdict
+    verdict = with_populations(ROTATABLE, BUTANE, [block([[TRANS, TRANS]] * 8)], None, None).verdict
     assert "all 8 trajectories start in one rotamer and 0 passes to others were seen" in verdict
-    assert with_populations(ROTATABLE, BUTANE, [block([[TRANS, TRANS]] * 8)], False, 1).verdict == ""
+    assert with_populations(ROTATABLE, BUTANE, [block([[TRANS, TRANS]] * 8)], None, 1).verdict == ""
 
 
 def test_earlier_words_are_kept_and_nothing_is_said_of_what_cannot_turn():
     before = ConformerVerdict(rotatable=1, verdict="one minimum does not represent the ensemble")
-    verdict = with_populations(before, BUTANE, [block([[TRANS, TRANS]] * 8)], False, 2).verdict
+    verdict = with_populations(before, BUTANE, [block([[TRANS, TRANS]] * 8)], None, 2).verdict
     assert verdict.startswith("one minimum does not represent the ensemble; all 8 trajectories")
-    stiff = ConformerVerdict(rotatable=0)
-    assert with_populations(stiff, BUTANE, [], False, None) is stiff
+    stiff, ethane = ConformerVerdict(rotatable=0), read_structure(INPUTS / "alkanes" / "C2H6.xyz")
+    assert with_populations(stiff, ethane, [], None, None) is stiff

@@ -11,9 +11,10 @@ from PIL import Image
 
 from hpcir.descriptors.definition import automatic_set
 from hpcir.exchange.datasets import Dataset, Frame
-from hpcir.exchange.extxyz import read_extxyz, write_extxyz
+from hpcir.exchange.extxyz import write_extxyz
 from hpcir.exchange.n2p2 import export_n2p2
 from hpcir.exchange.potentials import tell_model
+from hpcir.exchange.reading import read_dataset
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure, read_frames
 from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
@@ -71,7 +72,7 @@ def test_other_formats_say_it_too(tmp_path, told):
     frame = Frame(water.numbers, water.positions, energy=-1.0, forces=np.zeros((3, 3)), dipole=np.zeros(3))
     write_extxyz(Dataset((frame,)), tmp_path / "a.xyz")
     assert read_frames(tmp_path / "a.xyz")[0].info["origin"] == line
-    assert read_extxyz(tmp_path / "a.xyz").unread == ()
+    assert read_dataset(tmp_path / "a.xyz").unread == ()
     curve = np.linspace(0, 1, 5)
     write_jcamp(Spectrum(1000 * curve, curve, curve), tmp_path / "a.jdx")
     assert f"##ORIGIN={line}" in (tmp_path / "a.jdx").read_text().splitlines()

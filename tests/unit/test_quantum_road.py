@@ -52,11 +52,19 @@ def corrected(tmp_path_factory):
 
 
 def test_pigs_brings_the_stretch_to_its_quantum_place(corrected):
-    """Within 0.4 of the way from the harmonic place, where classical nuclei are nearly."""
+    """Within a third of the way from the harmonic place, where classical nuclei are nearly; also with deuterium."""
     place, _, _ = corrected
-    shift = harmonic(1.008) - fundamental(1.008)
-    assert centre(place / "run") == pytest.approx(fundamental(1.008), abs=0.4 * shift)
-    assert (place / "run" / "pigs" / "DCl.h5").is_file()
+    for name, hydrogen in (("", 1.008), ("-DCl", 2.014)):
+        shift = harmonic(hydrogen) - fundamental(hydrogen)
+        assert centre(place / "run", name) == pytest.approx(fundamental(hydrogen), abs=0.4 * shift)
+
+
+def test_every_isotopologue_has_a_correction_of_its_own(corrected):
+    place, _, _ = corrected
+    forces = [read_h5(place / "run" / "pigs" / f"{name}-centroids.h5")[0]["forces"] for name in ("main", "DCl")]
+    sizes = [float(np.sqrt((one**2).mean())) for one in forces]
+    # To first order the correction is that of the zero-point amplitude's square, which falls with the root of the mass.
+    assert 0.55 < sizes[1] / sizes[0] < 0.85
 
 
 def test_the_independent_test_has_beads(corrected):
@@ -74,3 +82,16 @@ def test_a_finished_run_with_corrections_does_nothing_again(corrected):
         patch.setattr(pigs, "GEOMETRIES", 48)
         patch.setattr(pigs, "centroid_means", None)
         assert run(place / "run", study).labelled == []
+
+
+def test_trpmd_brings_the_stretch_to_its_quantum_place(tmp_path):
+    study = study_of(tmp_path, text=DECK.replace("NUCLEI", "nuclei: trpmd"))
+    run(tmp_path / "run", study)
+    shift = harmonic(1.008) - fundamental(1.008)
+    assert centre(tmp_path / "run") == pytest.approx(fundamental(1.008), abs=0.7 * shift)
+    block, _ = read_h5(tmp_path / "run" / "trajectories" / "main-00000.h5")
+    assert block["snapshots"].shape[1:] == (2, 3, 8)
+    lengths = np.linalg.norm(block["snapshots"][:, 1] - block["snapshots"][:, 0], axis=1)
+    # Zero-point motion spreads beads by hbar / 2 m omega, within what 8 rings and anharmonicity leave.
+    expected = np.sqrt(1 / (2 * reduced_mass(1.008) * harmonic(1.008) * PER_CM))
+    assert lengths.std() == pytest.approx(expected, rel=0.35)

@@ -19,6 +19,7 @@ from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelBudget, LabelFarm, LabelStore, candidates
 from hpcir.study.learning.approach import AroundMinimum, SeedsAndFragments, approach_of
 from hpcir.study.learning.committee import CommitteeTrainer, symmetry_functions
+from hpcir.study.learning.fragment_source import FragmentSource
 from hpcir.study.learning.minimum_source import MinimumSource
 from hpcir.study.road import Road
 from hpcir.study.session import session
@@ -172,6 +173,32 @@ def test_an_approach_is_picked_by_the_study(tmp_path):
         trainer = CommitteeTrainer(context, symmetry_functions(context, one.elements))
         assert isinstance(approach_of(context, one, trainer, LabelStore()), AroundMinimum)
         assert isinstance(approach_of(context, several, trainer, LabelStore()), SeedsAndFragments)
+
+
+def test_sources_of_several_molecules_explore_by_ring_polymers_too(tmp_path):
+    """As many blocks of rings as of trajectories, with own ids; zero-point amplitudes in half of the first labels."""
+    kinds = {}
+    for nuclei in ("classical", "trpmd"):
+        place = tmp_path / nuclei
+        place.mkdir()
+        text = SMALL.replace("dynamics: {", f"dynamics: {{nuclei: {nuclei}, ").replace(
+            "equilibration: 20 fs", "equilibration: 500 fs"
+        )
+        study = study_of(place, "{structure: hcl.xyz, targets: [hcl2.xyz]}", text)
+        with Opened(place / "run", study) as context:
+            trainer = CommitteeTrainer(context, symmetry_functions(context, study.elements))
+            farm = LabelFarm(context, study.deck.labels, None, LabelStore())
+            source = FragmentSource(context, LabelBudget(farm, 40), study, trainer)
+            seeds = np.array([item.positions for item in source._thermal_seeds(200, "initial geometries")])
+            kinds[nuclei] = source._blocks(), np.linalg.norm(seeds[:, 1] - seeds[:, 0], axis=1).std()
+            farm.close()
+    plain, blocks = kinds["classical"][0], kinds["trpmd"][0]
+    rings = [block for block in blocks if block.ring is not None]
+    assert len(rings) == len(plain) == len(blocks) - len(rings)
+    assert {block.target for block in rings} == {0, 1}
+    ids = np.concatenate([block.ids for block in blocks])
+    assert len(set(ids.tolist())) == len(ids)
+    assert kinds["trpmd"][1] > 1.5 * kinds["classical"][1]
 
 
 def test_the_source_of_one_minimum_stays_within_the_budget(tmp_path):

@@ -7,31 +7,11 @@ from hpcir.molecules.eckart import eckart_frame
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import Structure
 from hpcir.spectra.basins import Basin, all_basins, basin_copies, mirror_order, nearest_basin, rotors
-from hpcir.spectra.projection import Projection, rigid_directions
+from hpcir.spectra.projection import Projection
 from hpcir.units import AMU, ANGSTROM
 from hpcir.vibrations.normal_modes import NormalModes, normal_modes
 from hpcir.vibrations.quench import quench
-
-
-def generator(seed: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, 0]))
-
-
-def methanol() -> Structure:
-    from ase.build import molecule
-
-    atoms = molecule("CH3OH")
-    return Structure(atoms.numbers, atoms.positions * ANGSTROM)
-
-
-def random_basin(structure: Structure, seed: int, count: int = 6) -> Basin:
-    """Orthonormal directions free of rigid motions: as good as normal modes for kinetic averages."""
-    masses = structure.masses
-    rigid = rigid_directions(structure.positions[None], masses)[0]
-    vectors = generator(seed).normal(size=(count, 3 * len(masses)))
-    vectors -= vectors @ rigid.T @ rigid
-    modes = np.linalg.qr(vectors.T)[0].T.reshape(count, -1, 3)
-    return Basin(structure.positions, modes, np.linspace(500, 3000, count))
+from tests.basins import generator, methanol, random_basin
 
 
 def test_rotor_copies_follow_a_turning_methyl_group():

@@ -9,11 +9,12 @@ import pytest
 
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.conformers import torsion, turned
+from hpcir.molecules.rotamer_names import stereogenic
 from hpcir.molecules.rotamers import pivots
 from hpcir.molecules.structures import Structure, read_structure
 from hpcir.spectra.bands import Band
 from hpcir.study.results.summary import band_line
-from hpcir.study.results.trust_map import ensemble, stereogenic
+from hpcir.study.results.trust_map import ensemble
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
+from tests.unit.source import trees
 
-PACKAGE = Path(__file__).resolve().parents[2] / "hpcir"
-FILES = sorted(PACKAGE.rglob("*.py"))
 QUESTION = re.compile(r"(What|Where|Whether|How|Who|When|Which|Why)\b")
 # Words that are not used in docstrings and messages -> the term that says it.
 UNWANTED = {
@@ -49,25 +46,20 @@ def sentences(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-@pytest.fixture(scope="module")
-def trees() -> dict[str, ast.Module]:
-    return {str(file.relative_to(PACKAGE)): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
-
-
-def test_docstrings_are_noun_phrases_or_imperatives(trees: dict[str, ast.Module]) -> None:
+def test_docstrings_are_noun_phrases_or_imperatives() -> None:
     found = [
         f"{file}:{line}: {name}: {text.splitlines()[0]}"
-        for file, tree in trees.items()
+        for file, tree in trees().items()
         for name, line, text in documented(tree)
         if QUESTION.match(text)
     ]
     assert not found, "\n".join(found)
 
 
-def test_sentences_use_the_terms_of_the_field(trees: dict[str, ast.Module]) -> None:
+def test_sentences_use_the_terms_of_the_field() -> None:
     found = [
         f"{file}:{line}: {match.group()!r}, better: {better}"
-        for file, tree in trees.items()
+        for file, tree in trees().items()
         for line, text in sentences(tree)
         for pattern, better in UNWANTED.items()
         if (match := re.search(pattern, text)) is not None
@@ -75,11 +67,11 @@ def test_sentences_use_the_terms_of_the_field(trees: dict[str, ast.Module]) -> N
     assert not found, "\n".join(found)
 
 
-def test_constants_say_what_they_are(trees: dict[str, ast.Module]) -> None:
+def test_constants_say_what_they_are() -> None:
     """Limits are MAX_ or MIN_ of something; no constant is a bare superlative or participle."""
     found = [
         f"{file}:{node.lineno}: {target.id}"
-        for file, tree in trees.items()
+        for file, tree in trees().items()
         for node in tree.body
         if isinstance(node, ast.Assign)
         for part in node.targets

@@ -2,14 +2,17 @@
 """Fundamentals of small molecules by classical nuclei, TRPMD and PIGS, all on one GFN2-xTB surface, and what they cost.
 
 tools/bench/quantum_nuclei.py [--molecules HF,HCl,CO,H2O,HCN,CO2] [--nuclei classical,trpmd,pigs] [--folder DIR]
-                              [--pigs-temperature 430] [--trajectories N] [--step]
+                              [--pigs-temperature 0] [--trajectories N] [--masses H=2.014] [--step]
+                              [--coverage SEEDS] [--cost RUN STRUCTURE]
 
 For each molecule a committee is trained on GFN2-xTB labels of the quantum harmonic distribution, widened up to 1.8
 times, so that the surface holds where beads go; then `hpcir md` runs with a deck of each kind of nuclei, and the
 position of the band that stands for each fundamental is printed with its error bar, beside the harmonic wavenumber of
 the surface and, for diatomic molecules, the exact fundamental (sinc-function grid: Colbert, Miller, J. Chem. Phys. 96,
-1982, 1992). bench_quantum takes `band_fundamentals` from here. --step times instead a step of TRPMD with 32 beads
-against 32 classical replica-steps, interleaved.
+1982, 1992). --pigs-temperature 0 is the program's own choice. bench_quantum takes `band_fundamentals` from here.
+--step times instead a step of TRPMD with 32 beads against 32 classical replica-steps, interleaved. --coverage repeats
+PIGS with as many seeds, and counts how often the mean of all lies within one and two of a band's own error bars. --cost
+is what PIGS adds to the processor time of trajectories on a finished run's model.
 """
 
 from __future__ import annotations
@@ -17,10 +20,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -47,7 +52,7 @@ from hpcir.training.dataset import TrainingData
 from hpcir.training.train import train_members
 from hpcir.units import ANGSTROM, FS, KELVIN, PER_CM
 from hpcir.vibrations.harmonics import model_harmonics
-from hpcir.vibrations.normal_modes import STEP, NormalModes, displaced_geometries
+from hpcir.vibrations.normal_modes import STEP, NormalModes, displaced_geometries, isotope_masses
 from hpcir.vibrations.optimise import optimise
 
 FloatArray = NDArray[np.float64]
@@ -65,6 +70,7 @@ SEED = 1
 FOLDER = Path(tempfile.gettempdir()) / "hpcir-quantum-nuclei"
 DECK = """\
 system: {{structure: start.xyz}}
+seed: {seed}
 dynamics: {{nuclei: {nuclei}, pigs_temperature: {pigs} K, trajectories: {trajectories}}}
 """
 
@@ -117,14 +123,19 @@ def _trained(learnt: list[LearntLabel], steps: int) -> Model:
     return train_members(data, settings, training, members=[0, 1], seed=SEED, steps=steps)[0]
 
 
-def bands(folder: Path, nuclei: str, pigs_temperature: float, trajectories: int) -> list[dict[str, float]]:
-    """The bands of summary.json of trajectories on the surface in `folder`, with dynamics.nuclei `nuclei`."""
-    out = folder / f"{nuclei}-{pigs_temperature:.0f}-{trajectories}"
+def bands(
+    folder: Path, nuclei: str, pigs_temperature: float, trajectories: int, masses: tuple[str, ...] = (), seed: int = 1
+) -> list[dict[str, float]]:
+    """The bands of summary.json of trajectories on the surface in `folder`, with dynamics.nuclei `nuclei`; masses: as
+    `hpcir md --masses` takes them."""
+    words = [nuclei, f"{pigs_temperature:.0f}", str(trajectories), *masses, *[f"seed{seed}"] * (seed != 1)]
+    out = folder / "-".join(words)
     deck = folder / f"{out.name}.yaml"
-    deck.write_text(DECK.format(nuclei=nuclei, pigs=pigs_temperature, trajectories=trajectories))
+    deck.write_text(DECK.format(nuclei=nuclei, pigs=pigs_temperature, trajectories=trajectories, seed=seed))
     if not (out / "summary.json").exists():
         command = [sys.executable, "-m", "hpcir", "md", str(folder), str(folder / "start.xyz"), "--deck", str(deck)]
-        subprocess.run([*command, "-o", str(out)], check=True, stdout=subprocess.DEVNULL)
+        heavier = ["--masses", *masses] if masses else []
+        subprocess.run([*command, *heavier, "-o", str(out)], check=True, stdout=subprocess.DEVNULL)
     found = json.loads((out / "summary.json").read_text())
     return [*found["bands"], *found["weak_bands"]]
 
@@ -137,16 +148,52 @@ def nearest(found: list[dict[str, float]], wavenumber: float) -> dict[str, float
     return max(near, key=lambda band: band["intensity_km_per_mol"])
 
 
+def with_masses(model: Model, modes: NormalModes, masses: tuple[str, ...]) -> NormalModes:
+    """The model's normal modes with other masses, such as ('H=2.014',)."""
+    if not masses:
+        return modes
+    molecule = Structure(modes.numbers, modes.positions)
+    pattern = {name: float(value) for name, _, value in (word.partition("=") for word in masses)}
+    return model_harmonics(model, replace(molecule, nuclear_masses=isotope_masses(molecule, pattern)))
+
+
 def band_fundamentals(
-    name: str, nuclei: str, folder: Path = FOLDER, pigs_temperature: float = 430.0, trajectories: int = 64
+    name: str,
+    nuclei: str,
+    folder: Path = FOLDER,
+    pigs_temperature: float = 0.0,
+    trajectories: int = 64,
+    masses: tuple[str, ...] = (),
 ) -> list[float]:
     """cm-1, ascending by the harmonic wavenumber; nan for a mode of less than 1 km/mol, which has no band."""
-    _, modes = surface(name, folder / name)
-    found = bands(folder / name, nuclei, pigs_temperature, trajectories)
+    model, modes = surface(name, folder / name)
+    modes = with_masses(model, modes, masses)
+    found = bands(folder / name, nuclei, pigs_temperature, trajectories, masses)
     return [
         nearest(found, wavenumber)["position_per_cm"] if intensity > 1 else float("nan")
         for wavenumber, intensity in zip(modes.wavenumbers, modes.intensities, strict=True)
     ]
+
+
+def coverage(name: str, folder: Path, modes: NormalModes, seeds: int, trajectories: int) -> list[str]:
+    """Of each band with an intensity, in words: the scatter over the seeds beside the mean error bar, for the position
+    and for the intensity, and how many of the seeds' error bars reach the mean of all."""
+    runs = [bands(folder, "pigs", 0.0, trajectories, seed=seed) for seed in range(1, seeds + 1)]
+    lines = []
+    for wavenumber in modes.wavenumbers[modes.intensities > 1]:
+        found = [nearest(one, float(wavenumber)) for one in runs]
+        for value, error, unit in (
+            ("position_per_cm", "stderr_per_cm", "cm-1"),
+            ("intensity_km_per_mol", "stderr_km_per_mol", "km/mol"),
+        ):
+            values, errors = (np.array([band[key] for band in found]) for key in (value, error))
+            # The mean of all has an error of its own.
+            away = np.abs(values - values.mean()) / (errors * np.sqrt(1 - 1 / seeds))
+            lines.append(
+                f"{name} {wavenumber:.0f}: {values.mean():.2f} {unit}, scatter {values.std(ddof=1):.2f}, error bar "
+                f"{np.sqrt((errors**2).mean()):.2f}; within one {np.mean(away < 1):.0%}, two {np.mean(away < 2):.0%}"
+            )
+    return lines
 
 
 def exact_diatomic(model: Model, modes: NormalModes) -> float:
@@ -184,15 +231,41 @@ def time_steps(model: Model, modes: NormalModes, beads: int = 32, rings: int = 1
     return ratios
 
 
+def added_seconds(run: Path, structure: Path) -> float:
+    """Processor seconds that `hpcir md` takes more with nuclei: pigs than with classical ones, few trajectories."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as place:
+        for nuclei in ("classical", "classical", "pigs"):
+            deck = Path(place) / "deck.yaml"
+            deck.write_text(
+                f"system: {{structure: {structure.resolve()}}}\nspectrum: {{depth: 0.2 ps}}\n"
+                f"dynamics: {{nuclei: {nuclei}, trajectories: 16, equilibration: 0.1 ps, duration: 0.5 ps}}\n"
+            )
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-m", "hpcir", "md", str(run), str(structure), "--deck", str(deck), "--force"]
+            subprocess.run([*command, "-o", f"{place}/{nuclei}"], check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # The first run compiles kernels where they are not on the disk.
+    return seconds[2] - seconds[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--molecules", default=",".join(MOLECULES))
     parser.add_argument("--nuclei", default="classical,trpmd,pigs")
     parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--pigs-temperature", type=float, default=430.0)
+    parser.add_argument("--pigs-temperature", type=float, default=0.0)
+    parser.add_argument("--masses", nargs="+", default=[])
+    parser.add_argument("--coverage", type=int, default=0)
     parser.add_argument("--trajectories", type=int, default=64)
     parser.add_argument("--step", action="store_true")
+    parser.add_argument("--cost", nargs=2, type=Path, metavar=("RUN", "STRUCTURE"))
     arguments = parser.parse_args()
+    if arguments.cost:
+        seconds = added_seconds(*arguments.cost)
+        print(f"PIGS adds {seconds:.0f} s of one core, {seconds / 2:.0f} s on two ranks")
+        return
     for name in arguments.molecules.split(","):
         folder = arguments.folder / name
         model, modes = surface(name, folder)
@@ -200,10 +273,15 @@ def main() -> None:
             ratios = time_steps(model, modes)
             print(f"{name}: a TRPMD step of 32 beads takes {np.median(ratios):.2f} times 32 classical replica-steps")
             continue
+        if arguments.coverage:
+            print(*coverage(name, folder, modes, arguments.coverage, arguments.trajectories), sep="\n")
+            continue
+        masses = tuple(arguments.masses)
+        modes = with_masses(model, modes, masses)
         if len(modes.numbers) == 2:
             print(f"{name}: exact {exact_diatomic(model, modes):.1f} cm-1")
         for nuclei in arguments.nuclei.split(","):
-            found = bands(folder, nuclei, arguments.pigs_temperature, arguments.trajectories)
+            found = bands(folder, nuclei, arguments.pigs_temperature, arguments.trajectories, masses)
             for wavenumber, intensity in zip(modes.wavenumbers, modes.intensities, strict=True):
                 if intensity > 1:
                     band = nearest(found, wavenumber)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcir.errors import InputError
 from hpcir.exchange.collections.parts import Reading, part_frames
-from hpcir.exchange.datasets import OWN_UNITS, Dataset, Frame, resolve_units
+from hpcir.exchange.datasets import OWN_UNITS, Dataset, Frame, ReadOptions
 
 # Quantity -> the names of its array; the first that is there counts.
 NAMES = {
@@ -26,16 +26,7 @@ NAMES = {
 UNITS = {"positions": "A", "energy": "eV", "forces": "eV/A", **OWN_UNITS}
 
 
-def read_deepmd(
-    path: Path,
-    *,
-    units: Mapping[str, str] | str | None = None,
-    keys: Mapping[str, str] | None = None,
-    charge: int | None = None,
-    level: str = "",
-    dipole_origin: str | None = None,
-    missing: str = "error",
-) -> Dataset:
+def read_deepmd(path: Path, options: ReadOptions) -> Dataset:
     """Every geometry of a folder of DeePMD-kit, or of all such folders in it; see `datasets.read_dataset`.
 
     keys: quantity -> the name of its array, without .npy. Raises InputError for a folder that is none of these, a
@@ -50,11 +41,11 @@ def read_deepmd(
             value=", ".join(held[:10]) + (f", ... ({len(held)} in all)" if len(held) > 10 else ""),
             hint="give a file of labelled geometries: .xyz, .extxyz, .npz, .db (ASE), .h5, .hdf5",
         )
-    reading = Reading(resolve_units(units, UNITS), charge, level, dipole_origin, missing)
-    names = {quantity: (key,) for quantity, key in (keys or {}).items()}
+    reading = Reading.of(options, UNITS)
+    names = {quantity: (key,) for quantity, key in (options.keys or {}).items()}
     frames: list[Frame] = []
     unread: set[str] = set()
-    charged = charge is not None
+    charged = options.charge is not None
     for system in systems:
         own, rest, said = _system(system, names, reading)
         frames += own

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcir.errors import InputError
 from hpcir.exchange.collections.parts import Reading, part_frames
-from hpcir.exchange.datasets import ATOMIC_UNITS, OWN_UNITS, Dataset, Frame, refuse_near_misses, resolve_units
+from hpcir.exchange.datasets import ATOMIC_UNITS, OWN_UNITS, Dataset, Frame, ReadOptions, refuse_near_misses
 
 # Layout -> (quantity -> the name in each group, units that its publication states). 'gradient' is minus the forces.
 LAYOUTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -76,16 +76,7 @@ def is_grouped(path: Path) -> bool:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
 
 
-def read_groups(
-    path: Path,
-    *,
-    units: Mapping[str, str] | str | None = None,
-    keys: Mapping[str, str] | None = None,
-    charge: int | None = None,
-    level: str = "",
-    dipole_origin: str | None = None,
-    missing: str = "error",
-) -> Dataset:
+def read_groups(path: Path, options: ReadOptions) -> Dataset:
     """Every geometry of a file of one group a molecule; see `datasets.read_dataset`.
 
     Without keys the names decide, and units are those of the layout's publication; with them they name the arrays
@@ -98,8 +89,8 @@ def read_groups(
             groups = list(_groups(file, ""))
             if not groups:
                 raise InputError("the file holds no group with arrays", where=str(path))
-            names, known = _layout(path, groups, keys)
-            reading = Reading(resolve_units(units, known), charge, level, dipole_origin, missing)
+            names, known = _layout(path, groups, options.keys)
+            reading = Reading.of(options, known)
             frames: list[Frame] = []
             unread: dict[str, list[Any]] = {}
             for name, group in groups:
@@ -111,14 +102,14 @@ def read_groups(
                         values.append(array[()])
     except (OSError, RuntimeError, KeyError) as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
-    refuse_near_misses(unread, names, charge, str(path))
+    refuse_near_misses(unread, names, options.charge, str(path))
     return Dataset(
         tuple(frames),
         str(path),
         dict(reading.units),
         names,
         tuple(sorted(unread)),
-        charge is not None or "charge" in names,
+        options.charge is not None or "charge" in names,
     )
 
 

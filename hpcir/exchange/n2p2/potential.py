@@ -135,16 +135,7 @@ class N2p2Potential:
         dipoles = charges @ (positions - centre(positions, numbers.astype(float)))
         if cell is not None:
             dipoles = np.full_like(dipoles, np.nan)
-        return Evaluation(
-            energy=float(energies.mean()),
-            forces=forces.mean(0),
-            charges=charges.mean(0),
-            dipole=dipoles.mean(0),
-            energy_spread=float(energies.std()),
-            forces_spread=forces.std(0),
-            charges_spread=charges.std(0),
-            dipole_spread=dipoles.std(0),
-        )
+        return Evaluation.of_members(energies, forces, charges, dipoles)
 
     def replicas(
         self, numbers: IntArray, count: int, charge: int | None = None, masses: FloatArray | None = None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from scipy import constants as _c
-
 from hpcir.errors import InputError
 from hpcir.spectra.files.jcamp_text import Block
+from hpcir.units import ATM_PA, TORR_PA, ZERO_CELSIUS_K
 
 PRESSURES = {
-    "mmhg": _c.torr, "torr": _c.torr, "mtorr": 1e-3 * _c.torr, "pa": 1.0, "hpa": 100.0, "kpa": 1e3, "mpa": 1e6,
-    "mbar": 100.0, "bar": _c.bar, "atm": _c.atm, "psi": _c.psi,
+    "mmhg": TORR_PA, "torr": TORR_PA, "mtorr": 1e-3 * TORR_PA, "pa": 1.0, "hpa": 100.0, "kpa": 1e3, "mpa": 1e6,
+    "mbar": 100.0, "bar": 1e5, "atm": ATM_PA, "psi": 6894.757293168361,
 }  # fmt: skip
 FRACTIONS = {"ppm": 1e-6, "ppmv": 1e-6, "ppb": 1e-9, "ppbv": 1e-9, "%": 1e-2, "percent": 1e-2, "vol%": 1e-2}
 LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3, "in": 0.0254, "inch": 0.0254, "inches": 0.0254}
@@ -51,7 +50,7 @@ def temperature_of(block: Block, where: str) -> tuple[float, list[str]]:
     if not unit:
         unit = "K" if value > CELSIUS_BELOW else "C"
         notes = [f"the temperature, {text.strip()}, has no unit: {'kelvin' if unit == 'K' else 'Celsius'} taken"]
-    kelvin = {"K": value, "C": value + _c.zero_Celsius, "F": (value + 459.67) / 1.8}[unit]
+    kelvin = {"K": value, "C": value + ZERO_CELSIUS_K, "F": (value + 459.67) / 1.8}[unit]
     if not KELVINS[0] < kelvin < KELVINS[1]:
         raise InputError("no temperature of a gas in a cell", where=where, value=text, hint="mend ##TEMPERATURE")
     return kelvin, notes
@@ -68,7 +67,7 @@ def total_pressure(block: Block, where: str) -> tuple[float, list[str]]:
     amounts = _amounts(text)
     pressures = [(value, unit) for value, unit, _ in amounts if unit in PRESSURES]
     if not pressures:
-        return _c.atm, ["no pressure of the mixture in the file: 1 atm taken"]
+        return ATM_PA, ["no pressure of the mixture in the file: 1 atm taken"]
     value, unit = pressures[0]
     stated = value * PRESSURES[unit]
     if FILLED[0] <= stated <= FILLED[1]:
@@ -85,7 +84,7 @@ def total_pressure(block: Block, where: str) -> tuple[float, list[str]]:
         )
     taken = value * PRESSURES[likely[0]]
     name = {"kpa": "kPa", "torr": "Torr", "pa": "Pa"}.get(likely[0], likely[0])
-    how = f"{_c.atm / stated:.3g} times below" if stated < taken else "far above"
+    how = f"{ATM_PA / stated:.3g} times below" if stated < taken else "far above"
     return taken, [f"the file states a pressure of {text.strip()}, {how} the air's: {value:g} {name} taken"]
 
 
@@ -133,8 +132,8 @@ def _partial(block: Block, notes: list[str]) -> float | None:
         mixture = next((v * PRESSURES[u] for v, u, of_all in amounts if u in PRESSURES and of_all), total)
         if mixture is None:
             notes.append("the file states a fraction of the gas and no total pressure: 1 atm taken")
-            mixture = _c.atm
-        notes.append(f"{share * 1e6:.6g} ppm of {mixture / _c.torr:.5g} mmHg: a partial pressure of the gas")
+            mixture = ATM_PA
+        notes.append(f"{share * 1e6:.6g} ppm of {mixture / TORR_PA:.5g} mmHg: a partial pressure of the gas")
         return share * mixture
     if total is not None:
         notes.append("the file states no partial pressure: its pressure is taken as the gas's own, undiluted")

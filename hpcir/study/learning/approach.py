@@ -1,137 +1,183 @@
-"""The two ways to a learning loop, picked by the properties of a study: around one minimum, or by seeds and fragments.
+"""The two ways to a learning loop, picked by the properties of a study: around one minimum, or by seeds and
+fragments.
 
-Each gives, in order: the level of theory below (pretraining), the reference minimum of the deck's level where there is
-one, and the loop with its source of geometries.
+Each gives, in order: the levels of theory below the last one of the chain (pretraining), the reference minimum of the
+last one where there is one, and its loop with its source of geometries.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 from hpcir.deck.study import Study
-from hpcir.models.model import Model
 from hpcir.runtime.mpi import collective
-from hpcir.storage import layout
 from hpcir.study.context import Context
-from hpcir.study.label_farm import Candidate, LabelBudget, LabelFarm, LabelStore, candidates
-from hpcir.study.learning import pretrain
+from hpcir.study.label_farm import LabelBudget, LabelFarm, LabelStore, candidates
+from hpcir.study.learning.chain import (
+    ChainLevel,
+    LearntLevel,
+    Way,
+    chain_of,
+    learnt_along_trajectories,
+    learnt_in_rounds,
+    reference_of,
+)
 from hpcir.study.learning.committee import CommitteeTrainer
+from hpcir.study.learning.data_level import learnt_from_data
 from hpcir.study.learning.fragment_source import FragmentSource
 from hpcir.study.learning.loop import LearningLoop
 from hpcir.study.learning.minimum_source import MinimumSource, certain_geometries
+from hpcir.study.learning.pretrain import own_pool
 from hpcir.study.learning.reference import Reference, check_minimum, harmonic_analysis, optimised, write
 from hpcir.study.learning.source import round_purpose
 from hpcir.vibrations.normal_modes import stiff_hessian
 
 
 class Approach(Protocol):
-    """The steps before production."""
+    """The steps before production. below: the levels that are learnt so far."""
+
+    below: list[LearntLevel]
 
     def pretrain(self) -> None:
-        """Label and learn the level of theory below, where there is one (collective)."""
+        """Label and learn the levels of theory below the last one (collective)."""
 
     def prepare(self) -> tuple[LabelFarm, Reference | None]:
-        """The farm of the deck's level, open, and its reference minimum where sampling needs one (collective)."""
+        """The farm of the last level, open, and its reference minimum where sampling needs one (collective)."""
 
     def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
-        """The learning loop of the deck's level, from what `prepare` gave (collective)."""
+        """The learning loop of the last level, from what `prepare` gave (collective)."""
 
 
 def approach_of(context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> Approach:
     """The approach that fits a study."""
     if study.one_minimum:
-        return AroundMinimum(context, trainer, store)
+        return AroundMinimum(context, study, trainer, store)
     return SeedsAndFragments(context, study, trainer, store)
 
 
 class AroundMinimum:
-    """One molecule, explored around its minimum; the level below gives thermal geometries of its own dynamics."""
-
-    def __init__(self, context: Context, trainer: CommitteeTrainer, store: LabelStore) -> None:
-        self.context, self.trainer, self.store = context, trainer, store
-        self.cheap: pretrain.Pretrained | None = None
-        self.start: Model | None = None
-
-    @collective
-    def pretrain(self) -> None:
-        settings = pretrain.cheap_settings(self.context)
-        if settings is not None:
-            self.cheap = pretrain.cheap_labels(self.context, settings, self.store)
-            self.start = pretrain.pretrain(self.context, self.cheap, self.trainer)
-
-    @collective
-    def prepare(self) -> tuple[LabelFarm, Reference]:
-        """The minimum of the deck's level, from the cheap one's where there is one; while rank 0 optimises, the others
-        label the first geometries of the cheap level's pool."""
-        context, cheap = self.context, self.cheap
-        if cheap:
-            # One reference for all labels of a run, so that the first labels may begin before the minimum is known.
-            farm = self._farm(cheap.reference)
-            hessian = stiff_hessian(cheap.reference.modes)
-            beside = context.at_root(lambda: candidates(certain_geometries(context, cheap.pool), round_purpose(0)))
-            minimum = optimised(context, farm, cheap.reference.structure, hessian=hessian, beside=beside or ())
-        else:
-            farm = self._farm(None)
-            minimum = optimised(context, farm, context.structure)
-        reference = harmonic_analysis(context, farm, minimum)
-        if not cheap:
-            farm.close()
-            farm = self._farm(reference)
-        if context.root:
-            write(context, reference)
-            check_minimum(context, reference.modes)
-        return farm, reference
-
-    def _farm(self, of: Reference | None) -> LabelFarm:
-        return LabelFarm(self.context, self.context.deck.labels, of.structure if of else None, self.store)
-
-    @collective
-    def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
-        context = self.context
-        assert reference is not None  # this approach prepares one
-        pool = self.cheap.pool if self.cheap else pretrain.own_pool(context, reference)
-        budget = LabelBudget(farm, context.deck.sampling.max_labels)
-        source = MinimumSource(context, budget, reference, self.trainer.functions, pool)
-        return LearningLoop(context, budget, self.trainer, source, self.start)
-
-
-class SeedsAndFragments:
-    """Several molecules, or large or flexible ones; the level below goes through rounds of its own."""
+    """One molecule, explored around its minimum; a cheap first level gives thermal geometries of its own dynamics."""
 
     def __init__(self, context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> None:
         self.context, self.study, self.trainer, self.store = context, study, trainer, store
-        self.start: Model | None = None
-        self.pool: list[Candidate] = []
+        self.chain: tuple[ChainLevel, ...] = ()
+        self.below: list[LearntLevel] = []
 
     @collective
     def pretrain(self) -> None:
-        """Sample at the level below in the same way: its model and geometries begin the deck's level."""
-        context, settings = self.context, pretrain.cheap_settings(self.context)
-        if settings is None:
-            return
-        count = context.deck.labels.pretrain.labels
-        changes = {"max_labels": count, "initial_labels": -(-count // 3), "round_labels": -(-count // 8)}
-        sampling = context.deck.sampling.model_copy(update=changes)
-        cheap = replace(context, deck=context.deck.model_copy(update={"sampling": sampling}))
-        farm = LabelFarm(cheap, settings, None, self.store)
+        self.chain = chain_of(self.context)
+        for number, level in enumerate(self.chain[:-1]):
+            self.below.append(self._learnt(number, level))
+
+    @collective
+    def _learnt(self, number: int, level: ChainLevel) -> LearntLevel:
+        context = level.context(self.context)
+        if level.way is Way.TRAJECTORIES:
+            return learnt_along_trajectories(context, level, self.store, self.trainer)
+        if level.way is Way.DATA:
+            return learnt_from_data(context, self.study, level, number, self._before, self.trainer)
+        farm, reference = self._prepared(context, level)
         try:
-            loop = self._loop(cheap, farm, layout.PRETRAINED)
-            self.start, _ = loop.run()
-            labelled = context.at_root(loop.learnt_labels) or []
-            self.pool = [Candidate(item.structure, "", item.forces) for item in labelled]
+            return learnt_in_rounds(self._loop(context, level, farm, reference), reference)
         finally:
             farm.close()
 
-    def prepare(self) -> tuple[LabelFarm, Reference | None]:
-        """The farm, and no minimum: each target has one of the final model."""
-        return LabelFarm(self.context, self.context.deck.labels, None, self.store), None
+    @collective
+    def prepare(self) -> tuple[LabelFarm, Reference]:
+        level = self.chain[-1]
+        farm, reference = self._prepared(level.context(self.context), level)
+        if self.context.root and reference.labelled:
+            write(self.context, reference)
+        return farm, reference
+
+    @property
+    def _before(self) -> LearntLevel | None:
+        return self.below[-1] if self.below else None
+
+    @collective
+    def _prepared(self, context: Context, level: ChainLevel) -> tuple[LabelFarm, Reference]:
+        """A level's farm, and its minimum: labelled, from the level below's where there is one, or that of the level
+        below's model. While rank 0 optimises, the others label the first geometries of the pool."""
+        before = self._before
+        if before is not None and not level.own_minimum:
+            near = context.structure if before.reference is None else before.reference.structure
+            reference = reference_of(context, before.model, near)
+            return self._farm(context, level, reference), reference
+        if before is not None and before.reference is not None:
+            # One reference for all labels of a level, so that the first labels may begin before the minimum is known.
+            farm = self._farm(context, level, before.reference)
+            hessian = stiff_hessian(before.reference.modes)
+            pool = before.structures
+            beside = context.at_root(lambda: candidates(certain_geometries(context, pool), round_purpose(0)))
+            minimum = optimised(context, farm, before.reference.structure, hessian=hessian, beside=beside or ())
+        else:
+            farm = self._farm(context, level, None)
+            minimum = optimised(context, farm, context.structure)
+        reference = harmonic_analysis(context, farm, minimum)
+        if before is None:
+            farm.close()
+            farm = self._farm(context, level, reference)
+        context.at_root(lambda: check_minimum(context, reference.modes))
+        return farm, reference
+
+    def _farm(self, context: Context, level: ChainLevel, of: Reference | None) -> LabelFarm:
+        return LabelFarm(context, level.settings, of.structure if of else None, self.store)
 
     @collective
     def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
-        return self._loop(self.context, farm, layout.MODELS)
+        assert reference is not None  # this approach prepares one
+        level = self.chain[-1]
+        return self._loop(level.context(self.context), level, farm, reference)
 
-    def _loop(self, context: Context, farm: LabelFarm, folder: str) -> LearningLoop:
-        budget = LabelBudget(farm, context.deck.sampling.max_labels)
-        source = FragmentSource(context, budget, self.study, self.trainer, self.pool)
-        return LearningLoop(context, budget, self.trainer, source, self.start, folder)
+    @collective
+    def _loop(self, context: Context, level: ChainLevel, farm: LabelFarm, reference: Reference) -> LearningLoop:
+        before = self._before
+        pool = before.structures if before is not None else own_pool(context, reference)
+        budget = LabelBudget(farm, level.labels)
+        source = MinimumSource(context, budget, reference, self.trainer.functions, pool)
+        start = None if before is None else before.model
+        return LearningLoop(context, budget, self.trainer, source, start, level.folder)
+
+
+class SeedsAndFragments:
+    """Several molecules, or large or flexible ones; every level goes through rounds of its own."""
+
+    def __init__(self, context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> None:
+        self.context, self.study, self.trainer, self.store = context, study, trainer, store
+        self.chain: tuple[ChainLevel, ...] = ()
+        self.below: list[LearntLevel] = []
+
+    @collective
+    def pretrain(self) -> None:
+        """Sample at the levels below in the same way: their models and geometries begin the next level."""
+        self.chain = chain_of(self.context)
+        for number, level in enumerate(self.chain[:-1]):
+            context = level.context(self.context)
+            if level.way is Way.DATA:
+                before = self.below[-1] if self.below else None
+                self.below.append(learnt_from_data(context, self.study, level, number, before, self.trainer))
+                continue
+            farm = LabelFarm(context, level.settings, None, self.store)
+            try:
+                self.below.append(learnt_in_rounds(self._loop(context, level, farm), None))
+            finally:
+                farm.close()
+
+    def prepare(self) -> tuple[LabelFarm, Reference | None]:
+        """The farm, and no minimum: each target has one of the final model."""
+        level = self.chain[-1]
+        return LabelFarm(level.context(self.context), level.settings, None, self.store), None
+
+    @collective
+    def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
+        level = self.chain[-1]
+        return self._loop(level.context(self.context), level, farm)
+
+    def _loop(self, context: Context, level: ChainLevel, farm: LabelFarm) -> LearningLoop:
+        budget = LabelBudget(farm, level.labels)
+        before = self.below[-1] if self.below else None
+        pool = () if before is None else before.pool
+        source = FragmentSource(context, budget, self.study, self.trainer, pool)
+        return LearningLoop(
+            context, budget, self.trainer, source, None if before is None else before.model, level.folder
+        )

@@ -88,7 +88,7 @@ def _group(members: list[LearntLabel]) -> LabelledGroup:
         positions=np.array([item.structure.positions for item in members]),
         energies=np.array([label.energy for label in labels]),
         forces=np.array([label.forces for label in labels]),
-        dipoles=np.array([label.dipole for label in labels]),
+        dipoles=np.array([label.dipole for label in labels]) if np.isfinite(labels[0].dipole).all() else None,
         charge=first.charge,
         force_mask=np.array([everything if m.forces is None else m.forces for m in members]) if masked else None,
         always_learnt=np.array([item.always for item in members]),
@@ -269,7 +269,7 @@ class CommitteeTrainer:
                     state=before,
                     device=torch_device(training.device, member),
                     energy_rate=None if start is None else training.retrain_rate,
-                    dipole_rate=None if start is None else RETRAIN_DIPOLE_RATE,
+                    dipole_rate=RETRAIN_DIPOLE_RATE if start is not None and start.has_dipole else None,
                     hold_out=hold_out,
                     team=team,
                 )

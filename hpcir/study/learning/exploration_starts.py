@@ -91,7 +91,8 @@ class ExplorationStarts:
         ends: dict[int, list[FloatArray]] = {}
         if exploration is not None:
             for block, findings in zip(exploration.blocks, exploration.found, strict=True):
-                if self._whole(block.target):
+                # Beads are no starts of trajectories: their zero-point energy is not thermal.
+                if self._whole(block.target) and block.ring is None:
                     ends.setdefault(block.target, []).append(findings.final_geometries())
         return {target: np.concatenate(parts) for target, parts in ends.items()}
 

@@ -32,6 +32,7 @@ from hpcir.study.label_farm import Candidate, LabelBudget, candidates
 from hpcir.study.learning.committee import CommitteeTrainer
 from hpcir.study.learning.exploration_starts import ExplorationStarts
 from hpcir.study.learning.source import (
+    RINGS,
     Block,
     Exploration,
     Tolerance,
@@ -39,6 +40,7 @@ from hpcir.study.learning.source import (
     round_key,
     round_purpose,
 )
+from hpcir.study.nuclei import usual_ring
 from hpcir.training.reduction import Reduction, fit_reductions
 from hpcir.vibrations.normal_modes import thermal_geometries
 
@@ -126,7 +128,9 @@ class FragmentSource:
                 yield piece_of(item, np.ones(len(target)))
 
     def _thermal_seeds(self, count: int, purpose: str) -> list[Structure]:
-        """`count` thermal geometries, every seed in turn, its conformers and the temperatures in turn."""
+        """`count` thermal geometries, every seed in turn, its conformers and the temperatures in turn; where nuclei are
+        quantum ones every other geometry of a conformer and a temperature has zero-point amplitudes."""
+        zero_point = self.context.deck.dynamics.nuclei != "classical"
         settings, seeds = self.context.deck.sampling, self.study.seeds
         geometries = []
         for index, seed in enumerate(seeds):
@@ -135,7 +139,8 @@ class FragmentSource:
                 conformer = found[number % len(found)]
                 temperature = settings.temperatures[(number // len(found)) % len(settings.temperatures)]
                 random = self.context.random(purpose, place)
-                frame = conformer.moved(thermal_geometries(conformer, temperature, 1, random)[0])
+                quantum = zero_point and number // (len(found) * len(settings.temperatures)) % 2 == 1
+                frame = conformer.moved(thermal_geometries(conformer, temperature, 1, random, quantum)[0])
                 geometries.append(whole(frame).structure)
         return geometries
 
@@ -149,7 +154,8 @@ class FragmentSource:
     # -- exploration on the targets -----------------------------------------------------------------------------
 
     def _blocks(self) -> list[Block]:
-        """The blocks of a round: the deck's trajectories shared evenly by the targets, the largest target first."""
+        """The blocks of a round: the deck's trajectories shared evenly by the targets, the largest target first; with
+        quantum nuclei as many blocks of ring polymers again."""
         settings, targets = self.context.deck.sampling, self.targets
         each = -(-settings.trajectories // len(targets))
         blocks = []
@@ -158,11 +164,16 @@ class FragmentSource:
             for number, first in enumerate(range(0, each, size)):
                 ids = np.arange(first, min(first + size, each)) + 1000 * index
                 blocks.append(Block(index, ids, settings.temperatures[number % len(settings.temperatures)]))
+            if (ring := usual_ring(self.context.deck.dynamics, targets[index])) is not None:
+                rings = min(size, RINGS)
+                for first in range(0, -(-each // size) * rings, rings):
+                    ids = np.arange(each + first, each + first + rings) + 1000 * index
+                    blocks.append(Block(index, ids, ring.temperature, ring))
         return blocks
 
     @collective
     def explore(self, number: int, model: Model) -> Exploration | None:
-        """Committee dynamics of all targets (collective)."""
+        """Committee dynamics of all targets, of ring polymers too where nuclei are quantum ones (collective)."""
         context, blocks = self.context, self._blocks()
         self.starts.prepare(number, model, context.on_root(lambda: round_key(context, number, model)))
 

@@ -15,7 +15,7 @@ from hpcir.sampling.selection import farthest_points
 from hpcir.study.context import Context
 from hpcir.study.label_farm import Candidate, LabelBudget, candidates
 from hpcir.study.learning.reference import Reference
-from hpcir.study.learning.source import Block, Exploration, Tolerance, explore, round_purpose
+from hpcir.study.learning.source import RINGS, Block, Exploration, Tolerance, explore, round_purpose
 from hpcir.study.nuclei import ring_of
 from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.optimise import TYPICAL_LABELS
@@ -25,8 +25,6 @@ FloatArray = NDArray[np.float64]
 # Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
 # blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
 REPLICAS, LARGE_MOLECULE_REPLICAS, LARGE_MOLECULE_ATOMS = 8, 4, 30
-# Ring polymers that explore together, where nuclei are quantum ones.
-RINGS = 4
 
 
 def pool_order(context: Context, count: int) -> NDArray[np.int64]:

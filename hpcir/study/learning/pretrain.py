@@ -8,6 +8,7 @@ are chosen from.
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,14 +40,13 @@ from hpcir.units import FS
 from hpcir.vibrations.normal_modes import sample as sample_modes
 
 FOLDER = layout.CHEAP_JOURNALS
-MODEL = layout.PRETRAINED_MODEL
 TIMESTEP = 1.0 * FS
 # Steps between two labels (12 fs: the fast vibrations decorrelate), and labels of a trajectory (0.6 ps: hindered rotors
 # turn).
 LABEL_INTERVAL = 12
 LABELS_PER_TRAJECTORY = 50
 # Geometries of the pool for each first label of a cheap main engine, and most in all.
-POOL_FACTOR, MAX_POOL = 4, 1000
+POOL_FACTOR, MAX_POOL = 10, 1000
 FRICTION_TIME = 50.0 * FS
 # Sizes of an atom's step along an axis from geometries of outside data, bohr: up to a hydrogen atom's at 500 K.
 SPREADS = (0.04, 0.08, 0.12, 0.16)
@@ -54,12 +54,14 @@ SPREADS = (0.04, 0.08, 0.12, 0.16)
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Results of the cheap level: its settings and level, its labels (rank 0), its minimum with the normal modes."""
+    """Results of the cheap level: its settings and level, its labels with their seconds (rank 0), its minimum with the
+    normal modes."""
 
     settings: LabelSettings
     level: str
     labelled: list[tuple[Structure, Label]]
     reference: Reference
+    seconds: float
 
     @property
     def pool(self) -> list[Structure]:
@@ -92,25 +94,25 @@ def cheap_settings(context: Context) -> LabelSettings | None:
 
 
 @collective
-def cheap_labels(context: Context, settings: LabelSettings, store: LabelStore) -> Pretrained:
-    """Minimum, modes and pool of the cheap level (collective)."""
+def cheap_labels(context: Context, settings: LabelSettings, count: int, store: LabelStore) -> Pretrained:
+    """Minimum, modes and pool, of `count` labels, of the cheap level (collective)."""
     farm = LabelFarm(context, settings, None, store)
     minimum = optimised(context, farm, context.structure, "cheap optimisation")
     reference = harmonic_analysis(context, farm, minimum, "cheap normal modes")
     level = farm.level
     farm.close()
-    pool = _pool(context, settings, reference, context.deck.labels.pretrain.labels)
-    return Pretrained(settings, level, pool, reference)
+    pool, seconds = _pool(context, settings, reference, count)
+    return Pretrained(settings, level, pool, reference, seconds)
 
 
 @collective
-def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer) -> Model:
+def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer, file: str) -> Model:
     """The committee trained on the cheap labels; from its file when it is there (collective)."""
     directory = context.directory
     content = context.deck.model_dump(mode="json", include={"model", "training", "seed"})
     inputs = context.on_root(lambda: digest(content, *(s.positions for s, _ in pretrained.labelled)))
     if context.on_root(lambda: directory.finished("pretrain", inputs)) is not None:
-        return context.on_root(lambda: Model.load(directory / MODEL))
+        return context.on_root(lambda: Model.load(directory / file))
     model = trainer.train(
         [LearntLabel(*pair) for pair in pretrained.labelled],
         level=pretrained.level,
@@ -119,8 +121,8 @@ def pretrain(context: Context, pretrained: Pretrained, trainer: CommitteeTrainer
         purpose=f"on {pretrained.level}",
     )
     if context.root:
-        model.save(directory / MODEL)
-        directory.finish("pretrain", inputs, [MODEL], 0.0, model.error)
+        model.save(directory / file)
+        directory.finish("pretrain", inputs, [file], 0.0, model.error)
     return model
 
 
@@ -138,16 +140,16 @@ def around(context: Context, structures: Sequence[Structure], count: int) -> lis
 
 @collective
 def pretrain_around(
-    context: Context, settings: LabelSettings, structures: Sequence[Structure], trainer: CommitteeTrainer
+    context: Context, settings: LabelSettings, count: int, structures: Sequence[Structure], trainer: CommitteeTrainer
 ) -> tuple[Model, str]:
-    """The committee trained on cheap labels of geometries around `structures`, and the cheap level (collective).
+    """The committee trained on `count` cheap labels of geometries around `structures`, and the level (collective).
 
     Displaced geometries do as much as trajectories from the structures, which take twelve times as many calculations.
     """
     store = LabelStore()
     context.at_root(lambda: store.load(list(context.directory.records(LABELS))))
     farm = LabelFarm(context, settings, None, store)
-    pool = around(context, structures, context.deck.labels.pretrain.labels)
+    pool = around(context, structures, count)
     labels = farm.label(candidates(pool, "around the data"))
     level = farm.level
     farm.close()
@@ -163,30 +165,33 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     if settings.engine != "tblite":
         return []
     count = min(MAX_POOL, POOL_FACTOR * context.deck.sampling.initial_labels)
-    return [structure for structure, _ in _pool(context, settings, reference, count)]
+    return [structure for structure, _ in _pool(context, settings, reference, count)[0]]
 
 
 @collective
 def _pool(
     context: Context, settings: LabelSettings, reference: Reference, labels: int
-) -> list[tuple[Structure, Label]]:
-    """Run the trajectories that are not journalled yet, over all ranks; all labels in order on rank 0."""
+) -> tuple[list[tuple[Structure, Label]], float]:
+    """Run the trajectories that are not journalled yet, over all ranks; all labels in order, and the seconds that they
+    took, on rank 0."""
     count = -(-labels // LABELS_PER_TRAJECTORY)
     quantum = context.deck.dynamics.nuclei != "classical"
-    key = digest(settings.model_dump(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
+    key = digest(settings.content(), reference.structure.positions, context.deck.seed, count, *[quantum] * quantum)
     engine = context.engine(settings, reference.structure)
 
     def trajectory(number: int) -> JournalEntry:
-        labelled = _zero_point if quantum and number % 2 else _trajectory
-        return labelled(context, engine, reference, number), {"trajectory": number}
+        labelled, started = _zero_point if quantum and number % 2 else _trajectory, time.perf_counter()
+        arrays = labelled(context, engine, reference, number)
+        return arrays, {"trajectory": number, "seconds": time.perf_counter() - started}
 
     records = context.map_journalled(
         "cheap labels", FOLDER, [digest(key, n) for n in range(count)], trajectory, "trajectories"
     )
     engine.close()
     if records is None:
-        return []
-    return [pair for record in records for pair in _pairs(reference.structure, record.arrays)]
+        return [], 0.0
+    pairs = [pair for record in records for pair in _pairs(reference.structure, record.arrays)]
+    return pairs, sum(record.attributes.get("seconds", 0.0) for record in records)
 
 
 def _pairs(structure: Structure, arrays: dict[str, np.ndarray]) -> list[tuple[Structure, Label]]:

@@ -33,11 +33,13 @@ PURPOSE = "normal modes"
 
 @dataclass(frozen=True)
 class Reference:
-    """The minimum of one level of theory, with its harmonic analysis."""
+    """The minimum of one level of theory, with its harmonic analysis; labelled: by the level's engine, and not by a
+    model."""
 
     structure: Structure
     modes: NormalModes
     energy: float
+    labelled: bool = True
 
 
 @collective

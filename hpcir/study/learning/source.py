@@ -28,8 +28,9 @@ from hpcir.units import PS
 FloatArray = NDArray[np.float64]
 
 FOLDER = layout.EXPLORATION
-# Ring polymers explore for this part of the trajectories' time, and are checked after so many steps.
-RING_SHARE, BEAD_CHECK = 4, 10
+# Ring polymers that explore together, where nuclei are quantum ones; for this part of the trajectories' time, and
+# checked after so many steps.
+RINGS, RING_SHARE, BEAD_CHECK = 4, 4, 10
 
 
 @dataclass(frozen=True)

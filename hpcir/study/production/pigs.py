@@ -34,7 +34,7 @@ from hpcir.storage.checksums import digest
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.context import Context, JournalEntry
 from hpcir.study.learning.committee import CommitteeTrainer
-from hpcir.study.nuclei import ring_of
+from hpcir.study.nuclei import HELD_BLOCK, HELD_GEOMETRIES, ring_of
 from hpcir.training.dataset import LabelledGroup
 from hpcir.training.reduction import reduction_of
 from hpcir.units import FS, KCAL_PER_MOL_ANGSTROM, KELVIN
@@ -45,8 +45,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 FOLDER = layout.PIGS
-# Geometries at which centroids are held, and how many are held together: a piece of work.
-GEOMETRIES, BLOCK = 192, 16
+GEOMETRIES, BLOCK = HELD_GEOMETRIES, HELD_BLOCK
 # Temperature of the dynamics that they come from, as a multiple of production's, and its time after thermal starts.
 TEMPERATURE_FACTOR, WARMING = 1.3, 300.0 * FS
 FRICTION_TIME = 50.0 * FS
@@ -104,7 +103,7 @@ def with_quantum_nuclei(
     if context.on_root(lambda: context.directory.finished(stage, key)) is None:
         context.at_root(lambda: (context.directory / FOLDER).mkdir(exist_ok=True))
         points = _points(context, potential, structure, minima, ring, key)
-        correction = _learnt(context, potential, structure, points)
+        correction = _learnt(context, potential, structure, points, ring)
         if context.root and points is not None:
             correction.save(context.directory / path)
             centroids = layout.centroids_file(name)
@@ -188,12 +187,12 @@ def _geometries(
 
 
 @collective
-def _learnt(context: Context, model: Model, structure: Structure, points: Points | None) -> Model:
+def _learnt(context: Context, model: Model, structure: Structure, points: Points | None, ring: RingPolymer) -> Model:
     """A committee of corrections, trained over all ranks on rank 0's points (collective)."""
     if context.on_root(lambda: points is not None and len(points.centroids) < GEOMETRIES // 2):
         raise RunStopped(
             "most centroids left the molecule while their beads were averaged: the model does not reach as far as "
-            f"quantum nuclei do at {context.deck.dynamics.pigs_temperature / KELVIN:.0f} K"
+            f"quantum nuclei do at {ring.temperature / KELVIN:.0f} K"
         )
     deck = context.deck
     settings = deck.model.model_copy(update={"hidden": HIDDEN, "charge_hidden": HIDDEN, "members": model.members})
@@ -211,5 +210,5 @@ def _learnt(context: Context, model: Model, structure: Structure, points: Points
                 dipoles=points.dipoles if model.charge else None,
             )
         ]
-    level = f"centroid of ring polymers at {deck.dynamics.pigs_temperature / KELVIN:g} K"
+    level = f"centroid of ring polymers at {ring.temperature / KELVIN:.0f} K"
     return trainer.train_groups(groups, level=level, start=None, steps=STEPS, purpose="centroid potential")

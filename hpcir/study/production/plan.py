@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import DynamicsSettings
+from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.thermal import is_linear
-from hpcir.molecules.pieces import Connectivity
+from hpcir.molecules.pieces import Connectivity, pieces
+from hpcir.molecules.structures import Structure
 from hpcir.spectra.projection import Projection
 from hpcir.storage import layout
 from hpcir.vibrations.normal_modes import NormalModes
@@ -29,13 +31,40 @@ class Starts:
 
 
 @dataclass(frozen=True)
+class StartPopulations:
+    """The conformers that trajectories start in: kind (T,) of each trajectory, names (B,) of the kinds, and the
+    covariance (B, B) of their populations; words: how they are known, or why not (covariance with nan then)."""
+
+    kind: NDArray[np.int64]
+    names: tuple[str, ...]
+    covariance: FloatArray
+    words: str
+
+    @property
+    def known(self) -> bool:
+        """True where the populations have an error."""
+        return bool(np.isfinite(self.covariance).all())
+
+    @classmethod
+    def one(cls, count: int, words: str) -> StartPopulations:
+        """Those of `count` trajectories of a molecule that has one conformer alone."""
+        return cls(np.zeros(count, np.int64), ("one",), np.zeros((1, 1)), words)
+
+    @classmethod
+    def unknown(cls, count: int, words: str) -> StartPopulations:
+        """Those of `count` trajectories that start in one of several conformers."""
+        return cls(np.zeros(count, np.int64), ("one",), np.full((1, 1), np.nan), words)
+
+
+@dataclass(frozen=True)
 class TrajectoryPlan:
     """Settings of a set of trajectories: dynamics, start modes, masses, and its name ('main' or an isotopologue).
 
     projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
     a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
     begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
-    connectivity: the bonds that trajectories are compared with, to detect reactions and dissociation.
+    connectivity: the bonds that trajectories are compared with, to detect reactions and dissociation. restraint: of the
+    pieces of a cluster, where the deck wants one.
     """
 
     name: str
@@ -49,6 +78,7 @@ class TrajectoryPlan:
     starts: Starts | None = None
     assign: bool = False
     connectivity: Connectivity | None = None
+    restraint: Restraint | None = None
 
     @property
     def blocks(self) -> int:
@@ -86,3 +116,11 @@ class TrajectoryPlan:
 
     def file(self, block: int) -> str:
         return layout.block_file(self.name, block)
+
+
+def restraint_of(dynamics: DynamicsSettings, structure: Structure, masses: FloatArray) -> Restraint | None:
+    """The restraint of the deck for a structure at its minimum; None of a single piece, or where none is wanted."""
+    found = pieces(structure)
+    if dynamics.restraint <= 0 or len(found) < 2:
+        return None
+    return Restraint.around(found, structure.positions, masses, dynamics.restraint)

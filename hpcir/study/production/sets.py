@@ -28,7 +28,7 @@ from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.production.minima import find_minima, same_minima
 from hpcir.study.production.pigs import with_quantum_nuclei
-from hpcir.study.production.plan import Starts, TrajectoryPlan
+from hpcir.study.production.plan import StartPopulations, Starts, TrajectoryPlan, restraint_of
 from hpcir.study.production.trajectories import TrajectoryStage, run_stages
 from hpcir.units import PER_CM
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
@@ -44,15 +44,17 @@ HARMONIC_MARGIN = 0.05
 MAIN_SECONDS = "main set"
 # Most mode series (modes times trajectories) that are kept for the assignment: 0.1 GB at 5 ps.
 MAX_SERIES = 10_000
-# Most trajectories of each single committee member: they are for differences between members alone.
-MAX_MEMBER_TRAJECTORIES = 32
+# Most trajectories of each single committee member: they are for differences between members alone; and of those beside
+# a family or an isotopologue.
+MAX_MEMBER_TRAJECTORIES, MAX_VARIANT_MEMBER_TRAJECTORIES = 32, 8
 
 
 @dataclass(frozen=True)
 class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
     trajectories; starts: their starts (None: thermal samples of the starting minimum's normal modes); surface: the
-    model and its minima without the correction for quantum nuclei, where `model` has one (PIGS)."""
+    model and its minima without the correction for quantum nuclei, where `model` has one (PIGS); populations: of the
+    conformers that they start in; of: the name of the set that a single member's belongs to."""
 
     name: str
     model: Potential
@@ -62,6 +64,16 @@ class TrajectorySet:
     blocks: tuple[str, ...] = ()
     starts: Starts | None = None
     surface: tuple[Potential, tuple[NormalModes, ...]] | None = None
+    populations: StartPopulations | None = None
+    of: str = ""
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """The measured ratio of true errors to the spread of the committee: of intensities (the larger of forces' and
+        dipoles') and of positions (that of forces); 1 where it was not measured."""
+        force, dipole = (self.model.spread_threshold(1.0, quantity) for quantity in ("force", "dipole"))
+        ratios = [1 / limit if 0 < limit < float("inf") else 1.0 for limit in (force, dipole)]
+        return max(ratios), ratios[0]
 
     @property
     def assign(self) -> bool:
@@ -107,6 +119,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         spread_limit=chosen.model.spread_threshold(deck.dynamics.force_error),
         starts=chosen.starts,
         connectivity=Connectivity(structure),
+        restraint=restraint_of(deck.dynamics, structure, chosen.masses),
     )
 
 
@@ -175,16 +188,23 @@ def with_nuclei(context: Context, chosen: TrajectorySet) -> TrajectorySet:
     return replace(chosen, model=model, minima=minima, surface=(chosen.model, chosen.minima))
 
 
-def member_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
-    """A set for each member of the committee, fewer trajectories each; none when the deck has them switched off."""
-    model = main.model
+def member_sets(context: Context, chosen: TrajectorySet) -> list[TrajectorySet]:
+    """A set for each member of the committee beside a set, fewer trajectories each; none when the deck has them
+    switched off."""
+    model = chosen.model
     members = model.members
     if members < 2 or not context.deck.spectrum.committee_errors:
         return []
-    count = min(MAX_MEMBER_TRAJECTORIES, main.trajectories)
+    most = MAX_MEMBER_TRAJECTORIES if chosen.name == layout.MAIN_SET else MAX_VARIANT_MEMBER_TRAJECTORIES
     return [
         TrajectorySet(
-            layout.member_set(index), model.member(index), main.masses, main.minima, count, starts=main.starts
+            layout.member_set(index, chosen.name),
+            model.member(index),
+            chosen.masses,
+            chosen.minima,
+            min(most, chosen.trajectories),
+            starts=chosen.starts,
+            of=chosen.name,
         )
         for index in range(members)
     ]
@@ -198,7 +218,7 @@ def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
         masses = isotope_masses(context.structure, pattern)
         minima = tuple(same_minima(model, before, masses, context.structure))
         starts = isotopomer_starts(context, main, masses)
-        own = TrajectorySet(name, model, masses, minima, main.trajectories, starts=starts)
+        own = TrajectorySet(name, model, masses, minima, main.trajectories, starts=starts, populations=main.populations)
         sets.append(with_nuclei(context, own))
     return sets
 

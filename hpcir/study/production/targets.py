@@ -28,15 +28,19 @@ from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.reference import Reference
 from hpcir.study.production import sets
+from hpcir.study.production.canonical_starts import Canonical, canonical_ensemble, count_rotamers
 from hpcir.study.production.families import (
     MAX_FAMILY_TRAJECTORIES,
     Ensemble,
-    ensemble_starts,
+    family_populations,
+    family_starts,
     find_families,
+    main_starts,
+    sampled_ensemble,
     worth_a_spectrum,
 )
 from hpcir.study.production.pigs import with_quantum_nuclei
-from hpcir.study.production.rotamer_starts import MOVES_PER_ROTOR, count_rotamers, sampled_starts
+from hpcir.study.production.plan import StartPopulations
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
@@ -48,7 +52,8 @@ class Target:
 
     reference: the engine's minimum, where it is known. ensemble: conformer families where the deck wants them; started:
     the family that each main trajectory starts in; families: (number, set) of those with trajectories of their own.
-    rotamers: unlike minima that turning about bonds leads to, where they were counted.
+    rotamers: unlike minima that turning about bonds leads to, where they were counted; canonical: the populations that
+    the trajectories start with, where there are several.
     """
 
     context: Context
@@ -60,6 +65,16 @@ class Target:
     started: tuple[int, ...] = ()
     families: tuple[tuple[int, TrajectorySet], ...] = ()
     rotamers: int | None = None
+    canonical: Canonical | None = None
+
+    @property
+    def others(self) -> tuple[TrajectorySet, ...]:
+        """The isotopologues' and the families' sets."""
+        return (*self.isotopes, *(one for _, one in self.families))
+
+    def members_of(self, chosen: TrajectorySet) -> list[TrajectorySet]:
+        """The sets of single members beside a set."""
+        return [one for one in self.members if one.of == chosen.name]
 
     @property
     def structure(self) -> Structure:
@@ -133,53 +148,69 @@ def main_trajectories(
 
 
 def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Reference | None) -> Target:
-    """A target's main trajectories from thermal samples of its one minimum, or from conformers of the model where there
-    are several."""
-    main, rotamers = sets.main_set(context, model, modes), None
-    if reference is None:
-        starts = sampled_starts(context, model, context.structure, main.trajectories, model.digest)
-        main = replace(main, starts=starts)
-    else:
-        near = context.structure.moved(modes.positions)
+    """A target's main trajectories from thermal samples of its one minimum, or from the model's canonical ensemble
+    where there are several."""
+    main, rotamers, canonical = sets.main_set(context, model, modes), None, None
+    near = context.structure if reference is None else context.structure.moved(modes.positions)
+    if reference is not None:
         rotamers = count_rotamers(context, model, near, model.digest)
-        if rotamers > 1:
-            count = main.trajectories
-            starts = sampled_starts(context, model, near, count, model.digest, MOVES_PER_ROTOR)
-            main = replace(main, starts=starts)
+    if rotamers is None or rotamers > 1:
+        canonical = canonical_ensemble(context, model, near, main.trajectories, model.digest)
+        starts, populations = canonical.draw(context, near, main.trajectories, "main")
+        main = replace(main, starts=starts, populations=populations)
+    else:
+        one = StartPopulations.one(main.trajectories, "one minimum, by a search about its bonds and rings")
+        main = replace(main, populations=one)
     main = sets.arranged(context, main)
-    return Target(context, _run(context, [main])[0], reference, rotamers=rotamers)
+    of_engine = reference if reference is not None and reference.labelled else None
+    return Target(context, _run(context, [main])[0], of_engine, rotamers=rotamers, canonical=canonical)
 
 
 def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
-    """A target's trajectories from its conformer families: the main ones by Boltzmann's weights, and some of each
+    """A target's trajectories from its conformer families: the main ones by the canonical weights, and some of each
     family that has a spectrum of its own, all of them together."""
-    count, masses = context.deck.dynamics.trajectories, context.structure.masses
-    starts, started = ensemble_starts(context, ensemble, count)
-    main = TrajectorySet(layout.MAIN_SET, model, masses, (ensemble.modes[0][0],), count, starts=starts)
+    count, masses, structure = context.deck.dynamics.trajectories, context.structure.masses, context.structure
+    canonical = sampled_ensemble(context, model, ensemble, count, model.digest)
+    ensemble = ensemble.weighted(canonical, context.deck.dynamics.temperature)
+    starts, populations = main_starts(context, ensemble, canonical, count)
+    started = family_populations(ensemble, populations)
+    main = TrajectorySet(
+        layout.MAIN_SET, model, masses, (ensemble.modes[0][0],), count, starts=starts, populations=populations
+    )
     if context.deck.dynamics.nuclei == "pigs":
         minima = [modes[0] for modes in ensemble.modes]
-        corrected = with_quantum_nuclei(context, model, context.structure, minima, layout.MAIN_SET)
+        corrected = with_quantum_nuclei(context, model, structure, minima, layout.MAIN_SET)
         main, model = replace(main, model=corrected, surface=(model, main.minima)), corrected
     main = sets.arranged(context, main)
     numbers, own = worth_a_spectrum(ensemble), []
     for number in numbers:
         few = min(MAX_FAMILY_TRAJECTORIES, count)
-        starts, _ = ensemble_starts(context, ensemble, few, number)
-        modes = (ensemble.modes[number][0],)
-        family = TrajectorySet(layout.family_set(number), model, masses, modes, few, starts=starts)
+        starts = family_starts(context, ensemble, canonical, few, number)
+        family = TrajectorySet(
+            layout.family_set(number),
+            model,
+            masses,
+            (ensemble.modes[number][0],),
+            few,
+            starts=starts,
+            populations=StartPopulations.one(few, "one family"),
+        )
         own.append(sets.arranged(context, family))
     main, *own = _run(context, [main, *own])
     families = tuple(zip(numbers, own, strict=True))
-    return Target(context, main, ensemble=ensemble, started=tuple(started), families=families)
+    return Target(context, main, ensemble=ensemble, started=started, families=families, canonical=canonical)
 
 
 @collective
 def variants(target: Target) -> Target:
-    """Run the trajectories of a target's single members and isotopologues, together (collective)."""
+    """Run the trajectories of a target's isotopologues and of single members beside every set, together
+    (collective)."""
     context = target.context
-    members, isotopes = sets.member_sets(context, target.main), sets.isotope_sets(context, target.main)
-    done = sets.run_sets(context, [*members, *isotopes])
-    return replace(target, members=tuple(done[: len(members)]), isotopes=tuple(done[len(members) :]))
+    isotopes = sets.isotope_sets(context, target.main)
+    families = [one for _, one in target.families]
+    members = [one for chosen in (target.main, *isotopes, *families) for one in sets.member_sets(context, chosen)]
+    done = sets.run_sets(context, [*isotopes, *members])
+    return replace(target, isotopes=tuple(done[: len(isotopes)]), members=tuple(done[len(isotopes) :]))
 
 
 def _run(context: Context, chosen: list[TrajectorySet]) -> list[TrajectorySet]:

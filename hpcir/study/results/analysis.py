@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from hpcir.study.learning.reference import PURPOSE, harmonic_analysis, optimised
 from hpcir.study.production.block import TrajectoryBlock, spread_geometries
 from hpcir.study.production.targets import Target
 from hpcir.study.results.compared import Compared
-from hpcir.study.results.records import IndependentTest, LocalFrequencyRow
+from hpcir.study.results.records import IndependentTest, LocalFrequencyRow, OtherModel
 from hpcir.vibrations.local_frequencies import local_frequencies
 from hpcir.vibrations.normal_modes import stiff_hessian
 
@@ -56,11 +56,17 @@ def _needs_reference(context: Context, structure: Structure) -> bool:
 
 @collective
 def independent_test(
-    context: Context, farm: LabelFarm, model: Model, target: Target, curve: LearningCurve | None = None
+    context: Context,
+    farm: LabelFarm,
+    model: Model,
+    target: Target,
+    curve: LearningCurve | None = None,
+    others: Mapping[str, Model] | None = None,
 ) -> IndependentTest:
     """Label geometries of a target's own trajectories and compare (collective); figures for the summary.
 
-    context: the run's, for the learning curve; curve: the models of its rounds are tested on the same labels.
+    context: the run's, for the learning curve; curve: the models of its rounds are tested on the same labels;
+    others: further models, by name, that are tested on them too.
     """
     settings, structure = context.deck.test, target.structure
     if settings.count == 0 or heavy_atoms(structure) > settings.largest:
@@ -77,7 +83,10 @@ def independent_test(
         compared.write(own.directory / layout.TEST, farm.level)
         if curve is not None:
             judge_rounds(context, curve, pairs)
-        return replace(compared.figures(), local_frequencies=_local_frequencies(structure, compared))
+        found = {name: other_model(Compared.of(other, pairs)) for name, other in (others or {}).items()}
+        return replace(
+            compared.figures(), local_frequencies=_local_frequencies(structure, compared), others=found or None
+        )
 
     return own.on_root(figures)
 
@@ -95,6 +104,12 @@ def _local_frequencies(structure: Structure, compared: Compared) -> tuple[LocalF
         )
         for one in found
     )
+
+
+def other_model(compared: Compared) -> OtherModel:
+    """Errors of forces and dipole of a further model."""
+    figures = compared.figures()
+    return OtherModel(figures.force_rmse_kcal_per_mol_angstrom, figures.dipole_rmse_debye)
 
 
 def judge_rounds(context: Context, curve: LearningCurve, pairs: Sequence[tuple[Structure, Label]]) -> None:

@@ -26,7 +26,9 @@ def family_rows(
         rows.append(
             Family(
                 name=family.name,
-                weight=family.weight,
+                weight=ensemble.weights[number],
+                weight_stderr=ensemble.weight_errors[number],
+                harmonic_weight=family.weight,
                 conformers=len(family.members),
                 free_energies_kcal_per_mol=tuple((item.energy - lowest) / KCAL_PER_MOL for item in family.members),
                 trajectories=list(started).count(number),

@@ -176,22 +176,26 @@ class TrustMap:
 
 @dataclass(frozen=True)
 class RotamerPopulation:
-    """A rotamer (its torsions trans, t, or gauche, g+ and g-; a mirror image is the same), its share of the starts and
-    of production, with standard errors over the trajectories."""
+    """A rotamer (its torsions trans, t, or gauche, g+ and g-, and the shapes of its rings; a mirror image is the same),
+    its share of the starts and of production, with standard errors over the trajectories, and of the canonical ensemble
+    with that over independent chains, where it was sampled."""
 
     name: str
     start: float
     start_stderr: float
     production: float
     production_stderr: float
+    canonical: float | None = None
+    canonical_stderr: float | None = None
 
 
 @dataclass(frozen=True)
 class ConformerVerdict:
     """Distribution of the trajectories over conformers: rotatable bonds, the fraction of frames with the torsions of
     the minimum of the harmonic lines, conformers seen, the fraction of trans torsions, populations of rotamers and the
-    passes between them, and the verdict in words ('': the populations are those of the ensemble, and the minimum
-    represents it)."""
+    passes between them; how the canonical ensemble was sampled, and the frames left out of it for being outside the
+    region covered by the training data; the verdict in words ('': the populations are those of the ensemble, and the
+    minimum represents it)."""
 
     rotatable: int | None = None
     in_minimum: float | None = None
@@ -199,13 +203,16 @@ class ConformerVerdict:
     trans_fraction: float | None = None
     populations: tuple[RotamerPopulation, ...] | None = None
     passes: int | None = None
+    sampling: str | None = None
+    left_out: int | None = None
     verdict: str = ""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of conformers: its weight in the ensemble, free energies from the lowest conformer's, the main
-    trajectories that started in it, and the bands of its own trajectories, where it has any."""
+    """A family of conformers: its weight in the ensemble with the standard error, where replica exchange gives it, and
+    beside it the harmonic one; free energies from the lowest conformer's, the main trajectories that started in it, and
+    the bands of its own trajectories, where it has any."""
 
     name: str
     weight: float
@@ -213,6 +220,8 @@ class Family:
     free_energies_kcal_per_mol: tuple[KcalPerMol, ...]
     trajectories: int
     bands: tuple[Band, ...] | None = None
+    weight_stderr: float | None = None
+    harmonic_weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -228,9 +237,51 @@ class LocalFrequencyRow:
 
 
 @dataclass(frozen=True)
+class OtherModel:
+    """Errors of a further model on the independent test."""
+
+    force_rmse_kcal_per_mol_angstrom: KcalPerMolAngstrom | None = None
+    dipole_rmse_debye: Debye | None = None
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """A point of the learning curve of a level below the last: labels, and errors on those held out."""
+
+    labels: int
+    force_rmse_kcal_per_mol_angstrom: KcalPerMolAngstrom
+    energy_rmse_kcal_per_mol: KcalPerMol
+    dipole_rmse_debye: Debye
+
+
+@dataclass(frozen=True)
+class ChainLevelFigures:
+    """A level of the chain: its labels, those that failed, the seconds that they took, the reason why there are no
+    more, and its learning curve."""
+
+    level: str
+    labels: int
+    failed: int
+    seconds: Seconds
+    stopped_because: str
+    learning: tuple[LearningPoint, ...]
+
+
+@dataclass(frozen=True)
+class ChainFigures:
+    """The chain of levels of theory, the cheapest first. seconds_at_the_last: what the labels of the levels below would
+    have taken at the last; verdict: what the chain is worth, in words."""
+
+    levels: tuple[ChainLevelFigures, ...]
+    seconds_at_the_last: Seconds | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
 class IndependentTest:
     """Root mean square errors on geometries of the final model's own trajectories: energies of the molecule (and their
-    mean error), components of forces, dipoles and polar tensors. n: geometries, 0 where nothing was tested."""
+    mean error), components of forces, dipoles and polar tensors. n: geometries, 0 where nothing was tested; others:
+    further models on the same geometries, by name."""
 
     n: int
     energy_rmse_kcal_per_mol: KcalPerMol | None = None
@@ -240,6 +291,7 @@ class IndependentTest:
     polar_tensor_rmse_e: ElementaryCharges | None = None
     local_frequencies: tuple[LocalFrequencyRow, ...] | None = None
     harmonic_mae_per_cm: PerCm | None = None
+    others: dict[str, OtherModel] | None = None
 
     @property
     def errors(self) -> Errors:
@@ -251,7 +303,8 @@ class IndependentTest:
 class MdFigures:
     """Trajectories, those left out of the average, steps, the mean drift of the total energy and the largest one of a
     trajectory, and the time of a core for a step of one trajectory; those in which a cluster dissociated and those
-    that broke a bond, and the events of bonds, in words; nuclei: how they moved, where not classically."""
+    that broke a bond, and the events of bonds, in words; nuclei: how they moved, where not classically; restraint: of a
+    cluster's pieces, in words."""
 
     trajectories: int
     left_out: int | None = None
@@ -263,12 +316,14 @@ class MdFigures:
     came_apart: int | None = None
     broke_a_bond: int | None = None
     bond_events: tuple[str, ...] | None = None
+    restraint: str | None = None
 
 
 @dataclass(frozen=True)
 class SpectrumFigures:
     """Estimator of the spectrum, the verdict on its errors, the factor by which the control variates reduce the
-    variance of band intensities (smallest, median, largest), and total intensities."""
+    variance of band intensities (smallest, median, largest), and total intensities; error_parts: what each part of the
+    bands' errors is from (sampling, committee, populations), or why it is not known."""
 
     estimator: str
     verdict: str
@@ -276,6 +331,7 @@ class SpectrumFigures:
     trajectories: int
     total_intensity_km_per_mol: KmPerMol
     harmonic_total_km_per_mol: KmPerMol
+    error_parts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -299,6 +355,7 @@ class Summary:
 
     labels: LabelFigures | None = None
     sampling: SamplingFigures | None = None
+    chain: ChainFigures | None = None
     model: ModelFigures | None = None
     harmonic: HarmonicFigures | None = None
     levels: LevelFigures | None = None

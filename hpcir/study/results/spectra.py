@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.runtime.mpi import collective
+from hpcir.spectra.bands import Committee
 from hpcir.storage import layout
 from hpcir.study.context import Context
 from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.targets import Target
-from hpcir.study.results.spectrum import SpectrumResult, SpectrumStage
+from hpcir.study.results.spectrum import OtherParts, SpectrumResult, SpectrumStage
 
 FloatArray = NDArray[np.float64]
 
@@ -25,14 +26,14 @@ def target_spectra(target: Target) -> dict[str, SpectrumResult] | None:
     A family or isotopologue without a valid trajectory has none; a target without one is lost: None, on all ranks. The
     log reports either.
     """
-    context = target.context
     if _lost(target, target.main):
         return None
-    curves = member_curves(context, target.members)
-    results = {layout.SPECTRUM: spectrum_of_set(context, target.main, layout.SPECTRUM, curves)}
-    for chosen in (*target.isotopes, *(one for _, one in target.families)):
+    context, main = target.context, target.main
+    results = {layout.SPECTRUM: spectrum_of_set(context, main, layout.SPECTRUM, target.members_of(main))}
+    for chosen in target.others:
         if not _lost(target, chosen):
-            results[chosen.name] = spectrum_of_set(context, chosen, layout.spectrum_name(chosen.name))
+            name = layout.spectrum_name(chosen.name)
+            results[chosen.name] = spectrum_of_set(context, chosen, name, target.members_of(chosen))
     return {name: result for name, result in results.items() if result is not None}
 
 
@@ -56,26 +57,48 @@ def _any_valid(context: Context, chosen: TrajectorySet) -> bool:
 
 @collective
 def spectrum_of_set(
-    context: Context, chosen: TrajectorySet, name: str, member_spectra: FloatArray | None = None
+    context: Context, chosen: TrajectorySet, name: str, members: Sequence[TrajectorySet] = ()
 ) -> SpectrumResult | None:
-    """The spectrum of a set, written as NAME.csv and NAME.h5 (collective; the result on rank 0)."""
+    """The spectrum of a set, written as NAME.csv and NAME.h5 (collective; the result on rank 0). members: its sets of
+    single members of the committee."""
+    committee = committee_of(context, members, chosen.calibration)
     words = chosen.words(context.structure)
-    return SpectrumStage(context, chosen.modes, words, chosen.blocks, name, chosen.trajectories).run(member_spectra)
+    stage = SpectrumStage(context, chosen.modes, words, chosen.blocks, name, chosen.trajectories)
+    return stage.run(OtherParts(committee, chosen.populations, _why_no_committee(context, chosen, committee)))
+
+
+def _why_no_committee(context: Context, chosen: TrajectorySet, committee: Committee | None) -> str:
+    """Why the model's part of the errors is not known, where it is not."""
+    if committee is not None:
+        return ""
+    if not context.deck.spectrum.committee_errors:
+        return "spectrum.committee_errors is off"
+    if chosen.model.members < 2:
+        return "the model has one member"
+    return "a member of the committee has fewer than two valid trajectories in common with the others"
 
 
 @collective
-def member_curves(context: Context, members: Sequence[TrajectorySet]) -> FloatArray | None:
-    """Each member's own spectrum (members, F) with the deck's estimator, on rank 0 (collective); else None.
+def committee_of(
+    context: Context, members: Sequence[TrajectorySet], calibration: tuple[float, float]
+) -> Committee | None:
+    """The spectra of single members with the deck's estimator, on rank 0 (collective); else None.
 
-    None too when there are fewer than two members, or one of them has no valid trajectory. A rank takes whole members.
+    None too when there are fewer than two members, or they have fewer than two valid trajectories in common. A rank
+    takes whole members.
     """
 
-    def curve(index: int) -> FloatArray | None:
+    def curve(index: int) -> tuple[NDArray[np.int64], FloatArray]:
         chosen = members[index]
-        return SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories).curve()
+        return SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories).terms()
 
     found = context.map_over_ranks("correlate members", range(len(members)), curve, "members")
-    if found is None:
+    if found is None or len(members) < 2:
         return None
-    present = [found[index] for index in range(len(members)) if found[index] is not None]
-    return np.array(present) if len(present) == len(members) > 1 else None
+    common = found[0][0]
+    for ids, _ in found.values():
+        common = np.intersect1d(common, ids)
+    if len(common) < 2:
+        return None
+    terms = [found[index][1][np.isin(found[index][0], common)] for index in range(len(members))]
+    return Committee(np.array(terms), calibration)

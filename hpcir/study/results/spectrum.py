@@ -12,15 +12,16 @@ from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import RunStopped
 from hpcir.molecules.structures import centre
 from hpcir.runtime.mpi import collective
-from hpcir.spectra.bands import Band, branch_distance
+from hpcir.spectra.bands import Band, Committee, OtherErrors, Populations, branch_distance
 from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.study.context import Context
 from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.production.plan import StartPopulations, restraint_of
 from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
-from hpcir.study.results.bond_events import BondEvents, bond_events
+from hpcir.study.results.bond_events import BondEvents, bond_events, restraint_line
 from hpcir.study.results.records import Group, MdFigures, ModeRow, SpectrumFigures
 from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.units import KCAL_PER_MOL, PS
@@ -44,8 +45,8 @@ class BlockResult:
     """Contribution of one block of trajectories to the average; arrays over its valid trajectories.
 
     wavenumbers: of the modes in each kind of basin and of the bonds, the same in all blocks. trajectories: their ids;
-    starts: a key of the positions and velocities that production began with; events: of bonds, as block files have
-    them.
+    starts: a key of the positions and velocities that production began with; events: of bonds, and the parts of
+    the time in which a restraint acted, as block files have them.
     """
 
     spectra: FloatArray
@@ -57,6 +58,7 @@ class BlockResult:
     trajectories: NDArray[np.int64]
     starts: str
     events: NDArray[np.int64]
+    restrained: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,33 @@ class SpectrumResult:
     weak_bands: tuple[Band, ...]
     modes: tuple[ModeRow, ...]
     groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class OtherParts:
+    """What the errors have besides the sampling's part: the committee of single members, and the populations that the
+    trajectories start with; why the first is not known, where it is not."""
+
+    committee: Committee | None = None
+    populations: StartPopulations | None = None
+    why_no_committee: str = ""
+
+    def of(self, trajectories: NDArray[np.int64]) -> OtherErrors:
+        """The errors of valid trajectories (R,)."""
+        populations = None
+        if self.populations is not None and self.populations.known:
+            populations = Populations(self.populations.kind[trajectories], self.populations.covariance)
+        return OtherErrors(self.committee, populations)
+
+    def words(self, count: int) -> dict[str, str]:
+        """Each part in words: what it is from, or why it is not known."""
+        members = "" if self.committee is None else f"{len(self.committee.terms)} members"
+        populations = self.populations
+        return {
+            "sampling": f"{count} trajectories",
+            "committee": members or f"not known: {self.why_no_committee or 'no single members'}",
+            "populations": "not known: the starts were not sampled" if populations is None else populations.words,
+        }
 
 
 class SpectrumStage:
@@ -87,17 +116,20 @@ class SpectrumStage:
         self.context, self.modes, self.words = context, modes, words
         self.blocks, self.name, self.trajectories = blocks, name, trajectories
 
-    def run(self, member_spectra: FloatArray | None = None) -> SpectrumResult | None:
+    def run(self, others: OtherParts) -> SpectrumResult | None:
         """Correlate the blocks over the ranks; combine, find bands and write on rank 0."""
         results = self._collect()
-        return None if results is None else self._finish(results, member_spectra)
+        return None if results is None else self._finish(results, others)
 
-    def curve(self) -> FloatArray | None:
-        """The averaged spectrum (F,) alone, on the calling rank; None where no trajectory is valid."""
+    def terms(self) -> tuple[NDArray[np.int64], FloatArray]:
+        """The valid trajectories (R,) and their contributions (R, F) to the averaged spectrum, on the calling rank."""
         results = [self._block(file) for file in self.blocks]
-        if not any(len(result.spectra) for result in results):
-            return None
-        return self._combine(results, None).absorption
+        ids = np.concatenate([result.trajectories for result in results])
+        if not len(ids):
+            return ids, np.zeros((0, 0))
+        terms = self._combine(results, OtherParts()).terms
+        assert terms is not None
+        return ids, terms
 
     @collective
     def _collect(self) -> list[BlockResult] | None:
@@ -122,9 +154,10 @@ class SpectrumStage:
             trajectories=block.trajectory[block.sane],
             starts=block.starts,
             events=block.events if block.events is not None else np.zeros((0, 6), np.int64),
+            restrained=block.restrained,
         )
 
-    def _combine(self, results: list[BlockResult], member_spectra: FloatArray | None) -> Spectrum:
+    def _combine(self, results: list[BlockResult], others: OtherParts) -> Spectrum:
         context = self.context
         spectra = np.concatenate([result.spectra for result in results])
         if len(spectra) == 0:
@@ -135,8 +168,8 @@ class SpectrumStage:
             context.deck.spectrum,
             context.deck.dynamics.temperature,
             self._controls(results),
-            member_spectra,
-            metadata={"molecule": context.structure.name},
+            others.of(np.concatenate([result.trajectories for result in results])),
+            metadata={"molecule": context.structure.name, "error_parts": others.words(len(spectra))},
             seed=context.deck.seed,
             branches=self._branches(),
         )
@@ -149,8 +182,8 @@ class SpectrumStage:
         relative = modes.positions - centre(modes.positions, modes.masses)
         return branch_distance(float(modes.masses @ (relative**2).sum(axis=1)), dynamics.temperature)
 
-    def _finish(self, results: list[BlockResult], member_spectra: FloatArray | None) -> SpectrumResult:
-        spectrum = self._combine(results, member_spectra)
+    def _finish(self, results: list[BlockResult], others: OtherParts) -> SpectrumResult:
+        spectrum = self._combine(results, others)
         groups = functional_groups(self.context.structure.moved(self.modes.positions))
         controls = self._controls(results)
         settings = self.context.deck.spectrum
@@ -199,7 +232,11 @@ class SpectrumStage:
         said = self._bond_events(results)
         for line in said.lines:
             self.context.progress.log(line, warning=True)
+        held = self._restraint(results)
+        if held is not None:
+            self.context.progress.log(held)
         return MdFigures(
+            restraint=held,
             came_apart=said.apart,
             broke_a_bond=said.broken,
             bond_events=said.lines,
@@ -211,9 +248,17 @@ class SpectrumStage:
             nuclei=None if dynamics.nuclei == "classical" else dynamics.nuclei,
         )
 
+    def _restraint(self, results: list[BlockResult]) -> str | None:
+        """The restraint of a cluster in words; None where there was none."""
+        parts = [result.restrained for result in results if result.restrained is not None]
+        structure = self.context.structure.moved(self.modes.positions)
+        restraint = restraint_of(self.context.deck.dynamics, structure, self.modes.masses)
+        return None if restraint is None or not parts else restraint_line(restraint, np.concatenate(parts))
+
     def _bond_events(self, results: list[BlockResult]) -> BondEvents:
         events = [result.events for result in results]
-        return bond_events(events, self.context.structure, self.context.deck.dynamics.timestep, self.trajectories)
+        held = any(result.restrained is not None for result in results)
+        return bond_events(events, self.context.structure, self.context.deck.dynamics.timestep, self.trajectories, held)
 
     def _figures(self, spectrum: Spectrum) -> SpectrumFigures:
         known = spectrum.metadata
@@ -222,6 +267,7 @@ class SpectrumStage:
             verdict=known["verdict"],
             variance_gain=known["variance_gain"],
             trajectories=known["trajectories"],
+            error_parts=known["error_parts"],
             total_intensity_km_per_mol=float(np.trapezoid(spectrum.absorption, spectrum.wavenumbers)),
             harmonic_total_km_per_mol=float(np.nansum(self.modes.intensities)),
         )

@@ -28,9 +28,11 @@ from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import MAIN_SECONDS
 from hpcir.study.production.targets import Target
 from hpcir.study.results import trust_map
+from hpcir.study.results.chain import chain_figures
 from hpcir.study.results.families import family_rows, write_families
 from hpcir.study.results.populations import with_populations
 from hpcir.study.results.records import (
+    ChainLevelFigures,
     ConformerVerdict,
     HarmonicFigures,
     IndependentTest,
@@ -59,14 +61,15 @@ MAX_LOGGED_ROTAMERS = 4
 
 @dataclass(frozen=True)
 class Shared:
-    """Data that all targets of a run share: labels and the level of the deck, the model, its learning curve, and the
-    environments that it was trained on."""
+    """Data that all targets of a run share: labels and the level of the deck, the model, its learning curve, the
+    environments that it was trained on, and the levels of theory below the deck's."""
 
     store: LabelStore
     level: str
     model: Model
     curve: LearningCurve
     environments: Trust
+    below: tuple[ChainLevelFigures, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,10 @@ def target_summary(shared: Shared, one: Finished) -> Summary:
     frames = trust_map.snapshots(context, target.main.blocks)
     if ensemble is not None:
         write_families(context, ensemble, target.started)
+    labels = label_figures(shared.store, shared.level)
     summary = Summary(
-        labels=label_figures(shared.store, shared.level),
+        labels=labels,
+        chain=chain_figures(shared.below, labels, curve, one.test),
         sampling=SamplingFigures(len(curve.rounds), curve.reason, curve.stopped),
         model=ModelFigures(model.members, model.level, model.error),
         harmonic=harmonic,
@@ -159,8 +164,8 @@ def _conformers(target: Target, frames: FloatArray) -> ConformerVerdict:
     """Distribution of a target's main trajectories over conformers."""
     main, context = target.main, target.context
     found = trust_map.ensemble(target.structure, main.modes.positions, frames)
-    blocks = [TrajectoryBlock.read(context.directory / name) for name in main.blocks] if found.rotatable else []
-    return with_populations(found, target.structure, blocks, main.starts is not None, target.rotamers)
+    blocks = [TrajectoryBlock.read(context.directory / name) for name in main.blocks]
+    return with_populations(found, target.structure, blocks, target.canonical, target.rotamers)
 
 
 def harmonic_figures(modes: NormalModes, reference: Reference | None) -> HarmonicFigures:
@@ -245,6 +250,7 @@ def provenance(context: Context) -> dict[str, object]:
 def lines(summary: Summary) -> list[str]:
     """The summary in words, for the end of the log. Bands are those of the first target."""
     text = [_labels_line(summary)]
+    text += [] if summary.chain is None or not summary.chain.verdict else [summary.chain.verdict]
     targets = summary.targets or {}
     for name, target in targets.items():
         before = f"{name}: " if len(targets) > 1 else ""
@@ -278,8 +284,10 @@ def _target_lines(target: TargetSummary) -> list[str]:
     text += [found.verdict for found in (target.trust, target.ensemble) if found is not None and found.verdict]
     text += [] if target.ensemble is None else _rotamers_line(target.ensemble)
     for number, family in enumerate(target.families or (), 1):
+        error = figure(100 * (family.weight_stderr or math.nan), ".1f")
         text.append(
-            f"family {number}, {100 * family.weight:.1f} %: {family.name} ({family.conformers} conformers, "
+            f"family {number}, {100 * family.weight:.1f} +- {error} % (harmonic "
+            f"{100 * (family.harmonic_weight or 0.0):.1f} %): {family.name} ({family.conformers} conformers, "
             f"{family.trajectories} trajectories)"
         )
     return text
@@ -316,7 +324,8 @@ def _md_line(md: MdFigures) -> str:
         text += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
     if md.microseconds_per_step is not None:
         text += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
-    return ". ".join([text, *(event.rstrip(".") for event in md.bond_events or ())])
+    said = [*(md.bond_events or ()), *([md.restraint] if md.restraint else [])]
+    return ". ".join([text, *(line.rstrip(".") for line in said)])
 
 
 def figure(value: float | None, form: str) -> str:

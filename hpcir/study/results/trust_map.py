@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
-from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.conformers import rotor_angle, rotors
+from hpcir.molecules.rotamer_names import mirror_states, rotamer_states, stereogenic
 from hpcir.molecules.structures import Structure
-from hpcir.molecules.symmetry import atom_kinds
 from hpcir.sampling.trust import ElementReference, references, trust_table
 from hpcir.storage import layout
 from hpcir.storage.json_result import write_json
@@ -127,19 +126,3 @@ def _near(angles: FloatArray, own: FloatArray) -> NDArray[np.bool_]:
     """(T,) True where every torsion of a frame is within `MAX_TORSION_DIFFERENCE` of a conformer's."""
     apart = np.abs((angles - own + 180) % 360 - 180)
     return np.asarray((apart < MAX_TORSION_DIFFERENCE).all(1), bool)
-
-
-def rotamer_states(angles: FloatArray) -> NDArray[np.int64]:
-    """0 trans, 1 gauche plus, -1 gauche minus, of torsion angles in degrees, of any shape."""
-    return np.where(np.abs(angles) > 120, 0, np.where(angles < 0, -1, 1))
-
-
-def mirror_states(states: tuple[int, ...]) -> tuple[int, ...]:
-    """The states of the mirror image."""
-    return tuple(-state for state in states)
-
-
-def stereogenic(graph: BondGraph) -> bool:
-    """True where an atom has four neighbours of four kinds."""
-    kinds = atom_kinds(graph)
-    return any(len(near) == 4 and len({kinds[j] for j in near}) == 4 for near in graph.neighbours)

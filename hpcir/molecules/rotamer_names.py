@@ -1,0 +1,100 @@
+"""Names of rotamers and of ring shapes: torsions trans or gauche, six-membered rings chair or twist-boat."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.conformers import rotor_angle, rotors, torsion
+from hpcir.molecules.symmetry import atom_kinds
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Rotamers are named by all their torsions up to so many; beyond, by how many of these are gauche.
+MAX_NAMED = 3
+WORDS = {0: "t", 1: "g+", -1: "g-"}
+# Least torsion of a ring that has a sign, degrees.
+MIN_PUCKER = 20.0
+
+
+def rotamer_states(angles: FloatArray) -> IntArray:
+    """0 trans, 1 gauche plus, -1 gauche minus, of torsion angles in degrees, of any shape."""
+    return np.where(np.abs(angles) > 120, 0, np.where(angles < 0, -1, 1))
+
+
+def mirror_states(states: tuple[int, ...]) -> tuple[int, ...]:
+    """The states of the mirror image."""
+    return tuple(-state for state in states)
+
+
+def stereogenic(graph: BondGraph) -> bool:
+    """True where an atom has four neighbours of four kinds."""
+    kinds = atom_kinds(graph)
+    return any(len(near) == 4 and len({kinds[j] for j in near}) == 4 for near in graph.neighbours)
+
+
+def saturated_six_rings(graph: BondGraph) -> list[list[int]]:
+    """Six-membered rings of four-connected atoms, O, S and pyramids of N, each once, its atoms in order."""
+    near: list[list[int]] = [[] for _ in range(len(graph))]
+    for (i, j), ring in zip(graph.pairs.tolist(), graph.in_ring, strict=True):
+        if ring and not (graph.unsaturated[i] or graph.unsaturated[j]):
+            near[i].append(j)
+            near[j].append(i)
+    found: dict[frozenset[int], list[int]] = {}
+
+    def walk(path: list[int]) -> None:
+        for atom in near[path[-1]]:
+            if len(path) == 6 and atom == path[0]:
+                found.setdefault(frozenset(path), list(path))
+            elif len(path) < 6 and atom > path[0] and atom not in path:
+                walk([*path, atom])
+
+    for first in range(len(graph)):
+        walk([first])
+    return list(found.values())
+
+
+def ring_word(positions: FloatArray, ring: list[int]) -> str:
+    """The shape of a six-membered ring: a chair's torsions alternate in sign, a twist-boat's do not (poles and equator
+    of Cremer, Pople, J. Am. Chem. Soc. 97, 1354, 1975)."""
+    turned = [ring[k:] + ring[:k] for k in range(6)]
+    around = [torsion(positions, (atoms[0], atoms[1], atoms[2], atoms[3])) for atoms in turned]
+    signs = [0 if abs(angle) < MIN_PUCKER else int(np.sign(angle)) for angle in around]
+    alternating = all(one * two < 0 for one, two in zip(signs, [*signs[1:], signs[0]], strict=True))
+    return "chair" if alternating else "twist-boat"
+
+
+class RotamerNames:
+    """Names of the geometries of a molecule by their rotatable torsions and the shapes of its rings; a mirror image has
+    the same one where no atom is stereogenic."""
+
+    def __init__(self, graph: BondGraph) -> None:
+        self.graph, self.torsions, self.rings = graph, rotors(graph), saturated_six_rings(graph)
+        self.mirrored = not stereogenic(graph)
+
+    @property
+    def several(self) -> bool:
+        """True where the molecule has something to be named by."""
+        return bool(self.torsions or self.rings)
+
+    def name(self, positions: FloatArray) -> str:
+        """The name of a geometry (N, 3)."""
+        words = [self._torsions(positions)] if self.torsions else []
+        return " ".join([*words, *self._rings(positions)]) or "one"
+
+    def _torsions(self, positions: FloatArray) -> str:
+        angles = np.array([rotor_angle(positions, self.graph, item) for item in self.torsions])
+        states = tuple(rotamer_states(angles).tolist())
+        if len(states) > MAX_NAMED:
+            return f"{sum(state != 0 for state in states)} gauche"
+        return " ".join(WORDS[state] for state in (max(states, mirror_states(states)) if self.mirrored else states))
+
+    def _rings(self, positions: FloatArray) -> list[str]:
+        words = Counter(ring_word(positions, ring) for ring in self.rings)
+        if len(self.rings) == 1:
+            return list(words)
+        return [f"{count} {word}" for word, count in sorted(words.items())]
