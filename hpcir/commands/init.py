@@ -6,9 +6,9 @@ import os
 import re
 import shlex
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
+from hpcir.commands.init_size import SizeSettings, settings_for
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError
 from hpcir.labels import create_engine
@@ -70,17 +70,13 @@ dynamics:
   duration: 5 ps
   rotation: remove            # keep: the gas phase's rotational contours
   # nuclei: pigs              # quantum nuclei: X-H stretches 50 to 150 cm-1 lower, as measured; some more labels
-
+{dynamics}
 spectrum:
   depth: 1.5 ps               # longer: sharper bands with larger error bars
   last: 4500 cm-1
 
 seed: 1
 """
-
-# Bonds that turn, methyl groups not counted, from which on one minimum does not stand for a molecule; heavy atoms
-# beyond which the defaults want more; elements beyond which the networks' inputs want to be more.
-FLOPPY, LARGE, MANY_ELEMENTS = 3, 12, 4
 
 # Neutral molecules with an even number of electrons whose ground state is a triplet (Huber and Herzberg, "Constants of
 # Diatomic Molecules", 1979; methylene: Herzberg, Proc. R. Soc. A 262, 291, 1961), by their formulas in Hill's order.
@@ -123,8 +119,12 @@ def write_start(
     settings = LabelSettings(engine="tblite" if engine == "tblite" else "pyscf")
     create_engine(settings, structure).check(structure)
     deck = output or Path(f"{path.stem}.yaml")
-    model, size, reasons = _of_size(structure)
-    files[deck] = _deck_text(structure, path, deck, engine, model, size)
+    folder = deck.parent / f"{deck.stem}-seeds"
+    size = settings_for(structure, settings.engine, folder.name)
+    files[deck] = _deck_text(structure, path, deck, engine, size)
+    files |= {
+        folder / f"{name}.xyz": xyz_text(replace(seed, name=formula(seed.symbols))) for name, seed in size.seeds.items()
+    }
     if slurm:
         script = deck.with_suffix(".slurm")
         files[script] = _slurm_text(deck, script)
@@ -135,7 +135,7 @@ def write_start(
         _write(file, text)
         print(f"wrote {file}")
     print(f"charge {structure.charge}, multiplicity {structure.multiplicity}{_spin_note(structure)}")
-    for note in [*notes, *reasons]:
+    for note in [*notes, *size.reasons]:
         print(f"note: {note}")
     for note in structure_notes(structure):
         print(f"warning: {note}")
@@ -186,43 +186,6 @@ def _of_string(
     return path, structure, files, [*notes, f"understood as {found.smiles}, drawn in the .svg", *found.notes]
 
 
-def _of_size(structure: Structure) -> tuple[str, str, list[str]]:
-    """Settings for the size of a molecule beside the defaults: lines of `model`, of `sampling`, and the reason."""
-    model, sampling, reasons = [], [], []
-    heavy = int((structure.numbers != 1).sum())
-    elements = len(set(structure.numbers.tolist()))
-    turning = _turning_bonds(structure)
-    if heavy > LARGE or elements > MANY_ELEMENTS:
-        model.append("  inputs: 160                 # more kinds of surroundings than the default of 80 tells apart")
-        reasons.append(f"{heavy} heavy atoms of {elements} elements: model.inputs is 160")
-    if turning >= FLOPPY and structure.nuclear_masses is None and find_spec("rdkit") is not None:
-        sampling.append(
-            "  families: 20                # conformers that are relaxed, weighted and given a spectrum each"
-        )
-        reasons.append(f"{turning} bonds turn: the spectrum is of families of conformers (sampling.families)")
-        if heavy > LARGE:
-            sampling.append(f"  largest_fragment: {heavy:<10}# labelled whole; smaller, with seeds: fragments of it")
-            reasons.append(f"{heavy} heavy atoms are labelled whole (sampling.largest_fragment); fragments want seeds")
-    text = "model:\n" + "\n".join(model) + "\n\n" if model else ""
-    return text, "".join(f"{line}\n" for line in sampling), reasons
-
-
-def _turning_bonds(structure: Structure) -> int:
-    """Bonds about which a molecule turns into other conformers: without those of methyl groups and the like."""
-    from hpcir.molecules.bond_orders import bond_graph
-
-    try:
-        graph = bond_graph(structure)
-    except InputError:
-        return 0
-
-    def alike(atom: int, other: int) -> bool:
-        ends = [structure.numbers[k] for k in graph.neighbours[atom] if k != other]
-        return len(ends) == 3 and len(set(ends)) == 1 and ends[0] == 1
-
-    return sum(not alike(i, j) and not alike(j, i) for i, j in graph.rotatable)
-
-
 def _usual_multiplicity(path: Path, charge: int | None) -> int:
     """3 for the small molecules of `TRIPLETS`; else 1 or 2, by the parity of the electrons."""
     for multiplicity in (1, 2):
@@ -245,7 +208,7 @@ def _spin_note(structure: Structure) -> str:
     return "; 3 for a triplet" if structure.multiplicity == 1 else ""
 
 
-def _deck_text(structure: Structure, path: Path, deck: Path, engine: str, model: str, size: str) -> str:
+def _deck_text(structure: Structure, path: Path, deck: Path, engine: str, size: SizeSettings) -> str:
     import yaml
 
     relative = os.path.relpath(path.resolve(), deck.absolute().parent.resolve())
@@ -258,8 +221,9 @@ def _deck_text(structure: Structure, path: Path, deck: Path, engine: str, model:
         spin_note=_spin_note(structure),
         engine=_ENGINES[engine],
         sampling=_SAMPLING[engine],
-        model=model,
-        size=size,
+        model="model:\n" + "\n".join(size.model) + "\n\n" if size.model else "",
+        size="".join(f"{line}\n" for line in size.sampling),
+        dynamics="".join(f"{line}\n" for line in size.dynamics),
     )
 
 

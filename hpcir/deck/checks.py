@@ -11,7 +11,7 @@ from hpcir.deck.messages import join, nearest
 from hpcir.deck.sections import Deck, EngineSettings, FilesSettings
 from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
-from hpcir.molecules.pieces import structure_notes
+from hpcir.molecules.pieces import pieces, structure_notes
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
@@ -52,6 +52,7 @@ def check_deck(loaded: LoadedDeck) -> Study:
         errors += problems
         if study is not None:
             errors += _isotopes(loaded, study)
+            errors += _restraint(loaded, study)
     if errors or study is None:
         raise join(sorted(errors, key=loaded.file.line_of))
     return study
@@ -302,6 +303,16 @@ def _isotopes(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
                 yield InputError(problem[0], where=where, value=key, hint=problem[1])
             elif not 0 < mass < 400:
                 yield InputError("this is not a mass in amu", where=where, value=mass, hint="deuterium has 2.014")
+
+
+def _restraint(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
+    """A restraint needs a molecule of several pieces."""
+    if loaded.deck.dynamics.restraint > 0 and all(len(pieces(target)) < 2 for target in study.targets):
+        yield InputError(
+            "a restraint holds the pieces of a cluster together, and the structure is one piece",
+            where=loaded.where("dynamics.restraint"),
+            hint="leave it out",
+        )
 
 
 def _isotope_problem(key: str, study: Study) -> tuple[str, str] | None:

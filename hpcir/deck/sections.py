@@ -401,6 +401,12 @@ class DynamicsSettings(Section):
         description="expected error of an atom's force (committee spread, calibrated) beyond which a trajectory is "
         "left out of the spectrum, and no trajectory starts",
     )
+    restraint: Length = quantity_field(
+        "0 A",
+        ge=0,
+        description="clusters: how much further from the cluster's centre of mass a piece's may go than the outermost "
+        "is at the start, before a spring draws it back (flat-bottomed); 0: no restraint",
+    )
     lockstep: int = Field(16, ge=1, le=1024, description="replicas that one kernel call moves together")
     population_error: float = Field(
         0.02,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.integrators import THERMOSTATS, Thermostat
+from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.streams import BLOCK_STEPS
 
 FloatArray = NDArray[np.float64]
@@ -101,6 +102,7 @@ class ChunkRequest:
     spread_every: int
     largest_step: float
     largest_force: float
+    restraint: Restraint | None = None
 
     @property
     def last(self) -> int:

@@ -6,7 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Retired
-from hpcir.dynamics.step_kernel import Records, Results, Settings, State, advance, check_forces
+from hpcir.dynamics.step_kernel import (
+    Records,
+    Results,
+    Settings,
+    State,
+    advance,
+    check_forces,
+    restrain,
+    restraint_settings,
+)
 from hpcir.dynamics.streams import BLOCK_STEPS
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
@@ -65,11 +74,16 @@ class _Run:
         reals = [
             request.timestep, decay, request.largest_step, request.largest_force, half_skin, evaluator.total_charge
         ]  # fmt: skip
+        walls, weights = restraint_settings(request.restraint, evaluator.atoms)
         temperatures = np.zeros(evaluator.layout.stride)
         if thermostat:
             temperatures[: request.block.replicas] = thermostat.temperatures(request.block.replicas)
         return Settings(
-            np.array(integers, np.int64), np.array(reals), np.ascontiguousarray(request.masses), temperatures
+            np.array(integers, np.int64),
+            np.array([*reals, *walls]),
+            np.ascontiguousarray(request.masses),
+            temperatures,
+            weights,
         )
 
     def _records(self) -> Records:
@@ -101,6 +115,7 @@ class _Run:
         """All steps of the chunk."""
         request, evaluator = self.request, self.evaluator
         evaluator.compute()
+        restrain(self.state, self.results, self.settings)
         check_forces(self.state, self.results, self.settings, request.block.step)
         step, row, drifted = request.block.step, 0, False
         while step < request.last:

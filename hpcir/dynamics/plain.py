@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Retired
 from hpcir.dynamics.integrators import drift, noise_of_step
+from hpcir.dynamics.restraint import added
 from hpcir.dynamics.thermal import kinetic_energy
 from hpcir.errors import InputError
 from hpcir.models.potential import ReplicaPotential
@@ -48,6 +49,7 @@ class _PlainRun:
             self.energies, forces, self.dipoles = found.energies, found.forces, found.dipoles
         else:
             self.energies, forces = self.potential.evaluate(self.x)
+        added(self.request.restraint, self.energies, forces, self.x)
         finite = np.isfinite(self.energies + (forces**2).sum((0, 1)))
         self.retire(~finite, 2, step)
         worst = np.sqrt(np.where(finite, (forces**2).sum(1), 0.0).max(0))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hpcir.dynamics.chunks import LARGEST_FORCE, REASONS, Chunk, Retired
 from hpcir.dynamics.ring_kernel import RingRecords, RingTables, advance_rings
 from hpcir.dynamics.ring_plain import RingRequest
-from hpcir.dynamics.step_kernel import Results, Settings, State, check_forces
+from hpcir.dynamics.step_kernel import Results, Settings, State, check_forces, restrain, restraint_settings
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
@@ -59,7 +59,9 @@ class _RingRun:
         half_skin = (evaluator.layout.reach - evaluator.model.functions.cutoff) / 2
         reals = [request.timestep, 1.0, request.largest_step, LARGEST_FORCE, half_skin, evaluator.total_charge]
         masses = np.ascontiguousarray(request.masses)
-        return Settings(np.array(integers, np.int64), np.array(reals), masses, np.zeros(evaluator.layout.stride))
+        walls, weights = restraint_settings(request.restraint, evaluator.atoms)
+        temperatures = np.zeros(evaluator.layout.stride)
+        return Settings(np.array(integers, np.int64), np.array([*reals, *walls]), masses, temperatures, weights)
 
     def _tables(self) -> RingTables:
         request, ring = self.request, self.ring
@@ -95,6 +97,7 @@ class _RingRun:
         """All steps of the chunk."""
         request, evaluator = self.request, self.evaluator
         evaluator.compute()
+        restrain(self.state, self.results, self.settings)
         check_forces(self.state, self.results, self.settings, request.block.step)
         step, row, drifted = request.block.step, 0, False
         while step < request.last:

@@ -22,6 +22,7 @@ from hpcir.dynamics.step_kernel import (
     check_drift,
     check_forces,
     kick,
+    restrain,
     retire,
 )
 from hpcir.models.neighbour_kernel import moved_beyond
@@ -206,6 +207,7 @@ def advance_rings(  # type: ignore[no-untyped-def]
             results.charges, results.atomic_dipoles,
         )  # fmt: skip
         sum_atoms(results.atomic_energies, atoms, stride, results.energies)
+        restrain(state, results, settings)
         check_forces(state, results, settings, step + 1)
         retire_rings(state, ring, step + 1, atoms)
         kick(state, results.forces, settings)

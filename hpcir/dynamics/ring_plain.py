@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.chunks import LARGEST_FORCE, LARGEST_STEP, REASONS, Chunk, ReplicaBlock, Retired
+from hpcir.dynamics.restraint import Restraint, added
 from hpcir.dynamics.ring_polymer import Pile, RingPolymer, centroid_virial_kinetic, free_step
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.errors import InputError
@@ -31,6 +32,7 @@ class RingRequest:
     dipoles: bool
     spread_every: int
     degrees: int
+    restraint: Restraint | None = None
 
     @property
     def last(self) -> int:
@@ -114,6 +116,7 @@ class PlainRings:
             self.energies, forces, self.moments = found.energies, found.forces, found.dipoles
         else:
             self.energies, forces = self.potential.evaluate(self.x)
+        added(self.request.restraint, self.energies, forces, self.x)
         finite = np.isfinite(self.energies + (forces**2).sum((0, 1)))
         self._retire(~finite, 2, step)
         worst = np.where(finite, np.sqrt((forces**2).sum(1)).max(0), 0.0)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.chunks import Chunk, ReplicaBlock
+from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.ring_compiled import run_rings_compiled
 from hpcir.dynamics.ring_plain import PlainRings, RingRequest
 from hpcir.dynamics.ring_polymer import Pile, RingPolymer
@@ -28,12 +29,13 @@ def run_rings(
     dipoles: bool = True,
     spread_every: int = 0,
     degrees: int = 0,
+    restraint: Restraint | None = None,
 ) -> Chunk:
     """Move a block of R rings of P beads by `steps` steps of `timestep` (atomic time); see ring_polymer.py.
 
     block: positions and velocities (N, 3, P R) of the beads, trajectories and alive (R,). potential: of P R
     replicas; one with compiled kernels is stepped by them, others in plain numpy. pile: PILE, or None for
-    RPMD. degrees: of freedom of the centroid (0: 3 N - 3).
+    RPMD. degrees: of freedom of the centroid (0: 3 N - 3). restraint: is added to the potential of every bead.
 
     A record is made after each step whose absolute number is a multiple of dipole_every: positions and velocities
     (T, N, 3, R) are the centroid's, dipoles (T, 3, R), potential and kinetic (T, R) means over the beads, kinetic the
@@ -51,7 +53,7 @@ def run_rings(
         )
     request = RingRequest(
         block, ring, np.asarray(masses, float), steps, timestep, dipole_every, pile, dipoles, spread_every,
-        degrees or max(1, 3 * len(masses) - 3),
+        degrees or max(1, 3 * len(masses) - 3), restraint,
     )  # fmt: skip
     if potential.kernels is not None:
         return run_rings_compiled(potential.kernels, request)

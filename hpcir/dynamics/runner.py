@@ -9,6 +9,7 @@ from hpcir.dynamics.chunks import LARGEST_FORCE, LARGEST_STEP, RECORDS, Chunk, C
 from hpcir.dynamics.compiled import run_compiled
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.plain import run_plain
+from hpcir.dynamics.restraint import Restraint
 from hpcir.errors import InputError
 from hpcir.models.potential import ReplicaPotential
 
@@ -30,14 +31,16 @@ def run_chunk(
     spread_every: int = 0,
     largest_step: float = LARGEST_STEP,
     largest_force: float = LARGEST_FORCE,
+    restraint: Restraint | None = None,
 ) -> Chunk:
     """Move a block of replicas by `steps` steps of `timestep` (atomic time), NVE or with a thermostat.
 
     potential: of block.replicas replicas; one with compiled kernels is stepped by them, others in plain numpy.
     masses (N,) in electron masses. A record (see Chunk) is made after each step whose absolute number is a multiple of
     dipole_every: energies always, and what `record` names of 'dipoles', 'positions', 'velocities'. With
-    spread_every > 0 the committee's spread is taken after each multiple of it. A replica that moves or feels more
-    than the limits is retired and the others continue. The result does not depend on how a run is cut into chunks.
+    spread_every > 0 the committee's spread is taken after each multiple of it. restraint: added to the potential. A
+    replica that moves or feels more than the limits is retired and the others continue. The result does not depend on
+    how a run is cut into chunks.
     """
     unknown = [name for name in record if name not in RECORDS]
     if unknown:
@@ -46,7 +49,7 @@ def run_chunk(
         raise InputError("steps must be 0 or more, and dipole_every 1 or more", value=(steps, dipole_every))
     request = ChunkRequest(
         block, np.asarray(masses, float), steps, timestep, dipole_every, thermostat, record, spread_every, largest_step,
-        largest_force,
+        largest_force, restraint,
     )  # fmt: skip
     if potential.kernels is not None:
         return run_compiled(potential.kernels, request)

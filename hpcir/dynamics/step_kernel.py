@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hpcir.descriptors.lanes import KERNEL, njit
 from hpcir.dynamics.integrators import LANGEVIN, RESCALING
+from hpcir.dynamics.restraint import Restraint
 from hpcir.models.neighbour_kernel import moved_beyond
 from hpcir.models.potential_kernel import CONTIGUOUS, evaluate_lanes, sum_atoms, total_dipoles
 
@@ -26,16 +27,25 @@ ALIVE, DISPLACEMENT, NOT_FINITE, FORCE = range(4)
 # Entries of Settings.integers.
 KIND, REPLICAS, RECORD_INTERVAL, WITH_DIPOLES, WITH_POSITIONS, WITH_VELOCITIES = range(6)
 # Entries of Settings.reals.
-TIMESTEP, DECAY, LARGEST_STEP, LARGEST_FORCE, HALF_SKIN, TOTAL_CHARGE = range(6)
+TIMESTEP, DECAY, LARGEST_STEP, LARGEST_FORCE, HALF_SKIN, TOTAL_CHARGE, RADIUS, STIFFNESS = range(8)
 
 
 class Settings(NamedTuple):
-    """Settings of a run: integers and reals (see above); masses (N,); temperatures (stride,) in hartree."""
+    """Settings of a run: integers and reals (see above); masses (N,); temperatures (stride,) in hartree; weights (P, N)
+    of a restraint, without rows where there is none."""
 
     integers: IntArray
     reals: FloatArray
     masses: FloatArray
     temperatures: FloatArray
+    weights: FloatArray
+
+
+def restraint_settings(restraint: Restraint | None, atoms: int) -> tuple[list[float], FloatArray]:
+    """The last entries of Settings.reals, and Settings.weights."""
+    if restraint is None:
+        return [0.0, 0.0], np.zeros((0, atoms))
+    return [restraint.radius, restraint.stiffness], np.ascontiguousarray(restraint.weights)
 
 
 class State(NamedTuple):
@@ -150,6 +160,32 @@ def check_drift(state, settings, step):  # type: ignore[no-untyped-def]
 
 
 @njit(**KERNEL)
+def restrain(state, results, settings):  # type: ignore[no-untyped-def]
+    """Add energies and forces of the restraint to replicas with a piece beyond its radius; others keep every bit."""
+    stride, atoms = state.alive.size, settings.masses.size
+    radius, stiffness = settings.reals[RADIUS], settings.reals[STIFFNESS]
+    for piece in range(settings.weights.shape[0]):
+        for r in range(settings.integers[REPLICAS]):
+            x, y, z = 0.0, 0.0, 0.0
+            for atom in range(atoms):
+                weight, place = settings.weights[piece, atom], 3 * atom * stride + r
+                x += weight * state.x[place]
+                y += weight * state.x[place + stride]
+                z += weight * state.x[place + 2 * stride]
+            distance = math.sqrt(x * x + y * y + z * z)
+            if not distance > radius:
+                continue
+            beyond = distance - radius
+            results.energies[r] += 0.5 * stiffness * beyond * beyond
+            pull = -stiffness * beyond / distance
+            for atom in range(atoms):
+                weight, place = pull * settings.weights[piece, atom], 3 * atom * stride + r
+                results.forces[place] += weight * x
+                results.forces[place + stride] += weight * y
+                results.forces[place + 2 * stride] += weight * z
+
+
+@njit(**KERNEL)
 def check_forces(state, results, settings, step):  # type: ignore[no-untyped-def]
     """Retire the replicas with a force or an energy that is not a number, or a force beyond the limit."""
     stride, atoms = state.alive.size, settings.masses.size
@@ -258,6 +294,7 @@ def advance(  # type: ignore[no-untyped-def]
             results.atomic_dipoles,
         )
         sum_atoms(results.atomic_energies, atoms, stride, results.energies)
+        restrain(state, results, settings)
         check_forces(state, results, settings, step + 1)
         kick(state, results.forces, settings)
         if due:

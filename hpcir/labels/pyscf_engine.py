@@ -39,7 +39,6 @@ class PyscfEngine:
         self.wavefunction, self.frozen_core = settings.wavefunction, settings.frozen_core
         self._given_settings = settings
         self.level = _level(settings)
-        self._given_reference = reference
         self._reference = reference
         self._orbitals: list[FloatArray] | None = None
         self._shop: Any = None

@@ -184,7 +184,7 @@ def _from_rdkit(path: Path, molecule: Any, partial: bool) -> Any:
         parts = [
             atom.GetProp("_TriposPartialCharge") for atom in molecule.GetAtoms() if atom.HasProp("_TriposPartialCharge")
         ]
-        charge = sum(float(part) for part in parts) if parts else charge
+        charge = _sum_of_charges(parts, path) if parts else charge
         if abs(charge - round(charge)) > 0.1:
             raise InputError(
                 "the partial charges of the file do not sum to a whole number", where=str(path), value=f"{charge:.3f}"
@@ -197,6 +197,18 @@ def _from_rdkit(path: Path, molecule: Any, partial: bool) -> Any:
     if not np.all(np.isnan(masses)):
         atoms.set_masses(np.where(np.isnan(masses), atoms.get_masses(), masses))
     return atoms
+
+
+def _sum_of_charges(parts: list[str], path: Path) -> float:
+    """The sum of partial charges. Raises InputError for what is no finite number."""
+    for atom, part in enumerate(parts, 1):
+        try:
+            good = bool(np.isfinite(float(part)))
+        except ValueError:
+            good = False
+        if not good:
+            raise InputError("a partial charge is not a finite number", where=f"{path}, atom {atom}", value=part)
+    return sum(map(float, parts))
 
 
 def _pdb(path: Path) -> list[Any]:

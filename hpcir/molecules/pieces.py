@@ -78,7 +78,8 @@ def structure_notes(structure: Structure) -> list[str]:
         near = "" if together(structure) else ", which are far from each other"
         notes.append(
             f"the structure is of {len(found)} pieces without a bond between them{near}: {parts}"
-            f"{' and more' if len(found) > 4 else ''}; trajectories in which they leave each other are left out"
+            f"{' and more' if len(found) > 4 else ''}; trajectories in which they leave each other are left out, "
+            "unless dynamics.restraint holds them together"
         )
     heavy = isotope_words(structure)
     if heavy:

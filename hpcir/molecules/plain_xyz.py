@@ -15,6 +15,10 @@ from hpcir.molecules.isotopes import isotope, isotope_mass
 _HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
 # Words of the comment line that make the file an extended one, with columns or a cell of its own.
 _EXTENDED = ("Properties=", "Lattice=", "properties=", "lattice=")
+# Quantities with a unit that i-PI names in the comment line, as in positions{atomic_unit}; older versions wrote x for
+# positions, and bead or centroid after it.
+_IPI = re.compile(r"\b(positions|x_centroid|x|velocities|v_centroid|v|forces\w*|f|f_centroid|momenta|p)\{(\w+)\}")
+_IPI_UNITS = {"atomic_unit": 0.529177210544, "angstrom": 1.0, "nanometer": 10.0}
 # Fortran's exponents of double precision, as in 1.5D-03.
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
@@ -121,14 +125,31 @@ def _frame(path: Path, rows: list[str], line: int, count: int) -> PlainFrame:
         raise InputError(
             f"{promise} promises {count} atoms, and {have} follow", where=f"{path}:{line + 2 + have}", hint=_HINT
         )
+    unit = _unit(f"{path}:{line + 2}", rows[line + 1])
     parsed = [_atom(f"{path}:{number}", row) for number, row in enumerate(atoms, line + 3)]
     masses = np.array([mass for _, _, mass in parsed])
     return PlainFrame(
         np.array([number for number, _, _ in parsed], np.int64),
-        np.array([place for _, place, _ in parsed], float),
+        np.array([place for _, place, _ in parsed], float) * unit,
         rows[line + 1],
         None if np.isnan(masses).all() else masses,
     )
+
+
+def _unit(where: str, comment: str) -> float:
+    """The unit of the coordinates in angstrom, which i-PI says in the comment line. Raises InputError for what is no
+    positions, and for a unit that is not known."""
+    found = _IPI.search(comment)
+    if found is None:
+        return 1.0
+    if found.group(1) not in ("positions", "x", "x_centroid"):
+        raise InputError(
+            "the file holds no positions", where=where, value=found.group(0), hint="give that of positions"
+        )
+    if found.group(2) not in _IPI_UNITS:
+        hint = "known: " + ", ".join(_IPI_UNITS)
+        raise InputError("unknown unit of the positions", where=where, value=found.group(2), hint=hint)
+    return _IPI_UNITS[found.group(2)]
 
 
 def _species(word: str, where: str) -> tuple[str, float | None]:

@@ -1,7 +1,8 @@
 """Molecules from a SMILES string or a name: RDKit makes the conformer, charge and spin come from the string.
 
 Conformers by ETKDGv3 (Wang et al., J. Chem. Inf. Model. 60, 2044, 2020), relaxed with MMFF94s or UFF, the lowest taken.
-Names by the tables of the package `chemicals`, without a network.
+Names by the tables of the package `chemicals`, without a network. Of any structure `drawn` gives the formula that it
+is understood as.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
-from hpcir.molecules.structures import Structure, check_structure
+from hpcir.molecules.bond_orders import bond_graph
+from hpcir.molecules.conformers import rdkit_molecule
+from hpcir.molecules.structures import Structure, check_structure, standard_masses
 from hpcir.units import AMU, ANGSTROM
 
 # Conformers that are embedded: more for more rotatable bonds, up to a limit of time.
 MIN_CONFORMERS, CONFORMERS_PER_BOND, MAX_CONFORMERS = 6, 10, 60
 MAX_ATOMS = 400
+# Most atoms of a molecule that is drawn: the drawing of more shows nothing.
+MAX_DRAWN = 200
 _SEED = 1
 
 
@@ -176,6 +181,44 @@ def _structure(molecule: Any, conformer: int, name: str) -> Structure:
         name=name,
         nuclear_masses=masses if any(atom.GetIsotope() for atom in atoms) else None,
     )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A structure as it is understood by its bonds: canonical SMILES, and a drawing (SVG)."""
+
+    smiles: str
+    drawing: str
+
+
+def drawn(structure: Structure) -> Drawn | None:
+    """The bonds, charges and handedness that a structure is understood to have; None without RDKit, and where no bond
+    orders give the molecule its charge, or which is too large for a drawing."""
+    if len(structure) > MAX_DRAWN:
+        return None
+    try:
+        from rdkit import Chem, rdBase
+    except ImportError:
+        return None
+    with rdBase.BlockLogs():
+        try:
+            molecule = rdkit_molecule(structure, bond_graph(structure))
+            _label_isotopes(molecule, structure)
+            Chem.AssignStereochemistryFrom3D(molecule)
+            molecule = Chem.RemoveHs(molecule) if len(structure) > 2 else molecule
+            molecule.RemoveAllConformers()
+            return Drawn(Chem.MolToSmiles(molecule), _drawing(molecule))
+        except (InputError, ValueError, RuntimeError):
+            return None
+
+
+def _label_isotopes(molecule: Any, structure: Structure) -> None:
+    if structure.nuclear_masses is None:
+        return
+    usual = standard_masses(structure.numbers)
+    for atom, mass, other in zip(molecule.GetAtoms(), structure.nuclear_masses / AMU, usual / AMU, strict=True):
+        if abs(mass - other) > 0.15:
+            atom.SetIsotope(round(float(mass)))
 
 
 def _drawing(parsed: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import HpcirError, InputError
+from hpcir.molecules.structures import Structure, read_structure
 from hpcir.report.evidence import (
     AtomMap,
     Conservation,
@@ -94,9 +95,9 @@ class ReportData:
     """Data of the figures and the page. Parts that a run has not reached are empty or None, and in `missing`.
 
     summary: summary.json, about the first target but for its table of all. parts: curves of the summary's modes and
-    groups of atoms. learning: rounds of sampling, and why there were no more. pages: targets that have a page of their
-    own. side_by_side: each band by every method, with those of the `experiment` (a file's name) that `hpcir compare`
-    held the run against, if it left its result in the run directory.
+    groups of atoms. start: the structure that the run began with. learning: rounds of sampling, and why there were no
+    more. pages: targets that have a page of their own. side_by_side: each band by every method, with those of the
+    `experiment` (a file's name) that `hpcir compare` held the run against, if it left its result in the run directory.
     """
 
     name: str
@@ -112,6 +113,7 @@ class ReportData:
     trust: tuple[AtomTrust, ...] = ()
     settling: tuple[Settling, ...] = ()
     conservation: Conservation | None = None
+    start: Structure | None = None
     deck_text: str = ""
     missing: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
@@ -176,6 +178,7 @@ def load_report_data(run_dir: str | Path) -> ReportData:
         trust=trust_rows(evidence),
         settling=settling(folder, summary.bands),
         conservation=conservation(evidence),
+        start=_start(folder),
         deck_text=deck_text,
         missing=tuple(missing),
         side_by_side=side_by_side(summary, experiment.positions),
@@ -251,6 +254,14 @@ def _name(deck_text: str, folder: Path) -> str:
         return str(system.get("name") or Path(str(system["structure"])).stem)
     except (yaml.YAMLError, AttributeError, KeyError):
         return folder.resolve().name
+
+
+def _start(folder: Path) -> Structure | None:
+    """The structure that the run began with; None where it cannot be read."""
+    try:
+        return read_structure(folder / layout.START)
+    except HpcirError:
+        return None
 
 
 def _spectrum(path: Path, name: str, missing: list[str]) -> Curve | None:

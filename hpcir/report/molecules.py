@@ -1,11 +1,15 @@
-"""The targets on the page: each molecule with its figures, the bands of all but the first, the conformer families."""
+"""The targets on the page: the structure as understood, each molecule with its figures, the conformer families."""
 
 from __future__ import annotations
 
+import base64
 from urllib.parse import quote
 
+from hpcir.molecules.pieces import formula, isotope_words, pieces
+from hpcir.molecules.strings import drawn
 from hpcir.report.data import ReportData
 from hpcir.report.tables import band_table, short, text
+from hpcir.report.tables import facts as facts_table
 from hpcir.report.verdict import known
 from hpcir.storage import layout
 from hpcir.study.results.records import TargetSummary
@@ -27,6 +31,32 @@ def molecules(data: ReportData) -> str:
     return (
         '<section class="card" id="molecules"><h2>Molecules</h2><div class="scroll">'
         f'<table class="columns"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{bands}</section>'
+    )
+
+
+def understood(data: ReportData) -> str:
+    """The molecule of the run's structure as its bonds are understood: a drawing, formula, SMILES, charge, pieces and
+    isotopes; empty where there is no structure."""
+    start = data.start
+    if start is None:
+        return ""
+    picture = drawn(start)
+    facts: dict[str, object] = {"formula": formula(start.symbols), "charge": start.charge}
+    facts["multiplicity"] = start.multiplicity
+    if picture is not None:
+        facts["SMILES"] = picture.smiles
+    parts = pieces(start)
+    if len(parts) > 1:
+        facts["pieces"] = ", ".join(formula([start.symbols[atom] for atom in part]) for part in parts)
+    if heavy := isotope_words(start):
+        facts["isotopes"] = heavy
+    image = ""
+    if picture is not None:
+        code = base64.b64encode(picture.drawing.encode()).decode()
+        image = f'<img class="drawing" alt="{text(picture.smiles)}" src="data:image/svg+xml;base64,{code}">'
+    return (
+        f'<section class="card" id="structure"><h2>Structure of {text(data.name)}, as understood</h2>'
+        f'<div class="beside">{image}{facts_table(facts)}</div></section>'
     )
 
 

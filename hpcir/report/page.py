@@ -63,6 +63,7 @@ def render(data: ReportData, figures: Sequence[Path] = ()) -> str:
         "of": f" of {text(data.name)}" if len(data.targets) > 1 else "",
         "bands": tables.band_table(data.bands, "bands"),
         "beside": _beside(data),
+        "structure": molecules.understood(data),
         "molecules": molecules.molecules(data) + molecules.families(data),
         "conformers": _conformers(data),
         "trust": tables.trust_table(data.trust),

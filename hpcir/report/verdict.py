@@ -83,7 +83,8 @@ def _trajectories(data: ReportData) -> Finding | None:
     md = data.summary.md
     if md is None or md.left_out is None or md.trajectories == 0:
         return None
-    text = " ".join([f"{md.left_out} of {md.trajectories} trajectories were left out.", *(md.bond_events or ())])
+    said = [*(md.bond_events or ()), *([md.restraint] if md.restraint else [])]
+    text = " ".join([f"{md.left_out} of {md.trajectories} trajectories were left out.", *said])
     return Finding("Trajectories", md.left_out / md.trajectories <= LEFT_OUT_LIMIT, text)
 
 

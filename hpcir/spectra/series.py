@@ -122,8 +122,10 @@ def _interval(times: FloatArray | float | None, given: float | None, where: str)
             raise InputError(
                 f"the times are not evenly spaced after sample {sample + 1}", where=where, value=f"{steps[sample]:g} fs"
             )
-    if found <= 0:
-        raise InputError("the time between dipoles must be positive", where=where, value=f"{found / FS:g} fs")
+    if not 0 < found < np.inf:
+        raise InputError(
+            "the time between dipoles must be positive and finite", where=where, value=f"{found / FS:g} fs"
+        )
     if given is not None and abs(given - found) > MAX_UNEVENNESS * found:
         raise InputError(f"the file's dipoles are {found / FS:.6g} fs apart", where=where, value=f"{given / FS:.6g} fs")
     return found
@@ -221,7 +223,10 @@ def _read_extxyz(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]
         value = atoms.info.get("dipole")
         if value is None and atoms.calc is not None:
             value = atoms.calc.results.get("dipole")
-        vector = np.asarray(value if value is not None else [], float).ravel()
+        try:
+            vector = np.asarray(value if value is not None else [], float).ravel()
+        except (ValueError, TypeError):
+            vector = np.zeros(0)
         if vector.shape != (3,) or not np.all(np.isfinite(vector)):
             raise InputError(
                 "no dipole of three finite numbers in the comment line", where=where, hint='write dipole="x y z"'
@@ -234,4 +239,7 @@ def _read_extxyz(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]
     known = [time is not None for time in times]
     if any(known) and not all(known):
         raise InputError("some frames have no time_fs", where=f"{path}, frame {known.index(False) + 1}")
+    frame = next((n for n, time in enumerate(times) if time is not None and not is_number(str(time))), None)
+    if frame is not None:
+        raise InputError("time_fs is not a number", where=f"{path}, frame {frame + 1}", value=str(times[frame]))
     return np.array(dipoles)[:, :, None], units.pop(), np.array(times, float) if all(known) else None

@@ -147,7 +147,7 @@ class Spectrum:
         temperature = 0.0
         for line in lines:
             if line.startswith("# temperature:"):
-                temperature = float(line.split(":")[1].split()[0]) * KELVIN
+                temperature = _temperature(line, str(path)) * KELVIN
         return cls(columns[0], columns[1], columns[2], temperature=temperature, metadata={"source": str(path)})
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,6 +181,17 @@ class Spectrum:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the stored spectrum is not complete: {error}") from error
+
+
+def _temperature(line: str, where: str) -> float:
+    words = line.split(":", 1)[1].split()
+    try:
+        found = float(words[0])
+    except (ValueError, IndexError):
+        found = np.nan
+    if not 0 <= found < np.inf:
+        raise InputError("the temperature is not a number of kelvin", where=where, value=line.strip())
+    return found
 
 
 def _numbers(line: str, where: str) -> list[float]:

@@ -15,6 +15,8 @@ from hpcir.spectra.bands import (
     fit_to_band,
     integration_weights,
     leaked_part,
+    maxima_apart,
+    prominences,
 )
 from hpcir.spectra.controls import (
     MAX_CONTROLS,
@@ -425,6 +427,19 @@ def test_bad_trajectories_are_named():
         combine(spectra[:3], settings, KT, controls)
     with pytest.raises(InputError, match="at least one"):
         combine(spectra[:0], settings, KT)
+
+
+def test_maxima_and_prominences_are_scipys():
+    """Of rough curves and of curves with steps, whose maxima are flat and alike."""
+    signal = pytest.importorskip("scipy.signal")
+    random = np.random.default_rng(3)
+    for number in range(200):
+        size, distance = int(random.integers(1, 120)), int(random.integers(1, 15))
+        curve = random.normal(size=size) if number % 2 else random.integers(0, 6, size).astype(float)
+        peaks = maxima_apart(curve, distance)
+        np.testing.assert_array_equal(peaks, signal.find_peaks(curve, distance=distance)[0])
+        for own, theirs in zip(prominences(curve, peaks), signal.peak_prominences(curve, peaks), strict=True):
+            np.testing.assert_array_equal(own, theirs)
 
 
 def test_side_lobes_of_the_window_are_no_bands():

@@ -47,7 +47,9 @@ def part_frames(numbers: Any, arrays: Mapping[str, Any], reading: Reading, where
 
     numbers (N,) or (S, N), with values below 1 where a geometry has fewer atoms. Raises InputError.
     """
-    species = np.atleast_2d(np.asarray(numbers))
+    species = np.atleast_2d(_real(numbers, "numbers", where))
+    if species.ndim != 2:
+        raise InputError("numbers has the wrong shape", where=where, value=species.shape, hint="one for every atom")
     atoms = species.shape[1]
     places = _shaped(arrays["positions"], (-1, atoms, 3), "positions", where)
     count = len(places)
@@ -60,6 +62,10 @@ def part_frames(numbers: Any, arrays: Mapping[str, Any], reading: Reading, where
     }
     places = places * unit_size("positions", reading.units["positions"])
     totals = _totals(arrays.get("charge"), count, reading.charge, where)
+    if len(species) not in (1, count):
+        raise InputError(
+            "numbers has the wrong shape", where=where, value=species.shape, hint=f"expected {(count, atoms)}"
+        )
     species = np.broadcast_to(species, (count, atoms))
     return [
         _frame(s, species[s], places[s], values, int(totals[s]), reading, f"{where}, geometry {s + 1}")
@@ -100,20 +106,28 @@ def present(values: Mapping[str, Any], missing: str) -> dict[str, Any]:
 
 
 def _shaped(array: Any, shape: tuple[int, ...], name: str, where: str) -> NDArray[np.float64]:
+    found = _real(array, name, where)
+    size = int(np.prod([n for n in shape if n >= 0]))
+    fits = size > 0 and (found.size % size == 0 if -1 in shape else found.size == size)
+    if not fits:
+        raise InputError(f"{name} has the wrong shape", where=where, value=found.shape, hint=f"expected {shape}")
+    return found.reshape(shape)
+
+
+def _real(array: Any, name: str, where: str) -> NDArray[np.float64]:
     found = np.asarray(array)
     if found.dtype.kind not in "iuf":
         raise InputError(f"the array of {name} does not hold real numbers", where=where, value=str(found.dtype))
-    size = int(np.prod([n for n in shape if n > 0]))
-    fits = found.size % size == 0 if -1 in shape else found.size == size
-    if not size or not fits:
-        raise InputError(f"{name} has the wrong shape", where=where, value=found.shape, hint=f"expected {shape}")
-    return np.asarray(found, float).reshape(shape)
+    return np.asarray(found, float)
 
 
 def _totals(found: Any, count: int, declared: int | None, where: str) -> NDArray[np.float64]:
     if found is None:
         return np.full(count, float(declared or 0))
-    totals = np.broadcast_to(np.asarray(found, float).reshape(-1), (count,))
+    given = _real(found, "charge", where).reshape(-1)
+    if given.size not in (1, count):
+        raise InputError("charge has the wrong shape", where=where, value=given.shape, hint=f"expected {(count,)}")
+    totals = np.broadcast_to(given, (count,))
     if not np.all(np.isfinite(totals)) or np.any(totals != np.round(totals)):
         raise InputError("a total charge is not a whole number", where=where)
     if declared is not None and np.any(totals != declared):

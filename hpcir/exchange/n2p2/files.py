@@ -67,6 +67,10 @@ TRAINING_KEYWORDS = (
 )  # fmt: skip
 
 
+# Most neurons of a layer: a limit on the memory that a damaged file can ask for.
+MAX_NODES = 10_000
+
+
 @dataclass(frozen=True, order=True)
 class FunctionLine:
     """One symmetry function, its fields in the order by which n2p2 sorts the functions of an element."""
@@ -109,11 +113,11 @@ def read_settings(path: Path) -> Settings:
             where = f"{path}:{lines[keyword][0][0]}"
             raise InputError(f"{what} cannot be read", where=where, value=keyword, hint=hint)
     _check_type(path, lines)
-    elements = tuple(sorted(_element(s, path, n) for n, words in lines.get("elements", []) for s in words))
+    elements = tuple(sorted({_element(s, path, n) for n, words in lines.get("elements", []) for s in words}))
     if not elements:
         raise InputError("no 'elements' keyword", where=str(path), hint="it names the elements, as in 'elements O H'")
-    hidden = tuple(int(w) for w in _words(lines, "global_nodes_short", path))
-    layers = int(_words(lines, "global_hidden_layers_short", path)[0])
+    hidden = tuple(_whole(lines, "global_nodes_short", path))
+    layers = _whole(lines, "global_hidden_layers_short", path)[0]
     activations = "".join(_words(lines, "global_activation_short", path))
     if len(hidden) != layers or len(activations) != layers + 1:
         raise InputError(
@@ -122,7 +126,7 @@ def read_settings(path: Path) -> Settings:
             value=f"{layers} layers, nodes {hidden}, activations {activations}",
         )
     cutoff = _words(lines, "cutoff_type", path)
-    if int(cutoff[0]) not in range(9):
+    if cutoff[0] not in map(str, range(9)):
         raise InputError("unknown cutoff_type", where=str(path), value=cutoff[0], hint="valid: 0 to 8")
     return Settings(
         elements=elements,
@@ -135,9 +139,9 @@ def read_settings(path: Path) -> Settings:
         scaling=_scaling(lines),
         scale_min=_single(lines, "scale_min_short", path, 0.0),
         scale_max=_single(lines, "scale_max_short", path, 1.0),
-        atom_energy={_element(w[0], path, n): _number(w[1], path, n) for n, w in lines.get("atom_energy", [])},
+        atom_energy=dict(_atom_energy(w, path, n) for n, w in lines.get("atom_energy", [])),
         mean_energy=_single(lines, "mean_energy", path, 0.0),
-        conv_energy=_single(lines, "conv_energy", path, 1.0),
+        conv_energy=_single(lines, "conv_energy", path, 1.0, positive=True),
     )
 
 
@@ -185,7 +189,10 @@ def _hidden(
     hidden = {z: list(common) for z in elements}
     for number, words in lines.get("element_nodes_short", []):
         try:
-            hidden[_element(words[0], path, number)][int(words[1]) - 1] = int(words[2])
+            layer, nodes = int(words[1]), int(words[2])
+            if layer < 1 or not 1 <= nodes <= MAX_NODES:
+                raise ValueError
+            hidden[_element(words[0], path, number)][layer - 1] = nodes
         except (IndexError, KeyError, ValueError):
             raise InputError(
                 "expected an element, a hidden layer and its neurons",
@@ -223,10 +230,12 @@ def _functions(
 def _function(kind: int, words: list[str], path: Path, number: int) -> FunctionLine:
     if kind == 2:
         eta, shift, cutoff = (_number(w, path, number) for w in words[1:4])
+        _check_cutoff(cutoff, path, number)
         return FunctionLine(2, cutoff, eta, shift, 1.0, 1.0, _element(words[0], path, number), 0)
     if kind in (3, 9):
         eta, lam, zeta, cutoff = (_number(w, path, number) for w in words[2:6])
         shift = _number(words[6], path, number) if len(words) > 6 else 0.0
+        _check_cutoff(cutoff, path, number)
         first, second = sorted(_element(w, path, number) for w in words[:2])
         return FunctionLine(kind, cutoff, eta, shift, zeta, lam, first, second)
     called = f" ({OTHER_TYPES[kind]})" if kind in OTHER_TYPES else ""
@@ -236,6 +245,26 @@ def _function(kind: int, words: list[str], path: Path, number: int) -> FunctionL
         value=kind,
         hint="supported: " + ", ".join(map(str, SUPPORTED_TYPES)),
     )
+
+
+def _check_cutoff(cutoff: float, path: Path, number: int) -> None:
+    if cutoff <= 0:
+        raise InputError("the cutoff radius must be positive", where=f"{path}:{number}", value=cutoff)
+
+
+def _atom_energy(words: list[str], path: Path, number: int) -> tuple[int, float]:
+    if len(words) < 2:
+        raise InputError("'atom_energy' needs an element and a number", where=f"{path}:{number}", value=" ".join(words))
+    return _element(words[0], path, number), _number(words[1], path, number)
+
+
+def _whole(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path) -> list[int]:
+    """The whole numbers, 1 to MAX_NODES, of a keyword, one or more."""
+    words = _words(lines, keyword, path)
+    if not all(word.isascii() and word.isdigit() and 1 <= int(word) <= MAX_NODES for word in words):
+        where = f"{path}:{lines[keyword][0][0]}"
+        raise InputError(f"'{keyword}' needs whole numbers from 1 to {MAX_NODES}", where=where, value=" ".join(words))
+    return [int(word) for word in words]
 
 
 def _scaling(lines: dict[str, list[tuple[int, list[str]]]]) -> str:
@@ -267,16 +296,24 @@ def _number(word: str, path: Path, line: int) -> float:
 def _words(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path) -> list[str]:
     if keyword not in lines:
         raise InputError(f"no '{keyword}' keyword", where=str(path), hint=HINTS.get(keyword, ""))
-    return lines[keyword][0][1]
+    number, words = lines[keyword][0]
+    if not words:
+        raise InputError(f"nothing after '{keyword}'", where=f"{path}:{number}")
+    return words
 
 
-def _single(lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path, default: float) -> float:
+def _single(
+    lines: dict[str, list[tuple[int, list[str]]]], keyword: str, path: Path, default: float, positive: bool = False
+) -> float:
     if keyword not in lines:
         return default
     number, words = lines[keyword][0]
     if not words:
         raise InputError(f"'{keyword}' needs a number", where=f"{path}:{number}")
-    return _number(words[0], path, number)
+    value = _number(words[0], path, number)
+    if positive and value <= 0:
+        raise InputError(f"'{keyword}' must be positive", where=f"{path}:{number}", value=value)
+    return value
 
 
 def read_scaling(path: Path, settings: Settings) -> dict[int, FloatArray]:
@@ -290,6 +327,8 @@ def read_scaling(path: Path, settings: Settings) -> dict[int, FloatArray]:
             continue
         try:
             element, function = int(words[0]), int(words[1])
+            if element < 1:
+                raise ValueError
             found[settings.elements[element - 1]][function - 1] = [_number(w, path, number) for w in words[2:6]]
         except (ValueError, IndexError):
             raise InputError("not a line of scaling data", where=f"{path}:{number}", value=line.strip()) from None

@@ -90,8 +90,8 @@ def import_n2p2(
 def _written_level(path: Path) -> str:
     """The level of theory that `export_n2p2` wrote; empty where another program wrote the file."""
     first = path.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
-    found = first[-1].partition(LEVEL_COMMENT)[2].strip()
-    return "" if found == NO_LEVEL or not first[0].startswith("# written by hpcir") else found
+    found = "".join(first[-1:]).partition(LEVEL_COMMENT)[2].strip()
+    return "" if found == NO_LEVEL or not first or not first[0].startswith("# written by hpcir") else found
 
 
 def _folders(directory: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -158,6 +158,12 @@ def _affine(settings: Settings, scaling: FloatArray, folder: Path) -> tuple[Floa
             f"symmetry function {function} has no spread in the training set, or the file does not give it",
             where=str(folder / "scaling.data"),
             value=float(width[function - 1]),
+        )
+    if settings.scale_max <= settings.scale_min:
+        raise InputError(
+            "scale_max_short must be larger than scale_min_short",
+            where=str(folder / "input.nn"),
+            value=(settings.scale_min, settings.scale_max),
         )
     scale = (settings.scale_max - settings.scale_min) / width
     reference = minimum if settings.scaling == "scale" else mean

@@ -1,7 +1,9 @@
 """Dipole series as other programs write them, with the units that each program has.
 
-i-PI: property files, columns named with their units in the head; atomic units where none is named.
-CP2K: PRINT%MOMENTS, in debye; with the periodic operator the quantum of the dipole is in the file, too.
+i-PI: property files, columns named with their units in the head; atomic units where none is named. Its files of
+extras are what the driver sent, in the driver's unit, which they do not say.
+CP2K: PRINT%MOMENTS, in debye, of density functional theory and of xTB; with the periodic operator the quantum of the
+former's dipole is in the file, too.
 LAMMPS: fix ave/time of a compute dipole; GPUMD: dipole.out; both count steps, and their unit depends on the input.
 ORCA, Gaussian: outputs of molecular dynamics, a dipole a step, in atomic units and in debye.
 """
@@ -31,6 +33,8 @@ _XYZ = re.compile(rf"X=\s*({_NUMBER})\s+Y=\s*({_NUMBER})\s+Z=\s*({_NUMBER})")
 _CP2K = re.compile(rf"Dipole moment \[Debye\]\s*\n\s*{_XYZ.pattern}")
 _CP2K_CELL = re.compile(rf"\[[XYZ]\]\s*=?\s*\[\s*({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s*\]")
 _ORCA = re.compile(rf"Total Dipole Moment\s*:\s*({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
+_CP2K_XTB = re.compile(rf"TB_DIPOLE\| Moment \[Debye\]\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
+_EXTRAS = re.compile(r"^\s*#EXTRAS(?:\((\w+)\)|\[(\w+)\])?#?.*?Step:\s*(\d+)", re.M)
 _GAUSSIAN = re.compile(rf"Dipole moment \(field-independent basis, Debye\):\s*\n\s*{_XYZ.pattern}")
 _GAUSSIAN_TIME = re.compile(rf"Time \(fs\)\s+({_NUMBER})")
 
@@ -53,13 +57,15 @@ def detected(path: Path) -> str | None:
         head = file.read(_HEAD).decode("utf-8", "replace")
     if _IPI.search(head):
         return "i-pi"
+    if _EXTRAS.search(head):
+        return "i-pi"
     if "# TimeStep" in head or "# Time-averaged data" in head:
         return "lammps"
     if "O   R   C   A" in head:
         return "orca"
     if "Entering Gaussian System" in head or "Gaussian, Inc" in head:
         return "gaussian"
-    if "Dipole moment [Debye]" in head or "CP2K|" in head:
+    if "Dipole moment [Debye]" in head or "TB_DIPOLE|" in head or "CP2K|" in head:
         return "cp2k"
     if path.name.startswith("dipole") and path.suffix == ".out":
         return "gpumd"
@@ -78,7 +84,42 @@ def read_program_series(path: Path, program: str) -> ProgramSeries:
     return replace(found, notes=(f"{path}: {len(found.dipoles)} dipoles of {program}", *found.notes))
 
 
+def _ipi_extras(text: str, where: str) -> ProgramSeries:
+    """The dipoles that the driver sent: a line of numbers, or JSON with the name 'dipole', after each head."""
+    heads = list(_EXTRAS.finditer(text))
+    rows, steps = [], []
+    for number, head in enumerate(heads):
+        end = heads[number + 1].start() if number + 1 < len(heads) else len(text)
+        body = text[head.end() : end].split("\n", 1)[-1]
+        named_here = re.search(r'"dipole"\s*:\s*\[([^\]]*)\]', body)
+        if named_here is None and (head.group(1) or head.group(2) or "dipole") != "dipole":
+            raise InputError(
+                "the extras of i-PI are not dipoles",
+                where=where,
+                value=head.group(1) or head.group(2),
+                hint="have <trajectory extra_type='dipole'> extras </trajectory>",
+            )
+        words = re.split(r"[,\s]+", (named_here.group(1) if named_here else body).strip())
+        try:
+            rows.append([float(word) for word in words])
+        except ValueError:
+            rows.append([])
+        if len(rows[-1]) != 3:
+            raise InputError(
+                "the extras of i-PI have no dipole of three numbers",
+                where=f"{where}, step {head.group(3)}",
+                value=" ".join(words)[:60],
+            )
+        steps.append(float(head.group(3)))
+    if len(rows) < 3:
+        raise InputError("the series has fewer than three samples", where=where, value=len(rows))
+    _even_steps(np.array(steps), where)
+    return ProgramSeries(np.array(rows), None)
+
+
 def _ipi(text: str, where: str) -> ProgramSeries:
+    if _EXTRAS.search(text):
+        return _ipi_extras(text, where)
     columns: dict[str, tuple[int, int, str]] = {}
     for single, first, last, name, unit in _IPI.findall(text):
         begin, end = (int(single), int(single)) if single else (int(first), int(last))
@@ -124,6 +165,8 @@ def _rows(text: str, least: int, where: str) -> FloatArray:
 
 
 def _cp2k(text: str, where: str) -> ProgramSeries:
+    if "TB_DIPOLE|" in text:
+        return ProgramSeries(_matches(_CP2K_XTB, text, where, "'TB_DIPOLE| Moment [Debye]'"), "D")
     dipoles = _matches(_CP2K, text, where, "'Dipole moment [Debye]'")
     cell = _CP2K_CELL.findall(text)
     if "Berry phase" not in text or len(cell) < 3:

@@ -35,15 +35,15 @@ def _dataset(unit: str, axes: str) -> dict[str, str]:
 class TrajectoryBlock:
     """R trajectories of N atoms propagated in lockstep, atomic units; the axes of every array are in its metadata.
 
-    dipoles at T times; total_energy at fewer; snapshots: geometries at ends of chunks; largest_spread of the
-    committee; trajectory: numbers; sane: valid, the expected force error stayed below the limit; alive: stayed
-    physical. start_*: the start of production. averages: of squares and products of velocities, by name, the
-    trajectory being the first axis; wavenumbers: of these in the spectrum. The rest, which only blocks with an
-    assignment have: velocities of modes, the basin that a trajectory is in and the rotation into its frame, dipoles
-    of groups of atoms, and the dipole derivatives of the basins' modes. events: of bonds, the first of each kind and
-    atoms: trajectory, index into pieces.EVENT_KINDS, atoms from 0 (-1: none), steps since production began. inputs,
-    starts: keys of all that the trajectories depend on, and of their starts. time_between_dipoles, timestep: atomic
-    time; temperature: kT.
+    dipoles at T times; total_energy at fewer; snapshots: geometries at ends of chunks; largest_spread of the committee;
+    trajectory: numbers; sane: valid, the expected force error stayed below the limit; alive: stayed physical. start_*:
+    the start of production. averages: of squares and products of velocities, by name, the trajectory being the first
+    axis; wavenumbers: of these in the spectrum. The rest, which only blocks with an assignment have: velocities of
+    modes, the basin that a trajectory is in and the rotation into its frame, dipoles of groups of atoms, and the dipole
+    derivatives of the basins' modes. events: of bonds, the first of each kind and atoms: trajectory, index into
+    pieces.EVENT_KINDS, atoms from 0 (-1: none), steps since production began. restrained: the part of the time in which
+    the restraint of a cluster acted. inputs, starts: keys of all that the trajectories depend on, and of their starts.
+    time_between_dipoles, timestep: atomic time; temperature: kT.
     """
 
     dipoles: FloatArray = field(metadata=_dataset("e bohr", "time,xyz,trajectory"))
@@ -79,6 +79,7 @@ class TrajectoryBlock:
     events: NDArray[np.int64] | None = field(
         default=None, metadata=_dataset("trajectory, kind, three atoms, step", "event,field")
     )
+    restrained: FloatArray | None = field(default=None, metadata=_dataset("fraction of the time", "trajectory"))
 
     @classmethod
     def read(cls, path: Path) -> TrajectoryBlock:

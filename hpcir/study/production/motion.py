@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.chunks import Chunk, ReplicaBlock
 from hpcir.dynamics.integrators import Thermostat
+from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.ring_polymer import (
     SAMPLING_FRICTION,
     TRPMD_FRICTION,
@@ -82,6 +83,7 @@ class Classical:
     modes: NormalModes
     masses: FloatArray
     seed: int
+    restraint: Restraint | None = None
     beads: int = 1
 
     def begin(self, positions: FloatArray, velocities: FloatArray, ids: IntArray) -> ReplicaBlock:
@@ -122,6 +124,7 @@ class Classical:
             thermostat=self._thermostat() if thermostat or self.dynamics.ensemble == "nvt" else None,
             record=("dipoles", "positions", "velocities") if record else (),
             spread_every=SPREAD_STEPS if potential.kernels is not None else 0,
+            restraint=self.restraint,
         )
 
     def _thermostat(self) -> Thermostat:
@@ -139,6 +142,7 @@ class Rings:
     masses: FloatArray
     seed: int
     ring: RingPolymer
+    restraint: Restraint | None = None
 
     @property
     def beads(self) -> int:
@@ -192,6 +196,7 @@ class Rings:
             dipoles=record,
             spread_every=SPREAD_STEPS if potential.kernels is not None else 0,
             degrees=degrees_of_freedom(self.modes.positions, self.masses, dynamics.rotation),
+            restraint=self.restraint,
         )
 
     def _still(self, centroids: FloatArray, speeds: FloatArray) -> FloatArray:
@@ -200,8 +205,10 @@ class Rings:
         return remove_motion(centroids, speeds, self.masses, True, linear)
 
 
-def motion_of(dynamics: DynamicsSettings, modes: NormalModes, masses: FloatArray, seed: int) -> Motion:
+def motion_of(
+    dynamics: DynamicsSettings, modes: NormalModes, masses: FloatArray, seed: int, restraint: Restraint | None = None
+) -> Motion:
     """The motion of the deck's nuclei. PIGS is classical motion, on another potential."""
     if dynamics.nuclei == "trpmd":
-        return Rings(dynamics, modes, masses, seed, ring_of(dynamics, modes))
-    return Classical(dynamics, modes, masses, seed)
+        return Rings(dynamics, modes, masses, seed, ring_of(dynamics, modes), restraint)
+    return Classical(dynamics, modes, masses, seed, restraint)

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.deck.sections import DynamicsSettings
+from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.thermal import is_linear
-from hpcir.molecules.pieces import Connectivity
+from hpcir.molecules.pieces import Connectivity, pieces
+from hpcir.molecules.structures import Structure
 from hpcir.spectra.projection import Projection
 from hpcir.storage import layout
 from hpcir.vibrations.normal_modes import NormalModes
@@ -61,7 +63,8 @@ class TrajectoryPlan:
     projection: what velocities are projected on for control variates and assignment; pairs: bonds whose stretching is
     a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
     begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
-    connectivity: the bonds that trajectories are compared with, to detect reactions and dissociation.
+    connectivity: the bonds that trajectories are compared with, to detect reactions and dissociation. restraint: of the
+    pieces of a cluster, where the deck wants one.
     """
 
     name: str
@@ -75,6 +78,7 @@ class TrajectoryPlan:
     starts: Starts | None = None
     assign: bool = False
     connectivity: Connectivity | None = None
+    restraint: Restraint | None = None
 
     @property
     def blocks(self) -> int:
@@ -112,3 +116,11 @@ class TrajectoryPlan:
 
     def file(self, block: int) -> str:
         return layout.block_file(self.name, block)
+
+
+def restraint_of(dynamics: DynamicsSettings, structure: Structure, masses: FloatArray) -> Restraint | None:
+    """The restraint of the deck for a structure at its minimum; None of a single piece, or where none is wanted."""
+    found = pieces(structure)
+    if dynamics.restraint <= 0 or len(found) < 2:
+        return None
+    return Restraint.around(found, structure.positions, masses, dynamics.restraint)

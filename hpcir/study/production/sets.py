@@ -28,7 +28,7 @@ from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.production.minima import find_minima, same_minima
 from hpcir.study.production.pigs import with_quantum_nuclei
-from hpcir.study.production.plan import StartPopulations, Starts, TrajectoryPlan
+from hpcir.study.production.plan import StartPopulations, Starts, TrajectoryPlan, restraint_of
 from hpcir.study.production.trajectories import TrajectoryStage, run_stages
 from hpcir.units import PER_CM
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
@@ -119,6 +119,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         spread_limit=chosen.model.spread_threshold(deck.dynamics.force_error),
         starts=chosen.starts,
         connectivity=Connectivity(structure),
+        restraint=restraint_of(deck.dynamics, structure, chosen.masses),
     )
 
 

@@ -30,6 +30,7 @@ from hpcir.study.production.block import CONTROL_AVERAGES, TrajectoryBlock
 from hpcir.study.production.motion import Motion, motion_of
 from hpcir.study.production.plan import TrajectoryPlan
 from hpcir.study.production.trajectory_arrays import (
+    BROKEN,
     DISSOCIATED,
     SERIES,
     chunk_arrays,
@@ -51,7 +52,7 @@ class TrajectoryStage:
 
     def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
         self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
-        self.motion: Motion = motion_of(plan.dynamics, plan.modes, plan.masses, context.deck.seed)
+        self.motion: Motion = motion_of(plan.dynamics, plan.modes, plan.masses, context.deck.seed, plan.restraint)
         self.folder = context.directory / layout.TRAJECTORIES
         if context.root:
             self.folder.mkdir(exist_ok=True)
@@ -180,7 +181,8 @@ class TrajectoryStage:
         dipoles = np.concatenate([chunk["dipoles"] for chunk in production])
         start = self._production_start(number, chunks)
         events = first_events(production, self.plan.ids(number), self.plan.equilibration_steps)
-        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], DISSOCIATED), 0])
+        unmade = DISSOCIATED if self.plan.restraint is None else BROKEN
+        whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], unmade), 0])
         dynamics, named = self.plan.dynamics, production[0]
         joined = {name: np.concatenate([chunk[name] for chunk in production]) for name in SERIES if name in named}
         TrajectoryBlock(
@@ -191,6 +193,7 @@ class TrajectoryStage:
             trajectory=self.plan.ids(number),
             sane=alive & (spread <= self.plan.spread_limit) & whole,
             events=events,
+            restrained=weighted(production, "restrained") if self.plan.restraint is not None else None,
             alive=alive,
             inputs=self.key,
             starts=self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,

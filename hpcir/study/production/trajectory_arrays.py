@@ -32,8 +32,9 @@ SERIES = ("mode_velocities", "basin", "rotations", "group_dipoles")
 
 # Frames between two checks of the bonds (20 fs at the deck's defaults).
 EVENT_INTERVAL = 10
-# Those after which a trajectory is no longer one of its molecule.
-DISSOCIATED = (EVENT_KINDS.index("apart"), EVENT_KINDS.index("broken"))
+# Those after which a trajectory is no longer one of its molecule; pieces that a restraint draws back are not apart.
+BROKEN = (EVENT_KINDS.index("broken"),)
+DISSOCIATED = (EVENT_KINDS.index("apart"), *BROKEN)
 
 # Averages of squared mode velocities take every second frame (4 fs at the deck's defaults, half the time of a
 # projection): they go on for picoseconds, and any average of a control has its exact mean.
@@ -62,6 +63,8 @@ def chunk_arrays(
     arrays |= projected(chunk, plan)
     if plan.connectivity is not None:
         arrays["events"] = bond_events(chunk, plan.connectivity)
+    if plan.restraint is not None:
+        arrays["restrained"] = plan.restraint.reached(chunk.positions).mean(axis=0)
     if plan.groups and potential.kernels is not None:
         arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential.kernels)
     return arrays

@@ -8,21 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.dynamics.restraint import Restraint
 from hpcir.molecules.pieces import EVENT_KINDS, Event
 from hpcir.molecules.structures import Structure
-from hpcir.units import PS
+from hpcir.units import ANGSTROM, PS
 
+FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 APART_ADVICE = (
     "A cluster evaporates in time: run shorter or colder trajectories (dynamics.duration, dynamics.temperature), which "
-    "the spectrum counts as long as they hold together"
+    "the spectrum counts as long as they hold together, or hold its pieces together with a flat-bottomed restraint "
+    "(dynamics.restraint: 0.5 A)"
 )
 BROKEN_ADVICE = (
     "A bond breaks where training data are missing, or the molecule reacts: raise sampling.max_labels, or lower "
     "dynamics.temperature"
 )
 _PHRASES = {"apart": "dissociated", "broken": "broke a bond", "moved": "moved a hydrogen", "formed": "formed a bond"}
+_HELD = "had pieces that left each other and were drawn back by the restraint"
 # Events and trajectories that a line names.
 MAX_NAMED = 6
 
@@ -41,22 +45,37 @@ class BondEvents:
     advice: str = ""
 
 
-def bond_events(blocks: Sequence[IntArray], structure: Structure, timestep: float, count: int) -> BondEvents:
+def bond_events(
+    blocks: Sequence[IntArray], structure: Structure, timestep: float, count: int, held: bool = False
+) -> BondEvents:
     """The events (K, 6) of all blocks (`TrajectoryBlock.events`) in words; timestep in atomic time; count: trajectories
-    in all."""
+    in all; held: a restraint draws pieces back, and the spectrum has them."""
     rows = np.concatenate([np.zeros((0, 6), np.int64), *blocks])
     own = {kind: rows[rows[:, 1] == index] for index, kind in enumerate(EVENT_KINDS)}
     numbers = {kind: len(set(found[:, 0].tolist())) for kind, found in own.items()}
-    unmade = len(set(np.concatenate([own["apart"][:, 0], own["broken"][:, 0]]).tolist()))
+    lost = ("broken",) if held else ("apart", "broken")
+    unmade = len(set(np.concatenate([own[kind][:, 0] for kind in lost]).tolist()))
+    phrases = _PHRASES | ({"apart": _HELD} if held else {})
     lines = [
         f"{numbers[kind]} of {count} trajectories {words}"
-        f"{', and the spectrum leaves them out' if kind in ('apart', 'broken') else ''}: "
+        f"{', and the spectrum leaves them out' if kind in lost else ''}: "
         f"{_described(own[kind], kind, structure, timestep)}."
-        for kind, words in _PHRASES.items()
+        for kind, words in phrases.items()
         if numbers[kind]
     ]
-    advice = APART_ADVICE if numbers["apart"] else BROKEN_ADVICE if numbers["broken"] else ""
+    advice = APART_ADVICE if numbers["apart"] and not held else BROKEN_ADVICE if numbers["broken"] else ""
     return BondEvents(**numbers, unmade=unmade, lines=tuple(lines), advice=advice)
+
+
+def restraint_line(restraint: Restraint, parts: FloatArray) -> str:
+    """What a restraint did, in a sentence; parts (T,) of the time in which it acted on each trajectory."""
+    held = int((parts > 0).sum())
+    text = (
+        f"A restraint held the pieces of the cluster within {restraint.radius / ANGSTROM:.2f} A of its centre of mass"
+    )
+    if not held:
+        return f"{text}, and no trajectory came to it."
+    return f"{text}: it acted on {held} of {len(parts)} trajectories, in {100 * parts.mean():.2g} % of their time."
 
 
 def _described(rows: IntArray, kind: str, structure: Structure, timestep: float) -> str:

@@ -303,7 +303,8 @@ class IndependentTest:
 class MdFigures:
     """Trajectories, those left out of the average, steps, the mean drift of the total energy and the largest one of a
     trajectory, and the time of a core for a step of one trajectory; those in which a cluster dissociated and those
-    that broke a bond, and the events of bonds, in words; nuclei: how they moved, where not classically."""
+    that broke a bond, and the events of bonds, in words; nuclei: how they moved, where not classically; restraint: of a
+    cluster's pieces, in words."""
 
     trajectories: int
     left_out: int | None = None
@@ -315,6 +316,7 @@ class MdFigures:
     came_apart: int | None = None
     broke_a_bond: int | None = None
     bond_events: tuple[str, ...] | None = None
+    restraint: str | None = None
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.study.context import Context
 from hpcir.study.production.block import TrajectoryBlock
-from hpcir.study.production.plan import StartPopulations
+from hpcir.study.production.plan import StartPopulations, restraint_of
 from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
-from hpcir.study.results.bond_events import BondEvents, bond_events
+from hpcir.study.results.bond_events import BondEvents, bond_events, restraint_line
 from hpcir.study.results.records import Group, MdFigures, ModeRow, SpectrumFigures
 from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.units import KCAL_PER_MOL, PS
@@ -45,8 +45,8 @@ class BlockResult:
     """Contribution of one block of trajectories to the average; arrays over its valid trajectories.
 
     wavenumbers: of the modes in each kind of basin and of the bonds, the same in all blocks. trajectories: their ids;
-    starts: a key of the positions and velocities that production began with; events: of bonds, as block files have
-    them.
+    starts: a key of the positions and velocities that production began with; events: of bonds, and the parts of
+    the time in which a restraint acted, as block files have them.
     """
 
     spectra: FloatArray
@@ -58,6 +58,7 @@ class BlockResult:
     trajectories: NDArray[np.int64]
     starts: str
     events: NDArray[np.int64]
+    restrained: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ class SpectrumStage:
             trajectories=block.trajectory[block.sane],
             starts=block.starts,
             events=block.events if block.events is not None else np.zeros((0, 6), np.int64),
+            restrained=block.restrained,
         )
 
     def _combine(self, results: list[BlockResult], others: OtherParts) -> Spectrum:
@@ -230,7 +232,11 @@ class SpectrumStage:
         said = self._bond_events(results)
         for line in said.lines:
             self.context.progress.log(line, warning=True)
+        held = self._restraint(results)
+        if held is not None:
+            self.context.progress.log(held)
         return MdFigures(
+            restraint=held,
             came_apart=said.apart,
             broke_a_bond=said.broken,
             bond_events=said.lines,
@@ -242,9 +248,17 @@ class SpectrumStage:
             nuclei=None if dynamics.nuclei == "classical" else dynamics.nuclei,
         )
 
+    def _restraint(self, results: list[BlockResult]) -> str | None:
+        """The restraint of a cluster in words; None where there was none."""
+        parts = [result.restrained for result in results if result.restrained is not None]
+        structure = self.context.structure.moved(self.modes.positions)
+        restraint = restraint_of(self.context.deck.dynamics, structure, self.modes.masses)
+        return None if restraint is None or not parts else restraint_line(restraint, np.concatenate(parts))
+
     def _bond_events(self, results: list[BlockResult]) -> BondEvents:
         events = [result.events for result in results]
-        return bond_events(events, self.context.structure, self.context.deck.dynamics.timestep, self.trajectories)
+        held = any(result.restrained is not None for result in results)
+        return bond_events(events, self.context.structure, self.context.deck.dynamics.timestep, self.trajectories, held)
 
     def _figures(self, spectrum: Spectrum) -> SpectrumFigures:
         known = spectrum.metadata

@@ -324,7 +324,8 @@ def _md_line(md: MdFigures) -> str:
         text += f"; drift {md.drift_kcal_per_mol_per_100_ps:.3f} kcal/mol in 100 ps"
     if md.microseconds_per_step is not None:
         text += f"; {figure_parts('microseconds_per_step', md.microseconds_per_step)[1]}"
-    return ". ".join([text, *(event.rstrip(".") for event in md.bond_events or ())])
+    said = [*(md.bond_events or ()), *([md.restraint] if md.restraint else [])]
+    return ". ".join([text, *(line.rstrip(".") for line in said)])
 
 
 def figure(value: float | None, form: str) -> str:
