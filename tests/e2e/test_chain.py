@@ -69,7 +69,7 @@ def test_every_level_is_told_of_with_its_labels_and_its_learning_curve(finished)
         assert level["learning"][-1]["labels"] == level["labels"]
         assert all(point["force_rmse_kcal_per_mol_angstrom"] > 0 for point in level["learning"])
     assert len(levels[2]["learning"]) == 2
-    assert (summary["labels"]["count"], summary["labels"]["test_count"]) == (12, 6)
+    assert (summary["labels"]["count"], summary["labels"]["test_count"]) == (12, 4)
     page = (finished / "report.html").read_text()
     assert "Levels of theory" in page
     assert "other program" in page
