@@ -8,7 +8,7 @@ import pytest
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import ring_bonds
 from hpcir.molecules.conformers import MIN_DISTANCE, embedded, unlike
-from hpcir.molecules.rotamer_names import RotamerNames, ring_word, saturated_six_rings
+from hpcir.molecules.rotamer_names import RotamerNames, puckered_rings, ring_word
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM
 
@@ -53,7 +53,7 @@ def test_the_search_of_a_run_finds_both_puckers(cyclohexane):
 
 def test_a_ring_is_named_whatever_its_atoms_are_called(cyclohexane):
     graph = bond_graph(cyclohexane[0])
-    (ring,) = saturated_six_rings(graph)
+    (ring,) = puckered_rings(graph)
     for item in cyclohexane[:10]:
         words = {ring_word(item.positions, ring[k:] + ring[:k]) for k in range(6)}
         words |= {ring_word(item.positions * np.array([1, 1, -1]), ring[::-1])}
@@ -70,7 +70,7 @@ def test_axial_and_equatorial_methylcyclohexane_are_unlike():
 def test_flat_and_smaller_rings_have_no_shape():
     for smiles in ("c1ccccc1", "C1CCCC1"):
         graph = bond_graph(made(smiles)[0])
-        assert saturated_six_rings(graph) == []
+        assert puckered_rings(graph) == []
         assert ring_bonds(len(graph), graph.pairs).any()
 
 
@@ -81,3 +81,15 @@ def test_e_and_z_are_different_conformers():
     assert unlike([one, other], MIN_DISTANCE, graph) == [0, 1]
     # Turned methyl groups and mirror images are not.
     assert unlike([one, one.moved(-one.positions)], MIN_DISTANCE, graph) == [0]
+
+
+def test_larger_rings_are_named_by_their_signs_and_fused_ones_are_each_found():
+    found = made("C1CCCCCC1", 20)
+    graph = bond_graph(found[0])
+    (ring,) = puckered_rings(graph)
+    assert len(ring) == 7
+    for item in found:
+        words = {ring_word(item.positions, ring[k:] + ring[:k]) for k in range(7)}
+        assert len(words | {ring_word(-item.positions, ring[::-1])}) == 1
+    decalin = made("C1CCC2CCCCC2C1")[0]
+    assert sorted(len(own) for own in puckered_rings(bond_graph(decalin))) == [6, 6]
