@@ -28,6 +28,8 @@ MEASURED_CUTOFF = 0.05
 # of an intensity, relative (what limits and window leave out).
 SYSTEMATIC_POSITION = 0.005
 SYSTEMATIC_INTENSITY = 1e-3
+# Height of the curve at a common limit, over that of the lower peak, from which on bands overlap, and do so fully.
+EDGES = 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -208,13 +210,13 @@ def find_bands(
     """
     terms, weights = (part.copy() for part in curve)
     results = []
-    for limit, error in zip(limits, systematic, strict=True):
+    unseen = unseen_crossings(wavenumbers, curve[0], limits)
+    for limit, error, crossing in zip(limits, systematic, unseen, strict=True):
         functionals = band_functionals(wavenumbers, limit)
         values = spectra @ functionals.T
-        edges = np.hypot(*np.maximum(curve[0][:, [limit[0], limit[2]]].mean(axis=0), 0.0))
-        own = BandTerms(values[:, 0], values[:, 1], float(edges))
+        own = BandTerms(values[:, 0], values[:, 1], crossing)
         if estimator is not None:
-            own = BandTerms.regressed(estimator, values, float(wavenumbers[limit[1]]), float(edges))
+            own = BandTerms.regressed(estimator, values, float(wavenumbers[limit[1]]), crossing)
             fit_to_band(terms, weights, functionals[0], own.area)
         plain = float(stated_error(values[:, :1], positive=True)[0])
         results.append((limit, own, plain, _other_errors(functionals, own, others), error))
@@ -222,23 +224,45 @@ def find_bands(
     return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms, weights
 
 
+def unseen_crossings(wavenumbers: FloatArray, terms: FloatArray, limits: Sequence[tuple[int, int, int]]) -> list[float]:
+    """The error (km/mol) of each band's intensity by trajectories that none of terms (R, F) stands for.
+
+    Where bands overlap, a trajectory whose line lies beyond the common limit has its intensity in the other band. Of R
+    trajectories none may do so where one in R / 3 does (the rule of three, 95 %), so that two errors are three R-ths of
+    the stronger band's intensity; nothing where the curve at the limit is under EDGES[0] of the lower peak, all of it
+    from EDGES[1] on.
+    """
+    curve, count = terms.mean(axis=0), len(terms)
+    areas = [max(0.0, float(band_functionals(wavenumbers, limit)[0] @ curve)) for limit in limits]
+    squares = [0.0] * len(limits)
+    for left in range(len(limits) - 1):
+        one, two = limits[left], limits[left + 1]
+        if one[2] != two[0]:
+            continue
+        height = curve[one[2]] / max(min(curve[one[1]], curve[two[1]]), 1e-300)
+        share = float(np.clip((height - EDGES[0]) / (EDGES[1] - EDGES[0]), 0.0, 1.0))
+        for own in (left, left + 1):
+            squares[own] += (1.5 * share * max(areas[left], areas[left + 1]) / count) ** 2
+    return [float(np.sqrt(square)) for square in squares]
+
+
 @dataclass(frozen=True)
 class BandTerms:
-    """The trajectories' contributions (R,) to a band's integral and to its first moment about the peak; the heights of
-    the curve at both limits, in quadrature; and the effective coefficients that were fitted to make each."""
+    """The trajectories' contributions (R,) to a band's integral and to its first moment about the peak; the error that
+    they do not show (`unseen_crossings`); and the effective coefficients that were fitted to make each."""
 
     area: FloatArray
     moment: FloatArray
-    edges: float = 0.0
+    crossing: float = 0.0
     area_freedom: float = 0.0
     moment_freedom: float = 0.0
 
     @classmethod
-    def regressed(cls, estimator: ControlVariates, values: FloatArray, place: float, edges: float) -> BandTerms:
+    def regressed(cls, estimator: ControlVariates, values: FloatArray, place: float, crossing: float) -> BandTerms:
         """Those of values (R, 2) with what the controls explain taken away."""
         area, moment = (estimator.choose(values[:, [column]], place) for column in (0, 1))
         terms = area.terms(values[:, :1])[:, 0], moment.terms(values[:, 1:])[:, 0]
-        return cls(*terms, edges, area.freedom, moment.freedom)
+        return cls(*terms, crossing, area.freedom, moment.freedom)
 
     @property
     def intensity(self) -> float:
@@ -256,16 +280,12 @@ class BandTerms:
         return (self.moment - self.offset * self.area) / self.intensity
 
     def sampling_errors(self) -> tuple[float, float]:
-        """The stated errors of integral and centroid, as far as they are the trajectories'.
-
-        Where the curve is not zero at a limit, a line that is elsewhere by the centroid's error takes intensity across
-        it: few trajectories do, so that the terms' scatter does not show it.
-        """
+        """The stated errors of integral and centroid, as far as they are the trajectories'."""
         area = stated_error(self.area[:, None], self.area_freedom, positive=True)
         shift = stated_error(self.shifts[:, None], max(self.area_freedom, self.moment_freedom))
         # Where an integral is uncertain, a ratio to it is more so than its linear expansion says.
         place = float(shift[0] * skewness_factor(area, np.array([self.intensity]))[0]) * shift_factor(len(self.area))
-        return float(np.hypot(area[0], self.edges * place)), place
+        return float(np.hypot(area[0], self.crossing)), place
 
 
 def _other_errors(functionals: FloatArray, own: BandTerms, others: OtherErrors) -> tuple[tuple[float, float], ...]:

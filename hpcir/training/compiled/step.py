@@ -12,6 +12,8 @@ from hpcir.training.compiled.losses import add_dipole_gradient, add_energy_gradi
 from hpcir.training.network import BatchGroup, Parameters
 
 IntArray = NDArray[np.int64]
+# Parameters and gradient (members, elements, size), the table of layers, divisors of the loss (members,).
+Goal = tuple[NDArray, NDArray, IntArray, NDArray]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class CompiledStep:
         """The gradients of the labels `indices`, all or a part of a batch; see `losses.gradients`."""
         learnt = (~self.mine[:, batch]).astype(self.dipole_weights.dtype)
         norms = learnt.sum(1), (learnt * self.dipole_weights[batch]).sum(1)
-        goals = []
+        goals: list[Goal] = []
         for parameters, norm in zip((energy, charge), norms, strict=True):
             parameters.gradient.zero_()
             shape = (len(parameters.flat), len(parameters.layout.elements), parameters.layout.element_size)
@@ -78,9 +80,9 @@ class CompiledStep:
             if len(own):
                 self._add(group, own - first, ~self.mine[:, own], *goals)
 
-    def _add(self, group: _Group, labels: IntArray, learnt: NDArray, energy: tuple, charge: tuple) -> None:  # type: ignore[type-arg]
+    def _add(self, group: _Group, labels: IntArray, learnt: NDArray, energy: Goal, charge: Goal) -> None:
         kind = group.inputs.dtype
-        weights = learnt.astype(kind)
+        weights = np.ascontiguousarray(learnt.astype(kind))  # kernels are compiled for one layout
         flat, target, table, norm = energy
         add_energy_gradient(
             flat,
