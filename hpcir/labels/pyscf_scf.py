@@ -16,7 +16,7 @@ from pyscf import df, dft, gto, lib, scf
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
 from hpcir.labels.pyscf_coulomb import use_fast_coulomb
-from hpcir.labels.pyscf_grid import CachedIntegrator
+from hpcir.labels.pyscf_grid import CachedIntegrator, fits, grouped
 from hpcir.molecules.structures import Structure
 
 FloatArray = NDArray[np.float64]
@@ -100,9 +100,13 @@ def mean_field(shop: Workshop, positions: FloatArray, settings: LabelSettings, l
     if settings.functional.lower() != "hf":
         field._numint = shop.coarse if coarse else shop.fine
         field.grids.level = level
-        # Sorting the points into boxes pays only where orbitals vanish on most of the grid.
-        small = molecule.natm <= 20
-        field.grids.build(with_non0tab=not small, sort_grids=not small)
+        field.grids.build(with_non0tab=False, sort_grids=False)
+        # Sorting the points into boxes pays only where orbitals are not kept, and vanish on most of the grid.
+        if not fits(molecule, field.grids):
+            if field._numint._xc_type(settings.functional) in CachedIntegrator.KINDS:
+                grouped(molecule, field.grids)
+            else:
+                field.grids.build(with_non0tab=True, sort_grids=True)
     return field
 
 
