@@ -41,7 +41,7 @@ def settings_for(structure: Structure, engine: str, folder: str) -> SizeSettings
     model, sampling, dynamics, reasons = list[str](), list[str](), list[str](), list[str]()
     heavy, elements = int((structure.numbers != 1).sum()), len(set(structure.numbers.tolist()))
     if heavy > LARGE or elements > MANY_ELEMENTS:
-        model.append("  inputs: 160                 # more kinds of surroundings than the default of 80 tells apart")
+        model.append("  inputs: 160                 # more kinds of surroundings than the default of 120 tells apart")
         reasons.append(f"{heavy} heavy atoms of {elements} elements: model.inputs is 160")
     graph = _graph(structure)
     cut = _fragments(structure, graph, WHOLE[engine]) if heavy > WHOLE[engine] else None

@@ -48,7 +48,7 @@ ATOMIC_UNITS = {
     **OWN_UNITS,
 }
 # Names, without anything but letters, under which files keep the total charge, and the spin or multiplicity.
-_CHARGE_NAMES = ("charge", "totalcharge", "netcharge", "molecularcharge", "molcharge", "systemcharge", "qtot", "q")
+_CHARGE_NAMES = ("qtot", "qtotal", "totalq", "q", "chargestate")
 _SPIN_NAMES = ("multiplicity", "spinmultiplicity", "mult", "spin", "totalspin", "uhf", "unpairedelectrons")
 ORIGINS = ("charge", "mass", "geometry", "zero")
 
@@ -252,8 +252,9 @@ def refuse_near_misses(
         return
     for name, values in found.items():
         word = re.sub(r"[^a-z]", "", name.lower())
-        whole = {round(v) for v in _whole_numbers(values)} if word in _CHARGE_NAMES + _SPIN_NAMES else set()
-        if word in _CHARGE_NAMES and whole - {charge or 0}:
+        is_charge = word in _CHARGE_NAMES or word.endswith("charge")
+        whole = {round(v) for v in _whole_numbers(values)} if is_charge or word in _SPIN_NAMES else set()
+        if is_charge and whole - {charge or 0}:
             raise InputError(
                 f"the file has what looks like the total charge under '{name}', and it is not read",
                 where=where,
@@ -266,6 +267,20 @@ def refuse_near_misses(
                 where=where,
                 value=sorted(whole)[:6],
                 hint="train on one spin state at a time",
+            )
+
+
+def refuse_unread_dipoles(found: Mapping[str, Any], where: str) -> None:
+    """Raise InputError where a file whose names are not given has three numbers under a name like 'dipole', none being
+    under that name itself; found: the values of a geometry by name."""
+    for name, value in found.items():
+        word = re.sub(r"[^a-z]", "", name.lower())
+        if ("dipole" in word or word in ("mu", "dip")) and np.size(value) == 3:
+            raise InputError(
+                f"the file has what looks like the dipole under '{name}', and it is not read",
+                where=where,
+                value=value,
+                hint=f"say --keys energy=energy forces=forces dipole={name}, or leave dipole out to do without it",
             )
 
 

@@ -52,15 +52,7 @@ class CachedIntegrator(numint.NumInt):  # type: ignore[misc]
         self._buffer = np.empty(0)
 
     def nr_rks(
-        self,
-        mol: Any,
-        grids: Any,
-        xc_code: str,
-        dms: Any,
-        relativity: int = 0,
-        hermi: int = 1,
-        *rest: Any,
-        **more: Any,
+        self, mol: Any, grids: Any, xc_code: str, dms: Any, relativity: int = 0, hermi: int = 1, *rest: Any, **more: Any
     ) -> Any:
         """Electrons, energy and potential (nao, nao) of one density matrix."""
         if np.ndim(dms) != 2 or hermi != 1 or not self.cache(mol, grids, xc_code):
@@ -69,15 +61,7 @@ class CachedIntegrator(numint.NumInt):  # type: ignore[misc]
         return electrons[0], energy, potentials[0]
 
     def nr_uks(
-        self,
-        mol: Any,
-        grids: Any,
-        xc_code: str,
-        dms: Any,
-        relativity: int = 0,
-        hermi: int = 1,
-        *rest: Any,
-        **more: Any,
+        self, mol: Any, grids: Any, xc_code: str, dms: Any, relativity: int = 0, hermi: int = 1, *rest: Any, **more: Any
     ) -> Any:
         """Electrons (2,), energy and potentials (2, nao, nao) of the two spin density matrices."""
         if np.ndim(dms) != 3 or hermi != 1 or not self.cache(mol, grids, xc_code):

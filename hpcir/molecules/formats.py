@@ -6,6 +6,7 @@ masses are those of its isotopes.
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
+from hpcir.molecules.files.inputs import coord_text, gaussian_text, is_orca_input, orca_input, pdb_text
 from hpcir.molecules.isotopes import isotope_mass
 from hpcir.molecules.plain_xyz import text_lines
 
@@ -37,22 +39,24 @@ def foreign_frames(path: Path) -> list[Any]:
         return _by_rdkit(path, suffix)
     if suffix == ".inp" or (suffix in (".txt", "") and path.name != "coord"):
         lines = text_lines(path)
-        if any(line.lstrip().lower().startswith(("* xyz", "*xyz")) for line in lines):
-            return [_orca_input(path, lines)]
+        if is_orca_input(lines):
+            return [orca_input(path, lines)]
     special: dict[str, Callable[[Path], list[Any]]] = {".pdb": _pdb, ".ent": _pdb, ".cif": _cif}
     if suffix in special:
         return special[suffix](path)
     return _by_ase(path)
 
 
-def _ase_frames(path: Path, form: str | None = None, **options: Any) -> list[Any]:
+def _ase_frames(path: Path, form: str | None = None, text: str | None = None, **options: Any) -> list[Any]:
+    """Frames as ASE reads them, of the file or of a text that stands for it."""
     from ase.io import read
 
     try:
         # Not ASE's parallel way: it broadcasts over all ranks, and here rank 0 often reads alone.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return list(read(str(path), index=":", format=form, parallel=False, **options))
+            source = str(path) if text is None else io.StringIO(text)
+            return list(read(source, index=":", format=form, parallel=False, **options))
     except Exception as error:  # ASE raises whatever its many readers raise
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",
@@ -66,8 +70,14 @@ def _by_ase(path: Path) -> list[Any]:
     gaussian = "gaussian-in" if path.suffix.lower() in (".gjf", ".com") else None
     coord = "turbomole" if path.name == "coord" or path.suffix.lower() == ".coord" else None
     options = {"attach_calculator": True} if gaussian else {}
-    frames = _ase_frames(path, gaussian or coord or _program(path), **options)
+    text, unit = None, 1.0
+    if gaussian:
+        text, unit = gaussian_text(path)
+    elif coord:
+        text = coord_text(path)
+    frames = _ase_frames(path, gaussian or coord or _program(path), text, **options)
     for atoms in frames:
+        atoms.positions *= unit
         if gaussian:
             try:
                 _of_gaussian_input(path, atoms)
@@ -112,33 +122,6 @@ def _printed(path: Path) -> dict[str, int]:
         if found:
             return {"charge": int(found[-1][0]), "multiplicity": int(found[-1][1])}
     return {}
-
-
-def _orca_input(path: Path, lines: list[str]) -> Any:
-    """The geometry between '* xyz CHARGE MULTIPLICITY' and '*' of an ORCA input, in angstrom unless it says Bohrs."""
-    from ase import Atoms
-    from ase.units import Bohr
-
-    start = next(n for n, line in enumerate(lines) if line.lstrip().lower().startswith(("* xyz", "*xyz")))
-    words = lines[start].replace("*", " * ", 1).split()
-    try:
-        charge, multiplicity = int(words[2]), int(words[3])
-        rows = []
-        for line in lines[start + 1 :]:
-            if line.strip().startswith("*"):
-                break
-            if line.strip():
-                rows.append(line.split())
-        places = np.array([[float(word) for word in row[1:4]] for row in rows], float).reshape(-1, 3)
-        atoms: Any = Atoms([row[0].capitalize() for row in rows], places)
-    except (ValueError, IndexError, KeyError) as error:
-        raise InputError(
-            f"the geometry of the ORCA input cannot be read: {error}", where=f"{path}:{start + 1}", value=lines[start]
-        ) from None
-    if any(re.match(r"^\s*!.*\bbohrs?\b", line, re.IGNORECASE) for line in lines):
-        atoms.positions *= Bohr
-    atoms.info |= {"charge": charge, "multiplicity": multiplicity}
-    return atoms
 
 
 def _by_rdkit(path: Path, suffix: str) -> list[Any]:
@@ -213,18 +196,13 @@ def _sum_of_charges(parts: list[str], path: Path) -> float:
 
 def _pdb(path: Path) -> list[Any]:
     """Frames of a PDB file; its box, which most programs write as a formality, does not count."""
-    altered = [line for line in text_lines(path) if line.startswith(("ATOM", "HETATM")) and line[16:17].strip()]
-    if altered:
-        raise InputError(
-            "the file has atoms in alternative places",
-            where=str(path),
-            value=altered[0].rstrip(),
-            hint="keep one of each",
-        )
-    frames = _ase_frames(path, "proteindatabank")
+    text, charge = pdb_text(path)
+    frames = _ase_frames(path, "proteindatabank", text)
     for atoms in frames:
         atoms.pbc = False
         atoms.cell = None
+        if charge is not None:
+            atoms.info["charge"] = charge
     return frames
 
 

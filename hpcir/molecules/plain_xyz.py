@@ -19,6 +19,10 @@ _EXTENDED = ("Properties=", "Lattice=", "properties=", "lattice=")
 # positions, and bead or centroid after it.
 _IPI = re.compile(r"\b(positions|x_centroid|x|velocities|v_centroid|v|forces\w*|f|f_centroid|momenta|p)\{(\w+)\}")
 _IPI_UNITS = {"atomic_unit": 0.529177210544, "angstrom": 1.0, "nanometer": 10.0}
+# The data set QM9 writes exponents as Mathematica does, and three lines after the atoms; its comment begins with gdb.
+_QM9, _QM9_LINES, _MATHEMATICA = "gdb ", 3, re.compile(r"\*\^")
+# A symbol with the number of the atom after it, as in C12.
+_LABEL = re.compile(r"^([A-Za-z]{1,2})\d{1,4}$")
 # Fortran's exponents of double precision, as in 1.5D-03.
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
@@ -45,7 +49,7 @@ def read_plain_xyz(path: str | Path, first: bool = False) -> list[PlainFrame] | 
     path = Path(path)
     if path.suffix.lower() not in (".xyz", ".extxyz"):
         return None
-    rows = text_lines(path)
+    rows = _without_qm9_lines(text_lines(path))
     if len(rows) > 1 and any(word in rows[1] for word in _EXTENDED):
         return None
     frames: list[PlainFrame] = []
@@ -105,6 +109,16 @@ def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
     return "\n".join([*out, ""]), masses
 
 
+def _without_qm9_lines(rows: list[str]) -> list[str]:
+    """The lines of one of QM9's files without its frequencies and names, exponents as usual; others as they are."""
+    count = rows[0].strip()
+    if len(rows) < 2 or not rows[1].startswith(_QM9) or not (count.isascii() and count.isdigit() and len(count) < 4):
+        return rows
+    end = 2 + int(count)
+    extra = [row for row in rows[end:] if row.strip()]
+    return [_MATHEMATICA.sub("e", row) for row in rows[:end]] if len(extra) == _QM9_LINES else rows
+
+
 def _count(path: Path, rows: list[str], line: int) -> int:
     first = rows[line].strip() if line < len(rows) else ""
     if first.isascii() and first.isdigit() and len(first) <= 8 and int(first) > 0:
@@ -162,6 +176,9 @@ def _species(word: str, where: str) -> tuple[str, float | None]:
     if word.capitalize() in atomic_numbers and word.capitalize() != "X":
         return word.capitalize(), None
     named = isotope(word)
+    label = _LABEL.match(word)
+    if named is None and label is not None and label.group(1).capitalize() in atomic_numbers:
+        return label.group(1).capitalize(), None
     if named is None or named[0] not in atomic_numbers:
         return "", None
     return named[0], isotope_mass(*named, where)

@@ -18,8 +18,10 @@ from hpcir.molecules.conformers import rdkit_molecule
 from hpcir.molecules.structures import Structure, check_structure, standard_masses
 from hpcir.units import AMU, ANGSTROM
 
-# Conformers that are embedded: more for more rotatable bonds, up to a limit of time.
+# Conformers that are embedded: more for more rotatable bonds, fewer of large molecules.
 MIN_CONFORMERS, CONFORMERS_PER_BOND, MAX_CONFORMERS = 6, 10, 60
+# Atoms of all conformers together: what a force field relaxes in seconds.
+MAX_ATOMS_RELAXED = 1500
 MAX_ATOMS = 400
 # Most atoms of a molecule that is drawn: the drawing of more shows nothing.
 MAX_DRAWN = 200
@@ -151,7 +153,8 @@ def _lowest_conformer(forces: Any, molecule: Any, rotatable: int, text: str) -> 
     """The id of the conformer with the lowest energy, and the name of the force field."""
     settings = forces.ETKDGv3()
     settings.randomSeed = _SEED
-    count = min(MAX_CONFORMERS, MIN_CONFORMERS + CONFORMERS_PER_BOND * rotatable)
+    affordable = max(MIN_CONFORMERS, MAX_ATOMS_RELAXED // molecule.GetNumAtoms())
+    count = min(MAX_CONFORMERS, MIN_CONFORMERS + CONFORMERS_PER_BOND * rotatable, affordable)
     ids = list(forces.EmbedMultipleConfs(molecule, count, settings))
     if not ids:
         settings.useRandomCoords = True

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hpcir
 from hpcir.errors import InputError
-from hpcir.report.data import load_report_data
+from hpcir.molecules.strings import from_smiles
+from hpcir.molecules.structures import Structure
+from hpcir.report.data import ReportData, load_report_data
 from hpcir.report.evidence import HarmonicRow
+from hpcir.report.molecules import understood
+from hpcir.report.page import render
 from hpcir.report.tables import mode_table
 from hpcir.report.writing import write_report
 from hpcir.study.results.records import ModeRow
@@ -17,6 +23,8 @@ from tests.report.conftest import (
     HOSTILE,
     example_run,
 )
+
+WATER = np.array([[0.0, 0.0, 0.22], [0.0, 1.43, -0.89], [0.0, -1.43, -0.89]])
 
 
 def test_a_run_is_an_object_that_prints_and_draws(runs: Path) -> None:
@@ -46,6 +54,19 @@ def test_modes_are_where_the_trajectories_have_them() -> None:
     assert '1031.3 <span class="error">± 0.8</span>' in table
     assert "+0.0" in mode_table([HarmonicRow(1050.0, 1049.96, None, None)])  # never -0.0
     assert "in motion" not in mode_table(rows)
+
+
+def test_the_page_shows_the_structure_as_understood() -> None:
+    pytest.importorskip("rdkit")
+    ion = from_smiles("[2H]OCC(=O)[O-]", "glycolate").structure
+    page = render(ReportData(name="glycolate", start=ion))
+    assert "<h2>Structure of glycolate, as understood</h2>" in page
+    assert 'alt="[2H]OCC(=O)[O-]"' in page
+    assert "are D (2.01" in page
+    cluster = replace(ion, positions=ion.positions + 100.0)
+    pair = Structure(np.r_[ion.numbers, [8, 1, 1]], np.concatenate([cluster.positions, WATER]), charge=-1)
+    assert "C2H3O3, H2O" in understood(ReportData(name="pair", start=pair))
+    assert understood(ReportData(name="nothing")) == ""
 
 
 def test_half_a_run_gives_a_report_that_says_so(runs: Path) -> None:

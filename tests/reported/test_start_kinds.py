@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase.collections import g2
 from ase.io import write
 
 from hpcir.cli import main
+from hpcir.commands.check_molecules import check_molecules
 from hpcir.commands.init import write_start
+from hpcir.commands.init_size import settings_for
 from hpcir.deck.checks import check_deck, deck_warnings
 from hpcir.deck.loader import load_deck
+from hpcir.deck.study import heavy_atoms
 from hpcir.errors import InputError
-from hpcir.molecules.structures import read_structure
+from hpcir.molecules.strings import drawn
+from hpcir.molecules.structures import Structure, read_structure, xyz_text
 from hpcir.runtime.launcher import require_pmix, speaks_pmix_alone
-from hpcir.units import AMU
+from hpcir.units import AMU, ANGSTROM
 
 STRINGS = {
     "CCO": (0, 1),
@@ -34,7 +40,24 @@ STRINGS = {
     "O=O": (0, 3),
     "[2H]O[2H]": (0, 1),
     "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O": (0, 1),
+    "C1CCCCC1": (0, 1),
+    "O=C1C=CC(=O)C=C1": (0, 1),
+    "C/C=C/C": (0, 1),
+    "C#N": (0, 1),
+    "C[N+](=O)[O-]": (0, 1),
+    "[H][H]": (0, 1),
+    "C[S@](=O)CC": (0, 1),
 }
+DIMER = (
+    "6\nwater dimer\nO -1.464 0.099 0.3\nH -1.956 0.624 -0.340\nH -1.797 -0.799 0.206\nO 1.369 0.146 -0.395\n"
+    "H 1.894 0.486 0.335\nH 0.451 0.165 -0.083\n"
+)
+
+
+def flat(text: str) -> str:
+    """Canonical SMILES without handedness, of which a built molecule has more than its string."""
+    chem = pytest.importorskip("rdkit.Chem")
+    return chem.MolToSmiles(chem.MolFromSmiles(text), isomericSmiles=False)
 
 
 @pytest.mark.parametrize("text", STRINGS)
@@ -46,13 +69,66 @@ def test_a_string_becomes_a_deck_that_checks(tmp_path, monkeypatch, capsys, text
     loaded = check_deck(load_deck("deck.yaml"))
     assert (loaded.structure.charge, loaded.structure.multiplicity) == (charge, multiplicity)
     assert Path("deck.svg").read_text().lstrip().startswith("<?xml")
-    assert "understood as" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "understood as" in said
     assert main(["check", "deck.yaml", "--quick"]) == 0
+    assert multiplicity == 3 or flat(drawn(loaded.structure).smiles) == flat(text)
     if "[2H]" in text:
         assert loaded.structure.masses[0] / AMU == pytest.approx(2.014, abs=1e-3)
     if len(text) > 30:
         assert loaded.deck.sampling.families > 0
         assert loaded.deck.sampling.largest_fragment >= 15
+
+
+def chain(carbons: int) -> Structure:
+    """An alkane, all of its torsions anti."""
+    rise, up, out = 1.266, 0.43, 0.89
+    carbon = [np.array([n * rise, up * (-1) ** n, 0.0]) for n in range(carbons)]
+    hydrogen = [
+        place + np.array([0, 0.63 * (-1) ** n, side * out]) for n, place in enumerate(carbon) for side in (-1, 1)
+    ]
+    hydrogen += [carbon[0] + [-0.9, -0.62, 0], carbon[-1] + [0.9, 0.62 * (-1) ** carbons, 0]]
+    numbers = np.array([6] * carbons + [1] * len(hydrogen))
+    return Structure(numbers, np.array(carbon + hydrogen) * ANGSTROM, name="chain")
+
+
+def test_a_molecule_too_large_to_label_whole_gets_seeds_and_fragments(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("chain.xyz").write_text(xyz_text(chain(34)))
+    write_start(Path("chain.xyz"), engine="tblite", output=Path("deck.yaml"))
+    said = capsys.readouterr().out
+    assert "34 heavy atoms are too many to label by the hundred: fragments of at most 12" in said
+    study = check_deck(load_deck("deck.yaml"))
+    check_molecules(study)
+    assert not study.labelled_whole(study.structure)
+    assert study.deck.sampling.families == 0
+    assert [seed.source for seed in study.seeds] == [str(Path("deck-seeds/seed-01.xyz"))]
+    assert all(heavy_atoms(seed) <= 12 for seed in study.seeds)
+
+
+def test_a_large_ion_is_labelled_whole():
+    """Its charge polarises what would be cut away."""
+    pytest.importorskip("rdkit")
+    ion = chain(32)
+    ion.numbers[0] = 7
+    ion = replace(ion, charge=1)
+    assert settings_for(ion, "tblite", "seeds").seeds == {}
+    assert any("labelled whole" in reason for reason in settings_for(ion, "tblite", "seeds").reasons)
+
+
+def test_a_cluster_is_offered_a_restraint(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("dimer.xyz").write_text(DIMER)
+    write_start(Path("dimer.xyz"), engine="tblite")
+    assert "dynamics.restraint holds its pieces together" in capsys.readouterr().out
+    text = Path("dimer.yaml").read_text()
+    assert check_deck(load_deck("dimer.yaml")).deck.dynamics.restraint == 0
+    Path("dimer.yaml").write_text(text.replace("# restraint:", "restraint:"))
+    assert check_deck(load_deck("dimer.yaml")).deck.dynamics.restraint == pytest.approx(0.5 * ANGSTROM)
+    Path("water.xyz").write_text("3\n\nO 0 0 0.1\nH 0 0.76 -0.47\nH 0 -0.76 -0.47\n")
+    Path("dimer.yaml").write_text(text.replace("# restraint:", "restraint:").replace("dimer.xyz", "water.xyz"))
+    with pytest.raises(InputError, match="the structure is one piece"):
+        check_deck(load_deck("dimer.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,15 @@ import pytest
 
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
+from hpcir.spectra.band_limits import band_limits, leaked_part, maxima_apart, prominences
 from hpcir.spectra.bands import (
     Band,
     Committee,
     OtherErrors,
     Populations,
     band_functionals,
-    band_limits,
     fit_to_band,
     integration_weights,
-    leaked_part,
-    maxima_apart,
-    prominences,
 )
 from hpcir.spectra.controls import (
     MAX_CONTROLS,

@@ -1,0 +1,1 @@
+"""Structure files in the forms that people write."""
