@@ -17,8 +17,8 @@ labels: {engine: tblite}
 model: {members: 2, hidden: [16, 16], radial: 8, shells: 0, cutoff: 4 A}
 training: {steps: 600, final_steps: 600, retrain_steps: 50, precision: float64}
 sampling:
-  {max_labels: 160, initial_labels: 80, round_labels: 30, rounds: 2, trajectories: 16, duration: 200 fs,
-    temperatures: [300 K, 900 K]}
+  {max_labels: 140, initial_labels: 90, round_labels: 20, rounds: 1, trajectories: 8, duration: 200 fs,
+    temperatures: [300 K]}
 test: {count: 6}
 dynamics: {NUCLEI, trajectories: 8, lockstep: 8, equilibration: 500 fs, duration: 1 ps}
 spectrum: {depth: 500 fs, committee_errors: false, last: 3800 cm-1}

@@ -14,6 +14,7 @@ from hpcir.spectra.bands import (
     band_functionals,
     fit_to_band,
     integration_weights,
+    unseen_crossings,
 )
 from hpcir.spectra.controls import (
     MAX_CONTROLS,
@@ -390,6 +391,18 @@ def test_the_error_of_populations_is_what_conformers_differ_by():
     assert Populations(kind, covariance).error(terms)[0] == pytest.approx(1.0)
     # One conformer of certain population makes none.
     assert Populations(0 * kind, np.zeros((1, 1))).error(terms)[0] == 0
+
+
+def test_lines_beyond_a_common_limit_that_no_trajectory_shows():
+    """Two bands of 80 and 40 km/mol that overlap: two errors are three thirtieths of the stronger one's intensity for
+    each; none where they are apart."""
+    grid = np.arange(0.0, 400.0, 2.5)
+    line = lambda place, area: area * np.exp(-0.5 * ((grid - place) / 15) ** 2) / (15 * np.sqrt(2 * np.pi))  # noqa: E731
+    near = np.tile(line(150, 80) + line(210, 40), (30, 1))
+    found = unseen_crossings(grid, near, [(40, 60, 74), (74, 84, 120)])
+    assert found == pytest.approx([1.5 * 80 / 30] * 2, rel=0.03)
+    far = np.tile(line(100, 80) + line(300, 40), (30, 1))
+    assert unseen_crossings(grid, far, [(10, 40, 80), (80, 120, 150)]) == [0, 0]
 
 
 def test_stated_errors_of_few_values_cover():
