@@ -14,8 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.frozen.rounding import PINNED
+
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+# Kernels are compiled once for all tests, a minute of work: for the processor that the frozen decks are pinned to.
+CPU = Path("/proc/cpuinfo")
+if CPU.is_file() and {"avx2", "fma"} <= set(CPU.read_text().split()) and "NUMBA_CPU_NAME" not in os.environ:
+    os.environ |= {name: PINNED[name] for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")}
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess]

@@ -10,9 +10,10 @@ if [ ! -e "$stamp" ]; then
         { echo "hpcir needs Python 3.10 or newer; this is $(python3 --version)" >&2; exit 2; }
     echo "Setting up .venv (a few minutes the first time) ..." >&2
     python3 -m venv .venv
-    # torch first and by its exact version: a range would fetch the newest build with gigabytes of CUDA.
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c tools/constraints.txt torch==2.13.0
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c tools/constraints.txt -e ".[$extras]"
+    # torch first and by its exact version: a range would fetch the newest build with gigabytes of CUDA. --no-compile: of
+    # the many thousand modules few are ever imported, and those are compiled then.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c tools/constraints.txt torch==2.13.0
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c tools/constraints.txt -e ".[$extras]"
     touch "$stamp"
 fi
 export PATH="$PWD/.venv/bin:$PATH"

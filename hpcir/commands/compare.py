@@ -87,7 +87,15 @@ def _side_by_side(
     except (FileNotFoundError, InputError):
         return ()
     pairs = [(match.first, match.second)[:: 1 if measured == "reference" else -1] for match in found.matches]
-    return side_by_side(summary, {own.position_per_cm: other.position_per_cm for own, other in pairs})
+    bands = (first if measured == "reference" else second).spectrum.bands
+    # Contours move bands a little, in their order: the measured positions are given without that.
+    known = {moved.position_per_cm: band.position_per_cm for moved, band in zip(bands, summary.bands, strict=False)}
+    places = {
+        known[own.position_per_cm]: other.position_per_cm - own.position_per_cm + known[own.position_per_cm]
+        for own, other in pairs
+        if own.position_per_cm in known
+    }
+    return side_by_side(summary, places)
 
 
 def print_side_by_side(rows: Sequence[BandRow]) -> None:

@@ -33,7 +33,7 @@ MIN_LISTED = 0.5
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the user asked for: a potential, or the settings of a label engine, of a molecule; the file to write."""
+    """The request: a potential, or the settings of a label engine, of a molecule; the file to write."""
 
     potential: Potential | None
     engine: LabelSettings | None
@@ -57,10 +57,10 @@ class _TellingRanks:
         self, what: str, todo: Sequence[int], work: Callable[[int], Result], unit: str
     ) -> dict[int, Result] | None:
         def tell(handed_out: int) -> None:
-            print(f"{what}: {handed_out} of {len(todo)} {unit}", file=sys.stderr, flush=True)
+            print(f"{what}: {handed_out} of {len(todo)}", file=sys.stderr, flush=True)
 
         if self.comm.rank == 0:
-            print(f"{what}: {len(todo)} {unit}", file=sys.stderr, flush=True)
+            print(f"{what} ...", file=sys.stderr, flush=True)
         return map_over_ranks(self.comm, todo, work, tell)
 
 

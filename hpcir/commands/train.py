@@ -231,7 +231,7 @@ class Beginning:
 
 
 def _beginning(pretrain: str, deck: LoadedDeck | None) -> Beginning | None:
-    """What --pretrain asks for: none, auto, the number of a level of the deck, or a model. Raises InputError."""
+    """The start that --pretrain names: none, auto, the number of a level of the deck, or a model. Raises InputError."""
     if pretrain == "none":
         return None
     levels = deck.deck.levels if deck is not None else []

@@ -69,7 +69,7 @@ def deck_digest(deck: Deck, *sections: str) -> str:
     """SHA-256 (24 hex digits) of the named sections with their defaults, or of the whole deck when none is named.
 
     The paths of structure files and data sets are left out: what counts is what is in them, for which the caller
-    answers. So are labels.threads, which changes no result, and of the whole deck `accuracy`: a run goes on with
+    answers. So are labels.threads, which changes no result, and of the whole deck `accuracy`: a run continues with
     another one.
     """
     content = deck.model_dump(mode="json")

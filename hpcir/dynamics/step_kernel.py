@@ -263,9 +263,8 @@ def advance(  # type: ignore[no-untyped-def]
 ):
     """Steps first .. last - 1 (absolute numbers). Returns (the step reached, the next row of the records).
 
-    A record is made after every step whose number is a multiple of RECORD_INTERVAL. noise: (steps, numbers), the first
-    row for step `first`. When the neighbour list is outdated the loop returns in the middle of a step, positions
-    drifted, for the caller to renew the list and call again with drifted = True.
+    A record is made after every step whose number is a multiple of RECORD_INTERVAL. noise: (steps, numbers), from step
+    `first`. With an outdated neighbour list it returns within a step, for the caller to renew it; then drifted = True.
     """
     stride, atoms = state.alive.size, settings.masses.size
     every = settings.integers[RECORD_INTERVAL]

@@ -39,7 +39,6 @@ class PyscfEngine:
         self.wavefunction, self.frozen_core = settings.wavefunction, settings.frozen_core
         self._given_settings = settings
         self.level = _level(settings)
-        self._given_reference = reference
         self._reference = reference
         self._orbitals: list[FloatArray] | None = None
         self._shop: Any = None
@@ -58,6 +57,7 @@ class PyscfEngine:
             raise LabelFailed(f"{structure.name}: a coordinate is not a finite number")
         positions, rotation, guess = self._placed(structure)
         field, rung = self._converged(structure, positions, guess)
+        word = _spin_word(field, structure.name)
         # The centre of nuclear charge is the origin, so the dipole is about it, for ions too.
         energy, forces, dipole = self._properties(field, structure.name)
         tensors = None
@@ -67,7 +67,7 @@ class PyscfEngine:
             placed = pyscf_field.polar_tensors(field, structure.name, self._forces_in_field(structure.name))
             tensors = np.einsum("jyx,yk,xl->jkl", placed, rotation, rotation)
         seconds = time.perf_counter() - start
-        return finished_label(structure, energy, forces @ rotation, dipole @ rotation, seconds, rung, tensors)
+        return finished_label(structure, energy, forces @ rotation, dipole @ rotation, seconds, rung + word, tensors)
 
     def _properties(self, field: Any, name: str) -> tuple[float, FloatArray, FloatArray]:
         """Energy, forces (N, 3) and dipole (3,) about the origin, of the field or the wavefunction on it."""
@@ -107,6 +107,7 @@ class PyscfEngine:
             target = reference.positions - nuclear_charge_centre(reference)
             try:
                 field, _ = self._converged(reference, target, _STANDARD_GUESS)
+                field = pyscf_scf.stable(field, lambda: self._mean_field(reference, target))
             except LabelFailed:
                 self._reference = None  # no guess from it, ever, so that labels do not depend on their order
                 return _STANDARD_GUESS
@@ -123,6 +124,13 @@ class PyscfEngine:
             self._shop, self._shop_key = pyscf_scf.workshop(structure, self.settings), _key(structure)
         return self._shop
 
+    def _mean_field(self, structure: Structure, positions: FloatArray) -> Any:
+        """The field to be converged, on the deck's grid."""
+        from hpcir.labels import pyscf_scf
+
+        settings = self.settings
+        return pyscf_scf.mean_field(self._workshop(structure), positions, settings, settings.grid_level, coarse=False)
+
     def _converged(self, structure: Structure, positions: FloatArray, guess: FloatArray | str) -> tuple[Any, str]:
         """A converged field and the rung of the ladder that did it."""
         from hpcir.labels import pyscf_scf
@@ -130,7 +138,7 @@ class PyscfEngine:
         shop, settings = self._workshop(structure), self.settings
 
         def field() -> Any:
-            return pyscf_scf.mean_field(shop, positions, settings, settings.grid_level, coarse=False)
+            return self._mean_field(structure, positions)
 
         first = field()
         try:
@@ -145,6 +153,19 @@ class PyscfEngine:
         if first.converged:
             return first, "default"
         return pyscf_scf.climb_ladder(field, guess, structure.name)
+
+
+def _spin_word(field: Any, name: str) -> str:
+    """A word for a label whose spin is contaminated, "" for others. Raises LabelFailed for one of another state."""
+    from hpcir.labels import pyscf_scf
+
+    excess = pyscf_scf.excess_spin(field)
+    if excess > pyscf_scf.ANOTHER_STATE:
+        raise LabelFailed(
+            f"{name}: <S^2> is {excess:.2f} above that of multiplicity {field.mol.spin + 1}: this geometry has another "
+            "electronic state, which one potential cannot describe"
+        )
+    return f" (<S^2> {excess:.2f} too large)" if excess > pyscf_scf.CONTAMINATED else ""
 
 
 def _key(structure: Structure) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from pyscf import df, dft, gto, lib, scf
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
 from hpcir.labels.pyscf_coulomb import use_fast_coulomb
-from hpcir.labels.pyscf_grid import CachedIntegrator
+from hpcir.labels.pyscf_grid import CachedIntegrator, fits, grouped
 from hpcir.molecules.structures import Structure
 
 FloatArray = NDArray[np.float64]
@@ -31,6 +31,10 @@ _OUTER_CYCLES = 8
 # Orbital gradient to which the coarse equations are first solved, then as a fraction of that on the fine grid.
 FIRST_GRADIENT = 3e-3
 REDUCTION = 0.02
+# Times an unstable open-shell field is followed downhill, and how much lower the next one is at least, hartree.
+MAX_FOLLOWED, STATE_ENERGY = 3, 1e-6
+# <S^2> above that of the pure spin state: worth a word, and that of another state, which no label may be of.
+CONTAMINATED, ANOTHER_STATE = 0.1, 0.5
 # Elements from here on have effective core potentials in the def2 and similar basis sets.
 _FIRST_HEAVY = 37
 
@@ -96,9 +100,13 @@ def mean_field(shop: Workshop, positions: FloatArray, settings: LabelSettings, l
     if settings.functional.lower() != "hf":
         field._numint = shop.coarse if coarse else shop.fine
         field.grids.level = level
-        # Sorting the points into boxes pays only where orbitals vanish on most of the grid.
-        small = molecule.natm <= 20
-        field.grids.build(with_non0tab=not small, sort_grids=not small)
+        field.grids.build(with_non0tab=False, sort_grids=False)
+        # Sorting the points into boxes pays only where orbitals are not kept, and vanish on most of the grid.
+        if not fits(molecule, field.grids):
+            if field._numint._xc_type(settings.functional) in CachedIntegrator.KINDS:
+                grouped(molecule, field.grids)
+            else:
+                field.grids.build(with_non0tab=True, sort_grids=True)
     return field
 
 
@@ -216,6 +224,44 @@ def climb_ladder(make_field: Callable[[], Any], guess: FloatArray | str, name: s
             return field, rung
         reasons.append(f"{rung}: not converged")
     raise LabelFailed(f"{name}: the SCF did not converge ({'; '.join(reasons)})")
+
+
+def excess_spin(field: Any) -> float:
+    """<S^2> of a converged field less S(S + 1) of its multiplicity; 0 for closed shells."""
+    if field.mol.spin == 0:
+        return 0.0
+    half = field.mol.spin / 2
+    return float(field.spin_square()[0]) - half * (half + 1)
+
+
+def stable(field: Any, make_field: Callable[[], Any]) -> Any:
+    """An open-shell field followed downhill until it is a minimum with respect to its orbitals (Seeger, Pople, J. Chem.
+    Phys. 66, 3045, 1977), MAX_FOLLOWED times at most; the field itself where it is one, or none is lower."""
+    if field.mol.spin == 0:
+        return field
+    for _ in range(MAX_FOLLOWED):
+        rotated = _downhill(field)
+        if rotated is None:
+            break
+        lower = make_field()
+        lower.kernel(dm0=lower.make_rdm1(rotated, field.mo_occ))
+        if not lower.converged or lower.e_tot > field.e_tot - STATE_ENERGY:
+            break
+        field = lower
+    return field
+
+
+def _downhill(field: Any) -> Any:
+    """Orbitals turned towards a lower energy; None for a stable field."""
+    own = getattr(field, "_numint", None)
+    if own is not None:
+        field._numint = dft.numint.NumInt()  # the response's kernel is PySCF's own
+    try:
+        turned, _, good, _ = field.stability(return_status=True)
+    finally:
+        if own is not None:
+            field._numint = own
+    return None if good else turned
 
 
 def forces(field: Any) -> FloatArray:

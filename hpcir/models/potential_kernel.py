@@ -352,8 +352,7 @@ def evaluate_lanes(x, lanes, tables, energy, charge, work, with_charges, energie
     charge_networks = PackedNetworks(address(charge.weights), address(charge.table), charge.columns)
     xs, energy_out, force_out = address(x), address(energies), address(forces)
     charge_out, dipole_out = address(charges), address(dipoles)
-    stride = lanes.settings[TILE]
-    tile = stride // WIDTH
+    stride, tile = lanes.settings[TILE], lanes.settings[TILE] // WIDTH
     for element in range(lanes.settings[ELEMENTS]):
         first = lanes.elements[element * ELEMENT_COLUMNS + FIRST_VECTOR]
         end = first + lanes.elements[element * ELEMENT_COLUMNS + VECTORS]

@@ -1,8 +1,9 @@
-"""Names of rotamers and of ring shapes: torsions trans or gauche, six-membered rings chair or twist-boat."""
+"""Names of rotamers and of ring shapes: torsions trans or gauche, rings chair, twist-boat or by their signs."""
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,9 @@ IntArray = NDArray[np.int64]
 # Rotamers are named by all their torsions up to so many; beyond, by how many of these are gauche.
 MAX_NAMED = 3
 WORDS = {0: "t", 1: "g+", -1: "g-"}
-# Least torsion of a ring that has a sign, degrees.
+# Least torsion of a ring that has a sign, degrees; sizes of rings whose shapes are told apart.
 MIN_PUCKER = 20.0
+RING_SIZES, CHAIR_SIZE = (6, 10), 6
 
 
 def rotamer_states(angles: FloatArray) -> IntArray:
@@ -37,8 +39,9 @@ def stereogenic(graph: BondGraph) -> bool:
     return any(len(near) == 4 and len({kinds[j] for j in near}) == 4 for near in graph.neighbours)
 
 
-def saturated_six_rings(graph: BondGraph) -> list[list[int]]:
-    """Six-membered rings of four-connected atoms, O, S and pyramids of N, each once, its atoms in order."""
+def puckered_rings(graph: BondGraph) -> list[list[int]]:
+    """Rings of RING_SIZES atoms without double bonds and without a bond across, each once, its atoms in order. Those of
+    five turn through their shapes too fast to be counted apart."""
     near: list[list[int]] = [[] for _ in range(len(graph))]
     for (i, j), ring in zip(graph.pairs.tolist(), graph.in_ring, strict=True):
         if ring and not (graph.unsaturated[i] or graph.unsaturated[j]):
@@ -48,9 +51,10 @@ def saturated_six_rings(graph: BondGraph) -> list[list[int]]:
 
     def walk(path: list[int]) -> None:
         for atom in near[path[-1]]:
-            if len(path) == 6 and atom == path[0]:
+            if atom == path[0] and len(path) >= RING_SIZES[0]:
                 found.setdefault(frozenset(path), list(path))
-            elif len(path) < 6 and atom > path[0] and atom not in path:
+            # A neighbour of an atom in between would be a bond across.
+            elif len(path) < RING_SIZES[1] and atom > path[0] and not set(near[atom]) & set(path[1:-1]):
                 walk([*path, atom])
 
     for first in range(len(graph)):
@@ -59,13 +63,19 @@ def saturated_six_rings(graph: BondGraph) -> list[list[int]]:
 
 
 def ring_word(positions: FloatArray, ring: list[int]) -> str:
-    """The shape of a six-membered ring: a chair's torsions alternate in sign, a twist-boat's do not (poles and equator
-    of Cremer, Pople, J. Am. Chem. Soc. 97, 1354, 1975)."""
-    turned = [ring[k:] + ring[:k] for k in range(6)]
+    """The shape of a ring. A six-membered chair's torsions alternate in sign, a twist-boat's do not (poles and equator
+    of Cremer, Pople, J. Am. Chem. Soc. 97, 1354, 1975); larger rings are named by their signs, whatever atom is first
+    and mirror images alike."""
+    count = len(ring)
+    turned = [ring[k:] + ring[:k] for k in range(count)]
     around = [torsion(positions, (atoms[0], atoms[1], atoms[2], atoms[3])) for atoms in turned]
     signs = [0 if abs(angle) < MIN_PUCKER else int(np.sign(angle)) for angle in around]
-    alternating = all(one * two < 0 for one, two in zip(signs, [*signs[1:], signs[0]], strict=True))
-    return "chair" if alternating else "twist-boat"
+    if count == CHAIR_SIZE:
+        alternating = all(one * two < 0 for one, two in pairwise([*signs, signs[0]]))
+        return "chair" if alternating else "twist-boat"
+    copies = [[side * sign for sign in order] for side in (1, -1) for order in (signs, signs[::-1])]
+    best = max(copy[k:] + copy[:k] for copy in copies for k in range(count))
+    return "".join("0+-"[sign] for sign in best)
 
 
 class RotamerNames:
@@ -73,7 +83,7 @@ class RotamerNames:
     the same one where no atom is stereogenic."""
 
     def __init__(self, graph: BondGraph) -> None:
-        self.graph, self.torsions, self.rings = graph, rotors(graph), saturated_six_rings(graph)
+        self.graph, self.torsions, self.rings = graph, rotors(graph), puckered_rings(graph)
         self.mirrored = not stereogenic(graph)
 
     @property

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-# Okabe and Ito's colours, which the colour-blind can distinguish: the model's curve, the harmonic reference, a third.
-CURVE, REFERENCE, THIRD = "#0072B2", "#D55E00", "#009E73"
+# Okabe and Ito's colours, which the colour-blind can distinguish: the model's curve, the harmonic reference.
+CURVE, REFERENCE = "#0072B2", "#D55E00"
 GREY = "#666666"
 RESOLUTION = 200
 # Most characters of a name in a legend.

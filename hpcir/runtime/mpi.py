@@ -37,6 +37,10 @@ Array = Any
 # there is no memory for a second copy of everything.
 MESSAGE_BYTES = 1 << 26
 
+# Seconds that a waiting rank asks for a message without a break (MPI libraries never stop asking); after that it sleeps
+# a part of the time that it has waited, MAX_NAP at most, and leaves its processor to ranks and programs that work.
+EAGER_WAIT, NAP_PART, MAX_NAP = 5e-4, 0.05, 5e-3
+
 # Least seconds that a stopping rank waits for the others to reach a safe point; they have STOP_DEADLINE, as it had.
 MIN_WIND_UP = 0.5
 # Seconds that a rank with an error waits to see whether every rank has it, before it ends the job by force.
@@ -194,8 +198,9 @@ class MpiCommunicator:
     def bcast(self, value: Any, root: int = 0) -> Any:
         """The root's value on every rank, in messages of MESSAGE_BYTES at most."""
         data = bytearray(self._pack(value)) if self.rank == root else bytearray()
-        size = self._comm.bcast(len(data), root=root)
-        data = data or bytearray(size)
+        size = bytearray(len(data).to_bytes(8, "little"))
+        _wait(self._comm.Ibcast([size, 8, self._byte], root=root))
+        data = data or bytearray(int.from_bytes(size, "little"))
         for piece in _pieces(data):
             self._comm.Bcast([piece, len(piece), self._byte], root=root)
         return self._unpack(data)
@@ -206,7 +211,8 @@ class MpiCommunicator:
 
         data = self._pack(value)
         sizes = np.zeros(self.size, np.int64)
-        self._comm.Allgather(np.array([len(data)], np.int64), sizes)
+        own = np.array([len(data)], np.int64)
+        _wait(self._comm.Iallgather(own, sizes))
         parts = [bytearray(size) for size in sizes.tolist()] if self.rank == root else []
         share = max(1, MESSAGE_BYTES // self.size)
         for first in range(0, int(sizes.max()), share):
@@ -245,7 +251,7 @@ class MpiCommunicator:
         return SerialCommunicator() if part.Get_size() == 1 else MpiCommunicator(part)
 
     def barrier(self) -> None:
-        self._comm.Barrier()
+        _wait(self._comm.Ibarrier())
 
     def barrier_within(self, seconds: float) -> bool:
         """True when all ranks arrived within so many seconds; used at the end of a job, never again after False."""
@@ -338,6 +344,15 @@ class _ServedItems(Items):
             item = self.take()
             comm.send(item, dest=source, tag=tag + 1)
             waiting -= item >= self._total
+
+
+def _wait(request: Any) -> None:
+    """Wait for a message."""
+    started = time.monotonic()
+    while not request.Test():
+        waited = time.monotonic() - started
+        if waited > EAGER_WAIT:
+            time.sleep(min(NAP_PART * waited, MAX_NAP))
 
 
 def _pieces(data: bytearray) -> Iterator[memoryview]:

@@ -162,7 +162,7 @@ class Tempering:
 
     def _unless_lost(self, before: ReplicaBlock, after: ReplicaBlock) -> tuple[ReplicaBlock, BoolArray]:
         """The block after a cycle, lanes that left the known region as they were before; and which these are. A lane
-        that began outside it is let go on."""
+        that began outside it continues."""
         inside = self.is_physical(after.positions.transpose(2, 0, 1)) & after.alive
         lost = ~(inside & self.is_known(np.where(inside, after.positions, before.positions)))
         back = lost & (self.is_known(before.positions) | ~inside)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.spectra.correlation import cosine_transform, window
+from hpcir.spectra.band_limits import band_limits, leaked_part
 from hpcir.spectra.estimators import (
     ControlVariates,
     shift_factor,
     skewness_factor,
     small_sample_factor,
-    standard_error,
     stated_error,
 )
 from hpcir.units import PER_CM, KmPerMol, PerCm
@@ -24,31 +22,14 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
-# Two maxima are two bands when the lower one is above the valley by this many standard errors of that difference. Where
-# the valley is under ISOLATED of it, fewer suffice: the intensity scatters then, and only a line that one or two
-# trajectories show (1 to 1.4 standard errors) is to be kept out.
-SIGNIFICANCE = 3.0
-ISOLATED_SIGNIFICANCE = 2.0
-ISOLATED = 0.1
-# Least height of a band above its valleys as a fraction of the spectrum's highest point.
-MIN_HEIGHT = 2e-3
-# Two maxima whose valley is less than this part of the lower one's height below it are one band with structure.
-MIN_VALLEY_DEPTH = 0.25
-# A maximum of less than this part of a higher one nearby is a satellite of its band (hot bands), integrated with it.
-MAX_SATELLITE = 0.05
-# Fraction of its height below which a band ends, if not at the valley to the next one.
-HEIGHT_CUTOFF = 0.01
 # The same for measured curves, whose baseline is not zero.
 MEASURED_CUTOFF = 0.05
 # Systematic errors that are always counted: of a centroid, in resolutions (the response's slope across a line), and
 # of an intensity, relative (what limits and window leave out).
 SYSTEMATIC_POSITION = 0.005
 SYSTEMATIC_INTENSITY = 1e-3
-# P and R branches of a linear molecule are this far apart, in the distance that classical rotation has them at, and the
-# lower one is no lower than this part of the other.
-BRANCHES_APART, LOWER_BRANCH = (0.5, 1.6), 0.4
-# Limits are this many resolutions beyond the foot: a Hann window's side lobes take 1 % back from the main one there.
-MARGIN = 3.0
+# Height of the curve at a common limit, over that of the lower peak, from which on bands overlap, and do so fully.
+EDGES = 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -147,7 +128,7 @@ class Populations:
 
 @dataclass(frozen=True)
 class OtherErrors:
-    """What errors have besides the sampling's part: the committee and the populations, where they are known."""
+    """Parts of the errors besides the sampling's: the committee and the populations, where they are known."""
 
     committee: Committee | None = None
     populations: Populations | None = None
@@ -163,170 +144,6 @@ class OtherErrors:
 
 
 NO_OTHERS = OtherErrors()
-
-
-def leakage(window_name: str, depth: float, distances: FloatArray) -> FloatArray:
-    """Envelope (F,) of what a window leaks `distances` (cm-1, increasing) away from a sharp line, relative to its
-    height.
-
-    From the window's own transform: beyond the main lobe, the largest side lobe at this distance or farther; inside,
-    1.
-    """
-    count = 400
-    time_between = depth / count
-    shape = cosine_transform(np.ones(count), window(window_name, count), distances * PER_CM, time_between)
-    shape = np.abs(shape / cosine_transform(np.ones(count), window(window_name, count), np.zeros(1), time_between))
-    inside = distances < 2 * np.pi / (PER_CM * depth)
-    return np.where(inside, 1.0, np.maximum.accumulate(shape[::-1])[::-1])
-
-
-def is_band(wavenumbers: FloatArray, heights: FloatArray, envelope: FloatArray, resolution: float) -> BoolArray:
-    """Mask (P,) of the maxima at wavenumbers (P,) with heights (P,) that are bands of their own.
-
-    One that could be the window's side lobe of a higher one (envelope (F,) on the grid distances that begin at 0,
-    spaced `resolution` / 10), or is less than MAX_SATELLITE of one within three resolutions, is none.
-    """
-    distance = np.abs(wavenumbers[:, None] - wavenumbers)
-    leaked = 2 * heights * envelope[np.minimum((distance / (resolution / 10)).astype(int), len(envelope) - 1)]
-    small = np.where(distance < 3 * resolution, MAX_SATELLITE * heights, 0.0)
-    higher = heights[None, :] > heights[:, None]
-    return np.asarray(
-        ~np.any(higher & (np.maximum(np.where(leaked < heights, leaked, 0.0), small) > heights[:, None]), 1)
-    )
-
-
-def maxima_apart(values: FloatArray, distance: int) -> IntArray:
-    """Indices of the maxima of a curve (F,) in ascending order, of flat ones the middle; the ends are none.
-
-    Of maxima less than `distance` points apart the highest stay, as in scipy.signal.find_peaks: importing that package
-    takes longer than a spectrum.
-    """
-    steps = np.diff(values)
-    changes = np.flatnonzero(steps)
-    top = np.flatnonzero((steps[changes[:-1]] > 0) & (steps[changes[1:]] < 0))
-    peaks = (changes[top] + 1 + changes[top + 1]) // 2
-    keep = np.ones(len(peaks), bool)
-    for index in np.argsort(values[peaks])[::-1]:
-        if keep[index]:
-            keep[np.abs(peaks - peaks[index]) < distance] = False
-            keep[index] = True
-    return np.asarray(peaks[keep])
-
-
-def prominences(values: FloatArray, peaks: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
-    """Heights of maxima (P,) of a curve above the higher one of the lowest points that part them from a higher maximum
-    or an end on their left and right; indices of these lowest points (as scipy.signal.peak_prominences)."""
-    left, right = np.empty_like(peaks), np.empty_like(peaks)
-    for number, peak in enumerate(peaks):
-        higher = np.flatnonzero(values > values[peak])
-        before, after = higher[higher < peak], higher[higher > peak]
-        start, end = before[-1] + 1 if len(before) else 0, after[0] if len(after) else len(values)
-        left[number] = peak - np.argmin(values[start : peak + 1][::-1])
-        right[number] = peak + np.argmin(values[peak:end])
-    return values[peaks] - np.maximum(values[left], values[right]), left, right
-
-
-def band_limits(
-    wavenumbers: FloatArray,
-    absorption: FloatArray,
-    window_name: str,
-    depth: float,
-    terms: FloatArray | None = None,
-    foot: float = HEIGHT_CUTOFF,
-) -> list[tuple[int, int, int]]:
-    """Bands of a curve (F,) as index triples (first, peak, last), limits included, none overlapping.
-
-    A maximum counts where its prominence exceeds MIN_HEIGHT of the highest point, MIN_VALLEY_DEPTH of its own height,
-    and SIGNIFICANCE (or ISOLATED_SIGNIFICANCE) standard errors (over `terms` (R, F) whose mean the curve is), and where
-    `is_band` says so. Limits lie where the curve falls below `foot` of the peak, and MARGIN resolutions further out
-    for what the window spreads, but no further than half the way to the neighbour's. window_name, depth (atomic
-    time): of the correlation.
-    """
-    if absorption.max(initial=0.0) <= 0:
-        return []
-    resolution = 2 * np.pi / (PER_CM * depth)
-    spacing = wavenumbers[1] - wavenumbers[0]
-    peaks = maxima_apart(absorption, max(1, round(resolution / spacing)))
-    prominence, left, right = prominences(absorption, peaks)
-    needed = np.maximum(MIN_HEIGHT * absorption.max(), MIN_VALLEY_DEPTH * absorption[peaks])
-    if terms is not None and len(terms) > 1:
-        base = np.where(absorption[left] > absorption[right], left, right)
-        alone = min(ISOLATED_SIGNIFICANCE, 0.8 * np.sqrt(len(terms)))
-        sigmas = np.where(absorption[base] > ISOLATED * absorption[peaks], SIGNIFICANCE, alone)
-        needed = np.maximum(needed, sigmas * standard_error(terms[:, peaks] - terms[:, base]))
-    peaks = peaks[prominence > needed]
-    distances = np.arange(0, wavenumbers[-1] - wavenumbers[0] + resolution, resolution / 10)
-    peaks = peaks[is_band(wavenumbers[peaks], absorption[peaks], leakage(window_name, depth, distances), resolution)]
-    if len(peaks) == 0:
-        return []
-    valleys = [int(a + np.argmin(absorption[a : b + 1])) for a, b in pairwise(peaks)]
-    feet = []
-    for start, peak, end in zip([0, *valleys], peaks, [*valleys, len(absorption) - 1], strict=True):
-        low = np.flatnonzero(absorption[start : peak + 1] < foot * absorption[peak])
-        high = np.flatnonzero(absorption[peak : end + 1] < foot * absorption[peak])
-        feet.append((int(start + low[-1]) if len(low) else start, int(peak + high[0]) if len(high) else end))
-    middles = [(feet[i][1] + feet[i + 1][0]) // 2 for i in range(len(feet) - 1)]
-    reach = round(MARGIN * resolution / spacing)
-    firsts = [max(low - reach, middle) for (low, _), middle in zip(feet, [0, *middles], strict=True)]
-    lasts = [min(high + reach, middle) for (_, high), middle in zip(feet, [*middles, len(absorption) - 1], strict=True)]
-    return [(first, int(peak), last) for first, peak, last in zip(firsts, peaks, lasts, strict=True)]
-
-
-def joined_branches(
-    wavenumbers: FloatArray, absorption: FloatArray, limits: list[tuple[int, int, int]], apart: float
-) -> tuple[list[tuple[int, int, int]], list[int]]:
-    """The bands with the P and R branches of one vibration taken together, and which of them these are.
-
-    apart: the distance of the maxima in cm-1 (`branch_distance`).
-    """
-    found: list[tuple[int, int, int]] = []
-    double: list[int] = []
-    for limit in limits:
-        before = found[-1] if found and len(found) - 1 not in double else None
-        if before is not None and _are_branches(wavenumbers, absorption, before, limit, apart):
-            peak = max(before[1], limit[1], key=lambda index: absorption[index])
-            found[-1] = (before[0], peak, limit[2])
-            double.append(len(found) - 1)
-        else:
-            found.append(limit)
-    return found, double
-
-
-def _are_branches(
-    wavenumbers: FloatArray,
-    absorption: FloatArray,
-    one: tuple[int, int, int],
-    other: tuple[int, int, int],
-    apart: float,
-) -> bool:
-    distance = wavenumbers[other[1]] - wavenumbers[one[1]]
-    low, high = sorted((absorption[one[1]], absorption[other[1]]))
-    return bool(BRANCHES_APART[0] * apart < distance < BRANCHES_APART[1] * apart and low > LOWER_BRANCH * high)
-
-
-def branch_distance(moment: float, temperature: float) -> float:
-    """Distance (cm-1) of the P and R maxima of a linear molecule: classical rotation has the density
-    omega exp(-I omega^2 / 2kT), with its maximum at sqrt(kT / I). moment in electron masses bohr^2, kT in hartree."""
-    return float(2 * np.sqrt(temperature / moment) / PER_CM)
-
-
-def leaked_part(wavenumbers: FloatArray, limit: tuple[int, int, int], window_name: str, depth: float) -> float:
-    """The part of a sharp line at the peak that a window spreads beyond the limits of an isolated band.
-
-    It may be negative. 0 where a limit is less than two resolutions from the peak, which only a neighbour makes it:
-    what goes to the neighbour and what comes from there is a matter of definition then.
-    """
-    first, peak, last = limit
-    if 2 * 2 * np.pi / (PER_CM * depth) > min(
-        wavenumbers[last] - wavenumbers[peak], wavenumbers[peak] - wavenumbers[first]
-    ):
-        return 0.0
-    count = 400
-    weights = window(window_name, count)
-    distances = (wavenumbers[first : last + 1] - wavenumbers[peak]) * PER_CM
-    shape = cosine_transform(np.ones(count), weights, distances, depth / count)
-    inside = np.trapezoid(shape, distances) / (2 * np.pi)
-    return float(1 - inside)
 
 
 def systematic_errors(
@@ -393,13 +210,13 @@ def find_bands(
     """
     terms, weights = (part.copy() for part in curve)
     results = []
-    for limit, error in zip(limits, systematic, strict=True):
+    unseen = unseen_crossings(wavenumbers, curve[0], limits)
+    for limit, error, crossing in zip(limits, systematic, unseen, strict=True):
         functionals = band_functionals(wavenumbers, limit)
         values = spectra @ functionals.T
-        edges = np.hypot(*np.maximum(curve[0][:, [limit[0], limit[2]]].mean(axis=0), 0.0))
-        own = BandTerms(values[:, 0], values[:, 1], float(edges))
+        own = BandTerms(values[:, 0], values[:, 1], crossing)
         if estimator is not None:
-            own = BandTerms.regressed(estimator, values, float(wavenumbers[limit[1]]), float(edges))
+            own = BandTerms.regressed(estimator, values, float(wavenumbers[limit[1]]), crossing)
             fit_to_band(terms, weights, functionals[0], own.area)
         plain = float(stated_error(values[:, :1], positive=True)[0])
         results.append((limit, own, plain, _other_errors(functionals, own, others), error))
@@ -407,23 +224,45 @@ def find_bands(
     return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms, weights
 
 
+def unseen_crossings(wavenumbers: FloatArray, terms: FloatArray, limits: Sequence[tuple[int, int, int]]) -> list[float]:
+    """The error (km/mol) of each band's intensity by trajectories that none of terms (R, F) stands for.
+
+    Where bands overlap, a trajectory whose line lies beyond the common limit has its intensity in the other band. Of R
+    trajectories none may do so where one in R / 3 does (the rule of three, 95 %), so that two errors are three R-ths of
+    the stronger band's intensity; nothing where the curve at the limit is under EDGES[0] of the lower peak, all of it
+    from EDGES[1] on.
+    """
+    curve, count = terms.mean(axis=0), len(terms)
+    areas = [max(0.0, float(band_functionals(wavenumbers, limit)[0] @ curve)) for limit in limits]
+    squares = [0.0] * len(limits)
+    for left in range(len(limits) - 1):
+        one, two = limits[left], limits[left + 1]
+        if one[2] != two[0]:
+            continue
+        height = curve[one[2]] / max(min(curve[one[1]], curve[two[1]]), 1e-300)
+        share = float(np.clip((height - EDGES[0]) / (EDGES[1] - EDGES[0]), 0.0, 1.0))
+        for own in (left, left + 1):
+            squares[own] += (1.5 * share * max(areas[left], areas[left + 1]) / count) ** 2
+    return [float(np.sqrt(square)) for square in squares]
+
+
 @dataclass(frozen=True)
 class BandTerms:
-    """The trajectories' contributions (R,) to a band's integral and to its first moment about the peak; the heights of
-    the curve at both limits, in quadrature; and the effective coefficients that were fitted to make each."""
+    """The trajectories' contributions (R,) to a band's integral and to its first moment about the peak; the error that
+    they do not show (`unseen_crossings`); and the effective coefficients that were fitted to make each."""
 
     area: FloatArray
     moment: FloatArray
-    edges: float = 0.0
+    crossing: float = 0.0
     area_freedom: float = 0.0
     moment_freedom: float = 0.0
 
     @classmethod
-    def regressed(cls, estimator: ControlVariates, values: FloatArray, place: float, edges: float) -> BandTerms:
+    def regressed(cls, estimator: ControlVariates, values: FloatArray, place: float, crossing: float) -> BandTerms:
         """Those of values (R, 2) with what the controls explain taken away."""
         area, moment = (estimator.choose(values[:, [column]], place) for column in (0, 1))
         terms = area.terms(values[:, :1])[:, 0], moment.terms(values[:, 1:])[:, 0]
-        return cls(*terms, edges, area.freedom, moment.freedom)
+        return cls(*terms, crossing, area.freedom, moment.freedom)
 
     @property
     def intensity(self) -> float:
@@ -441,16 +280,12 @@ class BandTerms:
         return (self.moment - self.offset * self.area) / self.intensity
 
     def sampling_errors(self) -> tuple[float, float]:
-        """The stated errors of integral and centroid, as far as they are the trajectories'.
-
-        Where the curve is not zero at a limit, a line that is elsewhere by the centroid's error takes intensity across
-        it: few trajectories do, so that the terms' scatter does not show it.
-        """
+        """The stated errors of integral and centroid, as far as they are the trajectories'."""
         area = stated_error(self.area[:, None], self.area_freedom, positive=True)
         shift = stated_error(self.shifts[:, None], max(self.area_freedom, self.moment_freedom))
         # Where an integral is uncertain, a ratio to it is more so than its linear expansion says.
         place = float(shift[0] * skewness_factor(area, np.array([self.intensity]))[0]) * shift_factor(len(self.area))
-        return float(np.hypot(area[0], self.edges * place)), place
+        return float(np.hypot(area[0], self.crossing)), place
 
 
 def _other_errors(functionals: FloatArray, own: BandTerms, others: OtherErrors) -> tuple[tuple[float, float], ...]:

@@ -2,7 +2,10 @@
 
 The dipole of a band is fixed in the molecule, which turns as a free rigid rotor: the band's line shape is the transform
 of C_a(t) = <e_a(0).e_a(t)> for each principal axis a (Gordon, J. Chem. Phys. 43, 1307, 1965), with classical rotors, as
-dynamics with rotation has them. Their P and R branches are sqrt(8 B kT / hc) apart for a linear molecule.
+dynamics with rotation has them. Their P and R branches are sqrt(8 B kT / hc) apart for a linear molecule. Multiplied by
+exp(hc offset / 2kT) (Schofield, Phys. Rev. Lett. 4, 239, 1960), R branches are stronger than P branches as those of
+quantum rotors are, and a band's centroid is above its origin by the sum of the rotational constants about the axes
+across the dipole.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.spectra.bands import Band
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.units import PER_CM
 
@@ -117,20 +121,39 @@ def rigid_rotor_contour(
     weights = np.full(len(times), step)
     weights[0] *= 0.5
     shapes = (correlation * weights) @ np.cos(np.outer(times, offsets * PER_CM))
-    shapes = np.maximum(shapes, 0.0)
+    shapes = np.maximum(shapes, 0.0) * np.exp(0.5 * offsets * PER_CM / temperature)
     return RotationalContour(offsets, shapes / shapes.sum(1, keepdims=True), resolution, temperature)
 
 
 def with_contour(spectrum: Spectrum, contour: RotationalContour, directions: FloatArray) -> Spectrum:
     """The spectrum with each point spread into the contours of its dipole's directions (F, 3), whose rows add up to 1;
-    the integral is kept. Bands stay where they were."""
+    the integral is kept. Bands move as their contours' centroids do."""
     parts = np.nan_to_num(spectrum.absorption)[:, None] * directions
     absorption = np.zeros(len(spectrum.wavenumbers))
     for axis in range(3):
         spread = np.convolve(parts[:, axis], contour.shapes[axis])
         half = len(contour.offsets) // 2
         absorption += spread[half : half + len(absorption)]
-    return replace(spectrum, absorption=absorption, terms=None, plain=None, weights=None)
+    means = contour.shapes @ contour.offsets
+    bands = tuple(_moved(band, float(directions[_point(spectrum, band)] @ means)) for band in spectrum.bands)
+    return replace(spectrum, absorption=absorption, bands=bands, terms=None, plain=None, weights=None)
+
+
+def _point(spectrum: Spectrum, band: Band) -> int:
+    """The grid point of a band's position."""
+    place = int(np.searchsorted(spectrum.wavenumbers, band.position_per_cm))
+    return min(place, len(spectrum.wavenumbers) - 1)
+
+
+def _moved(band: Band, offset: float) -> Band:
+    """A band with its position and limits moved by an offset in cm-1."""
+    return replace(
+        band,
+        position_per_cm=band.position_per_cm + offset,
+        peak_per_cm=band.peak_per_cm + offset,
+        lower_per_cm=band.lower_per_cm + offset,
+        upper_per_cm=band.upper_per_cm + offset,
+    )
 
 
 def dipole_directions(

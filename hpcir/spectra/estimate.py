@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
-from hpcir.spectra.bands import (
-    NO_OTHERS,
-    Band,
-    OtherErrors,
-    band_limits,
-    find_bands,
-    joined_branches,
-    systematic_errors,
-)
+from hpcir.spectra.band_limits import band_limits, joined_branches
+from hpcir.spectra.bands import NO_OTHERS, Band, OtherErrors, find_bands, systematic_errors
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, small_sample_factor, stated_error
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid

@@ -52,8 +52,8 @@ CURVE_WINDOW = 50.0
 # square where the values are skewed, and the largest relative error that it is meant for.
 TWO_SIGMA = 0.9545
 SKEWNESS, MAX_RELATIVE = 10.0, 1.0
-# 1.75 times the square of the skewness of the contributions to a centroid.
-SHIFTS = 1.75 * 18
+# 2.5 times the square of the skewness of the contributions to a centroid.
+SHIFTS = 2.5 * 18
 # Most controls for the curve, where speed counts.
 MAX_CURVE_CONTROLS = 100
 
@@ -95,10 +95,10 @@ def skewness_factor(error: FloatArray, mean: FloatArray) -> FloatArray:
 
 
 def shift_factor(count: int) -> float:
-    """sqrt(1 + 31 / count), for centroids of bands.
+    """sqrt(1 + 45 / count), for centroids of bands.
 
     A trajectory's part in a centroid is its intensity times its line's distance from the mean, e_m (e_n - 1) for a mode
-    m that the energy of another one moves: of skewness 3 sqrt(2), whose square times 1.75 over the number of values is
+    m that the energy of another one moves: of skewness 3 sqrt(2), whose square times 2.5 over the number of values is
     what Student's t misses (as for exponential values, of skewness 2).
     """
     return float(np.sqrt(1 + SHIFTS / count))

@@ -156,10 +156,13 @@ class Road:
     def _compile(self) -> None:
         """Compile the kernels, or load them: one rank of a node first, so that the others find them in the cache."""
         from hpcir.dynamics.warm_up import compile_kernels
+        from hpcir.training.compiled.warm_up import compile_training
 
         with self.context.progress.stage("compile kernels"):
             if self.context.comm.node_rank == 0:
                 compile_kernels()
+                if self.context.deck.training.device == "cpu":
+                    compile_training(self.context.deck.training.precision)
             self.context.comm.barrier()
 
     @collective

@@ -6,7 +6,7 @@ Per atom, with inputs x = a_0 and hidden layers l = 1 .. L:
     u_L = d_L (W^T c);  u_l = d_l (W_(l+1)^T u_(l+1));  d(c . y)/dx = W_1^T u_1       (forces: c picks output 0)
 Forces enter the loss through d(c . y)/dx, so its gradient needs one more backward pass through both lines. That pass
 is written out here (`NetworkPass.gradient`), so that no graph is kept and nothing is differentiated twice. On the
-processor compiled loops do it (`compiled.network`); torch does it on a GPU, and for combinations of outputs.
+processor compiled loops do the same for networks of two hidden layers (`compiled.network`).
 Each member's products are products of their own (one of a batch), so that a member's numbers do not depend on
 which others are trained beside it.
 """
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcir.training.compiled import network as compiled
 from hpcir.training.jacobian import Jacobian
 from hpcir.training.polar import PolarTargets
 
@@ -42,7 +41,7 @@ class Layout:
     def widths(self) -> tuple[int, ...]:
         return (self.n_inputs, *self.hidden, self.n_outputs)
 
-    @property
+    @cached_property
     def element_size(self) -> int:
         """Places of one element's network: its parameters, and unused ones up to a multiple of 16, so that every
         member's weights lie alike in memory (the rounding of a product may depend on alignment)."""
@@ -53,7 +52,7 @@ class Layout:
     def size(self) -> int:
         return len(self.elements) * self.element_size
 
-    @property
+    @cached_property
     def table(self) -> NDArray[np.int64]:
         """One row for each layer: place of its weights in an element's stretch, rows, columns; the biases follow."""
         rows, offset = [], 0
@@ -77,38 +76,21 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class CompiledPlace:
-    """What the compiled passes of one element read: parameters and gradient (members, elements, size) as arrays that
-    share their memory, the element's number, and the table of layers (see `compiled.network`)."""
-
-    flat: NDArray
-    gradient: NDArray
-    element: int
-    table: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Parameters:
     """Flat parameters (members, size) of a layout, a gradient of the same shape, and the views into both (made
-    once: slicing anew in every step costs as much as the arithmetic); places: of the elements, on the processor."""
+    once: slicing anew in every step costs as much as the arithmetic)."""
 
     layout: Layout
     flat: Tensor
     gradient: Tensor
     views: list[list[tuple[Tensor, Tensor]]]
     gradient_views: list[list[tuple[Tensor, Tensor]]]
-    places: list[CompiledPlace | None]
 
     @classmethod
     def of(cls, layout: Layout, flat: Tensor) -> Parameters:
         """Around `flat`, which is not copied; the gradient starts at zero."""
         gradient = torch.zeros_like(flat)
-        places: list[CompiledPlace | None] = [None] * len(layout.elements)
-        if flat.device.type == "cpu" and flat.is_contiguous():
-            shape = (len(flat), len(layout.elements), layout.element_size)
-            arrays = flat.numpy().reshape(shape), gradient.numpy().reshape(shape)
-            places = [CompiledPlace(*arrays, number, layout.table) for number in range(len(layout.elements))]
-        return cls(layout, flat, gradient, layout.views(flat), layout.views(gradient), places)
+        return cls(layout, flat, gradient, layout.views(flat), layout.views(gradient))
 
 
 @dataclass
@@ -117,19 +99,13 @@ class NetworkPass:
 
     layers: list[tuple[Tensor, Tensor]]
     x: Tensor
-    place: CompiledPlace | None = None
 
     def __post_init__(self) -> None:
         members = self.layers[0][0].shape[0]
         self.a = [self.x.expand(members, *self.x.shape)]
         for weight, bias in self.layers[:-1]:
             self.a.append(torch.baddbmm(bias, self.a[-1], weight.transpose(1, 2)).tanh_())
-        self.combinations: Tensor | None = None
-
-    @cached_property
-    def d(self) -> list[Tensor]:
-        """1 - a^2 of every hidden layer."""
-        return [torch.addcmul(ONE.to(a), a, a, value=-1.0) for a in self.a[1:]]
+        self.d = [torch.addcmul(ONE.to(a), a, a, value=-1.0) for a in self.a[1:]]
 
     def outputs(self) -> Tensor:
         """Atomic outputs (members, P, n_outputs)."""
@@ -141,8 +117,6 @@ class NetworkPass:
         the outputs with these factors, (members, D P, K)."""
         weight = self.layers[-1][0]
         self.combinations = combinations
-        if combinations is None and self.place is not None:
-            return self._compiled_slopes(self.place)
         if combinations is None:
             self.head, self.tiled = weight[:, :1], self.d
         else:
@@ -163,9 +137,6 @@ class NetworkPass:
     ) -> None:
         """Write the loss gradient into `target` (views like `layers`): output_bar (members, P, n_outputs) is
         dL/dy, slope_bar is dL/d of what `slopes` returned, and of its shape."""
-        if self.combinations is None and self.place is not None:
-            self._compiled_gradient(self.place, output_bar, slope_bar)
-            return
         last = len(self.layers) - 1
         torch.bmm(output_bar.transpose(1, 2), self.a[-1], out=target[last][0])
         target[last][1].copy_(output_bar.sum(1, keepdim=True))
@@ -182,21 +153,6 @@ class NetworkPass:
             target[l][1].copy_(z_bar.sum(1, keepdim=True))
             if l:
                 a_bar = torch.bmm(z_bar, self.layers[l][0])
-
-    def _compiled_slopes(self, place: CompiledPlace) -> Tensor:
-        self.u = [torch.empty_like(a) for a in self.a[1:]]
-        self.v = [torch.empty_like(a) for a in self.a[1:-1]]
-        result = self.x.new_empty(self.a[0].shape)
-        rest = (_arrays(part) for part in (self.a[1:], self.u, self.v))
-        compiled.slopes(place.flat, place.element, place.table, *rest, result.numpy())
-        return result
-
-    def _compiled_gradient(self, place: CompiledPlace, output_bar: Tensor, slope_bar: Tensor | None) -> None:
-        if slope_bar is None:
-            self.u, self.v, slope_bar = self.a[1:], self.a[1:-1], self.x.new_empty(0, 0, 0)
-        rest = (_arrays(part) for part in (self.a[1:], self.u, self.v))
-        bars = output_bar.contiguous().numpy(), slope_bar.contiguous().numpy()
-        compiled.gradient(place.flat, place.gradient, place.element, place.table, self.x.numpy(), *rest, *bars)
 
     def _slope_gradient(self, target: list[tuple[Tensor, Tensor]], slope_bar: Tensor) -> list[Tensor]:
         """The weights' part through the line of the u; returns dL/dd_l (members, P, width) of every hidden layer."""
@@ -221,10 +177,6 @@ class NetworkPass:
     def _untiled(self, rows: Tensor) -> Tensor:
         """The sum over the combinations of (members, D P, width)."""
         return rows if self.combinations is None else rows.unflatten(1, (len(self.combinations), -1)).sum(1)
-
-
-def _arrays(tensors: list[Tensor]) -> tuple[NDArray, ...]:
-    return tuple(tensor.numpy() for tensor in tensors)
 
 
 ONE = torch.ones(())
@@ -267,7 +219,7 @@ def passes_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> Passes:
     """One pass for each element, over the atoms of all groups, and where each group's atoms are in it."""
     passes: Passes = []
     layout = parameters.layout
-    for element, layers, compiled_place in zip(layout.elements, parameters.views, parameters.places, strict=True):
+    for element, layers in zip(layout.elements, parameters.views, strict=True):
         places, parts, start = [], [], 0
         for g, group in enumerate(groups):
             if element in group.slices:
@@ -276,8 +228,7 @@ def passes_of(parameters: Parameters, groups: Sequence[BatchGroup]) -> Passes:
                 parts.append(part)
                 start += len(part)
         if parts:
-            x = parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
-            passes.append((NetworkPass(layers, x, compiled_place), places))
+            passes.append((NetworkPass(layers, parts[0] if len(parts) == 1 else torch.cat(parts)), places))
         else:
             passes.append((NetworkPass(layers, groups[0].inputs.new_zeros(0, layout.n_inputs)), places))
     return passes

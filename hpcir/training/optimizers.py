@@ -79,7 +79,7 @@ class Soap(GradientOptimizer):
         beta1: float = 0.9,
         beta2: float = 0.99,
         tiny: float = 1e-8,
-        refresh: int = 10,
+        refresh: int = 20,
         gram_every: int = 5,
         widest: int = 60,
     ) -> None:

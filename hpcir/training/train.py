@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.runtime.mpi import collective
 from hpcir.training.batches import BatchCounts, DeviceData
+from hpcir.training.compiled.step import CompiledStep
 from hpcir.training.dataset import TrainingData
 from hpcir.training.dipoles import (
     DipoleLoss,
@@ -201,6 +203,14 @@ class _Run:
     def polar_weight(self) -> float:
         return POLAR_WEIGHT if self.device_data.has_polar else 0.0
 
+    @cached_property
+    def compiled(self) -> CompiledStep | None:
+        """Compiled gradients where they do; torch has the others."""
+        plain = self.device_data.device == "cpu" and self.polar_weight == 0.0
+        if not plain or not isinstance(self.energy_optimizer, GradientOptimizer):
+            return None
+        return CompiledStep.of(self.device_data, self.layouts["energy"].elements, self.settings.force_weight)
+
     def advance(self, until: int) -> None:
         """Optimiser steps up to number `until`."""
         available = np.flatnonzero(~self.common)
@@ -220,10 +230,10 @@ class _Run:
             if self.team.parts > 1:
                 self._gradient_in_parts(energy, charge, indices)
             else:
-                groups = self.device_data.batch(indices)
                 if isinstance(self.energy_optimizer, KalmanCommittee):
+                    groups = self.device_data.batch(indices)
                     self.energy_optimizer.learn(energy, groups, self.settings.force_weight)
-                gradients(self._losses(energy, charge, groups, None), groups)
+                self._write_gradients(energy, charge, indices, indices)
             if isinstance(self.energy_optimizer, GradientOptimizer):
                 self.energy_optimizer.step(energy.flat, energy.gradient, rates[0])
             if has_dipoles:
@@ -232,6 +242,15 @@ class _Run:
             if has_dipoles:
                 self.averages["charge"].lerp_(charge.flat, keep)
             self.step += 1
+
+    def _write_gradients(self, energy: Parameters, charge: Parameters, indices: NDArray, batch: NDArray) -> None:
+        """The gradients of the labels `indices`, all or a part of a batch."""
+        if self.compiled is not None:
+            self.compiled.write_gradients(energy, charge, indices, batch)
+            return
+        groups = self.device_data.batch(indices)
+        counts = self.device_data.counts(batch) if len(indices) < len(batch) else None
+        gradients(self._losses(energy, charge, groups, counts), groups)
 
     def _losses(
         self, energy: Parameters, charge: Parameters, groups: list[BatchGroup], counts: BatchCounts | None
@@ -247,13 +266,11 @@ class _Run:
 
     def _gradient_in_parts(self, energy: Parameters, charge: Parameters, indices: NDArray) -> None:
         """The summed gradients of the batch's parts, over the ranks of the team."""
-        counts = self.device_data.counts(indices)
 
         def of_part(part: NDArray) -> Tensor:
             if len(part) == 0:
                 return energy.flat.new_zeros(energy.flat.numel() + charge.flat.numel())
-            groups = self.device_data.batch(part)
-            gradients(self._losses(energy, charge, groups, counts), groups)
+            self._write_gradients(energy, charge, part, indices)
             return torch.cat([energy.gradient.flatten(), charge.gradient.flatten()])
 
         first, second = self.team.gradient(indices, of_part).split([energy.flat.numel(), charge.flat.numel()])

@@ -16,7 +16,7 @@ Method = Literal["harmonic", "classical", "trpmd", "pigs", "perturbation", "vari
 
 @dataclass(frozen=True)
 class MethodError:
-    """What a method adds to exact fundamentals of one kind of motion: the mean, the standard deviation about it (both
+    """Errors of a method in exact fundamentals of one kind of motion: the mean, the standard deviation about it (both
     cm-1), and the number of fundamentals that they are over."""
 
     mean_per_cm: float

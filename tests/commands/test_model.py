@@ -15,6 +15,7 @@ from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, read_frames, read_structure
 from hpcir.units import ANGSTROM, EV, KCAL_PER_MOL
 from tests.commands.conftest import DECK, Command, done, refused, write_xyz
+from tests.e2e.conftest import replaced
 
 
 def test_model_has_learnt(place: Path) -> None:
@@ -34,7 +35,7 @@ def test_a_cheap_level_below_takes_error_off_a_dozen_labels(place: Path, tmp_pat
     deck = tmp_path / "deck.yaml"
     cheap = "{engine: tblite, pretrain: {engine: tblite, method: GFN1-xTB, labels: 150}}"
     steps = "{steps: 300, pretrain_steps: 600, final_steps: 300}"
-    deck.write_text(DECK.replace("{engine: tblite}", cheap).replace("{steps: 1500}", steps))
+    deck.write_text(replaced(DECK, {"{engine: tblite}": cheap, "{steps: 1000}": steps}))
     (tmp_path / "methanol.xyz").write_text((place / "methanol.xyz").read_text())
     errors = []
     for pretrain in ("none", "auto"):
@@ -49,6 +50,57 @@ def test_a_cheap_level_below_takes_error_off_a_dozen_labels(place: Path, tmp_pat
     assert errors[1] < 0.6 * errors[0]
     provenance = json.loads((tmp_path / "auto/training.json").read_text())["provenance"]
     assert provenance["pretrained_on"].startswith("GFN1-xTB")
+
+
+def few_labels(place: Path, folder: Path) -> Path:
+    """The first dozen labels."""
+    lines = (place / "labels.xyz").read_text().splitlines(keepends=True)
+    few = folder / "few.xyz"
+    few.write_text("".join(lines[: 12 * (int(lines[0]) + 2)]))
+    return few
+
+
+def test_a_training_begins_from_a_model_or_from_a_level_of_the_deck(
+    place: Path, tmp_path: Path, command: Command
+) -> None:
+    """After twenty steps on a dozen labels what the start has learnt is what the model knows."""
+    few, deck = few_labels(place, tmp_path), tmp_path / "deck.yaml"
+    levels = "levels:\n  - {engine: tblite, method: GFN1-xTB, labels: 60}\n  - {engine: tblite}"
+    words = {"labels: {engine: tblite}": levels, "{steps: 1000}": "{steps: 20, pretrain_steps: 400, final_steps: 20}"}
+    deck.write_text(replaced(DECK, words))
+    (tmp_path / "methanol.xyz").write_text((place / "methanol.xyz").read_text())
+    rest, errors = read_dataset(place / "labels.xyz").frames[12:], {}
+    for name, start in (("none", "none"), ("model", place / "model"), ("level", 1)):
+        done(command("train", "--data", few, "--deck", deck, "--pretrain", start, "-o", tmp_path / name))
+        model = Model.load(tmp_path / name)
+        missed = [model.evaluate(frame.numbers, frame.positions).forces - frame.forces for frame in rest]
+        errors[name] = float(np.sqrt(np.mean(np.square(missed))))
+    assert errors["model"] < 0.5 * errors["none"]
+    assert errors["level"] < 0.8 * errors["none"]
+    told = json.loads((tmp_path / "level/training.json").read_text())["provenance"]
+    assert told["pretrained_on"].startswith("GFN1-xTB")
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("3", ("no such level", "it has 0 levels")),
+        ("nowhere", ("nor a model", "nowhere")),
+        ("model", ("other widths", "12, 12", "deck.resolved.yaml")),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(
+    place: Path, tmp_path: Path, command: Command, start: str, words: tuple[str, ...]
+) -> None:
+    deck = tmp_path / "deck.yaml"
+    deck.write_text(replaced(DECK, {"hidden: [12, 12]": "hidden: [16, 16]"}))
+    (tmp_path / "methanol.xyz").write_text((place / "methanol.xyz").read_text())
+    given = place / "model" if start == "model" else start
+    refused(
+        command("train", "--data", place / "labels.xyz", "--deck", deck, "--pretrain", given, "-o", tmp_path / "out"),
+        "--pretrain",
+        *words,
+    )
 
 
 def rewritten(place: Path, target: Path, change: Callable[[str], str]) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcir.spectra.jcamp_io import write_jcamp
+from hpcir.spectra.files.jcamp import write_jcamp
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.study.results.spectrum_files import read_spectrum
 from hpcir.units import FS, KELVIN, KM_PER_MOL_PER_E2_ME, PER_CM

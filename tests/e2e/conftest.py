@@ -243,10 +243,12 @@ def finished_work(out: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def assert_part_of(undisturbed: Path, out: Path) -> None:
-    """No finished piece of work of a stopped run differs from that of the undisturbed one."""
+    """No finished piece of work of a stopped run differs from that of the undisturbed one, which has all of it but for
+    models that only lead to others."""
     whole = finished_work(undisturbed)
     for key, arrays in finished_work(out).items():
-        assert differences(whole[key], arrays) == [], key
+        assert key in whole or key.endswith(".h5"), key
+        assert differences(whole.get(key, arrays), arrays) == [], key
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -97,7 +98,10 @@ def in_process(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: p
 
     def start(*arguments: str) -> subprocess.CompletedProcess:
         capfd.readouterr()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
         status = main(list(arguments))
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         said = capfd.readouterr()
         return subprocess.CompletedProcess(arguments, status, said.out, said.err)
 
@@ -106,13 +110,18 @@ def in_process(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: p
 
 @pytest.mark.parametrize("command", ["check", "run"])
 @pytest.mark.parametrize("name", CASES)
-def test_one_message_status_2_nothing_written(
-    hpcir: Run, in_process: Run, tmp_path: Path, name: str, command: str
-) -> None:
+def test_one_message_status_2_nothing_written(in_process: Run, tmp_path: Path, name: str, command: str) -> None:
     expected = write_case(tmp_path, name)
     before = sorted(tmp_path.rglob("*"))
-    answer = hpcir if command == "run" else in_process
-    assert_refused(answer(command, "deck.yaml"), expected)
+    assert_refused(in_process(command, "deck.yaml"), expected)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["missing deck", "not YAML", "unknown basis", "overlapping atoms", "binary deck"])
+def test_the_program_itself_answers_so(hpcir: Run, tmp_path: Path, name: str) -> None:
+    expected = write_case(tmp_path, name)
+    before = sorted(tmp_path.rglob("*"))
+    assert_refused(hpcir("run", "deck.yaml"), expected)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -34,7 +34,7 @@ system: {{structure: {WATER}}}
 levels:
   - {{engine: ase, calculator: 'tblite.ase:TBLite', arguments: {{method: GFN1-xTB, verbosity: 0}}, labels: 50}}
   - {{data: {{file: data.extxyz, units: ase}}}}
-  - {{engine: tblite, labels: 12}}
+  - {{engine: tblite, labels: 12, round_labels: 6}}
 {REST}"""
 
 
@@ -69,7 +69,7 @@ def test_every_level_is_told_of_with_its_labels_and_its_learning_curve(finished)
         assert level["learning"][-1]["labels"] == level["labels"]
         assert all(point["force_rmse_kcal_per_mol_angstrom"] > 0 for point in level["learning"])
     assert len(levels[2]["learning"]) == 2
-    assert (summary["labels"]["count"], summary["labels"]["test_count"]) == (12, 6)
+    assert (summary["labels"]["count"], summary["labels"]["test_count"]) == (12, 4)
     page = (finished / "report.html").read_text()
     assert "Levels of theory" in page
     assert "other program" in page
@@ -100,7 +100,7 @@ def test_the_chain_is_worth_its_levels(finished) -> None:
 
 def test_a_killed_chain_goes_on_and_two_ranks_come_to_the_same(tmp_path, chain_deck, finished, run_deck) -> None:
     out = tmp_path / "run"
-    kill_in_stages(chain_deck, out, ["cheap labels", "train on other program", "train round 1"])
+    kill_in_stages(chain_deck, out, ["cheap labels", "train on other program", "train round 1"], finished)
     finish(run_deck, chain_deck, out, ranks=2)
     # Two ranks train a member each: the same bits.
     assert differences(results(finished), results(out)) == []

@@ -138,3 +138,41 @@ def test_saddle_point_ends_all_ranks_with_one_message(place: Path, mpirun: Run) 
     assert "saddle point" in done.stderr
     assert "start from a structure without that symmetry" in done.stderr.lower()
     assert not (folder / "levels.json").exists()
+
+
+FLAT = """\
+from ase.calculators.calculator import Calculator, all_changes
+
+
+class FlatWell(Calculator):
+    \"\"\"A bond in a nearly flat, strongly quartic well (eV, A).\"\"\"
+
+    implemented_properties = ["energy", "forces", "dipole"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        vector = self.atoms.positions[1] - self.atoms.positions[0]
+        length = (vector @ vector) ** 0.5
+        x = length - 1.16
+        force = -(0.8 * x + 700.0 * x**3) * vector / length
+        dipole = 0.1 * vector
+        self.results = {"energy": 0.4 * x**2 + 175.0 * x**4, "forces": [-force, force], "dipole": dipole}
+"""
+
+
+def test_expansion_that_diverges_is_refused_with_words(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place / "flat"
+    folder.mkdir()
+    (folder / "flat_well.py").write_text(FLAT)
+    (folder / "co.xyz").write_text("2\na flat well\nC 0 0 0\nO 0 0 1.15\n")
+    (folder / "deck.resolved.yaml").write_text(
+        "system: {structure: co.xyz}\nlabels: {engine: ase, calculator: 'flat_well:FlatWell'}\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    assert main(["levels", str(folder), str(folder / "co.xyz"), "--potential", "labels"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    for words in ("the expansion of the surface diverges: mode v1 comes out at", "harmonic", "The motion is wide"):
+        assert words in said
+    assert not (folder / "levels.json").exists()

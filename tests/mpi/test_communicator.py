@@ -87,6 +87,27 @@ def test_rank_0_stops_handing_out(mpirun, ranks):
     assert sorted(item for _, again in parts for item in again) == list(range(5))
 
 
+WAITS = """
+import json, time
+from hpcir.runtime.mpi import on_root, world
+comm = world()
+comm.barrier()
+before = time.process_time()
+found = on_root(comm, lambda: time.sleep(2.0) or comm.size)
+spent = comm.gather(time.process_time() - before)
+if comm.rank == 0:
+    print(json.dumps([found, spent]))
+"""
+
+
+def test_ranks_that_wait_leave_their_processors_to_others(mpirun):
+    done = mpirun(3, ["-c", WAITS])
+    assert done.returncode == 0, done.stderr
+    found, spent = json.loads(done.stdout)
+    assert found == 3
+    assert max(spent) < 0.4
+
+
 FAILS = """
 from hpcir.errors import RunStopped
 from hpcir.runtime.mpi import abort_on_exception, world

@@ -9,7 +9,8 @@ from hpcir.deck.sections import SpectrumSettings
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import Structure
 from hpcir.spectra.assignment import Contributions, assign, mode_parts, mode_positions, mode_spectra, part_spectra
-from hpcir.spectra.bands import Band, branch_distance
+from hpcir.spectra.band_limits import branch_distance
+from hpcir.spectra.bands import Band
 from hpcir.spectra.basins import Basin
 from hpcir.spectra.controls import ModeMoments, local_controls, mode_controls, mode_moments, moment_controls
 from hpcir.spectra.correlation import differences

@@ -202,8 +202,8 @@ def test_methods_stand_side_by_side_with_the_experiment(runs: Path, tmp_path: Pa
     assert "Methods side by side" in page
     assert '2701.0 <span class="error">± 4.2</span>' in page
     assert "level of theory" in page
-    compared = {"position_per_cm": place, "reference_position_per_cm": 2844.0}
-    comparison = {"experiment": "reference", "reference": "nist<b>.jdx", "spectrum": "x", "bands": [compared]}
+    row = {"trajectories": {"wavenumber_per_cm": place}, "experiment_per_cm": 2844.0}
+    comparison = {"experiment": "reference", "reference": "nist<b>.jdx", "spectrum": "x", "side_by_side": [row]}
     (folder / "comparison.json").write_text(json.dumps(comparison))
     page = write_report(folder)[-1].read_text(encoding="utf-8")
     assert "Methods side by side and nist&lt;b&gt;.jdx" in page

@@ -18,7 +18,7 @@ from hpcir.deck.loader import load_deck
 from hpcir.errors import HpcirError
 from hpcir.exchange.reading import read_dataset
 from hpcir.molecules.structures import read_frames, read_structure
-from hpcir.spectra.jcamp_io import read_jcamp
+from hpcir.spectra.files.jcamp import read_jcamp
 from hpcir.spectra.series import read_series
 
 WATER = "3\nwater charge=0\nO 0 0 0.1173\nH 0 0.7572 -0.4692\nD 0 -0.7572 -4.692D-01\n"

@@ -23,7 +23,7 @@ from hpcir.exchange.reading import read_dataset
 from hpcir.labels.ase_engine import AseEngine
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure
-from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
+from hpcir.spectra.files.jcamp import read_jcamp, write_jcamp
 from hpcir.spectra.spectrum import CSV_COLUMNS, Spectrum
 from hpcir.storage.checksums import data_digest
 from hpcir.study.session import require_charge

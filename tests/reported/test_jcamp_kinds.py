@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hpcir.errors import InputError
-from hpcir.spectra.jcamp_io import read_jcamp
+from hpcir.spectra.files.jcamp import read_jcamp
 
 FIRST, STEP, COUNT = 600.0, 2.0, 901
 GRID = FIRST + STEP * np.arange(COUNT)

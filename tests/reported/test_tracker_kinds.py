@@ -10,7 +10,7 @@ import pytest
 from hpcir.errors import InputError
 from hpcir.exchange.reading import read_dataset
 from hpcir.molecules.structures import Structure, read_structure
-from hpcir.spectra.jcamp_io import read_jcamp
+from hpcir.spectra.files.jcamp import read_jcamp
 from hpcir.units import AMU, ANGSTROM
 
 PLACES = np.array([[0.0, 0.0, 0.1173], [0.0, 0.7572, -0.4692], [0.0, -0.7572, -0.4692]])

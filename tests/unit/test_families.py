@@ -13,13 +13,21 @@ from hpcir.deck.sections import LabelSettings
 from hpcir.labels import Label
 from hpcir.labels.base import create_engine
 from hpcir.molecules.bond_orders import bond_graph
-from hpcir.molecules.conformers import Conformer, rotors, torsion, turned
+from hpcir.molecules.conformers import Conformer, Family, rotors, torsion, turned
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import read_structure
 from hpcir.runtime.mpi import SerialCommunicator
+from hpcir.sampling.tempering import Basins, Tally
 from hpcir.study.label_farm import Entry, LabelStore
 from hpcir.study.learning import relaxation
-from hpcir.study.production.families import MAX_FREE_ENERGY, MAX_LABELLED_CANDIDATES, _lowest_labelled, _worth_a_label
+from hpcir.study.production.canonical_starts import Canonical
+from hpcir.study.production.families import (
+    MAX_FREE_ENERGY,
+    MAX_LABELLED_CANDIDATES,
+    Ensemble,
+    _lowest_labelled,
+    _worth_a_label,
+)
 from hpcir.study.session import default_deck, session
 from hpcir.units import KELVIN
 from hpcir.vibrations.normal_modes import normal_modes
@@ -124,3 +132,57 @@ def test_conformers_far_above_the_lowest_are_not_labelled(butane):
     # A soft vibration is worth as much as the energy that it takes.
     soft = replace(modes[0], wavenumbers=np.array([*modes[0].wavenumbers[:-1], modes[0].wavenumbers[-1] / 2]))
     assert len(_worth_a_label(found, [*modes[:2], soft], TEMPERATURE, graph)) == 3
+
+
+def ensemble_of(shifts: tuple[float, ...]) -> Ensemble:
+    """Two families with one conformer each, of these labelled less model energies."""
+    butane = read_structure(BUTANE)
+    modes = normal_modes(butane, model_hessian(butane))
+    members = [Family(name, (Conformer(butane, 0.0),), 0.5) for name in ("one", "two")]
+    return Ensemble(tuple(members), ((modes,), (modes,)), shifts, (0.5, 0.5), (np.nan, np.nan))
+
+
+def canonical_of(shares: dict[str, float], error: float, unconnected=()) -> Canonical:
+    names, values = tuple(shares), np.array(list(shares.values()))
+    covariance = error**2 * (np.eye(len(names)) - 1 / len(names)) * len(names) / (len(names) - 1)
+    basins = Basins(names, values, np.sqrt(np.diag(covariance)), covariance, 9, unconnected)
+    frames = np.arange(100)[:, None, None] * np.ones((1, 14, 3))
+    owners = tuple(np.repeat(names, np.round(100 * values).astype(int)).tolist())
+    return Canonical(basins, frames, owners, np.array([TEMPERATURE]), Tally.none(1), 30, 0.02, 0, "key", False)
+
+
+def test_canonical_weights_are_moved_by_the_labels_and_sorted():
+    """Shares of 0.3 and 0.7, where labels put the second family ln 7 kT higher than the model does: 0.75 and 0.25."""
+    kt = TEMPERATURE
+    found = ensemble_of((0.0, np.log(7) * kt)).weighted(canonical_of({"two": 0.7, "one": 0.3}, 0.01), kt)
+    assert [family.name for family in found.families] == ["one", "two"]
+    assert found.weights == pytest.approx((0.75, 0.25))
+    assert found.other == pytest.approx(0, abs=1e-12)
+    # d w = dp / 7 / (0.3 + 0.1)^2 where what one family gains the other loses.
+    assert found.weight_errors == pytest.approx((0.01 / 7 / 0.16,) * 2, rel=1e-6)
+
+
+def test_conformers_of_no_family_keep_their_share():
+    found = ensemble_of((0.0, 0.0)).weighted(canonical_of({"one": 0.5, "two": 0.3, "new": 0.2}, 0.01), TEMPERATURE)
+    assert found.weights == pytest.approx((0.5, 0.3))
+    assert found.other == pytest.approx(0.2)
+
+
+def test_harmonic_weights_stay_where_families_are_not_connected():
+    before = ensemble_of((0.0, 0.0))
+    assert before.weighted(canonical_of({"one": 0.9, "two": 0.1}, 0.01, (("two",),)), TEMPERATURE) is before
+
+
+def test_starts_are_drawn_by_weight_from_the_frames_of_each_family(tmp_path):
+    canonical = canonical_of({"one": 0.9, "two": 0.1}, 0.01)
+    butane = read_structure(BUTANE)
+    with session(tmp_path / "run", SerialCommunicator(), default_deck(BUTANE), butane, "key") as context:
+        starts, found = canonical.draw(context, butane, 40, "main", {"one": 0.25, "two": 0.75})
+        plain, _ = canonical.draw(context, butane, 40, "main")
+        only = canonical.draw(context, butane, 12, "family", {"two": 1.0})[0]
+    assert [found.names[kind] for kind in found.kind].count("two") == pytest.approx(30, abs=1)
+    # Frames are numbered by their coordinates: the first 90 are of one family.
+    assert (starts.positions[0, 0] >= 90).sum() == pytest.approx(30, abs=1)
+    assert (plain.positions[0, 0] >= 90).sum() == pytest.approx(4, abs=1)
+    assert (only.positions[0, 0] >= 90).all()
+    assert len(set(only.positions[0, 0].tolist())) > 5

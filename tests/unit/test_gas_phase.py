@@ -10,7 +10,7 @@ import pytest
 from hpcir.cli import main
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import Structure
-from hpcir.spectra.jcamp_io import write_jcamp
+from hpcir.spectra.files.jcamp import write_jcamp
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import write_h5

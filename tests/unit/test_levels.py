@@ -1,5 +1,7 @@
 """Vibrational levels against exact ones, closed formulas and sum rules."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from hpcir.vibrations.levels.harmonic import minimum_of, surface_modes
 from hpcir.vibrations.levels.large_amplitude import large_amplitudes
 from hpcir.vibrations.levels.naming import assigned
 from hpcir.vibrations.levels.rovibration import EckartFrame, eckart_frame_of, ground_state_constants
-from hpcir.vibrations.levels.solve import vibrational_levels
+from hpcir.vibrations.levels.solve import levels_of, solve_surface, vibrational_levels
 from hpcir.vibrations.levels.triatomic import radau_coordinates, radau_positions, triatomic_levels
 from hpcir.vibrations.levels.vci import VciSettings, variational_levels
 from hpcir.vibrations.levels.vpt2 import perturbed_levels
@@ -363,6 +365,32 @@ def test_rotor_is_named():
     found = large_amplitudes(modes, ethane)
     assert [one.mode for one in found] == [0]
     assert modes.wavenumbers[0] < 450
+
+
+def test_flat_mode_is_held_at_rest():
+    """A mode of heavy atoms with a small negative curvature, which is noise: no square root of it is taken."""
+    from hpcir.molecules.internal_coordinates import model_hessian
+    from hpcir.vibrations.normal_modes import normal_modes
+
+    chain = Structure(np.array([17, 17, 17]), np.array([[0, 0, -3.9], [0, 0, 0], [0, 0, 3.9]]))
+    modes = normal_modes(chain, model_hessian(chain, 0.0), masses=np.full(3, 2000.0) * AMU)
+    wavenumbers = modes.wavenumbers.copy()
+    wavenumbers[0] = -8.0
+    (flat,) = large_amplitudes(replace(modes, wavenumbers=wavenumbers), chain)
+    assert flat.frozen
+    assert flat.mode == 0
+
+
+def test_mode_that_leads_no_state_is_named():
+    """Six modes at one place that share everything: none of the products has a twentieth of a state."""
+    surface, structure = bent()
+    solved = solve_surface(surface, structure, structure.masses, quick=True)
+    spread = solved.final.vectors.copy()
+    mode = int(np.flatnonzero((solved.final.quanta.sum(1) == 1) & (solved.final.quanta[:, 0] == 1))[0])
+    spread[mode] = np.sqrt(0.04)
+    levels = levels_of(replace(solved, final=replace(solved.final, vectors=spread)), [])
+    assert [level.name for level in levels.fundamentals] == ["v2", "v3"]
+    assert any("v1 (H-O-H bend) leads no state" in remark for remark in levels.remarks)
 
 
 # -- the engine's own surface ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hpcir.exchange.potentials import tell_model
 from hpcir.exchange.reading import read_dataset
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure, read_frames
-from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
+from hpcir.spectra.files.jcamp import read_jcamp, write_jcamp
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import provenance
 from hpcir.storage.hdf5 import origin_of, read_h5, write_h5

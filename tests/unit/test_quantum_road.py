@@ -17,7 +17,7 @@ labels: {engine: tblite}
 model: {members: 2, hidden: [16, 16], radial: 8, shells: 0, cutoff: 4 A}
 training: {steps: 600, final_steps: 600, retrain_steps: 50, precision: float64}
 sampling:
-  {max_labels: 90, initial_labels: 60, round_labels: 20, rounds: 1, trajectories: 8, duration: 40 fs,
+  {max_labels: 140, initial_labels: 90, round_labels: 20, rounds: 1, trajectories: 8, duration: 200 fs,
     temperatures: [300 K]}
 test: {count: 6}
 dynamics: {NUCLEI, trajectories: 8, lockstep: 8, equilibration: 500 fs, duration: 1 ps}

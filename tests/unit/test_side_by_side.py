@@ -130,10 +130,12 @@ def test_rows_survive_their_file(summary: Summary, tmp_path: Path) -> None:
 @pytest.mark.parametrize("measured", ["reference", "spectrum"])
 def test_experiment_of_a_comparison_on_either_side(tmp_path: Path, measured: str) -> None:
     other = "spectrum" if measured == "reference" else "reference"
-    places = (2910.0, 2870.0) if measured == "reference" else (2870.0, 2910.0)
-    row = dict(zip(("position_per_cm", "reference_position_per_cm"), places, strict=True))
+    rows = [
+        {"trajectories": {"wavenumber_per_cm": 2910.0}, "experiment_per_cm": 2870.0},
+        {"trajectories": {"wavenumber_per_cm": 281.0}},
+    ]
     path = tmp_path / "comparison.json"
-    content = {"experiment": measured, measured: "far/methanol.jdx", other: "methanol.run/spectrum.h5", "bands": [row]}
+    content = {"experiment": measured, measured: "far/methanol.jdx", other: "run/spectrum.h5", "side_by_side": rows}
     path.write_text(json.dumps(content))
     found = read_experiment(path)
     assert (found.name, dict(found.positions)) == ("methanol.jdx", {2910.0: 2870.0})

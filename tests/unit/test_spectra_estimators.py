@@ -5,16 +5,16 @@ import pytest
 
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
+from hpcir.spectra.band_limits import band_limits, leaked_part, maxima_apart, prominences
 from hpcir.spectra.bands import (
     Band,
     Committee,
     OtherErrors,
     Populations,
     band_functionals,
-    band_limits,
     fit_to_band,
     integration_weights,
-    leaked_part,
+    unseen_crossings,
 )
 from hpcir.spectra.controls import (
     MAX_CONTROLS,
@@ -393,6 +393,18 @@ def test_the_error_of_populations_is_what_conformers_differ_by():
     assert Populations(0 * kind, np.zeros((1, 1))).error(terms)[0] == 0
 
 
+def test_lines_beyond_a_common_limit_that_no_trajectory_shows():
+    """Two bands of 80 and 40 km/mol that overlap: two errors are three thirtieths of the stronger one's intensity for
+    each; none where they are apart."""
+    grid = np.arange(0.0, 400.0, 2.5)
+    line = lambda place, area: area * np.exp(-0.5 * ((grid - place) / 15) ** 2) / (15 * np.sqrt(2 * np.pi))  # noqa: E731
+    near = np.tile(line(150, 80) + line(210, 40), (30, 1))
+    found = unseen_crossings(grid, near, [(40, 60, 74), (74, 84, 120)])
+    assert found == pytest.approx([1.5 * 80 / 30] * 2, rel=0.03)
+    far = np.tile(line(100, 80) + line(300, 40), (30, 1))
+    assert unseen_crossings(grid, far, [(10, 40, 80), (80, 120, 150)]) == [0, 0]
+
+
 def test_stated_errors_of_few_values_cover():
     """Normal and exponential values, 8 to 24: 95 % within two stated errors, and none of the standard errors do it."""
     random = generator(21)
@@ -425,6 +437,19 @@ def test_bad_trajectories_are_named():
         combine(spectra[:3], settings, KT, controls)
     with pytest.raises(InputError, match="at least one"):
         combine(spectra[:0], settings, KT)
+
+
+def test_maxima_and_prominences_are_scipys():
+    """Of rough curves and of curves with steps, whose maxima are flat and alike."""
+    signal = pytest.importorskip("scipy.signal")
+    random = np.random.default_rng(3)
+    for number in range(200):
+        size, distance = int(random.integers(1, 120)), int(random.integers(1, 15))
+        curve = random.normal(size=size) if number % 2 else random.integers(0, 6, size).astype(float)
+        peaks = maxima_apart(curve, distance)
+        np.testing.assert_array_equal(peaks, signal.find_peaks(curve, distance=distance)[0])
+        for own, theirs in zip(prominences(curve, peaks), signal.peak_prominences(curve, peaks), strict=True):
+            np.testing.assert_array_equal(own, theirs)
 
 
 def test_side_lobes_of_the_window_are_no_bands():

@@ -10,7 +10,7 @@ from scipy import constants
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band
 from hpcir.spectra.compare import compare, scaled
-from hpcir.spectra.jcamp_io import read_jcamp, write_jcamp
+from hpcir.spectra.files.jcamp import read_jcamp, write_jcamp
 from hpcir.spectra.series import read_series
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.units import ANGSTROM, DEBYE, FS, KELVIN

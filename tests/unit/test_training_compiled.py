@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from hpcir.training.compiled import soap, torch_soap
+from hpcir.training.compiled.step import CompiledStep
+from hpcir.training.dipoles import DipoleLoss
 from hpcir.training.jacobian import Jacobian
-from hpcir.training.network import Layout, NetworkPass, Parameters
+from hpcir.training.losses import gradients
+from hpcir.training.network import EnergyLoss, Layout, Parameters
 from hpcir.training.optimizers import Soap
+from tests.unit.test_training_gradients import GROUPS, device_data
 
 LAYOUT = Layout((1, 6), 11, (5, 4), 3)
 
@@ -18,19 +24,32 @@ def random_tensor(seed: int, *shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
 
 
-@pytest.mark.parametrize("with_slopes", [True, False])
-def test_compiled_pass_is_that_of_torch(with_slopes: bool) -> None:
-    parameters = Parameters.of(LAYOUT, random_tensor(1, 3, LAYOUT.size))
-    x, output_bar, slope_bar = random_tensor(2, 7, 11), random_tensor(3, 3, 7, 3), random_tensor(4, 3, 7, 11)
-    results = []
-    for place in (parameters.places[1], None):
-        network = NetworkPass(parameters.views[1], x, place)
-        slopes = network.slopes() if with_slopes else torch.zeros(())
-        parameters.gradient.fill_(7.0)  # it is overwritten, not added to
-        network.gradient(parameters.gradient_views[1], output_bar, slope_bar if with_slopes else None)
-        results.append((network.outputs(), slopes, parameters.gradient.clone()))
-    assert parameters.places[1] is not None
-    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("case", GROUPS)
+@pytest.mark.parametrize("dipole", ["charges", "charges+dipoles"])
+def test_compiled_gradients_are_those_of_torch(case: str, dipole: str) -> None:
+    groups, cutoff = GROUPS[case]
+    data, device = device_data([replace(group, polar_tensors=None) for group in groups], cutoff, dipole)
+    energy, charge = (
+        Parameters.of(layout, random_tensor(seed, 2, layout.size))
+        for seed, layout in (
+            (1, Layout(data.elements, data.n_inputs, (5, 4))),
+            (2, Layout(data.elements, data.n_inputs, (6, 3), 1 + (6 if dipole == "charges+dipoles" else 0))),
+        )
+    )
+    indices = np.array([2, 0, 1])
+    batch = device.batch(indices)
+    gradients([EnergyLoss(energy, batch, 3.0), DipoleLoss(charge, batch)], batch)
+    expected = energy.gradient.clone(), charge.gradient.clone()
+    step = CompiledStep.of(device, data.elements, 3.0)
+    step.write_gradients(energy, charge, indices, indices)
+    torch.testing.assert_close((energy.gradient, charge.gradient), expected, rtol=1e-11, atol=1e-12)
+    # Parts of a batch add up to it.
+    total = [torch.zeros_like(part) for part in expected]
+    for part in (indices[:1], indices[1:]):
+        step.write_gradients(energy, charge, part, indices)
+        total[0] += energy.gradient
+        total[1] += charge.gradient
+    torch.testing.assert_close(tuple(total), expected, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("sparse", [False, True])

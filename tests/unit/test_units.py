@@ -23,7 +23,6 @@ from hpcir import units
         (units.ELECTRON_KG, si.electron_mass),
         (units.DALTON_KG, si.atomic_mass),
         (units.VACUUM_F_PER_M, si.epsilon_0),
-        (units.FINE_STRUCTURE, si.fine_structure),
         (units.GAS_J_PER_MOL_K, si.R),
         (units.CALORIE_J, si.calorie),
         (units.ZERO_CELSIUS_K, si.zero_Celsius),
@@ -38,7 +37,7 @@ def test_constants_are_codatas(own: float, codata: float) -> None:
 
 def test_atomic_units_belong_together() -> None:
     """Bohr, hartree and time from hbar, the electron's mass and charge and the fine-structure constant."""
-    hbar, alpha, light = si.hbar, units.FINE_STRUCTURE, units.LIGHT_M_PER_S
+    hbar, alpha, light = si.hbar, si.fine_structure, units.LIGHT_M_PER_S
     assert units.BOHR_M * units.ELECTRON_KG * light * alpha / hbar == pytest.approx(1, rel=1e-9)
     assert units.ELECTRON_KG * (light * alpha) ** 2 / units.HARTREE_J == pytest.approx(1, rel=1e-9)
     assert units.TIME_S * units.HARTREE_J / hbar == pytest.approx(1, rel=1e-9)

@@ -28,7 +28,6 @@ _TOKEN = re.compile(r"\?|([@A-Ia-i])(\d*)|([%J-Rj-r])(\d*)|([S-Zs])(\d*)|([+-]?(
 _SQZ = {c: n for n, c in enumerate("@ABCDEFGHI")} | {c: -n for n, c in enumerate("abcdefghi", 1)}
 _DIF = {c: n for n, c in enumerate("%JKLMNOPQR")} | {c: -n for n, c in enumerate("jklmnopqr", 1)}
 _DUP = {c: n for n, c in enumerate("STUVWXYZs", 1)}
-TABLES = ("XYDATA", "XYPOINTS", "PEAKTABLE", "PEAKASSIGNMENTS", "NTUPLES", "RADATA", "DATATABLE")
 
 
 @dataclass

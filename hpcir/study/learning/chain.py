@@ -27,7 +27,7 @@ from hpcir.vibrations.harmonics import model_harmonics
 
 
 class Way(Enum):
-    """How a level comes by its labels: along trajectories of its own engine, in rounds of exploration with its model,
+    """The origin of a level's labels: along trajectories of its own engine, in rounds of exploration with its model,
     or from a data set."""
 
     TRAJECTORIES = "trajectories"
@@ -147,6 +147,8 @@ def learnt_in_rounds(loop: LearningLoop, reference: Reference | None) -> LearntL
     context, farm = loop.context, loop.farm
     model, curve = loop.run()
     labelled = context.at_root(loop.learnt_labels) or []
+    if context.root:
+        context.progress.log(f"{farm.level}: learnt from {len(labelled)} labels; {curve.reason}")
     pool = [Candidate(item.structure, "", item.forces) for item in labelled]
     own = [entry for entry in farm.store.requested if entry.level == farm.level]
     seconds = sum(entry.label.seconds for entry in own if entry.label is not None)

@@ -1,6 +1,6 @@
 """Starts of the trajectories of a molecule with several minima: the model's canonical ensemble by replica exchange.
 
-Independent chains of `sampling.tempering` go on, round after round, until the populations of rotamers have the error
+Independent chains of `sampling.tempering` run, round after round, until the populations of rotamers have the error
 that the deck asks for or the time for it is spent; the highest temperature is the hottest that sampling explored, where
 the model has learnt. Starts are frames of the lowest rungs, as many of every rotamer as its population says, with
 velocities of their own, so that the trajectories stand for the ensemble and not for one minimum. Chains are spread over
@@ -123,7 +123,7 @@ class Canonical:
 
     @property
     def shortcomings(self) -> list[str]:
-        """What was not reached, in words."""
+        """Goals that were not reached, in words."""
         said = []
         if self.basins.unconnected:
             sets = "; ".join(", ".join(names) for names in self.basins.unconnected)
@@ -131,15 +131,17 @@ class Canonical:
                 f"replica exchange did not connect these rotamers with the others in {self.cycles} cycles: {sets}"
             )
         if not self.basins.largest_error <= self.goal:
+            times = (self.basins.largest_error / self.goal) ** 2
             said.append(
                 f"the populations of rotamers are known to {100 * self.basins.largest_error:.1f} %, not to the "
-                f"{100 * self.goal:.1f} % asked for (dynamics.population_error)"
+                f"{100 * self.goal:.1f} % asked for (dynamics.population_error): that takes about {times:.1f} times "
+                f"the {self.cycles} cycles that there was time for"
             )
         return said
 
     @property
     def facts(self) -> str:
-        """How the ensemble was sampled, in words."""
+        """The sampling of the ensemble, in words."""
         tally, hottest = self.tally, float(self.temperatures[-1]) / KELVIN
         parts = [f"{self.cycles} cycles of replica exchange up to {hottest:.0f} K"]
         if len(tally.swaps_tried):
@@ -353,7 +355,7 @@ class _Sampler:
         )
 
     def _first(self, chains: NDArray[np.int64], sampler: Tempering) -> FloatArray:
-        """Where some chains begin, (N, 3, C): thermal random rotamers, drawn until covered by the training data,
+        """First geometries (N, 3, C) of some chains: thermal random rotamers, drawn until covered by the training data,
         MAX_ATTEMPTS times at most; or the geometries given."""
         if self.first is not None:
             return np.ascontiguousarray(self.first[chains % len(self.first)].transpose(1, 2, 0))

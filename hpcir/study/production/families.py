@@ -158,7 +158,7 @@ def find_families(context: Context, farm: LabelFarm, model: Model, count: int, w
 @collective
 def sampled_ensemble(context: Context, model: Model, ensemble: Ensemble, count: int, key: str) -> Canonical:
     """The canonical ensemble of a molecule with conformer families: replica exchange from the conformers, drawn by
-    their harmonic weights, and its frames brought down to minima to be told apart (collective)."""
+    their harmonic weights, and its frames brought down to minima that distinguish them (collective)."""
     structure, graph, longest = context.structure, bond_graph(context.structure), ensemble.longest
     starts, _ = ensemble_starts(context, ensemble, CHAINS)
     first = np.ascontiguousarray(starts.positions.transpose(2, 0, 1))

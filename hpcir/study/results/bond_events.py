@@ -68,7 +68,7 @@ def bond_events(
 
 
 def restraint_line(restraint: Restraint, parts: FloatArray) -> str:
-    """What a restraint did, in a sentence; parts (T,) of the time in which it acted on each trajectory."""
+    """The work of a restraint in a sentence; parts (T,) of the time in which it acted on each trajectory."""
     held = int((parts > 0).sum())
     text = (
         f"A restraint held the pieces of the cluster within {restraint.radius / ANGSTROM:.2f} A of its centre of mass"

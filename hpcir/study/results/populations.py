@@ -6,7 +6,7 @@ minimum do not, however long the trajectories, until each has passed between rot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -74,7 +74,7 @@ def _error(values: FloatArray) -> float:
     return float(np.hypot(values.std(ddof=1) / np.sqrt(count), 1 / (count + 2))) if count > 1 else float("nan")
 
 
-def visits(graph: BondGraph, blocks: Sequence[TrajectoryBlock]) -> Visits:
+def visits(graph: BondGraph, blocks: Iterable[TrajectoryBlock]) -> Visits:
     """The rotamers that the valid trajectories of some blocks were in, at their starts and at ends of chunks. A mirror
     image is the same rotamer where the molecule has no stereogenic centre."""
     name = RotamerNames(graph).name
@@ -92,7 +92,7 @@ def visits(graph: BondGraph, blocks: Sequence[TrajectoryBlock]) -> Visits:
 def with_populations(
     verdict: ConformerVerdict,
     structure: Structure,
-    blocks: Sequence[TrajectoryBlock],
+    blocks: Iterable[TrajectoryBlock],
     canonical: Canonical | None,
     rotamers: int | None,
 ) -> ConformerVerdict:

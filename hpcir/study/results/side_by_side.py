@@ -137,8 +137,14 @@ def read_experiment(path: Path) -> Experiment:
         which = content.get("experiment")
         if which is None:
             return Experiment()
-        own, other = "position_per_cm", "reference_position_per_cm"
-        own, other = (own, other) if which == "reference" else (other, own)
-        return Experiment(Path(content[which]).name, {float(row[own]): float(row[other]) for row in content["bands"]})
+        rows = content.get("side_by_side", [])
+        return Experiment(
+            Path(content[which]).name,
+            {
+                float(row["trajectories"]["wavenumber_per_cm"]): float(row["experiment_per_cm"])
+                for row in rows
+                if "experiment_per_cm" in row
+            },
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path)) from error

@@ -68,7 +68,7 @@ def spectrum_of_set(
 
 
 def _why_no_committee(context: Context, chosen: TrajectorySet, committee: Committee | None) -> str:
-    """Why the model's part of the errors is not known, where it is not."""
+    """The reason for which the model's part of the errors is not known, where it is not."""
     if committee is not None:
         return ""
     if not context.deck.spectrum.committee_errors:

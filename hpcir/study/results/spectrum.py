@@ -12,7 +12,8 @@ from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import RunStopped
 from hpcir.molecules.structures import centre
 from hpcir.runtime.mpi import collective
-from hpcir.spectra.bands import Band, Committee, OtherErrors, Populations, branch_distance
+from hpcir.spectra.band_limits import branch_distance
+from hpcir.spectra.bands import Band, Committee, OtherErrors, Populations
 from hpcir.spectra.controls import Controls, ModeMoments, local_controls, mode_controls, moment_controls
 from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
@@ -76,7 +77,7 @@ class SpectrumResult:
 
 @dataclass(frozen=True)
 class OtherParts:
-    """What the errors have besides the sampling's part: the committee of single members, and the populations that the
+    """Parts of the errors besides the sampling's: the committee of single members, and the populations that the
     trajectories start with; why the first is not known, where it is not."""
 
     committee: Committee | None = None

@@ -98,7 +98,7 @@ def read_spectrum(path: Path) -> StoredSpectrum:
     if suffix == ".csv":
         return StoredSpectrum(with_bands(Spectrum.from_csv(path)), str(path))
     if suffix in (".jdx", ".dx", ".jcm", ".jcamp"):
-        from hpcir.spectra.jcamp_io import read_jcamp
+        from hpcir.spectra.files.jcamp import read_jcamp
 
         return StoredSpectrum(read_jcamp(path), str(path))
     raise InputError(

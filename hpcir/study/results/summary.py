@@ -164,7 +164,7 @@ def _conformers(target: Target, frames: FloatArray) -> ConformerVerdict:
     """Distribution of a target's main trajectories over conformers."""
     main, context = target.main, target.context
     found = trust_map.ensemble(target.structure, main.modes.positions, frames)
-    blocks = [TrajectoryBlock.read(context.directory / name) for name in main.blocks]
+    blocks = (TrajectoryBlock.read(context.directory / name) for name in main.blocks)
     return with_populations(found, target.structure, blocks, target.canonical, target.rotamers)
 
 

@@ -15,8 +15,8 @@ from hpcir.vibrations.normal_modes import NormalModes
 
 FloatArray = NDArray[np.float64]
 
-# A mode below the first (cm-1) whose zero-point motion moves an atom by more than the second (bohr, rms) is left out of
-# the expansion; a torsion below the third is a hindered rotor and is named as one.
+# A mode below the first (cm-1) that is flat, or moves an atom by more than the second (bohr, rms) in its zero-point
+# motion, is left out of the expansion; a torsion below the third is a hindered rotor and is named as one.
 SOFT, WIDE, ROTOR = 200.0, 0.15, 450.0
 # A fundamental that perturbation theory moves by more than this fraction is named as strongly anharmonic.
 STRONG = 0.15
@@ -40,7 +40,7 @@ def large_amplitudes(modes: NormalModes, structure: Structure) -> tuple[LargeAmp
     widths = np.sqrt((modes.modes**2).sum(2) / modes.masses / (2 * np.abs(modes.angular_frequencies))[:, None]).max(1)
     found = []
     for mode, (wavenumber, word, width) in enumerate(zip(modes.wavenumbers, words, widths, strict=True)):
-        if wavenumber < SOFT and width > WIDE:
+        if wavenumber < SOFT and (width > WIDE or wavenumber <= 0):
             reason = "soft and wide (left harmonic, and held at rest for the others)"
             found.append(LargeAmplitude(mode, float(wavenumber), reason, frozen=True))
         elif wavenumber < ROTOR and "torsion" in word and width > WIDE:

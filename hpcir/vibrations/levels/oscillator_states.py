@@ -38,7 +38,7 @@ def states_up_to(modes: int, quanta: int) -> Quanta:
 
 
 def key_steps(modes: int) -> KeyArray:
-    """What a quantum of each mode (n,) adds to a state's key: numbers of 64 bits at random, by which a million states
+    """Steps of a state's key for a quantum of each mode (n,): numbers of 64 bits at random, by which a million states
     have two equal keys with a probability of 3e-8."""
     return np.random.Generator(np.random.Philox(key=20)).integers(1, 2**64 - 1, modes, np.uint64)
 
@@ -75,7 +75,7 @@ class KeyTable:
 
 @dataclass(frozen=True)
 class OperatorTerms:
-    """What an operator makes of A states: T terms, no two with the same state and result.
+    """Results of an operator on A states: T terms, no two with the same state and result.
 
     rows (T,): the state; keys (T,): of the result; amplitudes (T,); modes (T, order) and signs (T, order): the quanta
     that the result has more or less than the state.

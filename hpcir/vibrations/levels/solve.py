@@ -352,6 +352,12 @@ class _Table:
     def _remarks(self) -> tuple[str, ...]:
         solved = self.solved
         said = [f"v{one.mode + 1} at {one.wavenumber:.0f} cm-1 is {one.reason}" for one in solved.large]
+        leading = {int(self.states.quanta[product].argmax()) for _, product in assigned(self.states, 1)}
+        said += [
+            f"v{number} ({self.words[number - 1]}) leads no state: resonances divide it among others"
+            for mode, number in enumerate(solved.numbers)
+            if mode not in leading
+        ]
         if solved.doubts:
             said.append(
                 "the committee disagrees where the wave functions reach, by what it makes of fundamentals: "

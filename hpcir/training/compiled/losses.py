@@ -1,0 +1,125 @@
+"""Compiled gradients of the losses of one molecule's labels in a batch, without anything of torch in between.
+
+`training.network.EnergyLoss` and `training.dipoles.DipoleLoss` are the same in torch. Atoms are sorted by element, and
+`ranges` (elements, 2) are their first and last. Arrays named as in `training.network.BatchGroup` are of all labels of
+the molecule; `labels` (B,) are those of the batch, `weights` (members, B) theirs, `norm` (members,) the divisor of the
+whole batch. Gradients are added to `target`, (members, elements, size) like the parameters `flat`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpcir.descriptors.lanes import njit
+from hpcir.training.compiled.jacobian import backwards, forwards
+from hpcir.training.compiled.network import LOOPS, ROWS, add_gradient, memory, outputs, slopes
+
+
+@njit(**LOOPS)
+def _inputs_of(inputs, labels, first, last):  # type: ignore[no-untyped-def]
+    """Inputs (B atoms, K) of the atoms from first to last, label by label."""
+    atoms = last - first
+    x = np.empty((len(labels) * atoms, inputs.shape[2]), inputs.dtype)
+    for b in range(len(labels)):
+        x[b * atoms : (b + 1) * atoms] = inputs[labels[b], first:last]
+    return x
+
+
+@njit(**LOOPS)
+def _dot(x, y):  # type: ignore[no-untyped-def]
+    """The product of two vectors; the rounding of the library's depends on where they lie in memory."""
+    total = x.dtype.type(0.0)
+    for i in range(len(x)):
+        total += x[i] * y[i]
+    return total
+
+
+@njit(**LOOPS)
+def add_energy_gradient(  # type: ignore[no-untyped-def]
+    flat, target, table, ranges, inputs, jacobian, centres, targets, labels, weights, norm, force_weight
+):
+    """Of L = sum w [w_E (dE)^2 + force_weight sum w_F (dF)^2] / norm. targets: energies (S,), energy_weights (S,),
+    forces (S, 3N), force_weights (S, 3N); force_weight: of the parameters' type."""
+    members, batch, atoms = len(flat), len(labels), inputs.shape[1]
+    energies, energy_weights, forces, force_weights = targets
+    predicted = np.zeros((members, batch), inputs.dtype)
+    by_label = np.empty((members, batch, atoms, inputs.shape[2]), inputs.dtype)
+    xs = [_inputs_of(inputs, labels, pair[0], pair[1]) for pair in ranges]
+    kept = [memory(len(xs[e]), table, inputs) for _ in range(members) for e in range(len(xs))]
+    for m in range(members):
+        for e in range(len(xs)):
+            if len(xs[e]) == 0:
+                continue
+            first, last = ranges[e, 0], ranges[e, 1]
+            count = last - first
+            result = np.empty((len(xs[e]), 1), inputs.dtype)
+            slope = np.empty_like(xs[e])
+            outputs(flat[m, e], table, xs[e], kept[m * len(xs) + e], result)
+            slopes(flat[m, e], table, kept[m * len(xs) + e], slope)
+            for b in range(batch):
+                predicted[m, b] += result[b * count : (b + 1) * count].sum()
+                by_label[m, b, first:last] = slope[b * count : (b + 1) * count]
+    force = np.empty((members, batch, atoms, 3), inputs.dtype)
+    forwards(jacobian, labels, centres, by_label, force)
+    two = norm.dtype.type(2.0)
+    for m in range(members):
+        for b in range(batch):
+            label = labels[b]
+            share = two * weights[m, b] / norm[m]
+            predicted[m, b] = (predicted[m, b] - energies[label]) * share * energy_weights[label]
+            share *= force_weight
+            own = force[m, b].reshape(-1)
+            for i in range(len(own)):
+                own[i] = (own[i] - forces[label, i]) * share * force_weights[label, i]
+    backwards(jacobian, labels, centres, force, by_label)
+    for m in range(members):
+        for e in range(len(xs)):
+            if len(xs[e]) == 0:
+                continue
+            first, last = ranges[e, 0], ranges[e, 1]
+            count = last - first
+            bar = np.empty((len(xs[e]), 1), inputs.dtype)
+            slope_bar = np.empty_like(xs[e])
+            for b in range(batch):
+                bar[b * count : (b + 1) * count] = predicted[m, b]
+                slope_bar[b * count : (b + 1) * count] = by_label[m, b, first:last]
+            add_gradient(flat[m, e], target[m, e], table, xs[e], kept[m * len(xs) + e], bar, slope_bar)
+
+
+@njit(**LOOPS)
+def add_dipole_gradient(  # type: ignore[no-untyped-def]
+    flat, target, table, ranges, inputs, operator, dipoles, dipole_weights, labels, weights, norm
+):
+    """Of L = sum w w_mu (dmu)^2 / (3 norm), over the components. operator (S, 3, N n); dipoles (S, 3)."""
+    batch, atoms, n = len(labels), inputs.shape[1], table[len(table) - 1, ROWS]
+    xs = [_inputs_of(inputs, labels, pair[0], pair[1]) for pair in ranges]
+    kept = [memory(len(x), table, inputs) for x in xs]
+    factor = norm.dtype.type(2.0 / 3.0)
+    none = np.empty((0, inputs.shape[2]), inputs.dtype)
+    for m in range(len(flat)):
+        all_outputs = np.empty((batch, atoms, n), inputs.dtype)
+        for e in range(len(xs)):
+            if len(xs[e]) == 0:
+                continue
+            first, last = ranges[e, 0], ranges[e, 1]
+            result = np.empty((len(xs[e]), n), inputs.dtype)
+            outputs(flat[m, e], table, xs[e], kept[e], result)
+            for b in range(batch):
+                all_outputs[b, first:last] = result[b * (last - first) : (b + 1) * (last - first)]
+        for b in range(batch):
+            label = labels[b]
+            own = all_outputs[b].reshape(-1)
+            share = factor * weights[m, b] * dipole_weights[label] / norm[m]
+            x = (_dot(operator[label, 0], own) - dipoles[label, 0]) * share
+            y = (_dot(operator[label, 1], own) - dipoles[label, 1]) * share
+            z = (_dot(operator[label, 2], own) - dipoles[label, 2]) * share
+            for i in range(len(own)):
+                own[i] = operator[label, 0, i] * x + operator[label, 1, i] * y + operator[label, 2, i] * z
+        for e in range(len(xs)):
+            if len(xs[e]) == 0:
+                continue
+            first, last = ranges[e, 0], ranges[e, 1]
+            bar = np.empty((len(xs[e]), n), inputs.dtype)
+            for b in range(batch):
+                bar[b * (last - first) : (b + 1) * (last - first)] = all_outputs[b, first:last]
+            add_gradient(flat[m, e], target[m, e], table, xs[e], kept[e], bar, none)
