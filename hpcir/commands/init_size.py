@@ -12,7 +12,7 @@ from hpcir.errors import InputError
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.fragments import check_fragmentable, fragments_for
-from hpcir.molecules.pieces import pieces
+from hpcir.molecules.pieces import pieces, unit_note
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM
 
@@ -66,7 +66,7 @@ def settings_for(structure: Structure, engine: str, folder: str) -> SizeSettings
         if heavy > LARGE:
             sampling.append(f"  largest_fragment: {heavy:<10}# heavy atoms: the molecule is labelled whole")
             reasons.append(f"{heavy} heavy atoms are labelled whole (sampling.largest_fragment)")
-    if len(pieces(structure)) > 1:
+    if len(pieces(structure)) > 1 and not unit_note(structure):
         dynamics.append("  # restraint: 0.5 A          # holds the pieces of the cluster together")
         reasons.append("a cluster may dissociate: dynamics.restraint holds its pieces together, where it is wanted")
     return SizeSettings(

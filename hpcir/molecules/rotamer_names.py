@@ -41,7 +41,7 @@ def stereogenic(graph: BondGraph) -> bool:
 
 def puckered_rings(graph: BondGraph) -> list[list[int]]:
     """Rings of RING_SIZES atoms without double bonds and without a bond across, each once, its atoms in order. Those of
-    five turn through their shapes too fast to be told apart."""
+    five turn through their shapes too fast to be counted apart."""
     near: list[list[int]] = [[] for _ in range(len(graph))]
     for (i, j), ring in zip(graph.pairs.tolist(), graph.in_ring, strict=True):
         if ring and not (graph.unsaturated[i] or graph.unsaturated[j]):

@@ -32,6 +32,8 @@ RICHARDSON_ATOMS, RICHARDSON = 2, (1.0, 0.5)
 # Sampling: wavenumbers below this (and imaginary ones) get its amplitude; no mode moves an atom by more (bohr, rms).
 MIN_WAVENUMBER_PER_CM = 100.0
 MAX_RMS_BOHR = 0.4
+# Amplitudes of zero-point samples, as multiples of the quantum harmonic ones.
+ZERO_POINT_WIDTHS = (1.0, 1.4, 1.8)
 # Sampling: a bond may stretch or shrink to these fractions of its reference length.
 BOND_RANGE = (0.72, 1.35)
 
@@ -220,10 +222,15 @@ def normal_modes(
 
 
 def sample(
-    modes: NormalModes, temperature: float, count: int, rng: np.random.Generator, quantum: bool = False
+    modes: NormalModes,
+    temperature: float,
+    count: int,
+    rng: np.random.Generator,
+    quantum: bool = False,
+    width: float = 1.0,
 ) -> FloatArray:
     """Thermal geometries (count, N, 3) in bohr from the classical harmonic distribution: Q ~ N(0, kT/omega^2), or from
-    the quantum one, Q ~ N(0, coth(omega/2kT) / 2 omega), zero-point motion included.
+    the quantum one, Q ~ N(0, coth(omega/2kT) / 2 omega), zero-point motion included; all amplitudes times `width`.
 
     temperature in hartree. Imaginary and soft modes (below 100 cm-1) get the amplitude of 100 cm-1, and no mode
     moves an atom by more than 0.4 bohr rms, because straight lines leave the path of a torsion. Geometries with
@@ -233,6 +240,7 @@ def sample(
     sigma = np.sqrt(temperature) / omega
     if quantum:
         sigma = np.sqrt(1 / (2 * omega * np.tanh(omega / (2 * temperature))))
+    sigma = width * sigma
     displacements = modes.modes / np.sqrt(modes.masses)[:, None]
     reach = sigma * np.sqrt((displacements**2).sum(2).max(1, initial=0.0))
     sigma = sigma * np.minimum(1.0, MAX_RMS_BOHR / np.maximum(reach, 1e-300))
@@ -249,6 +257,16 @@ def sample(
         result[missing[good]] = trial[good]
         missing = missing[~good]
     return result
+
+
+def zero_point_samples(modes: NormalModes, temperature: float, count: int, rng: np.random.Generator) -> FloatArray:
+    """Geometries (count, N, 3) in bohr for labels where quantum nuclei go: of the quantum harmonic distribution, and of
+    the same with wider amplitudes in turn (`ZERO_POINT_WIDTHS`), for the tails of it that many beads reach."""
+    drawn = np.empty((count, *modes.positions.shape))
+    for first, width in enumerate(ZERO_POINT_WIDTHS):
+        places = np.arange(first, count, len(ZERO_POINT_WIDTHS))
+        drawn[places] = sample(modes, temperature, len(places), rng, True, width)
+    return drawn
 
 
 def keeps_bonds(numbers: NDArray[np.int64], reference: FloatArray, positions: FloatArray) -> NDArray[np.bool_]:

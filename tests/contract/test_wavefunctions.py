@@ -241,6 +241,10 @@ def test_range_separated_and_meta_functionals(functional: str, structure: Struct
     assert label.method == "default"
     direction = random(1).normal(size=structure.positions.shape)
     direction /= np.linalg.norm(direction)
-    numeric = slope(lambda s: engine.label(structure.moved(structure.positions + s * direction)).energy, 0.01)
+
+    def energy(shift: float) -> float:
+        return engine.label(structure.moved(structure.positions + shift * direction)).energy
+
+    numeric = slope(energy, 0.01) if structure is WATER else (energy(0.005) - energy(-0.005)) / 0.01
     assert -np.sum(label.forces * direction) == pytest.approx(numeric, abs=1.5e-4)
     assert np.abs(label.forces.sum(0)).max() < 3e-4

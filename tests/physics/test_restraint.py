@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hpcir.deck.sections import LabelSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.restraint import Restraint
@@ -13,17 +14,29 @@ from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import RECORDS, ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import InputError
+from hpcir.labels import create_engine
+from hpcir.labels.potential import EnginePotential
 from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.potential import ReplicaFunction
 from hpcir.models.random_model import random_model
 from hpcir.molecules.pieces import Connectivity, pieces
 from hpcir.molecules.structures import Structure, standard_masses
-from hpcir.units import ANGSTROM, EV, FS, KELVIN
+from hpcir.units import ANGSTROM, EV, FS, KCAL_PER_MOL, KELVIN
 
 NUMBERS = np.array([8, 1, 1] * 2)
 WATER = np.array([[0.0, 0.0, 0.1173], [0.0, 0.7572, -0.4692], [0.0, -0.7572, -0.4692]])
 DIMER = np.concatenate([WATER, WATER + np.array([0.0, 0.0, 2.9])]) * ANGSTROM
+XTB_DIMER = np.array(
+    [
+        [-1.464, 0.099, 0.3],
+        [-1.956, 0.624, -0.340],
+        [-1.797, -0.799, 0.206],
+        [1.369, 0.146, -0.395],
+        [1.894, 0.486, 0.335],
+        [0.451, 0.165, -0.083],
+    ]
+)
 MASSES = standard_masses(NUMBERS)
 PIECES = pieces(Structure(NUMBERS, DIMER))
 KT = 300 * KELVIN
@@ -111,6 +124,33 @@ def test_a_dimer_that_dissociates_stays_together_with_it():
     assert [event for event in watch.events(held.positions) if event.kind == "apart"] == []
 
 
+def test_a_dimer_of_xtb_that_is_shot_apart_comes_back():
+    """Twice the binding energy sends the molecules off each other; the one at rest does not notice the restraint."""
+    pytest.importorskip("tblite")
+    structure = Structure(NUMBERS, XTB_DIMER * ANGSTROM)
+    found = pieces(structure)
+    potential = EnginePotential(create_engine(LabelSettings(engine="tblite"), structure), structure)
+    at = np.repeat(structure.positions[:, :, None], 2, axis=2)
+    start = ReplicaBlock.start(at, np.zeros_like(at), [0, 1])
+    apart = np.diff([MASSES[piece] @ structure.positions[piece] / MASSES[piece].sum() for piece in found], axis=0)[0]
+    speed = np.sqrt(2 * 10 * KCAL_PER_MOL / (MASSES[:3].sum() / 2)) * apart / np.linalg.norm(apart)
+    start.velocities[found[0], :, 0], start.velocities[found[1], :, 0] = -speed / 2, speed / 2
+    held = Restraint.around(found, structure.positions, MASSES, 0.5 * ANGSTROM)
+    options = {"record": RECORDS, "dipole_every": 10}
+    runs = [
+        run_chunk(potential.replicas(NUMBERS, 2), start, MASSES, 300, 0.75 * FS, restraint=wall, **options)
+        for wall in (None, held)
+    ]
+    watch = Connectivity(structure)
+    assert [event.kind for event in watch.events(runs[0].positions)] == ["apart"]
+    assert held.distances(runs[0].positions)[-1, :, 0].min() > 2 * held.radius
+    assert [event.kind for event in watch.events(runs[1].positions[-1:])] == []
+    assert held.distances(runs[1].positions).max() < held.radius + 0.7 * ANGSTROM
+    assert np.array_equal(runs[0].positions[..., 1], runs[1].positions[..., 1])
+    total = runs[1].kinetic + runs[1].potential
+    assert np.ptp(total, axis=0).max() < 0.5 * KCAL_PER_MOL
+
+
 def model_evaluator(replicas: int) -> Evaluator:
     return Evaluator(random_model(automatic_set((1, 8), 8.0, 3, 1, (1,)), 4, members=2, scale=0.01), NUMBERS, replicas)
 
@@ -155,3 +195,19 @@ def test_a_restraint_that_is_never_reached_changes_no_bit():
     for name in ("kinetic", "potential", "dipoles", "positions", "velocities", "spread"):
         assert np.array_equal(getattr(without, name)[..., :2], getattr(held, name)[..., :2])
     assert not np.array_equal(without.positions[..., 2], held.positions[..., 2])
+
+
+def test_a_trajectory_is_the_same_in_any_block_and_any_chunks():
+    """So it is on any number of ranks: bit for bit alone, among others, and cut into pieces."""
+    langevin = Thermostat("langevin", KT, 50 * FS, 3)
+    options = {"record": RECORDS, "dipole_every": 5, "restraint": restraint(-0.05), "thermostat": langevin}
+    start = block(3)
+    whole = run_chunk(model_evaluator(3), start, MASSES, 200, 0.5 * FS, **options)
+    assert restraint(-0.05).reached(whole.positions).any(0).all()
+    alone = ReplicaBlock.start(start.positions[:, :, 2:], start.velocities[:, :, 2:], [2])
+    evaluator, frames = model_evaluator(1), []
+    for steps in (45, 105, 50):
+        chunk = run_chunk(evaluator, alone, MASSES, steps, 0.5 * FS, **options)
+        frames.append(chunk.positions)
+        alone = chunk.block
+    assert np.array_equal(np.concatenate(frames)[..., 0], whole.positions[..., 2])

@@ -18,7 +18,7 @@ from hpcir.sampling.bead_exploration import explore_rings
 from hpcir.sampling.exploration import ExplorationPlan, GeometryCheck
 from hpcir.study.nuclei import refuse_too_few_beads, ring_of, usual_ring
 from hpcir.units import ANGSTROM, FS, KELVIN, PER_CM
-from hpcir.vibrations.normal_modes import NormalModes, normal_modes, sample
+from hpcir.vibrations.normal_modes import NormalModes, normal_modes, sample, zero_point_samples
 
 WATER = Structure(np.array([8, 1, 1]), ANGSTROM * np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]))
 KT = 300 * KELVIN
@@ -74,6 +74,18 @@ def test_quantum_samples_have_zero_point_amplitudes():
         away = (drawn - found.positions) * np.sqrt(found.masses)[:, None]
         amplitudes = away.reshape(len(drawn), -1) @ found.modes.reshape(len(found), -1).T
         assert np.allclose((amplitudes**2).mean(0) / exact, 1, atol=0.08)
+
+
+def test_labels_for_beads_reach_the_tails_of_the_zero_point_distribution():
+    found = modes()
+    omega = found.wavenumbers * PER_CM
+    drawn = zero_point_samples(found, KT, 3000, np.random.default_rng(1))
+    away = (drawn - found.positions) * np.sqrt(found.masses)[:, None]
+    amplitudes = away.reshape(len(drawn), -1) @ found.modes.reshape(len(found), -1).T
+    exact = np.sqrt(1 / (2 * omega * np.tanh(omega / (2 * KT))))
+    for first, width in enumerate((1.0, 1.4, 1.8)):
+        # Where bonds would break geometries are drawn again, which narrows the widest a little.
+        assert np.allclose(amplitudes[first::3].std(0) / exact, width, rtol=0.1)
 
 
 def test_beads_are_of_the_temperature_that_the_nuclei_have():

@@ -7,6 +7,7 @@ last one where there is one, and its loop with its source of geometries.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 from hpcir.deck.study import Study
@@ -60,12 +61,15 @@ class AroundMinimum:
 
     def __init__(self, context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> None:
         self.context, self.study, self.trainer, self.store = context, study, trainer, store
-        self.chain: tuple[ChainLevel, ...] = ()
         self.below: list[LearntLevel] = []
+
+    @cached_property
+    def chain(self) -> tuple[ChainLevel, ...]:
+        """The levels of the study, those that are to be had."""
+        return chain_of(self.context)
 
     @collective
     def pretrain(self) -> None:
-        self.chain = chain_of(self.context)
         for number, level in enumerate(self.chain[:-1]):
             self.below.append(self._learnt(number, level))
 
@@ -144,13 +148,16 @@ class SeedsAndFragments:
 
     def __init__(self, context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> None:
         self.context, self.study, self.trainer, self.store = context, study, trainer, store
-        self.chain: tuple[ChainLevel, ...] = ()
         self.below: list[LearntLevel] = []
+
+    @cached_property
+    def chain(self) -> tuple[ChainLevel, ...]:
+        """The levels of the study, those that are to be had."""
+        return chain_of(self.context)
 
     @collective
     def pretrain(self) -> None:
         """Sample at the levels below in the same way: their models and geometries begin the next level."""
-        self.chain = chain_of(self.context)
         for number, level in enumerate(self.chain[:-1]):
             context = level.context(self.context)
             if level.way is Way.DATA:

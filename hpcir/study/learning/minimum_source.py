@@ -18,6 +18,7 @@ from hpcir.study.learning.reference import Reference
 from hpcir.study.learning.source import RINGS, Block, Exploration, Tolerance, explore, round_purpose
 from hpcir.study.nuclei import ring_of
 from hpcir.vibrations.normal_modes import sample as sample_modes
+from hpcir.vibrations.normal_modes import zero_point_samples
 from hpcir.vibrations.optimise import TYPICAL_LABELS
 
 FloatArray = NDArray[np.float64]
@@ -80,8 +81,8 @@ class MinimumSource:
         geometries: list[Structure] = []
         for index, (temperature, part) in enumerate(zip(settings.temperatures, share, strict=True)):
             random = self.context.random("initial geometries", index)
-            quantum = self.ring is not None
-            sampled = sample_modes(self.reference.modes, temperature, len(part), random, quantum)
+            drawn = sample_modes if self.ring is None else zero_point_samples
+            sampled = drawn(self.reference.modes, temperature, len(part), random)
             geometries += [self.reference.structure.moved(positions) for positions in sampled]
         return geometries
 

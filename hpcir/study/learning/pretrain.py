@@ -38,6 +38,7 @@ from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
 from hpcir.units import FS
 from hpcir.vibrations.normal_modes import sample as sample_modes
+from hpcir.vibrations.normal_modes import zero_point_samples
 
 FOLDER = layout.CHEAP_JOURNALS
 TIMESTEP = 1.0 * FS
@@ -239,7 +240,7 @@ def _zero_point(context: Context, engine: LabelEngine, reference: Reference, ind
     temperature = temperatures[index % len(temperatures)]
     random = context.random("pretrain", index)
     kept: list[tuple[np.ndarray, Label]] = []
-    for geometry in sample_modes(reference.modes, temperature, LABELS_PER_TRAJECTORY, random, quantum=True):
+    for geometry in zero_point_samples(reference.modes, temperature, LABELS_PER_TRAJECTORY, random):
         context.stop.check()
         with suppress(LabelFailed):
             kept.append((geometry, engine.label(reference.structure.moved(geometry))))

@@ -26,6 +26,15 @@ def _inputs_of(inputs, labels, first, last):  # type: ignore[no-untyped-def]
 
 
 @njit(**LOOPS)
+def _dot(x, y):  # type: ignore[no-untyped-def]
+    """The product of two vectors; the rounding of the library's depends on where they lie in memory."""
+    total = x.dtype.type(0.0)
+    for i in range(len(x)):
+        total += x[i] * y[i]
+    return total
+
+
+@njit(**LOOPS)
 def add_energy_gradient(  # type: ignore[no-untyped-def]
     flat, target, table, ranges, inputs, jacobian, centres, targets, labels, weights, norm, force_weight
 ):
@@ -101,9 +110,9 @@ def add_dipole_gradient(  # type: ignore[no-untyped-def]
             label = labels[b]
             own = all_outputs[b].reshape(-1)
             share = factor * weights[m, b] * dipole_weights[label] / norm[m]
-            x = (np.dot(operator[label, 0], own) - dipoles[label, 0]) * share
-            y = (np.dot(operator[label, 1], own) - dipoles[label, 1]) * share
-            z = (np.dot(operator[label, 2], own) - dipoles[label, 2]) * share
+            x = (_dot(operator[label, 0], own) - dipoles[label, 0]) * share
+            y = (_dot(operator[label, 1], own) - dipoles[label, 1]) * share
+            z = (_dot(operator[label, 2], own) - dipoles[label, 2]) * share
             for i in range(len(own)):
                 own[i] = operator[label, 0, i] * x + operator[label, 1, i] * y + operator[label, 2, i] * z
         for e in range(len(xs)):
