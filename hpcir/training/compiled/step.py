@@ -67,7 +67,8 @@ class CompiledStep:
     def write_gradients(self, energy: Parameters, charge: Parameters, indices: IntArray, batch: IntArray) -> None:
         """The gradients of the labels `indices`, all or a part of a batch; see `losses.gradients`."""
         learnt = (~self.mine[:, batch]).astype(self.dipole_weights.dtype)
-        norms = learnt.sum(1), (learnt * self.dipole_weights[batch]).sum(1)
+        # Member by member: the rounding of a sum along an axis depends on how the rows lie in memory.
+        norms = learnt.sum(1), np.array([(row * self.dipole_weights[batch]).sum() for row in learnt.copy("C")])
         goals: list[Goal] = []
         for parameters, norm in zip((energy, charge), norms, strict=True):
             parameters.gradient.zero_()
