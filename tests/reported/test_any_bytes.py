@@ -9,17 +9,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hpcir.deck.checks import check_deck
 from hpcir.deck.loader import load_deck
-from hpcir.errors import HpcirError
+from hpcir.errors import HpcirError, InputError
+from hpcir.exchange.n2p2 import import_n2p2
 from hpcir.exchange.reading import read_dataset
 from hpcir.molecules.structures import read_frames, read_structure
 from hpcir.spectra.files.jcamp import read_jcamp
 from hpcir.spectra.series import read_series
+from hpcir.spectra.spectrum import CSV_COLUMNS, Spectrum
 
 WATER = "3\nwater charge=0\nO 0 0 0.1173\nH 0 0.7572 -0.4692\nD 0 -0.7572 -4.692D-01\n"
 LABELLED = (
@@ -36,6 +40,10 @@ DECK = "system:\n  structure: water.xyz\nlabels:\n  engine: tblite\ndynamics: {t
 MOL = (
     "\n\n\n  2  1  0  0  0  0  0  0  0  0999 V2000\n    0.0 0.0 0.1 O   0  0\n"
     "    0.0 0.7 0.4 H   0  0\n  1  2  1  0\nM  END\n"
+)
+MOL2 = (
+    "@<TRIPOS>MOLECULE\nwater\n2 1 1 0 0\nSMALL\nUSER_CHARGES\n@<TRIPOS>ATOM\n1 O 0.0 0.0 0.1173 O.3 1 W -0.4\n"
+    "2 H 0.0 0.7572 -0.4692 H 1 W 0.4\n@<TRIPOS>BOND\n1 1 2 1\n"
 )
 PDB = "HETATM    1  O   HOH A   1       0.000   0.000   0.117  1.00  0.00           O\nEND\n"
 ORCA = "! HF\n* xyz 0 1\nO 0 0 0.1\nH 0 0.7 -0.4\nH 0 -0.7 -0.4\n*\n"
@@ -71,6 +79,70 @@ PIECES = st.one_of(
         [b"nan", b"-1e999", b"99999999999", b"\xff\xfe", b"\0", b"=", b"##", b"$$", b"?", b"\r", b"  ", b"%T9"]
     ),
 )
+
+
+NN = (
+    "elements H O\ncutoff_type 1 0.0\nglobal_hidden_layers_short 1\nglobal_nodes_short 1\nglobal_activation_short t l\n"
+    "symfunction_short H 2 O 0.1 0.0 8.0\nsymfunction_short O 2 H 0.1 0.0 8.0\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("layers_short 1", "layers_short one"), "needs whole numbers"),
+        (("nodes_short 1", "nodes_short 99999999999"), "from 1 to 10000"),
+        (("nodes_short 1", "nodes_short"), "nothing after 'global_nodes_short'"),
+        (("cutoff_type 1 0.0", "cutoff_type x"), "unknown cutoff_type"),
+        (("cutoff_type 1 0.0", "cutoff_type"), "nothing after 'cutoff_type'"),
+        (("elements H O\n", "elements H O\natom_energy O\n"), "needs an element and a number"),
+        (("elements H O\n", "elements H O\nconv_energy 0\n"), "must be positive"),
+        (("0.0 8.0\nsym", "0.0 -8.0\nsym"), "cutoff radius must be positive"),
+    ],
+)
+def test_damaged_settings_of_n2p2_are_named(tmp_path, change, words):
+    """Found by coverage: each was a traceback, the second one gigabytes."""
+    assert change[0] in NN
+    (tmp_path / "input.nn").write_text(NN.replace(*change))
+    with pytest.raises(InputError, match=words):
+        import_n2p2(tmp_path)
+
+
+def test_other_faults_that_were_found_by_coverage(tmp_path):
+    """A dipole or a time of a series that is no number, a partial charge, a temperature, atoms and charges of none."""
+    plain = '2\ntime_fs=1 dipole="0 0 1"\nO 0 0 0.1\nH 0 0.7 -0.4\n'
+    for old, new, words in (
+        ('"0 0 1"', '"0 0 q"', "no dipole of three finite numbers"),
+        ("fs=1", "fs=1!", "time_fs is not a number"),
+        ("fs=1", "fs=nan", "must be positive and finite"),
+    ):
+        frames = [plain.replace(old, new), plain.replace(old, new).replace("0 0 1", "0 0 2"), plain.replace(old, new)]
+        (tmp_path / "a.xyz").write_text("".join(frames))
+        with pytest.raises(InputError, match=words):
+            read_series(tmp_path / "a.xyz", "D")
+    pytest.importorskip("rdkit")
+    (tmp_path / "a.mol2").write_text(MOL2.replace("W -0.4", "W 0(4"))
+    with pytest.raises(InputError, match=r"a\.mol2, atom 1: a partial charge is not a finite number"):
+        read_frames(tmp_path / "a.mol2")
+    (tmp_path / "a.csv").write_text("# temperature: numbe\n" + ",".join(CSV_COLUMNS) + "\n1,1,1\n2,1,1\n")
+    with pytest.raises(InputError, match="not a number of kelvin"):
+        Spectrum.from_csv(tmp_path / "a.csv")
+    (tmp_path / "d" / "set.000").mkdir(parents=True)
+    for name, text in (
+        ("type.raw", ""),
+        ("type_map.raw", "H"),
+        ("set.000/coord.raw", "0 0 0"),
+        ("set.000/energy.raw", "1"),
+    ):
+        (tmp_path / "d" / name).write_text(text)
+    with pytest.raises(InputError):
+        read_dataset(tmp_path / "d", units="ase")
+    held = {"numbers": [1, 1], "positions": np.arange(6.0).reshape(1, 2, 3), "energy": [1.0], "charge": np.zeros(0)}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, value in held.items():
+            file[f"m/{name}"] = value
+    with pytest.raises(InputError):
+        read_dataset(tmp_path / "a.h5", units="ase")
 
 
 @pytest.mark.parametrize("kind", READERS)
