@@ -31,6 +31,10 @@ class Restraint:
     radius: float
     stiffness: float = STIFFNESS
 
+    def __post_init__(self) -> None:
+        if self.radius <= 0:
+            raise InputError("the radius of a restraint must be positive", value=self.radius)
+
     @classmethod
     def around(
         cls, pieces: Sequence[Sequence[int]], positions: FloatArray, masses: FloatArray, margin: float

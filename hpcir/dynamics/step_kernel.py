@@ -161,28 +161,35 @@ def check_drift(state, settings, step):  # type: ignore[no-untyped-def]
 
 @njit(**KERNEL)
 def restrain(state, results, settings):  # type: ignore[no-untyped-def]
-    """Add energies and forces of the restraint to replicas with a piece beyond its radius; others keep every bit."""
+    """Add energies and forces of the restraint to replicas with a piece beyond its radius.
+
+    All loops go over the whole stride: what is left over after the last vector would be rounded otherwise, and the last
+    bits of a replica depend on its place.
+    """
     stride, atoms = state.alive.size, settings.masses.size
     radius, stiffness = settings.reals[RADIUS], settings.reals[STIFFNESS]
+    place, pull = np.empty(3 * stride), np.empty(stride)
     for piece in range(settings.weights.shape[0]):
-        for r in range(settings.integers[REPLICAS]):
-            x, y, z = 0.0, 0.0, 0.0
-            for atom in range(atoms):
-                weight, place = settings.weights[piece, atom], 3 * atom * stride + r
-                x += weight * state.x[place]
-                y += weight * state.x[place + stride]
-                z += weight * state.x[place + 2 * stride]
-            distance = math.sqrt(x * x + y * y + z * z)
-            if not distance > radius:
-                continue
-            beyond = distance - radius
+        place[:] = 0.0
+        for atom in range(atoms):
+            weight, first = settings.weights[piece, atom], 3 * atom * stride
+            for component in range(3 * stride):
+                place[component] += weight * state.x[first + component]
+        reached = 0.0
+        for r in range(stride):
+            squared = place[r] ** 2 + place[stride + r] ** 2 + place[2 * stride + r] ** 2
+            beyond = max(math.sqrt(squared) - radius, 0.0)
+            pull[r] = stiffness * beyond / (radius + beyond)
+            reached = max(reached, beyond)
             results.energies[r] += 0.5 * stiffness * beyond * beyond
-            pull = -stiffness * beyond / distance
-            for atom in range(atoms):
-                weight, place = pull * settings.weights[piece, atom], 3 * atom * stride + r
-                results.forces[place] += weight * x
-                results.forces[place + stride] += weight * y
-                results.forces[place + 2 * stride] += weight * z
+        if reached == 0.0:
+            continue
+        for atom in range(atoms):
+            weight = settings.weights[piece, atom]
+            for axis in range(3):
+                first = (3 * atom + axis) * stride
+                for r in range(stride):
+                    results.forces[first + r] -= pull[r] * weight * place[axis * stride + r]
 
 
 @njit(**KERNEL)

@@ -195,3 +195,19 @@ def test_a_restraint_that_is_never_reached_changes_no_bit():
     for name in ("kinetic", "potential", "dipoles", "positions", "velocities", "spread"):
         assert np.array_equal(getattr(without, name)[..., :2], getattr(held, name)[..., :2])
     assert not np.array_equal(without.positions[..., 2], held.positions[..., 2])
+
+
+def test_a_trajectory_is_the_same_in_any_block_and_any_chunks():
+    """So it is on any number of ranks: bit for bit alone, among others, and cut into pieces."""
+    langevin = Thermostat("langevin", KT, 50 * FS, 3)
+    options = {"record": RECORDS, "dipole_every": 5, "restraint": restraint(-0.05), "thermostat": langevin}
+    start = block(3)
+    whole = run_chunk(model_evaluator(3), start, MASSES, 200, 0.5 * FS, **options)
+    assert restraint(-0.05).reached(whole.positions).any(0).all()
+    alone = ReplicaBlock.start(start.positions[:, :, 2:], start.velocities[:, :, 2:], [2])
+    evaluator, frames = model_evaluator(1), []
+    for steps in (45, 105, 50):
+        chunk = run_chunk(evaluator, alone, MASSES, steps, 0.5 * FS, **options)
+        frames.append(chunk.positions)
+        alone = chunk.block
+    assert np.array_equal(np.concatenate(frames)[..., 0], whole.positions[..., 2])

@@ -84,21 +84,27 @@ def test_every_band_has_what_its_modes_have(summary: Summary) -> None:
 
 
 def test_what_is_left_is_the_level_of_theorys(summary: Summary) -> None:
-    """A surface 12 cm-1 too stiff in the stretches, whose method adds exactly what it was measured to add."""
-    found = method_error("perturbation", "CH3 symmetric stretch")
+    """A surface 12 cm-1 too stiff in a bend, whose method adds exactly what it was measured to add."""
+    found = method_error("perturbation", "CH3 rock")
     assert found is not None
-    truth = 0.75 * 2850 + 0.25 * 2930 - found.mean_per_cm - 12.0
-    row = side_by_side(summary, {2910.0: truth})[3]
+    truth = 1036.0 - found.mean_per_cm - 12.0
+    known = tuple(replace(one, stderr_per_cm=1.0) for one in summary.levels.fundamentals) if summary.levels else ()
+    assert summary.levels is not None
+    sharp = replace(summary, levels=replace(summary.levels, fundamentals=known))
+    row = side_by_side(sharp, {1041.0: truth})[1]
     assert row.experiment_per_cm == truth
     assert row.level_of_theory_per_cm == pytest.approx(12.0)
-    assert row.level_of_theory_stderr_per_cm == pytest.approx(math.hypot(3.0, found.scatter_per_cm))
+    assert row.level_of_theory_stderr_per_cm == pytest.approx(math.hypot(1.0, found.scatter_per_cm))
     # Where the levels' committee disagrees more, the trajectories are the better known.
-    assert summary.levels is not None
     vague = tuple(replace(one, stderr_per_cm=40.0) for one in summary.levels.fundamentals)
-    row = side_by_side(replace(summary, levels=replace(summary.levels, fundamentals=vague)), {2910.0: truth})[3]
-    pigs = MEASURED["pigs"]["stretch with hydrogen"]
-    assert row.level_of_theory_per_cm == pytest.approx(2910.0 - pigs.mean_per_cm - truth)
+    row = side_by_side(replace(summary, levels=replace(summary.levels, fundamentals=vague)), {1041.0: truth})[1]
+    pigs = MEASURED["pigs"]["bend"]
+    assert row.level_of_theory_per_cm == pytest.approx(1041.0 - pigs.mean_per_cm - truth)
     assert row.level_of_theory_stderr_per_cm == pytest.approx(math.hypot(1.5, pigs.scatter_per_cm))
+    # Two modes in one band, whose overtones share its intensity: the trajectories alone.
+    pigs = MEASURED["pigs"]["stretch with hydrogen"]
+    row = side_by_side(sharp, {2910.0: 2880.0})[3]
+    assert row.level_of_theory_per_cm == pytest.approx(30.0 - pigs.mean_per_cm)
     # Nothing is said of a torsion, for which no method was measured.
     assert side_by_side(summary, {281.0: 250.0})[0].level_of_theory_per_cm is None
 

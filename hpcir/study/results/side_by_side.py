@@ -106,8 +106,12 @@ def _levels(summary: Summary, own: Sequence[tuple[int, float]], words: str) -> B
 
 def with_experiment(row: BandRow, measured: float) -> BandRow:
     """The row with an experiment's position (cm-1), and the level of theory's error: that of the estimate whose method
-    is known best, with the method's mean error taken off. None where no method was measured for this motion."""
-    known = [one for one in (row.trajectories, row.levels) if one is not None and one.method_error_per_cm is not None]
+    is known best, with the method's mean error taken off. None where no method was measured for this motion.
+
+    Fundamentals of several modes in one band leave out the overtones that share its intensity: there the trajectories
+    alone count."""
+    levels = row.levels if len(row.modes) < 2 else None
+    known = [one for one in (row.trajectories, levels) if one is not None and one.method_error_per_cm is not None]
     row = replace(row, experiment_per_cm=measured)
     if not known:
         return row
