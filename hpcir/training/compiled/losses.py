@@ -27,7 +27,7 @@ def _inputs_of(inputs, labels, first, last):  # type: ignore[no-untyped-def]
 
 @njit(**LOOPS)
 def _dot(x, y):  # type: ignore[no-untyped-def]
-    """The product of two vectors; the rounding of the library's depends on where they lie in memory."""
+    """The product of two vectors."""
     total = x.dtype.type(0.0)
     for i in range(len(x)):
         total += x[i] * y[i]
