@@ -44,6 +44,8 @@ from hpcir.vibrations.normal_modes import sample as sample_modes
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+# Of the manifest's entries of corrections, whose time is that of the trajectories' stage.
+PART = "pigs "
 FOLDER = layout.PIGS
 GEOMETRIES, BLOCK = HELD_GEOMETRIES, HELD_BLOCK
 # Temperature of the dynamics that they come from, as a multiple of production's, and its time after thermal starts.
@@ -99,7 +101,7 @@ def with_quantum_nuclei(
         raise InputError("this potential cannot be corrected: PIGS needs a model of hpcir", where="dynamics.nuclei")
     ring = ring_of(context.deck.dynamics, minima[0])
     key = context.on_root(lambda: _key(context, potential, minima, ring))
-    path, stage = layout.correction_file(name), f"pigs {name}"
+    path, stage = layout.correction_file(name), f"{PART}{name}"
     if context.on_root(lambda: context.directory.finished(stage, key)) is None:
         context.at_root(lambda: (context.directory / FOLDER).mkdir(exist_ok=True))
         points = _points(context, potential, structure, minima, ring, key)

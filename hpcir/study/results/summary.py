@@ -24,6 +24,7 @@ from hpcir.study.context import Context
 from hpcir.study.label_farm import TEST, LabelStore
 from hpcir.study.learning.curve import LearningCurve
 from hpcir.study.learning.reference import Reference
+from hpcir.study.production import pigs
 from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import MAIN_SECONDS
 from hpcir.study.production.targets import Target
@@ -217,7 +218,8 @@ def label_figures(store: LabelStore, level: str) -> LabelFigures:
 
 def stage_seconds(context: Context) -> dict[str, float]:
     """Wall time of every stage over all sessions of this run."""
-    return {name: seconds for name, seconds in seconds_by_name(context).items() if name != MAIN_SECONDS}
+    parts = (MAIN_SECONDS, pigs.PART)
+    return {name: seconds for name, seconds in seconds_by_name(context).items() if not name.startswith(parts)}
 
 
 def seconds_by_name(context: Context) -> dict[str, float]:
