@@ -84,7 +84,7 @@ def test_a_training_begins_from_a_model_or_from_a_level_of_the_deck(
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        ("3", ("no such level", "it has 0 levels")),
+        ("3", ("no such level", "It has 0 levels")),
         ("nowhere", ("nor a model", "nowhere")),
         ("model", ("other widths", "12, 12", "deck.resolved.yaml")),
     ],

@@ -28,11 +28,11 @@ RENAMED: list[tuple[str, str]] = [
 
 # Keys, attributes and datasets that are never compared.
 PROVENANCE = {"deck", "format_version", "origin", "program_version", "provenance", "stages"}
-TIMES = {"microseconds_per_step", "seconds"}
+TIMES = {"microseconds_per_step", "seconds", "seconds_at_the_last"}
 # Not compared where they are text.
 DIGESTS = {"checksum", "content_digest", "data", "deck_digest", "digest", "final", "inputs", "starts"}
-# Totals, to which labels for another purpose would add.
-TOTALS = re.compile(r"labels/count$|labels\.h5@(count|group_)")
+# Totals, to which labels for another purpose would add, and a sentence with label times in it.
+TOTALS = re.compile(r"labels/count$|labels\.h5@(count|group_)|chain/verdict$")
 # Files that hold no results: the state of the run.
 STATE = {"lock.json", "manifest.json", "progress.json"}
 

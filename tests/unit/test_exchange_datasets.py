@@ -288,7 +288,9 @@ def test_ase_database(tmp_path):
             atoms = Atoms("OH2", SHAPE / ANGSTROM)
             atoms.calc = SinglePointCalculator(atoms, energy=-1.0 - n, forces=np.full((3, 3), 0.5))
             database.write(atoms, data={"mu": [0.0, 0.0, 1.5]}, gap=3.0)
-    data = read_dataset(path)
+    with pytest.raises(InputError, match="looks like the dipole under 'mu'"):
+        read_dataset(path)
+    data = read_dataset(path, keys={"energy": "energy", "forces": "forces"})
     assert [f.energy for f in data.frames] == pytest.approx([-EV, -2 * EV, -3 * EV])
     assert data.frames[0].dipole is None
     keys = {"energy": "energy", "dipole": "mu"}

@@ -367,7 +367,7 @@ def test_the_summary_of_one_target(context: Context, shared: Shared) -> None:
     written = json.loads((folder / layout.SUMMARY).read_text())
     assert list(written) == [
         "labels", "sampling", "model", "harmonic", "trust", "ensemble", "test", "md", "spectrum", "bands",
-        "weak_bands", "modes", "groups", "isotopologues", "isotopologue_modes", "stages", "provenance",
+        "weak_bands", "modes", "groups", "side_by_side", "isotopologues", "isotopologue_modes", "stages", "provenance",
         "largest_labelled_heavy_atoms", "targets",
     ]  # fmt: skip
     assert written["labels"]["by_purpose"] == {"round 0": 2, "normal modes": 1, "test": 1}

@@ -59,7 +59,7 @@ def test_dictionary_round_trip():
     stored = first.to_dict()
     assert all(isinstance(value, (np.ndarray, str, float)) for value in stored.values())
     second = Spectrum.from_dict(stored)
-    assert second.bands == first.bands
+    assert repr(second.bands) == repr(first.bands)  # errors that are not known are nan, which equals nothing
     assert np.array_equal(second.terms, first.terms)
     assert second.metadata == json.loads(json.dumps(first.metadata))
     with pytest.raises(InputError, match="complete"):
