@@ -57,7 +57,9 @@ class Communicator(Protocol):
     rank: int
     size: int
     node_rank: int
-    """Rank among the ranks that share this one's memory: 0 compiles kernels for its node."""
+    """Rank among the ranks that share this one's memory: the first ones compile kernels for their node."""
+    node_size: int
+    """How many ranks share this one's memory."""
     node: int
     """The first rank of this one's node: the node's number in file names."""
     nodes: int
@@ -135,6 +137,7 @@ class SerialCommunicator:
     rank = 0
     size = 1
     node_rank = 0
+    node_size = 1
     node = 0
     nodes = 1
     watchman: Watchman | None = None
@@ -191,6 +194,7 @@ class MpiCommunicator:
         self._counters = 0
         node = comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.node_rank: int = node.Get_rank()
+        self.node_size: int = node.Get_size()
         self.node: int = node.bcast(self.rank)
         node.Free()
         self.nodes: int = comm.allreduce(int(self.node_rank == 0))

@@ -154,15 +154,17 @@ class Road:
 
     @collective
     def _compile(self) -> None:
-        """Compile the kernels, or load them: one rank of a node first, so that the others find them in the cache."""
+        """Compile the kernels, or load them: two ranks of a node first, one those of dynamics and one those of training, so
+        that the others find them in the cache."""
         from hpcir.dynamics.warm_up import compile_kernels
         from hpcir.training.compiled.warm_up import compile_training
 
         with self.context.progress.stage("compile kernels"):
-            if self.context.comm.node_rank == 0:
+            place, training = self.context.comm.node_rank, self.context.deck.training
+            if place == 0:
                 compile_kernels()
-                if self.context.deck.training.device == "cpu":
-                    compile_training(self.context.deck.training.precision)
+            if place == min(1, self.context.comm.node_size - 1) and training.device == "cpu":
+                compile_training(training.precision)
             self.context.comm.barrier()
 
     @collective

@@ -231,7 +231,7 @@ ok = [
     comm.sum_arrays(np.array([comm.rank, 1])).tolist() == [comm.size * (comm.size - 1) // 2, comm.size],
     np.array_equal(comm.gather_arrays(np.full(3, comm.rank)), np.arange(comm.size)[:, None] + np.zeros((1, 3))),
     half.allgather(comm.rank) == list(range(comm.rank % 2, comm.size, 2)),
-    (comm.node, comm.nodes, comm.node_rank) == (0, 1, comm.rank),
+    (comm.node, comm.nodes, comm.node_rank, comm.node_size) == (0, 1, comm.rank, comm.size),
 ]
 every = comm.gather(ok)
 if comm.rank == 0:
