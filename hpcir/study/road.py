@@ -154,8 +154,8 @@ class Road:
 
     @collective
     def _compile(self) -> None:
-        """Compile the kernels, or load them: two ranks of a node first, one for dynamics and one for training; the others
-        find them in the cache."""
+        """Compile the kernels, or load them: two ranks of a node first, one for dynamics and one for training; the
+        others find them in the cache."""
         from hpcir.dynamics.warm_up import compile_kernels
         from hpcir.training.compiled.warm_up import compile_training
 
