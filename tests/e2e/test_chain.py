@@ -98,6 +98,7 @@ def test_the_chain_is_worth_its_levels(finished) -> None:
     assert own < 0.7 * below
 
 
+@pytest.mark.long
 def test_a_killed_chain_goes_on_and_two_ranks_come_to_the_same(tmp_path, chain_deck, finished, run_deck) -> None:
     out = tmp_path / "run"
     kill_in_stages(chain_deck, out, ["cheap labels", "train on other program", "train round 1"], finished)

@@ -54,6 +54,7 @@ def test_trajectories_start_in_families_as_often_as_their_weights_say(finished):
         assert abs(family["trajectories"] - 8 * family["weight"]) <= 1.0
 
 
+@pytest.mark.long
 @pytest.mark.mpi
 def test_the_result_does_not_depend_on_the_rank_count(finished, families_deck, run_deck, tmp_path):
     finish(run_deck, families_deck, tmp_path / "run", ranks=2)

@@ -146,7 +146,7 @@ SAVES_OFTEN = (
 def test_a_training_goes_on_from_its_last_seconds(deck, run_deck, tmp_path):
     """Killed in the middle of a long training, a run takes up the optimiser where it was, and ends the same."""
     long = tmp_path / "long.yaml"
-    words = {"members: 2": "members: 1", "steps: 100, final": "steps: 6000, final", "rounds: 2": "rounds: 0"}
+    words = {"members: 2": "members: 1", "steps: 100, final": "steps: 3000, final", "rounds: 2": "rounds: 0"}
     long.write_text(replaced(deck.read_text(), words))
     process = start(long, tmp_path / "killed", program=("-c", SAVES_OFTEN))
     state = tmp_path / "killed" / "models" / "in-progress" / "member-000.training"
@@ -158,11 +158,11 @@ def test_a_training_goes_on_from_its_last_seconds(deck, run_deck, tmp_path):
     process.wait()
     record = read_record(state)
     assert record is not None
-    assert 0 < int(record.arrays["step"]) < 6000
+    assert 0 < int(record.arrays["step"]) < 3000
     finish(run_deck, long, tmp_path / "killed")
     finish(run_deck, long, tmp_path / "whole")
     log = (tmp_path / "killed" / "log.txt").read_text()
-    assert f"member 0 resumes at step {int(record.arrays['step'])} of 6000" in log
+    assert f"member 0 resumes at step {int(record.arrays['step'])} of 3000" in log
     assert differences(results(tmp_path / "whole"), results(tmp_path / "killed")) == []
     assert not state.parent.exists()
 

@@ -74,7 +74,7 @@ def test_the_results_are_those_recorded(run_frozen, rounds_alike, name, ranks):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=LONG)])
 def test_the_results_are_those_recorded_on_any_rank_count(run_frozen, rounds_alike, ranks):
     one, more = (run_frozen("peroxide-levels", count) for count in (1, ranks))
     assert differences(one, more) == ([], [])

@@ -89,6 +89,7 @@ def test_fragments_of_the_target_were_labelled_and_nothing_larger(finished):
     assert sizes >= {2, 3, 4}
 
 
+@pytest.mark.long
 @pytest.mark.mpi
 def test_its_own_resolved_deck_gives_the_same_on_two_ranks(finished, run_deck, tmp_path):
     out = tmp_path / "again"
@@ -98,6 +99,7 @@ def test_its_own_resolved_deck_gives_the_same_on_two_ranks(finished, run_deck, t
     assert differences(all_results(finished), all_results(out)) == []
 
 
+@pytest.mark.long
 def test_killed_and_run_again_it_ends_the_same(finished, series_deck, run_deck, tmp_path):
     out = tmp_path / "run"
     kill_in_stages(series_deck, out, ("explore round 0", "train round 1", "starts of C8H18"), finished)
@@ -128,6 +130,7 @@ def test_a_target_without_a_sane_trajectory_does_not_cost_the_others_their_spect
     assert "C8H18" in page
 
 
+@pytest.mark.long
 def test_a_cheap_level_comes_first_where_the_deck_wants_it(series_deck, run_deck, tmp_path):
     path = tmp_path / "levels.yaml"
     changed = {

@@ -22,7 +22,7 @@ def field_of(atoms: str, spin: int, xc: str) -> Any:
     return field
 
 
-@pytest.mark.parametrize(("spin", "xc"), [(0, "bp86"), (1, "bp86"), (0, "wb97x-v")])
+@pytest.mark.parametrize(("spin", "xc"), [(0, "bp86"), (1, "bp86"), pytest.param(0, "wb97x-v", marks=pytest.mark.long)])
 def test_derivatives_are_pyscf_s(spin: int, xc: str) -> None:
     """Of orbitals and of fitting functions, for any density: the field need not be converged."""
     field = field_of(WATER, spin, xc)
