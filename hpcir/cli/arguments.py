@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hpcir.cli import answers
+import hpcir.cli.answers as answers
 from hpcir.cli.answers import Answer, stage_command
 from hpcir.cli.values import Pairs, Units, angstrom, femtoseconds, kelvin, positive_count, seconds
 from hpcir.errors import EXIT_DONE, EXIT_INPUT
