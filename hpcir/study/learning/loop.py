@@ -149,8 +149,9 @@ class LearningLoop:
 
     def _can_judge(self) -> bool:
         """True where enough labels are held out to know the model error's share (rank 0)."""
-        held_out = held_out_labels(self.learnt_labels(), self.context.deck)
-        return len(self.source.targets) == 1 and len(held_out) >= MIN_GEOMETRIES
+        if len(self.source.targets) != 1:
+            return False
+        return len(held_out_labels(self.learnt_labels(), self.context.deck)) >= MIN_GEOMETRIES
 
     @collective
     def _final_model(self, model: Model, state: LearningCurve) -> Model:
