@@ -36,6 +36,7 @@ def imported(path: str) -> Iterator[str]:
     """Names of hpcir's modules (and of things in them) that a module imports, in functions and for types too."""
     for node in ast.walk(trees()[path]):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hpcir":
+            yield node.module  # of a name taken from a package, the package runs as well
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "hpcir")
