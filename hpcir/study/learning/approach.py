@@ -7,8 +7,8 @@ last one where there is one, and its loop with its source of geometries.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Protocol
 
 from hpcir.deck.study import Study
 from hpcir.runtime.mpi import collective
@@ -30,34 +30,12 @@ from hpcir.study.learning.loop import LearningLoop
 from hpcir.study.learning.minimum_source import MinimumSource, certain_geometries
 from hpcir.study.learning.pretrain import own_pool
 from hpcir.study.learning.reference import Reference, check_minimum, harmonic_analysis, optimised, write
-from hpcir.study.learning.source import round_purpose
+from hpcir.study.learning.source import GeometrySource, round_purpose
 from hpcir.vibrations.normal_modes import stiff_hessian
 
 
-class Approach(Protocol):
+class Approach(ABC):
     """The steps before production. below: the levels that are learnt so far."""
-
-    below: list[LearntLevel]
-
-    def pretrain(self) -> None:
-        """Label and learn the levels of theory below the last one (collective)."""
-
-    def prepare(self) -> tuple[LabelFarm, Reference | None]:
-        """The farm of the last level, open, and its reference minimum where sampling needs one (collective)."""
-
-    def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
-        """The learning loop of the last level, from what `prepare` gave (collective)."""
-
-
-def approach_of(context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> Approach:
-    """The approach that fits a study."""
-    if study.one_minimum:
-        return AroundMinimum(context, study, trainer, store)
-    return SeedsAndFragments(context, study, trainer, store)
-
-
-class AroundMinimum:
-    """One molecule, explored around its minimum; a cheap first level gives thermal geometries of its own dynamics."""
 
     def __init__(self, context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> None:
         self.context, self.study, self.trainer, self.store = context, study, trainer, store
@@ -68,8 +46,13 @@ class AroundMinimum:
         """The levels of the study, those that are to be had."""
         return chain_of(self.context)
 
+    @property
+    def _before(self) -> LearntLevel | None:
+        return self.below[-1] if self.below else None
+
     @collective
     def pretrain(self) -> None:
+        """Label and learn the levels of theory below the last one (collective)."""
         for number, level in enumerate(self.chain[:-1]):
             self.below.append(self._learnt(number, level))
 
@@ -87,21 +70,53 @@ class AroundMinimum:
             farm.close()
 
     @collective
-    def prepare(self) -> tuple[LabelFarm, Reference]:
+    def prepare(self) -> tuple[LabelFarm, Reference | None]:
+        """The farm of the last level, open, and its reference minimum where sampling needs one (collective)."""
         level = self.chain[-1]
         farm, reference = self._prepared(level.context(self.context), level)
-        if self.context.root and reference.labelled:
+        if self.context.root and reference is not None and reference.labelled:
             write(self.context, reference)
         return farm, reference
 
-    @property
-    def _before(self) -> LearntLevel | None:
-        return self.below[-1] if self.below else None
+    @collective
+    def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
+        """The learning loop of the last level, from what `prepare` gave (collective)."""
+        level = self.chain[-1]
+        return self._loop(level.context(self.context), level, farm, reference)
+
+    @collective
+    def _loop(self, context: Context, level: ChainLevel, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
+        budget = LabelBudget(farm, level.labels)
+        source = self._source(context, budget, reference)
+        start = None if self._before is None else self._before.model
+        return LearningLoop(context, budget, self.trainer, source, start, level.folder)
+
+    def _farm(self, context: Context, level: ChainLevel, of: Reference | None) -> LabelFarm:
+        return LabelFarm(context, level.settings, of.structure if of else None, self.store)
+
+    @abstractmethod
+    def _prepared(self, context: Context, level: ChainLevel) -> tuple[LabelFarm, Reference | None]:
+        """A level's farm, and its minimum where sampling needs one (collective)."""
+
+    @abstractmethod
+    def _source(self, context: Context, budget: LabelBudget, reference: Reference | None) -> GeometrySource:
+        """The source of geometries of a level's loop (collective)."""
+
+
+def approach_of(context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> Approach:
+    """The approach that fits a study."""
+    if study.one_minimum:
+        return AroundMinimum(context, study, trainer, store)
+    return SeedsAndFragments(context, study, trainer, store)
+
+
+class AroundMinimum(Approach):
+    """One molecule, explored around its minimum; a cheap first level gives thermal geometries of its own dynamics."""
 
     @collective
     def _prepared(self, context: Context, level: ChainLevel) -> tuple[LabelFarm, Reference]:
-        """A level's farm, and its minimum: labelled, from the level below's where there is one, or that of the level
-        below's model. While rank 0 optimises, the others label the first geometries of the pool."""
+        """The minimum is labelled, from the level below's where there is one, or that of the level below's model. While
+        rank 0 optimises, the others label the first geometries of the pool."""
         before = self._before
         if before is not None and not level.own_minimum:
             near = context.structure if before.reference is None else before.reference.structure
@@ -124,67 +139,20 @@ class AroundMinimum:
         context.at_root(lambda: check_minimum(context, reference.modes))
         return farm, reference
 
-    def _farm(self, context: Context, level: ChainLevel, of: Reference | None) -> LabelFarm:
-        return LabelFarm(context, level.settings, of.structure if of else None, self.store)
-
     @collective
-    def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
+    def _source(self, context: Context, budget: LabelBudget, reference: Reference | None) -> MinimumSource:
         assert reference is not None  # this approach prepares one
-        level = self.chain[-1]
-        return self._loop(level.context(self.context), level, farm, reference)
-
-    @collective
-    def _loop(self, context: Context, level: ChainLevel, farm: LabelFarm, reference: Reference) -> LearningLoop:
-        before = self._before
-        pool = before.structures if before is not None else own_pool(context, reference)
-        budget = LabelBudget(farm, level.labels)
-        source = MinimumSource(context, budget, reference, self.trainer.functions, pool)
-        start = None if before is None else before.model
-        return LearningLoop(context, budget, self.trainer, source, start, level.folder)
+        pool = own_pool(context, reference) if self._before is None else self._before.structures
+        return MinimumSource(context, budget, reference, self.trainer.functions, pool)
 
 
-class SeedsAndFragments:
-    """Several molecules, or large or flexible ones; every level goes through rounds of its own."""
+class SeedsAndFragments(Approach):
+    """Several molecules, or large or flexible ones: every level goes through rounds of its own, and no minimum is
+    needed, since each target has one of the final model."""
 
-    def __init__(self, context: Context, study: Study, trainer: CommitteeTrainer, store: LabelStore) -> None:
-        self.context, self.study, self.trainer, self.store = context, study, trainer, store
-        self.below: list[LearntLevel] = []
+    def _prepared(self, context: Context, level: ChainLevel) -> tuple[LabelFarm, None]:
+        return self._farm(context, level, None), None
 
-    @cached_property
-    def chain(self) -> tuple[ChainLevel, ...]:
-        """The levels of the study, those that are to be had."""
-        return chain_of(self.context)
-
-    @collective
-    def pretrain(self) -> None:
-        """Sample at the levels below in the same way: their models and geometries begin the next level."""
-        for number, level in enumerate(self.chain[:-1]):
-            context = level.context(self.context)
-            if level.way is Way.DATA:
-                before = self.below[-1] if self.below else None
-                self.below.append(learnt_from_data(context, self.study, level, number, before, self.trainer))
-                continue
-            farm = LabelFarm(context, level.settings, None, self.store)
-            try:
-                self.below.append(learnt_in_rounds(self._loop(context, level, farm), None))
-            finally:
-                farm.close()
-
-    def prepare(self) -> tuple[LabelFarm, Reference | None]:
-        """The farm, and no minimum: each target has one of the final model."""
-        level = self.chain[-1]
-        return LabelFarm(level.context(self.context), level.settings, None, self.store), None
-
-    @collective
-    def loop(self, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
-        level = self.chain[-1]
-        return self._loop(level.context(self.context), level, farm)
-
-    def _loop(self, context: Context, level: ChainLevel, farm: LabelFarm) -> LearningLoop:
-        budget = LabelBudget(farm, level.labels)
-        before = self.below[-1] if self.below else None
-        pool = () if before is None else before.pool
-        source = FragmentSource(context, budget, self.study, self.trainer, pool)
-        return LearningLoop(
-            context, budget, self.trainer, source, None if before is None else before.model, level.folder
-        )
+    def _source(self, context: Context, budget: LabelBudget, reference: Reference | None) -> FragmentSource:
+        pool = () if self._before is None else self._before.pool
+        return FragmentSource(context, budget, self.study, self.trainer, pool)
