@@ -88,25 +88,26 @@ class Chunk:
     retired: list[Retired]
 
 
-@dataclass(frozen=True)
-class ChunkRequest:
-    """The arguments of run_chunk, for the compiled and the plain way."""
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of a chunk of replicas or of ring polymers, for the compiled and the plain way."""
 
     block: ReplicaBlock
     masses: FloatArray
     steps: int
     timestep: float
     every: int
-    thermostat: Thermostat | None
-    record: tuple[str, ...]
     spread_every: int
-    largest_step: float
-    largest_force: float
     restraint: Restraint | None = None
 
     @property
     def last(self) -> int:
         return self.block.step + self.steps
+
+    @property
+    def noise_steps(self) -> int:
+        """Steps that share a block of random numbers (0: there are none)."""
+        return 0
 
     def recorded_steps(self, every: int) -> IntArray:
         """Absolute numbers of the steps of this chunk that are multiples of `every` (0: none)."""
@@ -116,20 +117,12 @@ class ChunkRequest:
 
     def next_stop(self, step: int) -> int:
         """The step at which the compiled loop must come back: the end, a spread, or the end of the random numbers."""
-        stop = self.last
-        if self.spread_every > 0:
-            stop = min(stop, (step // self.spread_every + 1) * self.spread_every)
-        if self.thermostat is not None:
-            stop = min(stop, (step // BLOCK_STEPS + 1) * BLOCK_STEPS)
-        return stop
-
-    def kind(self) -> int:
-        return 0 if self.thermostat is None else THERMOSTATS[self.thermostat.kind]
+        return min([self.last, *((step // n + 1) * n for n in (self.spread_every, self.noise_steps) if n > 0)])
 
     def finish(
         self, arrays: dict[str, Any], positions: FloatArray, velocities: FloatArray, retired: list[Retired]
     ) -> Chunk:
-        """The Chunk of finished arrays."""
+        """The Chunk of finished arrays; positions and velocities (N, 3, lanes)."""
         alive = self.block.alive.copy()
         for item in retired:
             alive[item.replica] = False
@@ -141,3 +134,20 @@ class ChunkRequest:
             retired=sorted(retired, key=lambda item: (item.step, item.replica)),
             **arrays,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkRequest(Request):
+    """The arguments of run_chunk."""
+
+    thermostat: Thermostat | None
+    record: tuple[str, ...]
+    largest_step: float
+    largest_force: float
+
+    @property
+    def noise_steps(self) -> int:
+        return 0 if self.thermostat is None else BLOCK_STEPS
+
+    def kind(self) -> int:
+        return 0 if self.thermostat is None else THERMOSTATS[self.thermostat.kind]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Retired
+from hpcir.dynamics.chunks import REASONS, RECORDS, BoolArray, Chunk, ChunkRequest, Request, Retired
 from hpcir.dynamics.step_kernel import (
     Records,
     Results,
@@ -23,32 +25,24 @@ from hpcir.models.evaluator import Evaluator
 FloatArray = NDArray[np.float64]
 
 
-class _Run:
-    """One chunk in the making."""
+class CompiledRun(ABC):
+    """One chunk of lanes in the making. spread, dipole_spread: (T', R) of the committee.
 
-    def __init__(self, evaluator: Evaluator, request: ChunkRequest) -> None:
-        self.evaluator, self.request = evaluator, request
-        block = request.block
-        if block.replicas != evaluator.replicas:
-            raise InputError(
-                "the block and the evaluator differ in replicas", value=(block.replicas, evaluator.replicas)
-            )
-        if "dipoles" in request.record and not evaluator.has_charges:
-            raise InputError("this model has no charge networks, so no dipoles can be recorded")
+    Subclasses have settings, and advance the lanes and record; `lanes`: replicas, or beads of all rings.
+    """
+
+    settings: Settings
+
+    def __init__(self, evaluator: Evaluator, request: Request, alive: BoolArray) -> None:
+        self.evaluator, block, lanes = evaluator, request.block, len(alive)
         evaluator.set_positions(block.positions)
         stride = evaluator.layout.stride
         velocities = np.zeros_like(evaluator.x)
-        evaluator.as_replicas(velocities)[:, :, : block.replicas] = np.where(block.alive, block.velocities, 0.0)
-        alive = np.zeros(stride)
-        alive[: block.replicas] = block.alive
-        self.state = State(
-            evaluator.x,
-            velocities,
-            evaluator.x.copy(),
-            alive,
-            np.zeros(stride, np.int64),
-            np.zeros(stride, np.int64),
-        )
+        evaluator.as_replicas(velocities)[:, :, :lanes] = np.where(alive, block.velocities, 0.0)
+        everywhere = np.zeros(stride)
+        everywhere[:lanes] = alive
+        since, reason = np.zeros(stride, np.int64), np.zeros(stride, np.int64)
+        self.state = State(evaluator.x, velocities, evaluator.x.copy(), everywhere, since, reason)
         self.results = Results(
             evaluator.atomic_energies,
             evaluator.forces,
@@ -58,11 +52,48 @@ class _Run:
             evaluator.dipole,
             evaluator.origin_weights,
         )
-        self.settings = self._settings()
-        self.records = self._records()
         shape = (len(request.recorded_steps(request.spread_every)), block.replicas)
         self.spread, self.dipole_spread = np.zeros(shape), np.zeros(shape)
         self.noise, self.noise_block = np.zeros((1, 1)), -1
+
+    @abstractmethod
+    def advance(self, step: int, stop: int, row: int, drifted: bool) -> tuple[int, int]:
+        """Move from step to stop, or to where the lists of neighbours end; where it is, and the next row of records."""
+
+    @abstractmethod
+    def record_spread(self, index: int) -> None:
+        """Fill a row of the committee's spreads."""
+
+    def loop(self, request: Request) -> None:
+        """All steps of the chunk."""
+        evaluator = self.evaluator
+        evaluator.compute()
+        restrain(self.state, self.results, self.settings)
+        check_forces(self.state, self.results, self.settings, request.block.step)
+        step, row, drifted = request.block.step, 0, False
+        while step < request.last:
+            stop = request.next_stop(step)
+            step, row = self.advance(step, stop, row, drifted)
+            drifted = step < stop
+            if drifted:
+                evaluator.refresh()
+            elif request.spread_every > 0 and step % request.spread_every == 0:
+                self.record_spread(step // request.spread_every - request.block.step // request.spread_every - 1)
+
+
+class _Run(CompiledRun):
+    """A chunk of replicas."""
+
+    def __init__(self, evaluator: Evaluator, request: ChunkRequest) -> None:
+        self.request, block = request, request.block
+        if block.replicas != evaluator.replicas:
+            raise InputError(
+                "the block and the evaluator differ in replicas", value=(block.replicas, evaluator.replicas)
+            )
+        if "dipoles" in request.record and not evaluator.has_charges:
+            raise InputError("this model has no charge networks, so no dipoles can be recorded")
+        super().__init__(evaluator, request, block.alive)
+        self.settings, self.records = self._settings(), self._records()
 
     def _settings(self) -> Settings:
         request, evaluator = self.request, self.evaluator
@@ -111,26 +142,17 @@ class _Run:
             self.noise = padded.reshape(BLOCK_STEPS, -1)
         return self.noise[step % BLOCK_STEPS :]
 
-    def loop(self) -> None:
-        """All steps of the chunk."""
-        request, evaluator = self.request, self.evaluator
-        evaluator.compute()
-        restrain(self.state, self.results, self.settings)
-        check_forces(self.state, self.results, self.settings, request.block.step)
-        step, row, drifted = request.block.step, 0, False
-        while step < request.last:
-            stop = request.next_stop(step)
-            step, row = advance(
-                self.state, self.results, self.records, self.settings, self._noise_from(step),
-                evaluator.layout.lanes, evaluator.layout.tables, evaluator.energy_networks,
-                evaluator.charge_networks, evaluator.work, step, stop, row, drifted,
-            )  # fmt: skip
-            drifted = step < stop
-            if drifted:
-                evaluator.refresh()
-            elif request.spread_every > 0 and step % request.spread_every == 0:
-                index = step // request.spread_every - request.block.step // request.spread_every - 1
-                self.spread[index], self.dipole_spread[index] = evaluator.spread_here()
+    def advance(self, step: int, stop: int, row: int, drifted: bool) -> tuple[int, int]:
+        evaluator = self.evaluator
+        moved: tuple[int, int] = advance(
+            self.state, self.results, self.records, self.settings, self._noise_from(step),
+            evaluator.layout.lanes, evaluator.layout.tables, evaluator.energy_networks,
+            evaluator.charge_networks, evaluator.work, step, stop, row, drifted,
+        )  # fmt: skip
+        return moved
+
+    def record_spread(self, index: int) -> None:
+        self.spread[index], self.dipole_spread[index] = self.evaluator.spread_here()
 
     def chunk(self) -> Chunk:
         evaluator, block = self.evaluator, self.request.block
@@ -167,5 +189,5 @@ def _cut(rows: FloatArray, shape: tuple[int, ...], live: int) -> FloatArray:
 def run_compiled(evaluator: Evaluator, request: ChunkRequest) -> Chunk:
     """run_chunk by the compiled kernels."""
     run = _Run(evaluator, request)
-    run.loop()
+    run.loop(request)
     return run.chunk()

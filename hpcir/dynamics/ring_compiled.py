@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.dynamics.chunks import LARGEST_FORCE, REASONS, Chunk, Retired
+from hpcir.dynamics.compiled import CompiledRun
 from hpcir.dynamics.ring_kernel import RingRecords, RingTables, advance_rings
 from hpcir.dynamics.ring_plain import RingRequest
-from hpcir.dynamics.step_kernel import Results, Settings, State, check_forces, restrain, restraint_settings
+from hpcir.dynamics.step_kernel import Settings, restraint_settings
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
@@ -18,11 +19,11 @@ from hpcir.models.packing import padded, product_matrix
 FloatArray = NDArray[np.float64]
 
 
-class _RingRun:
-    """One chunk in the making."""
+class _RingRun(CompiledRun):
+    """A chunk of ring polymers."""
 
     def __init__(self, evaluator: Evaluator, request: RingRequest) -> None:
-        self.evaluator, self.request, self.ring = evaluator, request, request.ring
+        self.request, self.ring = request, request.ring
         lanes = request.ring.beads * request.block.replicas
         if lanes != evaluator.replicas:
             raise InputError(
@@ -30,28 +31,8 @@ class _RingRun:
             )
         if request.dipoles and not evaluator.has_charges:
             raise InputError("this model has no charge networks, so no dipoles can be recorded")
-        evaluator.set_positions(request.block.positions)
-        stride = evaluator.layout.stride
-        alive = np.zeros(stride)
-        alive[:lanes] = np.tile(request.block.alive, request.ring.beads)
-        velocities = np.zeros_like(evaluator.x)
-        evaluator.as_replicas(velocities)[:, :, :lanes] = np.where(alive[:lanes], request.block.velocities, 0.0)
-        self.state = State(
-            evaluator.x, velocities, evaluator.x.copy(), alive, np.zeros(stride, np.int64), np.zeros(stride, np.int64)
-        )
-        self.results = Results(
-            evaluator.atomic_energies,
-            evaluator.forces,
-            evaluator.charges,
-            evaluator.atomic_dipoles,
-            evaluator.energies,
-            evaluator.dipole,
-            evaluator.origin_weights,
-        )
+        super().__init__(evaluator, request, np.tile(request.block.alive, request.ring.beads))
         self.settings, self.tables, self.records = self._settings(), self._tables(), self._records()
-        shape = (len(request.recorded_steps(request.spread_every)), request.block.replicas)
-        self.spread, self.dipole_spread = np.zeros(shape), np.zeros(shape)
-        self.noise, self.noise_block = np.zeros((1, 1)), -1
 
     def _settings(self) -> Settings:
         request, evaluator = self.request, self.evaluator
@@ -93,28 +74,19 @@ class _RingRun:
                 self.noise = np.ascontiguousarray(drawn).reshape(RING_BLOCK_STEPS, -1)
         return self.noise if self.request.pile is None else self.noise[step % RING_BLOCK_STEPS :]
 
-    def loop(self) -> None:
-        """All steps of the chunk."""
-        request, evaluator = self.request, self.evaluator
-        evaluator.compute()
-        restrain(self.state, self.results, self.settings)
-        check_forces(self.state, self.results, self.settings, request.block.step)
-        step, row, drifted = request.block.step, 0, False
-        while step < request.last:
-            stop = request.next_stop(step)
-            step, row = advance_rings(
-                self.state, self.results, self.records, self.settings, self.tables, self._noise_from(step),
-                evaluator.layout.lanes, evaluator.layout.tables, evaluator.energy_networks, evaluator.charge_networks,
-                evaluator.work, step, stop, row, drifted,
-            )  # fmt: skip
-            drifted = step < stop
-            if drifted:
-                evaluator.refresh()
-            elif request.spread_every > 0 and step % request.spread_every == 0:
-                index = step // request.spread_every - request.block.step // request.spread_every - 1
-                force, dipole = evaluator.spread_here()
-                self.spread[index] = self.ring.split(force).max(0)
-                self.dipole_spread[index] = self.ring.split(dipole).max(0)
+    def advance(self, step: int, stop: int, row: int, drifted: bool) -> tuple[int, int]:
+        evaluator = self.evaluator
+        moved: tuple[int, int] = advance_rings(
+            self.state, self.results, self.records, self.settings, self.tables, self._noise_from(step),
+            evaluator.layout.lanes, evaluator.layout.tables, evaluator.energy_networks, evaluator.charge_networks,
+            evaluator.work, step, stop, row, drifted,
+        )  # fmt: skip
+        return moved
+
+    def record_spread(self, index: int) -> None:
+        force, dipole = self.evaluator.spread_here()
+        self.spread[index] = self.ring.split(force).max(0)
+        self.dipole_spread[index] = self.ring.split(dipole).max(0)
 
     def chunk(self) -> Chunk:
         block, evaluator, atoms = self.request.block, self.evaluator, self.evaluator.atoms
@@ -141,5 +113,5 @@ class _RingRun:
 def run_rings_compiled(evaluator: Evaluator, request: RingRequest) -> Chunk:
     """run_rings by the compiled kernels."""
     run = _RingRun(evaluator, request)
-    run.loop()
+    run.loop(request)
     return run.chunk()

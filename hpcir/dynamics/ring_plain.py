@@ -2,82 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.chunks import LARGEST_FORCE, LARGEST_STEP, REASONS, Chunk, ReplicaBlock, Retired
-from hpcir.dynamics.restraint import Restraint, added
+from hpcir.dynamics.chunks import LARGEST_FORCE, LARGEST_STEP, REASONS, Chunk, Request, Retired
+from hpcir.dynamics.restraint import added
 from hpcir.dynamics.ring_polymer import Pile, RingPolymer, centroid_virial_kinetic, free_step
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.errors import InputError
 from hpcir.models.potential import ReplicaPotential
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class RingRequest:
-    """The arguments of run_rings, for the compiled and the plain way."""
+@dataclass(frozen=True, kw_only=True)
+class RingRequest(Request):
+    """The arguments of run_rings."""
 
-    block: ReplicaBlock
     ring: RingPolymer
-    masses: FloatArray
-    steps: int
-    timestep: float
-    every: int
     pile: Pile | None
     dipoles: bool
-    spread_every: int
     degrees: int
-    restraint: Restraint | None = None
-
-    @property
-    def last(self) -> int:
-        return self.block.step + self.steps
 
     @property
     def largest_step(self) -> float:
         """Beads move at P times the temperature."""
         return float(LARGEST_STEP * np.sqrt(self.ring.beads))
 
-    def recorded_steps(self, every: int) -> IntArray:
-        """Absolute numbers of the steps of this chunk that are multiples of `every` (0: none)."""
-        if every < 1:
-            return np.zeros(0, np.int64)
-        return np.arange((self.block.step // every + 1) * every, self.last + 1, every, dtype=np.int64)
-
-    def next_stop(self, step: int) -> int:
-        """The step at which the compiled loop must come back: the end, a spread, or the end of the random numbers."""
-        stop = self.last
-        if self.spread_every > 0:
-            stop = min(stop, (step // self.spread_every + 1) * self.spread_every)
-        if self.pile is not None:
-            stop = min(stop, (step // RING_BLOCK_STEPS + 1) * RING_BLOCK_STEPS)
-        return stop
+    @property
+    def noise_steps(self) -> int:
+        return 0 if self.pile is None else RING_BLOCK_STEPS
 
     def noise(self, step: int) -> FloatArray | None:
         """Random numbers (RING_BLOCK_STEPS, N, 3, P, R) of the block of steps that `step` is in."""
         if self.pile is None:
             return None
         return self.pile.noise(self.block.trajectories, step // RING_BLOCK_STEPS, len(self.masses), self.ring.beads)
-
-    def finish(
-        self, records: dict[str, FloatArray], positions: FloatArray, velocities: FloatArray, retired: list[Retired]
-    ) -> Chunk:
-        """The Chunk of finished records; positions and velocities (N, 3, P R) of the beads."""
-        alive = self.block.alive.copy()
-        for item in retired:
-            alive[item.replica] = False
-        return Chunk(
-            block=replace(self.block, positions=positions, velocities=velocities, step=self.last, alive=alive),
-            steps=self.recorded_steps(self.every),
-            spread_steps=self.recorded_steps(self.spread_every),
-            retired=sorted(retired, key=lambda item: (item.step, item.replica)),
-            **records,
-        )
 
 
 class PlainRings:

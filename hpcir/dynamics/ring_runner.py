@@ -52,8 +52,9 @@ def run_rings(
             hint=f"expected {(len(masses), 3, lanes)}",
         )
     request = RingRequest(
-        block, ring, np.asarray(masses, float), steps, timestep, dipole_every, pile, dipoles, spread_every,
-        degrees or max(1, 3 * len(masses) - 3), restraint,
+        block=block, masses=np.asarray(masses, float), steps=steps, timestep=timestep, every=dipole_every,
+        spread_every=spread_every, restraint=restraint, ring=ring, pile=pile, dipoles=dipoles,
+        degrees=degrees or max(1, 3 * len(masses) - 3),
     )  # fmt: skip
     if potential.kernels is not None:
         return run_rings_compiled(potential.kernels, request)

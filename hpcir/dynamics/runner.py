@@ -48,8 +48,9 @@ def run_chunk(
     if steps < 0 or dipole_every < 1:
         raise InputError("steps must be 0 or more, and dipole_every 1 or more", value=(steps, dipole_every))
     request = ChunkRequest(
-        block, np.asarray(masses, float), steps, timestep, dipole_every, thermostat, record, spread_every, largest_step,
-        largest_force, restraint,
+        block=block, masses=np.asarray(masses, float), steps=steps, timestep=timestep, every=dipole_every,
+        spread_every=spread_every, restraint=restraint, thermostat=thermostat, record=record,
+        largest_step=largest_step, largest_force=largest_force,
     )  # fmt: skip
     if potential.kernels is not None:
         return run_compiled(potential.kernels, request)
