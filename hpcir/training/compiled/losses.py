@@ -16,13 +16,23 @@ from hpcir.training.compiled.network import LOOPS, ROWS, add_gradient, memory, o
 
 
 @njit(**LOOPS)
-def _inputs_of(inputs, labels, first, last):  # type: ignore[no-untyped-def]
-    """Inputs (B atoms, K) of the atoms from first to last, label by label."""
+def _rows_of(values, labels, pair):  # type: ignore[no-untyped-def]
+    """Rows (B atoms, K) of values (S, N, K) of the atoms of a range, label by label."""
+    first, last = pair[0], pair[1]
     atoms = last - first
-    x = np.empty((len(labels) * atoms, inputs.shape[2]), inputs.dtype)
+    x = np.empty((len(labels) * atoms, values.shape[2]), values.dtype)
     for b in range(len(labels)):
-        x[b * atoms : (b + 1) * atoms] = inputs[labels[b], first:last]
+        x[b * atoms : (b + 1) * atoms] = values[labels[b], first:last]
     return x
+
+
+@njit(**LOOPS)
+def _set_rows(values, pair, rows):  # type: ignore[no-untyped-def]
+    """The inverse, for values (B, N, K)."""
+    first, last = pair[0], pair[1]
+    atoms = last - first
+    for b in range(len(values)):
+        values[b, first:last] = rows[b * atoms : (b + 1) * atoms]
 
 
 @njit(**LOOPS)
@@ -42,23 +52,23 @@ def add_energy_gradient(  # type: ignore[no-untyped-def]
     forces (S, 3N), force_weights (S, 3N); force_weight: of the parameters' type."""
     members, batch, atoms = len(flat), len(labels), inputs.shape[1]
     energies, energy_weights, forces, force_weights = targets
+    every = np.arange(batch)
     predicted = np.zeros((members, batch), inputs.dtype)
     by_label = np.empty((members, batch, atoms, inputs.shape[2]), inputs.dtype)
-    xs = [_inputs_of(inputs, labels, pair[0], pair[1]) for pair in ranges]
+    xs = [_rows_of(inputs, labels, pair) for pair in ranges]
     kept = [memory(len(xs[e]), table, inputs) for _ in range(members) for e in range(len(xs))]
     for m in range(members):
         for e in range(len(xs)):
             if len(xs[e]) == 0:
                 continue
-            first, last = ranges[e, 0], ranges[e, 1]
-            count = last - first
+            count = len(xs[e]) // batch
             result = np.empty((len(xs[e]), 1), inputs.dtype)
             slope = np.empty_like(xs[e])
             outputs(flat[m, e], table, xs[e], kept[m * len(xs) + e], result)
             slopes(flat[m, e], table, kept[m * len(xs) + e], slope)
             for b in range(batch):
                 predicted[m, b] += result[b * count : (b + 1) * count].sum()
-                by_label[m, b, first:last] = slope[b * count : (b + 1) * count]
+            _set_rows(by_label[m], ranges[e], slope)
     force = np.empty((members, batch, atoms, 3), inputs.dtype)
     forwards(jacobian, labels, centres, by_label, force)
     two = norm.dtype.type(2.0)
@@ -76,13 +86,8 @@ def add_energy_gradient(  # type: ignore[no-untyped-def]
         for e in range(len(xs)):
             if len(xs[e]) == 0:
                 continue
-            first, last = ranges[e, 0], ranges[e, 1]
-            count = last - first
-            bar = np.empty((len(xs[e]), 1), inputs.dtype)
-            slope_bar = np.empty_like(xs[e])
-            for b in range(batch):
-                bar[b * count : (b + 1) * count] = predicted[m, b]
-                slope_bar[b * count : (b + 1) * count] = by_label[m, b, first:last]
+            bar = np.repeat(predicted[m], len(xs[e]) // batch).reshape(-1, 1)
+            slope_bar = _rows_of(by_label[m], every, ranges[e])
             add_gradient(flat[m, e], target[m, e], table, xs[e], kept[m * len(xs) + e], bar, slope_bar)
 
 
@@ -92,20 +97,18 @@ def add_dipole_gradient(  # type: ignore[no-untyped-def]
 ):
     """Of L = sum w w_mu (dmu)^2 / (3 norm), over the components. operator (S, 3, N n); dipoles (S, 3)."""
     batch, atoms, n = len(labels), inputs.shape[1], table[len(table) - 1, ROWS]
-    xs = [_inputs_of(inputs, labels, pair[0], pair[1]) for pair in ranges]
+    xs = [_rows_of(inputs, labels, pair) for pair in ranges]
     kept = [memory(len(x), table, inputs) for x in xs]
     factor = norm.dtype.type(2.0 / 3.0)
-    none = np.empty((0, inputs.shape[2]), inputs.dtype)
+    none, every = np.empty((0, inputs.shape[2]), inputs.dtype), np.arange(batch)
     for m in range(len(flat)):
         all_outputs = np.empty((batch, atoms, n), inputs.dtype)
         for e in range(len(xs)):
             if len(xs[e]) == 0:
                 continue
-            first, last = ranges[e, 0], ranges[e, 1]
             result = np.empty((len(xs[e]), n), inputs.dtype)
             outputs(flat[m, e], table, xs[e], kept[e], result)
-            for b in range(batch):
-                all_outputs[b, first:last] = result[b * (last - first) : (b + 1) * (last - first)]
+            _set_rows(all_outputs, ranges[e], result)
         for b in range(batch):
             label = labels[b]
             own = all_outputs[b].reshape(-1)
@@ -118,8 +121,5 @@ def add_dipole_gradient(  # type: ignore[no-untyped-def]
         for e in range(len(xs)):
             if len(xs[e]) == 0:
                 continue
-            first, last = ranges[e, 0], ranges[e, 1]
-            bar = np.empty((len(xs[e]), n), inputs.dtype)
-            for b in range(batch):
-                bar[b * (last - first) : (b + 1) * (last - first)] = all_outputs[b, first:last]
+            bar = _rows_of(all_outputs, every, ranges[e])
             add_gradient(flat[m, e], target[m, e], table, xs[e], kept[e], bar, none)
