@@ -19,9 +19,9 @@ from hpcir.exchange.datasets import (
     Frame,
     ReadOptions,
     checked_numbers,
+    frame_of,
     refuse_near_misses,
     resolve_units,
-    shifted_dipole,
     size_of,
 )
 
@@ -232,21 +232,7 @@ def _frame(
     values = {q: scaled[q][s, :atoms] if q in by_atom else scaled[q][s] for q in QUANTITIES if q in scaled}
     values = present(values, options.missing)
     positions = scaled["positions"][s, :atoms]
-    dipole = values.get("dipole")
-    if dipole is not None:
-        dipole = shifted_dipole(dipole, numbers, positions, charge, options.dipole_origin, where)
-    return Frame(
-        numbers=numbers,
-        positions=positions,
-        energy=float(np.reshape(values["energy"], ())) if "energy" in values else None,
-        forces=values.get("forces"),
-        dipole=dipole,
-        charges=values.get("charges"),
-        polar_tensors=values.get("polar_tensors"),
-        charge=charge,
-        level=options.level,
-        place=where,
-    )
+    return frame_of(values, numbers, positions, charge, options.level, options.dipole_origin, where)
 
 
 def _is_labels(path: Path) -> bool:

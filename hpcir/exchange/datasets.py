@@ -241,6 +241,33 @@ def shifted_dipole(
     return dipole + charge * (old - centre(positions, weights["charge"]))
 
 
+def frame_of(
+    values: Mapping[str, Any],
+    numbers: IntArray,
+    positions: FloatArray,
+    charge: int,
+    level: str,
+    dipole_origin: str | None,
+    where: str,
+) -> Frame:
+    """A geometry with the quantities that it has, all in atomic units; for dipole_origin see `shifted_dipole`."""
+    dipole = values.get("dipole")
+    if dipole is not None:
+        dipole = shifted_dipole(dipole, numbers, positions, charge, dipole_origin, where)
+    return Frame(
+        numbers=numbers,
+        positions=positions,
+        energy=float(np.reshape(values["energy"], ())) if "energy" in values else None,
+        forces=values.get("forces"),
+        dipole=dipole,
+        charges=values.get("charges"),
+        polar_tensors=values.get("polar_tensors"),
+        charge=charge,
+        level=level,
+        place=where,
+    )
+
+
 def refuse_near_misses(
     found: Mapping[str, Iterable[Any]], keys: Mapping[str, str], charge: int | None, where: str
 ) -> None:

@@ -18,10 +18,10 @@ from hpcir.exchange.datasets import (
     Frame,
     ReadOptions,
     checked_numbers,
+    frame_of,
     refuse_near_misses,
     refuse_unread_dipoles,
     resolve_units,
-    shifted_dipole,
     size_of,
     unit_size,
 )
@@ -209,23 +209,9 @@ def _frame(
     numbers = checked_numbers(atoms.numbers, where)
     positions = np.asarray(atoms.positions, float) * unit_size("positions", units["positions"])
     total = _charge(find(wanted["charge"]) if "charge" in wanted else None, options.charge, where)
-    dipole = values.get("dipole")
-    if dipole is not None:
-        dipole = shifted_dipole(dipole, numbers, positions, total, options.dipole_origin, where)
     named = find(wanted["level"]) if "level" in wanted else None
-    energy = values.get("energy")
-    return Frame(
-        numbers=numbers,
-        positions=positions,
-        energy=None if energy is None else float(energy),
-        forces=values.get("forces"),
-        dipole=dipole,
-        charges=values.get("charges"),
-        polar_tensors=values.get("polar_tensors"),
-        charge=total,
-        level=str(named[0]) if named is not None else options.level,
-        place=where,
-    )
+    level = str(named[0]) if named is not None else options.level
+    return frame_of(values, numbers, positions, total, level, options.dipole_origin, where)
 
 
 def _charge(found: tuple[Any, bool] | None, declared: int | None, where: str) -> int:

@@ -25,6 +25,7 @@ from hpcir.molecules.symmetry import Geometry, Likeness
 from hpcir.units import ANGSTROM, KCAL_PER_MOL
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 Relax = Callable[[Structure], tuple[Structure, float]]
 
 # Embedded candidates per conformer to be relaxed.
@@ -306,13 +307,17 @@ def turned(positions: FloatArray, graph: BondGraph, atoms: tuple[int, int, int, 
     beyond = beyond_bond(graph, i, j)
     if i in beyond or any(i in graph.neighbours[k] for k in beyond - {j}):
         raise ValueError(f"the bond of atoms {i} and {j} is part of a ring")
-    turn = np.radians(angle - torsion(positions, atoms))
+    return turned_about(positions, i, j, sorted(beyond), angle - torsion(positions, atoms))
+
+
+def turned_about(positions: FloatArray, i: int, j: int, atoms: IntArray | list[int], by: float) -> FloatArray:
+    """Positions (N, 3) with some atoms turned by so many degrees about the axis from atom i to atom j (Rodrigues)."""
+    turn = np.radians(by)
     axis = (positions[j] - positions[i]) / np.linalg.norm(positions[j] - positions[i])
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     rotation = np.eye(3) + np.sin(turn) * cross + (1 - np.cos(turn)) * cross @ cross
     moved = np.array(positions, float)
-    index = sorted(beyond)
-    moved[index] = (moved[index] - positions[j]) @ rotation.T + positions[j]
+    moved[atoms] = (moved[atoms] - positions[j]) @ rotation.T + positions[j]
     return moved
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.molecules.bonding import HYDROGEN, NITROGEN, OXYGEN, BondGraph
-from hpcir.molecules.conformers import beyond_bond, planar_torsions, rotors, torsion
+from hpcir.molecules.conformers import beyond_bond, planar_torsions, rotors, torsion, turned_about
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM
 
@@ -45,15 +45,7 @@ class Pivot:
 
     def turned(self, positions: FloatArray, by: float) -> FloatArray:
         """Positions (N, 3) with what is beyond the bond turned by so many degrees."""
-        _, i, j, _ = self.atoms
-        axis = positions[j] - positions[i]
-        axis = axis / np.linalg.norm(axis)
-        turn = np.radians(by)
-        cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-        rotation = np.eye(3) + np.sin(turn) * cross + (1 - np.cos(turn)) * cross @ cross
-        moved = np.array(positions, float)
-        moved[self.beyond] = (moved[self.beyond] - positions[j]) @ rotation.T + positions[j]
-        return moved
+        return turned_about(positions, self.atoms[1], self.atoms[2], self.beyond, by)
 
 
 def pivots(graph: BondGraph, flips: bool = True) -> list[Pivot]:

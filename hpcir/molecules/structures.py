@@ -202,17 +202,24 @@ def read_structure(
             hint=f"give system.charge: {said} (--charge {said}), or mend the file",
         )
     spin = stated(atoms.info, _SPIN_WORDS, str(path)) if multiplicity is None else multiplicity
+    total = charge if charge is not None else said or 0
+    structure = structure_of(atoms, total, spin or 1, name or Path(path).stem, str(path))
+    check_spin(structure, spin_where)
+    return structure
+
+
+def structure_of(atoms: Any, charge: int, multiplicity: int, name: str, source: str) -> Structure:
+    """The structure of ASE Atoms. Raises InputError as `check_geometry`."""
     structure = Structure(
         numbers=np.asarray(atoms.numbers, np.int64),
         positions=np.asarray(atoms.positions, float) * ANGSTROM,
-        charge=charge if charge is not None else said or 0,
-        multiplicity=spin or 1,
-        name=name or Path(path).stem,
-        source=str(path),
+        charge=charge,
+        multiplicity=multiplicity,
+        name=name,
+        source=source,
         nuclear_masses=isotopes_of(atoms),
     )
     check_geometry(structure)
-    check_spin(structure, spin_where)
     return structure
 
 

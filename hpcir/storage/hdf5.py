@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import RunStopped
-from hpcir.storage import provenance
+from hpcir.storage import layout, provenance
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import replace_file
 from hpcir.version import __version__
@@ -130,5 +130,5 @@ def read_intact(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | No
     try:
         return read_h5(path)
     except RunStopped:
-        os.replace(path, path.with_name(path.name + ".damaged"))
+        os.replace(path, path.with_name(path.name + layout.DAMAGED))
         return None

@@ -47,13 +47,17 @@ def as_dict(record: object) -> dict[str, object]:
 def read_record(kind: type[Record], path: Path) -> Record:
     """The record of a JSON file. Raises InputError when it cannot be read or is not of this kind; FileNotFoundError
     where there is none."""
+    return from_json(kind, read_json(path, str(path)), str(path))
+
+
+def read_json(path: Path, where: str) -> object:
+    """The content of a JSON file; raises as `read_record`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from error
-    return from_json(kind, content, str(path))
+        raise InputError(f"cannot be read: {error}", where=where) from error
 
 
 def from_json(kind: type[Record], content: object, where: str = "") -> Record:

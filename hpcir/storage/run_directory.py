@@ -84,7 +84,7 @@ class RunDirectory:
         if fresh:
             self._clear()
         if damaged:
-            os.replace(manifest, manifest.with_name(f"{manifest.name}.damaged"))
+            os.replace(manifest, manifest.with_name(manifest.name + layout.DAMAGED))
         keep_text(self.path / RESOLVED, deck_text)
         if not manifest.exists():
             self._save({"program": "hpcir", "version": __version__, "deck": deck_digest, "stages": {}})
@@ -218,7 +218,7 @@ class RunDirectory:
             if not path.is_file():
                 intact = False
             elif file_digest(path) != expected:
-                os.replace(path, path.with_name(path.name + ".damaged"))
+                os.replace(path, path.with_name(path.name + layout.DAMAGED))
                 intact = False
         return entry if intact else None
 
@@ -254,5 +254,5 @@ class RunDirectory:
             yield from walk
             if walk.damaged:
                 with contextlib.suppress(OSError):  # a full disk is no reason not to read
-                    note = path.with_suffix(".damaged")
+                    note = path.with_suffix(layout.DAMAGED)
                     note.write_text(f"{walk.damaged} damaged stretches were skipped; their work is done again\n")

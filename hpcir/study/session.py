@@ -16,11 +16,10 @@ from hpcir.errors import EXIT_INTERRUPTED, InputError
 from hpcir.molecules.structures import (
     CHARGE_WORDS,
     Structure,
-    check_geometry,
     check_spin,
-    isotopes_of,
     read_frames,
     stated,
+    structure_of,
 )
 from hpcir.runtime.mpi import Communicator, collective, on_root
 from hpcir.runtime.progress import Progress
@@ -29,7 +28,6 @@ from hpcir.storage import layout
 from hpcir.storage.provenance import record_facts
 from hpcir.storage.run_directory import RunDirectory
 from hpcir.study.context import Context
-from hpcir.units import ANGSTROM
 
 if TYPE_CHECKING:
     from hpcir.models.potential import Potential
@@ -159,16 +157,8 @@ def read_structures(path: Path, charge: int = 0, multiplicity: int = 1, spin: bo
         if np.any(atoms.pbc):
             raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=where)
         said, unpaired = (stated(atoms.info, words, where) for words in (CHARGE_WORDS, ("multiplicity",)))
-        structure = Structure(
-            numbers=np.asarray(atoms.numbers, np.int64),
-            positions=np.asarray(atoms.positions, float) * ANGSTROM,
-            charge=charge if said is None else said,
-            multiplicity=multiplicity if unpaired is None else unpaired,
-            name=f"{path.stem} {number}",
-            source=where,
-            nuclear_masses=isotopes_of(atoms),
-        )
-        check_geometry(structure)
+        total, own_spin = charge if said is None else said, multiplicity if unpaired is None else unpaired
+        structure = structure_of(atoms, total, own_spin, f"{path.stem} {number}", where)
         if spin:
             check_spin(structure)
         structures.append(structure)

@@ -16,8 +16,8 @@ from hpcir.exchange.datasets import (
     Frame,
     ReadOptions,
     checked_numbers,
+    frame_of,
     resolve_units,
-    shifted_dipole,
     size_of,
     unit_size,
 )
@@ -80,22 +80,7 @@ def _frame(
     numbers = checked_numbers(species[there], where)
     own = {name: value[s][there] if name in ("forces", *OWN_UNITS) else value[s] for name, value in values.items()}
     own = present(own, reading.missing)
-    dipole = own.get("dipole")
-    if dipole is not None:
-        dipole = shifted_dipole(dipole, numbers, places[there], total, reading.dipole_origin, where)
-    energy = own.get("energy")
-    return Frame(
-        numbers=numbers,
-        positions=places[there],
-        energy=None if energy is None else float(energy),
-        forces=own.get("forces"),
-        dipole=dipole,
-        charges=own.get("charges"),
-        polar_tensors=own.get("polar_tensors"),
-        charge=total,
-        level=reading.level,
-        place=where,
-    )
+    return frame_of(own, numbers, places[there], total, reading.level, reading.dipole_origin, where)
 
 
 def present(values: Mapping[str, Any], missing: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.storage.files import write_atomic
 from hpcir.storage.provenance import origin
-from hpcir.storage.records import as_dict, from_json
+from hpcir.storage.records import as_dict, from_json, read_json
 from hpcir.units import (
     DEBYE,
     KCAL_PER_MOL,
@@ -203,12 +203,7 @@ class LearningCurve:
 
 def read_curve(path: Path) -> LearningCurve:
     """A learning curve as it is in a file. Raises InputError where it cannot be read, FileNotFoundError without one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", where=path.name) from error
+    content = read_json(path, path.name)
     if isinstance(content, list):  # the form of the first versions
         content = {"rounds": content}
     return from_json(LearningCurve, content, path.name)

@@ -252,5 +252,5 @@ def intact_model(path: Path) -> Model | None:
     try:
         return Model.load(path)
     except InputError:
-        os.replace(path, path.with_name(path.name + ".damaged"))
+        os.replace(path, path.with_name(path.name + layout.DAMAGED))
         return None

@@ -57,8 +57,6 @@ ROTAMER_WINDOW, MAX_ROTAMERS = 7.0, 12
 MAX_ATTEMPTS = 20
 # Energy added to a geometry outside the region covered by the training data, hartree.
 PENALTY = 1e3
-# Neighbouring rungs that swap less often than this are as good as unconnected.
-MIN_ACCEPTANCE = 0.05
 
 
 @dataclass(frozen=True)

@@ -42,23 +42,18 @@ class Motion(Protocol):
     @property
     def beads(self) -> int:
         """Lanes of a trajectory."""
-        ...
 
     def begin(self, positions: FloatArray, velocities: FloatArray, ids: IntArray) -> ReplicaBlock:
         """A block at step 0 from positions and velocities (N, 3, R) of the trajectories (of centroids, for rings)."""
-        ...
 
     def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
         """The block without the motion of the whole molecule."""
-        ...
 
     def geometries(self, lanes: FloatArray) -> FloatArray:
         """One geometry that the nuclei take of each trajectory, (N, 3, R) of lanes (N, 3, beads R)."""
-        ...
 
     def centres(self, lanes: FloatArray) -> FloatArray:
         """Positions (N, 3, R) that the observables belong to, of lanes (N, 3, beads R)."""
-        ...
 
     def run(
         self,
@@ -72,7 +67,6 @@ class Motion(Protocol):
     ) -> Chunk:
         """Move a block by `steps` steps, with a thermostat or in the production ensemble; with `record` the chunk has
         dipoles, positions and velocities after every multiple of `every`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,20 +81,16 @@ class Classical:
     beads: int = 1
 
     def begin(self, positions: FloatArray, velocities: FloatArray, ids: IntArray) -> ReplicaBlock:
-        """See Motion."""
         return ReplicaBlock.start(positions, velocities, ids)
 
     def at_rest(self, block: ReplicaBlock) -> ReplicaBlock:
-        """See Motion."""
         linear = is_linear(self.modes.positions, self.masses)
         return replace(block, velocities=remove_motion(block.positions, block.velocities, self.masses, True, linear))
 
     def geometries(self, lanes: FloatArray) -> FloatArray:
-        """See Motion."""
         return lanes
 
     def centres(self, lanes: FloatArray) -> FloatArray:
-        """See Motion."""
         return lanes
 
     def run(
@@ -113,7 +103,6 @@ class Classical:
         every: int,
         record: bool,
     ) -> Chunk:
-        """See Motion."""
         return run_chunk(
             potential,
             block,
@@ -146,7 +135,6 @@ class Rings:
 
     @property
     def beads(self) -> int:
-        """See Motion."""
         return self.ring.beads
 
     def begin(self, positions: FloatArray, velocities: FloatArray, ids: IntArray) -> ReplicaBlock:
@@ -177,7 +165,6 @@ class Rings:
         every: int,
         record: bool,
     ) -> Chunk:
-        """See Motion."""
         dynamics = self.dynamics
         if thermostat or dynamics.ensemble == "nvt":
             friction = SAMPLING_FRICTION if thermostat else TRPMD_FRICTION
