@@ -97,7 +97,10 @@ class Request:
     steps: int
     timestep: float
     every: int
+    record: tuple[str, ...]
     spread_every: int
+    largest_step: float = LARGEST_STEP
+    largest_force: float = LARGEST_FORCE
     restraint: Restraint | None = None
 
     @property
@@ -141,9 +144,6 @@ class ChunkRequest(Request):
     """The arguments of run_chunk."""
 
     thermostat: Thermostat | None
-    record: tuple[str, ...]
-    largest_step: float
-    largest_force: float
 
     @property
     def noise_steps(self) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Retired
+from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Request, Retired
 from hpcir.dynamics.integrators import drift, noise_of_step
 from hpcir.dynamics.restraint import added
 from hpcir.dynamics.thermal import kinetic_energy
@@ -17,33 +18,43 @@ from hpcir.models.potential import ReplicaPotential
 FloatArray = NDArray[np.float64]
 
 
-class _PlainRun:
-    """One chunk in the making."""
+class PlainRun(ABC):
+    """One chunk in the making: replicas, or ring polymers of `beads` lanes each, bead after bead."""
 
-    def __init__(self, potential: ReplicaPotential, request: ChunkRequest) -> None:
-        if request.spread_every > 0:
-            raise InputError("only a model has a committee whose spread can be taken")
-        self.potential, self.request = potential, request
+    def __init__(self, potential: ReplicaPotential, request: Request, beads: int = 1) -> None:
+        self.potential, self.request, self.beads = potential, request, beads
         block = request.block
         self.x = block.positions.copy()
-        self.v = np.where(block.alive, block.velocities, 0.0)
+        self.v = np.where(self._lanes(block.alive), block.velocities, 0.0)
         self.before = self.x.copy()
         self.alive = block.alive.copy()
         self.retired: list[Retired] = []
         self.rows: dict[str, list[FloatArray]] = {name: [] for name in ("kinetic", "potential", *RECORDS)}
-        self.cache: dict[int, FloatArray] = {}
         self.forces = np.zeros_like(self.x)
-        self.energies = np.zeros(block.replicas)
+        self.energies = np.zeros(self.x.shape[2])
         self.dipoles: FloatArray | None = None
 
-    def retire(self, bad: NDArray[np.bool_], reason: int, step: int) -> None:
-        for r in np.flatnonzero(bad & self.alive).tolist():
-            self.retired.append(Retired(r, int(self.request.block.trajectories[r]), step, REASONS[reason]))
-            self.x[:, :, r] = self.before[:, :, r]
-            self.v[:, :, r] = 0.0
-            self.alive[r] = False
+    @abstractmethod
+    def drift(self, step: int) -> tuple[FloatArray, FloatArray]:
+        """Positions and velocities of all lanes after the free motion from step - 1 to step, thermostat included."""
 
-    def evaluate(self, step: int) -> None:
+    @abstractmethod
+    def observables(self) -> dict[str, FloatArray | None]:
+        """Values that can be recorded, of each replica, by name."""
+
+    def _lanes(self, replicas: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.tile(replicas, self.beads)
+
+    def _retire(self, lanes: NDArray[np.bool_], reason: int, step: int) -> None:
+        bad = lanes.reshape(self.beads, -1).any(0) & self.alive
+        for r in np.flatnonzero(bad).tolist():
+            self.retired.append(Retired(r, int(self.request.block.trajectories[r]), step, REASONS[reason]))
+        back = self._lanes(bad)
+        self.x[:, :, back] = self.before[:, :, back]
+        self.v[:, :, back] = 0.0
+        self.alive &= ~bad
+
+    def _evaluate(self, step: int) -> None:
         if "dipoles" in self.request.record and step % self.request.every == 0:
             found = self.potential.evaluate_with_dipoles(self.x)
             self.energies, forces, self.dipoles = found.energies, found.forces, found.dipoles
@@ -51,64 +62,74 @@ class _PlainRun:
             self.energies, forces = self.potential.evaluate(self.x)
         added(self.request.restraint, self.energies, forces, self.x)
         finite = np.isfinite(self.energies + (forces**2).sum((0, 1)))
-        self.retire(~finite, 2, step)
+        self._retire(~finite, 2, step)
         worst = np.sqrt(np.where(finite, (forces**2).sum(1), 0.0).max(0))
-        self.retire(worst > self.request.largest_force, 3, step)
-        self.forces = np.where(self.alive, forces, 0.0)
+        self._retire(worst > self.request.largest_force, 3, step)
+        self.forces = np.where(self._lanes(self.alive), forces, 0.0)
 
-    def kick(self) -> None:
+    def _kick(self) -> None:
         half = 0.5 * self.request.timestep / self.request.masses[:, None, None]
-        self.v = np.where(self.alive, self.v + half * self.forces, 0.0)
+        self.v = np.where(self._lanes(self.alive), self.v + half * self.forces, 0.0)
 
-    def step(self, step: int) -> None:
+    def _step(self, step: int) -> None:
         """From step - 1 to step."""
+        self._kick()
+        self.before = self.x
+        x, v = self.drift(step)
+        alive = self._lanes(self.alive)
+        self.x, self.v = np.where(alive, x, self.x), np.where(alive, v, 0.0)
+        moved = ((self.x - self.before) ** 2).sum(1).max(0)
+        self._retire(~(moved <= self.request.largest_step**2), 1, step)
+        self._evaluate(step)
+        self._kick()
+
+    def _record(self) -> None:
+        for name, value in self.observables().items():
+            if name in self.request.record or name not in RECORDS:
+                if value is None:
+                    raise InputError("this potential gives no dipoles to record")
+                self.rows[name].append(np.array(value))
+
+    def run(self) -> Chunk:
+        """All steps of the chunk."""
+        request = self.request
+        self._evaluate(request.block.step)
+        for step in range(request.block.step + 1, request.last + 1):
+            self._step(step)
+            if step % request.every == 0:
+                self._record()
+        atoms, replicas = len(request.masses), len(self.alive)
+        shapes = {"dipoles": (3, replicas), "kinetic": (replicas,), "potential": (replicas,)}
+        arrays: dict[str, Any] = {
+            name: np.array(rows).reshape(-1, *shapes.get(name, (atoms, 3, replicas)))
+            for name, rows in self.rows.items()
+        }
+        arrays["spread"] = arrays["dipole_spread"] = np.zeros((0, replicas))
+        return request.finish(arrays, self.x, self.v, self.retired)
+
+
+class PlainReplicas(PlainRun):
+    """Replicas of classical nuclei."""
+
+    request: ChunkRequest
+
+    def __init__(self, potential: ReplicaPotential, request: ChunkRequest) -> None:
+        if request.spread_every > 0:
+            raise InputError("only a model has a committee whose spread can be taken")
+        super().__init__(potential, request)
+        self.cache: dict[int, FloatArray] = {}
+
+    def drift(self, step: int) -> tuple[FloatArray, FloatArray]:
         request, thermostat = self.request, self.request.thermostat
         ids = request.block.trajectories
         noise = noise_of_step(thermostat, ids, step - 1, len(request.masses), self.cache)
-        self.kick()
-        self.before = self.x
-        x, v = drift(self.x, self.v, request.masses, request.timestep, thermostat, noise)
-        self.x, self.v = np.where(self.alive, x, self.x), np.where(self.alive, v, 0.0)
-        moved = ((self.x - self.before) ** 2).sum(1).max(0)
-        self.retire(~(moved <= request.largest_step**2), 1, step)
-        self.evaluate(step)
-        self.kick()
+        return drift(self.x, self.v, request.masses, request.timestep, thermostat, noise)
 
-    def record(self) -> None:
-        values: dict[str, Any] = {
+    def observables(self) -> dict[str, FloatArray | None]:
+        return {
             "kinetic": kinetic_energy(self.v, self.request.masses),
             "potential": self.energies,
             "dipoles": self.dipoles,
             "positions": self.x,
             "velocities": self.v,
         }
-        for name, rows in self.rows.items():
-            if name in self.request.record or name not in RECORDS:
-                if values[name] is None:
-                    raise InputError("this potential gives no dipoles to record")
-                rows.append(np.array(values[name]))
-
-    def chunk(self) -> Chunk:
-        atoms, replicas = self.x.shape[0], self.x.shape[2]
-        shapes: dict[str, tuple[int, ...]] = {
-            "dipoles": (3, replicas),
-            "kinetic": (replicas,),
-            "potential": (replicas,),
-        }
-        arrays: dict[str, Any] = {
-            name: np.array(rows) if rows else np.zeros((0, *shapes.get(name, (atoms, 3, replicas))))
-            for name, rows in self.rows.items()
-        }
-        arrays["spread"] = arrays["dipole_spread"] = np.zeros((0, replicas))
-        return self.request.finish(arrays, self.x, self.v, self.retired)
-
-
-def run_plain(potential: ReplicaPotential, request: ChunkRequest) -> Chunk:
-    """run_chunk in plain numpy."""
-    run = _PlainRun(potential, request)
-    run.evaluate(request.block.step)
-    for step in range(request.block.step + 1, request.last + 1):
-        run.step(step)
-        if step % request.every == 0:
-            run.record()
-    return run.chunk()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.chunks import LARGEST_FORCE, REASONS, Chunk, Retired
+from hpcir.dynamics.chunks import REASONS, Chunk, Retired
 from hpcir.dynamics.compiled import CompiledRun
 from hpcir.dynamics.ring_kernel import RingRecords, RingTables, advance_rings
 from hpcir.dynamics.ring_plain import RingRequest
@@ -29,16 +29,16 @@ class _RingRun(CompiledRun):
             raise InputError(
                 "the beads of the block and the evaluator's replicas differ", value=(lanes, evaluator.replicas)
             )
-        if request.dipoles and not evaluator.has_charges:
+        if "dipoles" in request.record and not evaluator.has_charges:
             raise InputError("this model has no charge networks, so no dipoles can be recorded")
         super().__init__(evaluator, request, np.tile(request.block.alive, request.ring.beads))
         self.settings, self.tables, self.records = self._settings(), self._tables(), self._records()
 
     def _settings(self) -> Settings:
         request, evaluator = self.request, self.evaluator
-        integers = [0, evaluator.replicas, request.every, int(request.dipoles), 0, 0]
+        integers = [0, evaluator.replicas, request.every, int("dipoles" in request.record), 0, 0]
         half_skin = (evaluator.layout.reach - evaluator.model.functions.cutoff) / 2
-        reals = [request.timestep, 1.0, request.largest_step, LARGEST_FORCE, half_skin, evaluator.total_charge]
+        reals = [request.timestep, 1.0, request.largest_step, request.largest_force, half_skin, evaluator.total_charge]
         masses = np.ascontiguousarray(request.masses)
         walls, weights = restraint_settings(request.restraint, evaluator.atoms)
         temperatures = np.zeros(evaluator.layout.stride)
@@ -61,7 +61,7 @@ class _RingRun(CompiledRun):
     def _records(self) -> RingRecords:
         rows, rings = len(self.request.recorded_steps(self.request.every)), self.request.block.replicas
         size = 3 * self.evaluator.atoms * rings
-        dipoles = rows if self.request.dipoles else 0
+        dipoles = rows if "dipoles" in self.request.record else 0
         shapes = [(rows, rings), (rows, rings), (dipoles, 3 * rings), (rows, size), (rows, size)]
         return RingRecords(*(np.zeros(shape) for shape in shapes))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcir.dynamics.chunks import Chunk, ReplicaBlock
+from hpcir.dynamics.chunks import LARGEST_STEP, RECORDS, Chunk, ReplicaBlock
 from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.ring_compiled import run_rings_compiled
 from hpcir.dynamics.ring_plain import PlainRings, RingRequest
@@ -53,7 +53,9 @@ def run_rings(
         )
     request = RingRequest(
         block=block, masses=np.asarray(masses, float), steps=steps, timestep=timestep, every=dipole_every,
-        spread_every=spread_every, restraint=restraint, ring=ring, pile=pile, dipoles=dipoles,
+        record=RECORDS if dipoles else RECORDS[1:], spread_every=spread_every, restraint=restraint,
+        ring=ring, pile=pile,
+        largest_step=float(LARGEST_STEP * np.sqrt(ring.beads)),  # beads move at P times the temperature
         degrees=degrees or max(1, 3 * len(masses) - 3),
     )  # fmt: skip
     if potential.kernels is not None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hpcir.dynamics.chunks import LARGEST_FORCE, LARGEST_STEP, RECORDS, Chunk, ChunkRequest, ReplicaBlock
 from hpcir.dynamics.compiled import run_compiled
 from hpcir.dynamics.integrators import Thermostat
-from hpcir.dynamics.plain import run_plain
+from hpcir.dynamics.plain import PlainReplicas
 from hpcir.dynamics.restraint import Restraint
 from hpcir.errors import InputError
 from hpcir.models.potential import ReplicaPotential
@@ -54,4 +54,4 @@ def run_chunk(
     )  # fmt: skip
     if potential.kernels is not None:
         return run_compiled(potential.kernels, request)
-    return run_plain(potential, request)
+    return PlainReplicas(potential, request).run()
