@@ -38,7 +38,7 @@ sampling:
   {{max_labels: 40, initial_labels: 10, round_labels: 8, rounds: 2, trajectories: 16, duration: 0.1 ps,
     force_error: 5 kcal/mol/A}}
 test: {{count: 10}}
-dynamics: {{trajectories: 16, lockstep: 8, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 20 kcal/mol/A}}
+dynamics: {{trajectories: 32, lockstep: 16, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 20 kcal/mol/A}}
 spectrum: {{depth: 0.3 ps, committee_errors: false}}
 """
 
@@ -53,7 +53,7 @@ def replaced(text: str, words: dict[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def deck(made_once) -> Path:
-    """The tiny deck: water, two rounds of exploration, sixteen trajectories in two blocks."""
+    """The tiny deck: water, two rounds of exploration, 32 trajectories in two blocks."""
     return made_once("tiny-deck", lambda folder: (folder / "tiny.yaml").write_text(DECK)) / "tiny.yaml"
 
 

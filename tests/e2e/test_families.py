@@ -21,7 +21,7 @@ sampling:
     force_error: 8 kcal/mol/A}}
 test: {{count: 4}}
 dynamics: {{trajectories: 8, lockstep: 4, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 32 kcal/mol/A}}
-spectrum: {{depth: 0.3 ps, committee_errors: false}}
+spectrum: {{depth: 0.3 ps, committee_errors: false, levels: "no"}}
 """
 
 

@@ -131,7 +131,7 @@ def test_when_one_rank_dies_the_job_ends_at_once_and_names_it(
     while processes_of(out) and time.monotonic() < end:
         time.sleep(0.1)
     assert processes_of(out) == {}
-    finish(run_deck, deck, out, ranks=ranks if ranks == 2 else 1)
+    finish(run_deck, deck, out, ranks=ranks)
     assert differences(results(undisturbed_on_two), results(out)) == []
     assert set(computed(out).values()) == {1}
 

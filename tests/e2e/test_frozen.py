@@ -63,6 +63,7 @@ def check(run: Path, name: str, rounds_alike: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "ranks"),
     [
+        ("peroxide-levels", 1),
         pytest.param("methanol", 3, marks=pytest.mark.mpi),
         pytest.param("alkanes", 1, marks=LONG),
         pytest.param("ethanol", 2, marks=[LONG, pytest.mark.mpi]),
