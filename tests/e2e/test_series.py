@@ -23,7 +23,7 @@ training: {{steps: 150, final_steps: 200, learning_rate: 0.01}}
 sampling:
   {{seeds: [{ALKANES / "C2H6.xyz"}, {ALKANES / "C3H8.xyz"}, {ALKANES / "C4H10.xyz"}], largest_fragment: 5,
     conformers: 2, max_labels: 55, initial_labels: 30, round_labels: 12, rounds: 2, trajectories: 8,
-    duration: 0.1 ps, force_error: 20 kcal/mol/A}}
+    duration: 0.1 ps, force_error: 20 kcal/mol/A, temperatures: [300 K, 500 K]}}
 test: {{count: 4}}
 dynamics: {{trajectories: 12, lockstep: 6, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 32 kcal/mol/A}}
 spectrum: {{depth: 0.3 ps, estimator: plain, committee_errors: false}}
