@@ -10,8 +10,6 @@ from hpcir.study.production import pigs
 from hpcir.units import PER_CM
 from tests.unit.test_road import DEPTH, RANGE, reduced_mass, run, study_of
 
-pytestmark = pytest.mark.long
-
 DECK = """
 labels: {engine: tblite}
 model: {members: 2, hidden: [16, 16], radial: 8, shells: 0, cutoff: 4 A}
