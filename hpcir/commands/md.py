@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.commands.levels import mass_numbers
 from hpcir.commands.tables import print_bands
 from hpcir.deck.checks import UNIT_ROUNDING, friction_width_per_cm, longest_depth
@@ -41,8 +41,6 @@ from hpcir.study.session import deck_of, default_deck, require_charge, session
 from hpcir.units import FS, KELVIN
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.commands.tables import print_bands
 from hpcir.deck.loader import LoadedDeck
 from hpcir.deck.sections import SpectrumSettings
@@ -25,8 +25,6 @@ from hpcir.study.results.spectrum import controls_of
 from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.study.session import check_folder, make_folder
 from hpcir.units import ANGSTROM, FS, KELVIN
-
-FloatArray = NDArray[np.float64]
 
 # Largest relative difference of a value from two sources (rounding in text).
 TOLERANCE = 1e-6
@@ -56,7 +54,7 @@ class Part:
     temperature: float
     moments: dict[str, FloatArray]
     wavenumbers: dict[str, FloatArray]
-    trajectories: NDArray[np.int64] | None
+    trajectories: IntArray | None
     starts: str
     left_out: int = 0
 

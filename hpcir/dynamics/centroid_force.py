@@ -18,15 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.ring_polymer import Pile, RingPolymer, bead_velocities, free_step
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.dynamics.integrators import THERMOSTATS, Thermostat
 from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.streams import BLOCK_STEPS
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 RECORDS = ("dipoles", "positions", "velocities")
 # Largest displacement of an atom in one step (bohr), and largest force (hartree/bohr); beyond either it is unphysical:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hpcir.dynamics.chunks import REASONS, RECORDS, BoolArray, Chunk, ChunkRequest, Request, Retired
+from hpcir.arrays import BoolArray, FloatArray
+from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Request, Retired
 from hpcir.dynamics.step_kernel import (
     Records,
     Results,
@@ -21,8 +21,6 @@ from hpcir.dynamics.step_kernel import (
 from hpcir.dynamics.streams import BLOCK_STEPS
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
-
-FloatArray = NDArray[np.float64]
 
 
 class CompiledRun(ABC):

@@ -20,14 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.streams import BLOCK_STEPS, normal_block, rescaling_block
 from hpcir.dynamics.thermal import kinetic_energy
 from hpcir.errors import InputError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 NVE, LANGEVIN, RESCALING = 0, 1, 2
 

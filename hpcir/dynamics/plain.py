@@ -6,16 +6,14 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray
 from hpcir.dynamics.chunks import REASONS, RECORDS, Chunk, ChunkRequest, Request, Retired
 from hpcir.dynamics.integrators import drift, noise_of_step
 from hpcir.dynamics.restraint import added
 from hpcir.dynamics.thermal import kinetic_energy
 from hpcir.errors import InputError
 from hpcir.models.potential import ReplicaPotential
-
-FloatArray = NDArray[np.float64]
 
 
 class PlainRun(ABC):
@@ -42,10 +40,10 @@ class PlainRun(ABC):
     def observables(self) -> dict[str, FloatArray | None]:
         """Values that can be recorded, of each replica, by name."""
 
-    def _lanes(self, replicas: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _lanes(self, replicas: BoolArray) -> BoolArray:
         return np.tile(replicas, self.beads)
 
-    def _retire(self, lanes: NDArray[np.bool_], reason: int, step: int) -> None:
+    def _retire(self, lanes: BoolArray, reason: int, step: int) -> None:
         bad = lanes.reshape(self.beads, -1).any(0) & self.alive
         for r in np.flatnonzero(bad).tolist():
             self.retired.append(Retired(r, int(self.request.block.trajectories[r]), step, REASONS[reason]))

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray
 from hpcir.errors import InputError
 from hpcir.units import ANGSTROM, EV
-
-FloatArray = NDArray[np.float64]
 
 # At 300 K a piece goes 0.1 angstrom into a wall of this stiffness.
 STIFFNESS = 2.5 * EV / ANGSTROM**2
@@ -53,7 +51,7 @@ class Restraint:
         """|R_p - R| (..., P, R) of the pieces at positions (..., N, 3, R)."""
         return np.asarray(np.linalg.norm(self._places(positions), axis=-2))
 
-    def reached(self, positions: FloatArray) -> NDArray[np.bool_]:
+    def reached(self, positions: FloatArray) -> BoolArray:
         """True (..., R) where a piece is beyond the radius, at positions (..., N, 3, R)."""
         return np.asarray((self.distances(positions) > self.radius).any(axis=-2))
 

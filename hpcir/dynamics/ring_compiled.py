@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.dynamics.chunks import REASONS, Chunk, Retired
 from hpcir.dynamics.compiled import CompiledRun
 from hpcir.dynamics.ring_kernel import RingRecords, RingTables, advance_rings
@@ -15,8 +15,6 @@ from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.lane_layout import STEP, round_up
 from hpcir.models.packing import padded, product_matrix
-
-FloatArray = NDArray[np.float64]
 
 
 class _RingRun(CompiledRun):

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hpcir.arrays import FloatArray
 from hpcir.descriptors.lanes import INNER, KERNEL, address, njit
 from hpcir.dynamics.step_kernel import (
     HALF_SKIN,
@@ -28,8 +26,6 @@ from hpcir.dynamics.step_kernel import (
 from hpcir.models.neighbour_kernel import moved_beyond
 from hpcir.models.network_kernel import product
 from hpcir.models.potential_kernel import CONTIGUOUS, evaluate_lanes, sum_atoms, total_dipoles
-
-FloatArray = NDArray[np.float64]
 
 # Entries of RingTables.modes, for each mode.
 COSINE, OVER, TIMES, DECAY, WIDTH = range(5)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hpcir.arrays import FloatArray
 from hpcir.dynamics.chunks import Request
 from hpcir.dynamics.plain import PlainRun
 from hpcir.dynamics.ring_polymer import Pile, RingPolymer, centroid_virial_kinetic, free_step
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.models.potential import ReplicaPotential
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,11 +28,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.streams import RING_BLOCK_STEPS, trajectory_stream
 from hpcir.errors import InputError
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 # lambda of PILE: for sampling, and of TRPMD.

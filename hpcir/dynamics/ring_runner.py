@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.dynamics.chunks import LARGEST_STEP, RECORDS, Chunk, ReplicaBlock
 from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.ring_compiled import run_rings_compiled
@@ -12,8 +12,6 @@ from hpcir.dynamics.ring_plain import PlainRings, RingRequest
 from hpcir.dynamics.ring_polymer import Pile, RingPolymer
 from hpcir.errors import InputError
 from hpcir.models.potential import ReplicaPotential
-
-FloatArray = NDArray[np.float64]
 
 
 def run_rings(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.dynamics.chunks import LARGEST_FORCE, LARGEST_STEP, RECORDS, Chunk, ChunkRequest, ReplicaBlock
 from hpcir.dynamics.compiled import run_compiled
 from hpcir.dynamics.integrators import Thermostat
@@ -14,8 +14,6 @@ from hpcir.errors import InputError
 from hpcir.models.potential import ReplicaPotential
 
 __all__ = ["RECORDS", "Chunk", "ReplicaBlock", "run_chunk"]
-
-FloatArray = NDArray[np.float64]
 
 
 def run_chunk(

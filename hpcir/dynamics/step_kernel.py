@@ -11,16 +11,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.lanes import KERNEL, njit
 from hpcir.dynamics.integrators import LANGEVIN, RESCALING
 from hpcir.dynamics.restraint import Restraint
 from hpcir.models.neighbour_kernel import moved_beyond
 from hpcir.models.potential_kernel import CONTIGUOUS, evaluate_lanes, sum_atoms, total_dipoles
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Why a replica was retired.
 ALIVE, DISPLACEMENT, NOT_FINITE, FORCE = range(4)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from hpcir.arrays import FloatArray, IntArray
 
 # Steps whose random numbers are drawn together; a trajectory's path depends on it.
 BLOCK_STEPS = 64

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.streams import trajectory_stream
 from hpcir.molecules.structures import centre
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-
 
 # A molecule whose smallest moment of inertia is below this fraction of the largest counts as linear.
 LINEAR_INERTIA_RATIO = 1e-4

@@ -10,14 +10,12 @@ somewhat more than the energies of these springs alone.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.exchange.datasets import Dataset, Frame
 from hpcir.exchange.findings import Finding
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM, KCAL_PER_MOL, KJ_PER_MOL
-
-FloatArray = NDArray[np.float64]
 
 # Least number of geometries of one molecule for a verdict, and most that are analysed.
 MIN_GEOMETRIES, MAX_GEOMETRIES = 8, 200

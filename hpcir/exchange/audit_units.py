@@ -15,14 +15,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.exchange.datasets import Dataset, Frame, formula
 from hpcir.exchange.findings import Finding, fingerprint, nuclear_centre, some, values
 from hpcir.molecules.structures import OVERLAP_FRACTION, Structure, bonds, superimpose
 from hpcir.units import ANGSTROM, DEBYE, EV, EV_PER_ANGSTROM, KCAL_PER_MOL, KJ_PER_MOL
-
-FloatArray = NDArray[np.float64]
 
 # Steps between geometries (bohr, root mean square over the atoms): below the first third-order terms are small.
 SMALL_STEP, LARGE_STEP = 0.15, 0.6

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.labels.base import stacked_polar_tensors
 from hpcir.molecules.structures import centre, standard_masses
@@ -23,9 +23,6 @@ from hpcir.units import UNITS
 
 if TYPE_CHECKING:
     from hpcir.training.dataset import LabelledGroup
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Quantity -> its dimension in hpcir.units; the order is that of messages.
 QUANTITIES = {

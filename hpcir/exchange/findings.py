@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.exchange.datasets import Dataset, Frame
-
-FloatArray = NDArray[np.float64]
 
 SEVERITIES = ("error", "warning", "note")
 

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label
@@ -99,7 +99,7 @@ class AseEngine:
             self._heard = True
         return label
 
-    def _molecule(self, structure: Structure, moved: NDArray[np.float64]) -> Any:
+    def _molecule(self, structure: Structure, moved: FloatArray) -> Any:
         """ASE Atoms with a new calculator, the centre of nuclear charge at `moved` (3,) in angstrom."""
         from ase import Atoms
 
@@ -113,7 +113,7 @@ class AseEngine:
         molecule.calc = self._calculator()
         return molecule
 
-    def _ask_what_it_heard(self, structure: Structure, molecule: Any, dipole: NDArray[np.float64]) -> None:
+    def _ask_what_it_heard(self, structure: Structure, molecule: Any, dipole: FloatArray) -> None:
         """Raise InputError when the calculator computed another charge or multiplicity than the deck's, as far as its
         answers tell."""
         again = self._molecule(structure, SHIFT)

@@ -8,13 +8,11 @@ from importlib import import_module
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError
 from hpcir.molecules.structures import Structure
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,11 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label
 from hpcir.molecules.structures import Structure, centre
-
-FloatArray = NDArray[np.float64]
-
 
 # Strength of the fields that polar tensors come from, hartree / (e bohr): the forces' noise and what is cubic in the
 # field both stay below 1e-3 e.

@@ -7,9 +7,8 @@ import struct
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from hpcir.arrays import FloatArray
 
 # Every frame begins with this and the lengths of its two parts, so that junk on the pipe is noticed.
 _START = struct.Struct("<4sIQ")

@@ -15,16 +15,14 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.labels.base import Label, create_engine
 from hpcir.labels.frames import FrameReader, pack
 from hpcir.labels.worker import pack_structure, unpack_label
 from hpcir.molecules.structures import Structure
-
-FloatArray = NDArray[np.float64]
 
 # A thousand ranks that import at once from a slow file system need minutes.
 START_LIMIT = 600.0

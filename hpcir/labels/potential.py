@@ -7,17 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label, LabelEngine
 from hpcir.models.evaluation import Evaluation, ReplicaEvaluation, origin_weights
 from hpcir.models.potential import Potential, ReplicaPotential
 from hpcir.molecules.structures import Structure
 from hpcir.storage import checksums
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Steps before the first measurement of the engine's speed, and seconds of work between two states on the disk after it.
 FIRST_STEPS = 20

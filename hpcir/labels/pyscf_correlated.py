@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyscf import cc, mp
 from pyscf.cc import ccsd_t_lambda
 from pyscf.data import elements
@@ -26,11 +25,10 @@ from pyscf.grad import mp2 as mp2_grad
 from pyscf.grad import uccsd as uccsd_grad
 from pyscf.grad import ump2 as ump2_grad
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import LabelFailed
 from hpcir.labels.pyscf_dfmp2 import fitted_mp2
 from hpcir.labels.pyscf_field import field_slopes
-
-FloatArray = NDArray[np.float64]
 
 # A correlation energy is linear in what is left of the orbital gradient, so the field is converged further than its own
 # label needs.

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 from pyscf import lib
 from pyscf.ao2mo.outcore import balance_partition
 from pyscf.df.grad.rhf import _int3c_wrapper
 
-FloatArray = NDArray[np.float64]
+from hpcir.arrays import FloatArray
 
 # Bytes of a block of derivatives of three-index integrals.
 BLOCK_BYTES = 400_000_000

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyscf import df
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import LinearOperator, cg
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import LabelFailed
-
-FloatArray = NDArray[np.float64]
 
 # Numbers of a block of three-centre integrals: fitting functions are taken as many at a time as fit.
 BLOCK_NUMBERS = 40_000_000

@@ -10,15 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
 from hpcir.labels.base import Label
 from hpcir.labels.checks import finished_label, nuclear_charge_centre
 from hpcir.molecules.structures import Structure, superimpose
-
-FloatArray = NDArray[np.float64]
 
 # Largest displacement of an atom (bohr) from the reference with which the reference's density is the first guess.
 GUESS_REACH = 3.0

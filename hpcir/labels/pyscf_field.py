@@ -11,13 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import LabelFailed
 from hpcir.labels.checks import polar_tensors_by_fields
 from hpcir.labels.pyscf_scf import ENERGY_TOLERANCE, ORBITAL_GRADIENT, forces
 
-FloatArray = NDArray[np.float64]
 # Convergence criterion as a fraction of a label's: a difference of two forces is divided by a small field.
 CONVERGENCE_FACTOR = 0.1
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pyscf.dft import gen_grid, numint
 from pyscf.gto.eval_gto import eval_gto, make_screen_index
 
-FloatArray = NDArray[np.float64]
+from hpcir.arrays import FloatArray
+
 # A block: orbitals (components, its orbitals, points), the indices of these (None: all), the points' weights.
 Block = tuple[FloatArray, "NDArray[np.intp] | None", FloatArray]
 

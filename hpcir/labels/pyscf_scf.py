@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pyscf import df, dft, gto, lib, scf
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed
 from hpcir.labels.pyscf_coulomb import use_fast_coulomb
 from hpcir.labels.pyscf_grid import CachedIntegrator, fits, grouped
 from hpcir.molecules.structures import Structure
-
-FloatArray = NDArray[np.float64]
 
 # Norm of the orbital gradient at which an SCF is converged: forces are then settled to 1e-6 hartree/bohr
 # (tests/contract/test_engines.py).

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label
@@ -23,8 +23,6 @@ from hpcir.labels.checks import (
     require_package,
 )
 from hpcir.molecules.structures import Structure
-
-FloatArray = NDArray[np.float64]
 
 NO_FIELD = np.zeros(3)
 METHODS = ("GFN2-xTB", "GFN1-xTB", "IPEA1-xTB")

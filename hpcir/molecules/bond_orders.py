@@ -14,13 +14,11 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import IntArray
 from hpcir.errors import InputError
 from hpcir.molecules.bonding import BORON, CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph, adjacency, ring_bonds
 from hpcir.molecules.structures import Structure, bonds
-
-IntArray = NDArray[np.int64]
 
 # Neutral valences, the smallest first; an atom with more neighbours takes the next.
 VALENCES: dict[int, tuple[int, ...]] = {

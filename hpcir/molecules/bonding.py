@@ -9,12 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, IntArray
 from hpcir.molecules.structures import Structure, bonds
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 HYDROGEN, BORON, CARBON, NITROGEN, OXYGEN = 1, 5, 6, 7, 8
 # Elements between which a hydrogen may move as a proton.

@@ -15,8 +15,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import HpcirError, InputError, LabelFailed, RunStopped
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph, reprotonated
@@ -24,8 +24,6 @@ from hpcir.molecules.structures import Structure, bonds, centre
 from hpcir.molecules.symmetry import Geometry, Likeness
 from hpcir.units import ANGSTROM, KCAL_PER_MOL
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Relax = Callable[[Structure], tuple[Structure, float]]
 
 # Embedded candidates per conformer to be relaxed.

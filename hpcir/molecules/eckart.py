@@ -6,9 +6,8 @@ Eckart, Phys. Rev. 47, 552, 1935; the rotation by the quaternion method of Horn,
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from hpcir.arrays import FloatArray
 
 
 def eckart_frame(positions: FloatArray, reference: FloatArray, masses: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -15,17 +15,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import CARBON, HYDROGEN, NITROGEN, OXYGEN, BondGraph
 from hpcir.molecules.structures import Structure, symbols
 from hpcir.units import ANGSTROM
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 MAX_HEAVY_ATOMS = 12
 # Lengths of a bond to hydrogen, angstrom; of other elements: the sum of the covalent radii.

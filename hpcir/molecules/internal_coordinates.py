@@ -11,12 +11,11 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.units import ANGSTROM
 
-FloatArray = NDArray[np.float64]
 Kind = Literal["stretch", "bend", "linear bend", "torsion", "out of plane"]
 
 # A bend wider than this is described by two perpendicular displacements, as its angle has no derivative at 180.

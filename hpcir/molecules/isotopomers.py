@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.structures import Structure
 from hpcir.molecules.symmetry import skeleton_mappings, terminal_sets
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Arrangements of masses that are sampled, at most.
 MAX_ARRANGEMENTS = 1000

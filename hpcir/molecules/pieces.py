@@ -10,15 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.molecules.isotopes import isotope_symbol
 from hpcir.molecules.structures import Structure, bonds, standard_masses
 from hpcir.units import AMU, ANGSTROM
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Two pieces whose nearest atoms are this many times the sum of their van der Waals radii apart have left each other.
 APART = 1.4

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.molecules.isotopes import isotope, isotope_mass
 
@@ -32,10 +32,10 @@ class PlainFrame:
     """One geometry of a plain xyz file: atomic numbers (N,), positions (N, 3) in angstrom, the comment line, and masses
     (N,) in amu where a symbol names an isotope (nan elsewhere; None: no symbol does)."""
 
-    numbers: NDArray[np.int64]
-    positions: NDArray[np.float64]
+    numbers: IntArray
+    positions: FloatArray
     comment: str
-    masses: NDArray[np.float64] | None = None
+    masses: FloatArray | None = None
 
 
 def read_plain_xyz(path: str | Path, first: bool = False) -> list[PlainFrame] | None:

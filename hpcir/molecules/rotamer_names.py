@@ -6,14 +6,11 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.conformers import rotor_angle, rotors, torsion
 from hpcir.molecules.symmetry import atom_kinds
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Rotamers are named by all their torsions up to so many; beyond, by how many of these are gauche.
 MAX_NAMED = 3

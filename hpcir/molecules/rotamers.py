@@ -11,16 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.molecules.bonding import HYDROGEN, NITROGEN, OXYGEN, BondGraph
 from hpcir.molecules.conformers import beyond_bond, planar_torsions, rotors, torsion, turned_about
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Weight of each gauche state against trans: 0.5 kcal/mol at 300 K.
 GAUCHE_WEIGHT = 0.43

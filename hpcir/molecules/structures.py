@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.molecules.isotopes import isotope_symbol
 from hpcir.molecules.plain_xyz import PlainFrame, extended_lines, read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Largest distances of overlapping and of bonded atoms as fractions of the sum of their covalent radii.
 OVERLAP_FRACTION = 0.5

@@ -16,13 +16,9 @@ from functools import cached_property
 from itertools import permutations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.molecules.bonding import BondGraph
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Mappings of the skeleton that are looked at, at most, and geometries that one is compared with at once.
 MAX_MAPPINGS, MAX_FRAMES = 2000, 20_000

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import HpcirError, InputError
 from hpcir.molecules.structures import Structure, read_structure
 from hpcir.report.evidence import (
@@ -40,7 +40,6 @@ from hpcir.study.results.records import (
 from hpcir.study.results.side_by_side import Experiment, read_experiment, side_by_side
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
-FloatArray = NDArray[np.float64]
 Found = TypeVar("Found")
 
 # Most molecules of a run that its title names.

@@ -11,8 +11,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import HpcirError
 from hpcir.molecules.structures import Structure, bonds, read_structure, symbols
 from hpcir.sampling.trust import AtomTrust
@@ -23,8 +23,6 @@ from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.results.compared import Compared
 from hpcir.study.results.records import HarmonicFigures, read_trust_map
 from hpcir.units import ANGSTROM, FS, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
-
-FloatArray = NDArray[np.float64]
 
 # Most bands whose convergence is shown, the strongest ones, and the least number of trajectories for it.
 MAX_BANDS, MIN_TRAJECTORIES = 5, 4

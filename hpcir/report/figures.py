@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import RunStopped
 from hpcir.report.data import Parity, ReportData
 from hpcir.storage.provenance import png_texts
@@ -17,8 +17,6 @@ from hpcir.study.learning.curve import Errors
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-FloatArray = NDArray[np.float64]
 
 # Okabe and Ito's colours, which the colour-blind can distinguish: the model's curve, the harmonic reference.
 CURVE, REFERENCE = "#0072B2", "#D55E00"

@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.report import molecules, tables
 from hpcir.report.chain import chain_section
 from hpcir.report.data import ReportData
@@ -29,8 +29,6 @@ from hpcir.storage.records import as_dict
 from hpcir.study.learning.curve import Round
 from hpcir.study.results.records import IndependentTest, LabelFigures, MdFigures
 from hpcir.version import __version__
-
-FloatArray = NDArray[np.float64]
 
 # Most points of a scatter plot: more make the page slow and show nothing new.
 MAX_POINTS = 4000

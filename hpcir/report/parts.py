@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import HpcirError
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

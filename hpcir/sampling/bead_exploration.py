@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.dynamics.chunks import ReplicaBlock
 from hpcir.dynamics.ring_polymer import SAMPLING_FRICTION, Pile, RingPolymer, bead_velocities
 from hpcir.dynamics.ring_runner import run_rings
@@ -17,16 +17,13 @@ from hpcir.models.evaluator import Evaluator
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import MAX_EXCESS, ExplorationPlan, Findings, GeometryCheck
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-
 
 def explore_rings(
     evaluator: Evaluator,
     reference: Structure,
     ring: RingPolymer,
     starts: FloatArray,
-    ids: NDArray[np.int64],
+    ids: IntArray,
     seed: int,
     plan: ExplorationPlan,
     check: Callable[[], None] = lambda: None,
@@ -54,7 +51,7 @@ class _Search:
         reference: Structure,
         ring: RingPolymer,
         starts: FloatArray,
-        ids: NDArray[np.int64],
+        ids: IntArray,
         seed: int,
         plan: ExplorationPlan,
     ) -> None:

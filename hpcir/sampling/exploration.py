@@ -11,16 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.evaluator import Evaluator
 from hpcir.molecules.bonding import PROTON_CARRIERS, mobile_hydrogens
 from hpcir.molecules.structures import Structure, bonds
-
-FloatArray = NDArray[np.float64]
 
 # Largest length of a bond as a multiple of its own, and least distance of a pair as a fraction of its bonding length.
 MAX_STRETCH = 1.5
@@ -68,7 +66,7 @@ class GeometryCheck:
         self.nearest = MIN_APPROACH * (radii[self.rows] + radii[self.columns])
         self.proton_reach = MAX_STRETCH * (radii[self.mobile][:, None] + radii[self.carriers])
 
-    def __call__(self, positions: FloatArray) -> NDArray[np.bool_]:
+    def __call__(self, positions: FloatArray) -> BoolArray:
         """Positions (..., N, 3) -> (...) bool."""
         bond = np.linalg.norm(positions[..., self.first, :] - positions[..., self.second, :], axis=-1)
         pair = np.linalg.norm(positions[..., self.rows, :] - positions[..., self.columns, :], axis=-1)
@@ -98,7 +96,7 @@ def explore_block(
     evaluator: Evaluator,
     reference: Structure,
     starts: FloatArray,
-    ids: NDArray[np.int64],
+    ids: IntArray,
     seed: int,
     plan: ExplorationPlan,
     check: Callable[[], None] = lambda: None,

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.fragments import Fragment, fragments_for
 from hpcir.molecules.structures import Structure
 from hpcir.sampling.exploration import Findings
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 # Least committee spread of an atom's charge (e) for a label of its environment.
 CHARGE_SPREAD = 0.02

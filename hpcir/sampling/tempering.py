@@ -26,16 +26,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.potential import ReplicaPotential
 from hpcir.molecules.isotopomers import Relabelling
 from hpcir.molecules.rotamers import Pivot, torsion_moves
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Part of the swaps of neighbouring rungs that the ladder is made for, and most rungs.
 ACCEPTANCE, MAX_RUNGS = 0.3, 12

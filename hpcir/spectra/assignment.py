@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band
@@ -22,9 +22,6 @@ from hpcir.spectra.controls import Controls
 from hpcir.spectra.correlation import autocorrelation, crosscorrelation, differences
 from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, standard_error
 from hpcir.spectra.intensities import correlation_lags, correlation_to_absorption, wavenumber_grid
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Half width (cm-1) about the highest point of a velocity spectrum for its centroid, a mode's position.
 HALF_WIDTH = 60.0
@@ -249,7 +246,7 @@ def _assignment_of(band: Band, words: Sequence[str], places: FloatArray, contrib
     return ", ".join(word if share >= FULL_SHARE else f"{word} {100 * share:.0f} %" for word, share in chosen)
 
 
-def _sums(words: Sequence[str], shares: FloatArray, chosen: NDArray[np.bool_]) -> dict[str, float]:
+def _sums(words: Sequence[str], shares: FloatArray, chosen: BoolArray) -> dict[str, float]:
     """The shares of the chosen parts, those of one name added up."""
     sums: dict[str, float] = {}
     for word, share in zip(np.array(words, object)[chosen], shares[chosen], strict=True):

@@ -5,15 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.spectra.correlation import cosine_transform, window
 from hpcir.spectra.estimators import standard_error
 from hpcir.units import PER_CM
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 # Two maxima are two bands when the lower one is above the valley by this many standard errors of that difference. Where
 # the valley is under ISOLATED of it, fewer suffice: the intensity scatters then, and only a line that one or two

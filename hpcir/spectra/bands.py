@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.spectra.band_limits import band_limits, leaked_part
 from hpcir.spectra.estimators import (
     ControlVariates,
@@ -17,10 +17,6 @@ from hpcir.spectra.estimators import (
     stated_error,
 )
 from hpcir.units import PER_CM, KmPerMol, PerCm
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 # The same for measured curves, whose baseline is not zero.
 MEASURED_CUTOFF = 0.05
@@ -112,7 +108,7 @@ class Populations:
     """The conformers that trajectories start in: kind (R,) of each, and the covariance (B, B) of their populations
     (zeros where there is one conformer alone)."""
 
-    kind: NDArray[np.int64]
+    kind: IntArray
     covariance: FloatArray
 
     def error(self, terms: FloatArray) -> FloatArray:

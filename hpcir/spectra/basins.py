@@ -12,15 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.molecules.eckart import eckart_frame
 from hpcir.molecules.structures import Structure, bonds
 from hpcir.units import PER_CM
 from hpcir.vibrations.normal_modes import NormalModes, normal_modes
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Most copies of one minimum that turned rotors make: 3^4; further rotors are left as they are.
 MAX_COPIES = 81

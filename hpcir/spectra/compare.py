@@ -7,14 +7,12 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band, integration_weights
 from hpcir.spectra.estimators import standard_error
 from hpcir.spectra.spectrum import Spectrum
-
-FloatArray = NDArray[np.float64]
 
 # Largest distance of matched bands, cm-1.
 MAX_SHIFT = 60.0

@@ -13,13 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.spectra.bands import Band
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.units import PER_CM
-
-FloatArray = NDArray[np.float64]
 
 ROTORS, STEP = 4096, 0.1
 """Rotors of the thermal average, and the step of their motion in units of 1 / sqrt(kT / smallest moment of inertia)."""

@@ -22,13 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.spectra.intensities import kinetic_means
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 ENERGY, COUPLING, CONFORMER, SECOND, LOCAL = 0, 1, 2, 3, 4
 # Reach of a mode along the frequency axis (cm-1) and the weight of modes far away: overtones, combinations and shifts

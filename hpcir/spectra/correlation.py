@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
-
-FloatArray = NDArray[np.float64]
 
 # Frequencies of one block of the cosine transform: 512 rows of cosines for 20,000 lags take 80 MB.
 _TRANSFORM_BLOCK = 512

@@ -12,14 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.molecules.internal_coordinates import internal_coordinates
 from hpcir.molecules.structures import Structure
 from hpcir.spectra.basins import Basin
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 KINDS = ("stretch", "bend", "torsion", "out of plane")
 # Least part of a mode that its internal coordinates must describe: 1 where they are complete.

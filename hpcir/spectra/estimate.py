@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
 from hpcir.spectra.band_limits import band_limits, joined_branches
@@ -17,8 +17,6 @@ from hpcir.spectra.controls import Controls
 from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, small_sample_factor, stated_error
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
 from hpcir.spectra.spectrum import Spectrum
-
-FloatArray = NDArray[np.float64]
 
 
 def combine(

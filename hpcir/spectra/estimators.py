@@ -22,14 +22,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.spectra.controls import CURVE_START, Controls
 from hpcir.spectra.sparse import relevance
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Ridge strengths that are tried at each point of the curve, as fractions of the trajectory count.
 STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)

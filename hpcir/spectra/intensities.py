@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
 from hpcir.spectra.correlation import (
@@ -23,8 +23,6 @@ from hpcir.spectra.correlation import (
     window,
 )
 from hpcir.units import FS, KM_PER_MOL_PER_E2_ME, PER_CM, PS
-
-FloatArray = NDArray[np.float64]
 
 
 def _none(x: FloatArray) -> FloatArray:

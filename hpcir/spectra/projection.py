@@ -18,17 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import InputError
 from hpcir.molecules.structures import Structure
 from hpcir.spectra.basins import Basin, nearest_basin, nearest_basin_index
 from hpcir.spectra.curvilinear import CurvilinearModes
 from hpcir.units import PER_CM
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Molecules with more modes than this get Cartesian directions that are normalised, not orthogonal: their energies are
 # controls, their products are not.

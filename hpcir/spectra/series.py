@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.files.program_series import PROGRAMS, detected, read_program_series
 from hpcir.spectra.files.series_checks import check_samples, unwrapped
 from hpcir.units import FS, UNITS, is_number
-
-FloatArray = NDArray[np.float64]
 
 # Largest deviation from uniform sampling times as a fraction of the interval (rounding in text files).
 MAX_UNEVENNESS = 1e-3

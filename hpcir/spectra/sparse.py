@@ -13,10 +13,8 @@ determine. Few steps are made, so that the result keeps some memory of the varia
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from hpcir.arrays import FloatArray, IntArray
 
 # Fixed-point steps: the number that scores best on trajectories left out; more give up the prior.
 STEPS = 12

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band
 from hpcir.storage.files import write_atomic
 from hpcir.storage.provenance import origin_text
 from hpcir.units import KELVIN
-
-FloatArray = NDArray[np.float64]
 
 CSV_COLUMNS = ("wavenumber_per_cm", "absorption_km_per_mol_cm", "stderr")
 

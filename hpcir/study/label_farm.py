@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.labels import Label
@@ -24,7 +24,6 @@ from hpcir.storage.journal import Record
 from hpcir.study.context import Context
 
 Result = TypeVar("Result")
-BoolArray = NDArray[np.bool_]
 
 FOLDER = layout.LABEL_JOURNALS
 FILE = layout.LABELS

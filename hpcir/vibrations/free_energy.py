@@ -14,15 +14,13 @@ that of the harmonic well (Pitzer, Gwinn, J. Chem. Phys. 10, 428, 1942): 1 for a
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.dynamics.thermal import is_linear
 from hpcir.molecules.bonding import BondGraph
 from hpcir.molecules.structures import centre
 from hpcir.units import PER_CM
 from hpcir.vibrations.normal_modes import NormalModes
-
-FloatArray = NDArray[np.float64]
 
 # Wells in a full turn about a bond: sp3 atoms, and where one of them is unsaturated.
 WELLS, FLAT_WELLS = 3, 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.labels import Label
 from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
@@ -18,8 +18,6 @@ from hpcir.vibrations.normal_modes import (
     normal_modes,
 )
 from hpcir.vibrations.optimise import optimise
-
-FloatArray = NDArray[np.float64]
 
 
 def modes_of(minimum: Structure, labels: Sequence[Label], masses: FloatArray | None = None) -> NormalModes:

@@ -13,14 +13,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.molecules.internal_coordinates import InternalCoordinate, internal_coordinates
 from hpcir.molecules.structures import Structure
 from hpcir.units import PER_CM
 from hpcir.vibrations.mode_names import motion
-
-FloatArray = NDArray[np.float64]
 
 # Least number of geometries for a fluctuation.
 MIN_GEOMETRIES = 8

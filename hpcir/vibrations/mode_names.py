@@ -11,13 +11,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.molecules.internal_coordinates import InternalCoordinate, internal_coordinates, neighbours
 from hpcir.molecules.structures import Structure
 from hpcir.vibrations.normal_modes import NormalModes
-
-FloatArray = NDArray[np.float64]
 
 # A second motion is named when its share is at least this, and this part of the first one's.
 MIN_SECOND_SHARE = 0.2

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import InputError
 from hpcir.labels.base import Label
@@ -19,8 +20,6 @@ from hpcir.molecules.eckart import eckart_frame, internal_velocities
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import BOND_FRACTION, Structure, centre
 from hpcir.units import AMU, ANGSTROM, KM_PER_MOL_PER_E2_ME, PER_CM
-
-FloatArray = NDArray[np.float64]
 
 STEP = 0.02
 """Default displacement of the central differences in bohr."""
@@ -49,7 +48,7 @@ class NormalModes:
     (n_modes,) km/mol. The last two are NaN without dipole derivatives.
     """
 
-    numbers: NDArray[np.int64]
+    numbers: IntArray
     positions: FloatArray
     masses: FloatArray
     wavenumbers: FloatArray
@@ -269,7 +268,7 @@ def zero_point_samples(modes: NormalModes, temperature: float, count: int, rng: 
     return drawn
 
 
-def keeps_bonds(numbers: NDArray[np.int64], reference: FloatArray, positions: FloatArray) -> NDArray[np.bool_]:
+def keeps_bonds(numbers: IntArray, reference: FloatArray, positions: FloatArray) -> BoolArray:
     """Mask (...) of the geometries (..., N, 3) that keep the bonds of the reference (N, 3) without new contacts.
 
     A bond may be 0.72 to 1.35 times its reference length; a pair without a bond stays out of bonding distance, or

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.labels.base import Label
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 
-FloatArray = NDArray[np.float64]
 # Typical number of labels of an optimisation, from small molecules.
 TYPICAL_LABELS = 15
 LabelFunction = Callable[[Structure], Label]

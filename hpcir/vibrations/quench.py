@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.units import AMU, FS
-
-FloatArray = NDArray[np.float64]
 
 # Every atom has the mass of carbon: the stiffest stretches allow these timesteps, and torsions do not lag behind.
 MASS = 12 * AMU

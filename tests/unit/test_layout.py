@@ -19,7 +19,7 @@ MAX_FILE_LINES = 500
 # Mentions of Any in study and report: values of JSON, of HDF5 attributes and of plotting libraries.
 MAX_ANY = 99
 LEVELS = {
-    **dict.fromkeys(("errors", "units", "version"), 0),
+    **dict.fromkeys(("arrays", "errors", "units", "version"), 0),
     **dict.fromkeys(("runtime", "storage"), 1),
     "molecules": 2,
     "deck": 3,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.exchange.datasets import (
     OWN_UNITS,
@@ -90,7 +90,7 @@ def present(values: Mapping[str, Any], missing: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if np.all(np.isfinite(value))}
 
 
-def _shaped(array: Any, shape: tuple[int, ...], name: str, where: str) -> NDArray[np.float64]:
+def _shaped(array: Any, shape: tuple[int, ...], name: str, where: str) -> FloatArray:
     found = _real(array, name, where)
     size = int(np.prod([n for n in shape if n >= 0]))
     fits = size > 0 and (found.size % size == 0 if -1 in shape else found.size == size)
@@ -99,14 +99,14 @@ def _shaped(array: Any, shape: tuple[int, ...], name: str, where: str) -> NDArra
     return found.reshape(shape)
 
 
-def _real(array: Any, name: str, where: str) -> NDArray[np.float64]:
+def _real(array: Any, name: str, where: str) -> FloatArray:
     found = np.asarray(array)
     if found.dtype.kind not in "iuf":
         raise InputError(f"the array of {name} does not hold real numbers", where=where, value=str(found.dtype))
     return np.asarray(found, float)
 
 
-def _totals(found: Any, count: int, declared: int | None, where: str) -> NDArray[np.float64]:
+def _totals(found: Any, count: int, declared: int | None, where: str) -> FloatArray:
     if found is None:
         return np.full(count, float(declared or 0))
     given = _real(found, "charge", where).reshape(-1)

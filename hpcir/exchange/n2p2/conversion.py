@@ -11,15 +11,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.exchange.n2p2.networks import ElementNetwork, NetworkSet
 from hpcir.exchange.n2p2.potential import N2p2Potential
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
-
-FloatArray = NDArray[np.float64]
 
 # n2p2's numbers of the cutoff functions that the vector kernels have.
 CUTOFF_NAMES = {1: "cosine", 2: "tanh3", 6: "polynomial"}

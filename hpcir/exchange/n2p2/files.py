@@ -13,11 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
-
-FloatArray = NDArray[np.float64]
 
 SUPPORTED_TYPES = (2, 3, 9)
 # Keywords that change the energy and are not supported -> their meaning.

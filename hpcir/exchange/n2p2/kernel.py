@@ -14,16 +14,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.kernel_cache import prepare_kernel_cache
 
 prepare_kernel_cache()
 
 from numba import njit  # noqa: E402 - after the cache directory is chosen
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # n2p2's numbers of the cutoff functions.
 HARD, COSINE, TANH3, TANH3_NORMALISED, EXPONENTIAL, POLYNOMIAL1, POLYNOMIAL2, POLYNOMIAL3, POLYNOMIAL4 = range(9)

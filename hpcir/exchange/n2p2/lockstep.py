@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.kernel_cache import prepare_kernel_cache
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2.kernel import FunctionTables, Neighbours, all_features, all_gradients
@@ -22,9 +22,6 @@ from hpcir.models.evaluation import ReplicaEvaluation, origin_weights
 prepare_kernel_cache()
 
 from numba import njit  # noqa: E402 - after the cache directory is chosen
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @njit(cache=True, nogil=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2.lockstep import LockstepPotential
 from hpcir.exchange.n2p2.networks import ElementNetwork, NetworkSet, find_neighbours
@@ -22,9 +22,6 @@ from hpcir.models.evaluation import Evaluation, html_table
 from hpcir.molecules.structures import centre, symbols
 from hpcir.storage import checksums
 from hpcir.version import __version__
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 N2P2_FORMAT = 1
 N2P2_FILE = "n2p2.h5"

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.exchange.n2p2.networks import ElementNetwork, find_neighbours
 from hpcir.exchange.n2p2.potential import N2p2Potential
 from hpcir.molecules.structures import symbols
 from hpcir.units import ANGSTROM
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 # Largest excess that is rounding of printed values (relative to the range).
 TOLERANCE = 1e-6
 # Width of ranges that are written where the extremes are not known.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2.files import (
     FunctionLine,
@@ -32,8 +32,6 @@ from hpcir.molecules.structures import symbols
 from hpcir.storage.provenance import origin_line
 from hpcir.units import ANGSTROM, UNITS
 from hpcir.version import __version__
-
-FloatArray = NDArray[np.float64]
 
 CHARGES_FOLDER = "charges"
 # Charges that are only a part of a dipole: under a name that no import takes by itself.

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError, LabelFailed
 from hpcir.labels.base import Label
 from hpcir.labels.checks import finished_label, nuclear_charge_centre
 from hpcir.labels.external.formats import Block, OutputFormat
 from hpcir.molecules.structures import Structure, superimpose
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
-
-FloatArray = NDArray[np.float64]
 
 # What a coordinate of an output may differ by from the one that was asked for, bohr: programs print six decimals of an
 # angstrom.
@@ -74,7 +72,7 @@ class Frame:
     name: str
     charge: float | None
     positions: FloatArray
-    numbers: NDArray[np.int64]
+    numbers: IntArray
     label: Label
 
     def holds(self, structure: Structure, name: str) -> bool:
@@ -266,7 +264,7 @@ def _table(path: Path, lines: list[str], block: Block, name: str) -> Found:
     return Found(rows, start)
 
 
-def _geometry(path: Path, lines: list[str], block: Block) -> tuple[str, NDArray[np.int64], FloatArray]:
+def _geometry(path: Path, lines: list[str], block: Block) -> tuple[str, IntArray, FloatArray]:
     """Place, numbers (N,) and positions (N, 3) in bohr of the last geometry that was printed."""
     from ase.data import atomic_numbers
 
@@ -278,7 +276,7 @@ def _geometry(path: Path, lines: list[str], block: Block) -> tuple[str, NDArray[
 
 
 def _check_geometry(
-    where: str, numbers: NDArray[np.int64], positions: FloatArray, structure: Structure, wanted: FloatArray
+    where: str, numbers: IntArray, positions: FloatArray, structure: Structure, wanted: FloatArray
 ) -> None:
     """Atoms and positions (N, 3) about the centre of nuclear charge must be those that were asked for."""
     if not np.array_equal(numbers, structure.numbers):
@@ -294,7 +292,7 @@ def _check_geometry(
     raise _wrong(where, f"{what} (atom {atom + 1}, {structure.symbols[atom]})", found, f"{right}, as the input has it")
 
 
-def _named(numbers: Sequence[int] | NDArray[np.int64]) -> str:
+def _named(numbers: Sequence[int] | IntArray) -> str:
     from ase.data import chemical_symbols
 
     return " ".join(chemical_symbols[number] for number in numbers)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.bands import curve_bands
 from hpcir.spectra.files.gas import MAX_ABSORPTION, gas_of, temperature_of, total_pressure
@@ -16,8 +16,6 @@ from hpcir.spectra.files.jcamp_text import Block, read_blocks, table
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.provenance import origin_line
 from hpcir.units import GAS_J_PER_MOL_K, KELVIN, TORR_PA
-
-FloatArray = NDArray[np.float64]
 
 # Our own ordinate, as `write_jcamp` names it.
 Y_UNITS = "NAPIERIAN MOLAR ABSORPTION (KM/MOL PER CM-1)"

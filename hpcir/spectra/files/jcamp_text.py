@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
-
-FloatArray = NDArray[np.float64]
 
 # Larger files are no spectra.
 LARGEST_FILE = 1 << 28

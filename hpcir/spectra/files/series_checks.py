@@ -8,12 +8,9 @@ absolute deviations, which single samples do not move.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # A change so many robust standard deviations large, and so many times those beside it, is a jump.
 JUMP, ISOLATED = 12.0, 3.0

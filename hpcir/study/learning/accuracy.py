@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcir.deck.sections import AccuracySettings
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
 from hpcir.study.learning.committee import LearntLabel
 from hpcir.vibrations.local_frequencies import MIN_GEOMETRIES, local_frequencies
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

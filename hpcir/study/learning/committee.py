@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray
 from hpcir.deck.sections import Deck, TrainingSettings
 from hpcir.descriptors.definition import SymmetryFunctionSet, functions_of
 from hpcir.errors import InputError
@@ -31,8 +31,6 @@ from hpcir.training.split import held_out
 from hpcir.training.team import Team, batch_parts, form_team
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 from hpcir.version import __version__
-
-BoolArray = NDArray[np.bool_]
 
 # Held-out errors that a stage's line shows: unit in the figure's name, and its size in atomic units.
 LOG_ERRORS = {

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.study import Study
 from hpcir.labels import Label
 from hpcir.models.evaluator import evaluate
@@ -36,8 +36,6 @@ from hpcir.units import KELVIN
 from hpcir.vibrations.free_energy import free_energy
 from hpcir.vibrations.harmonics import harmonics_at
 from hpcir.vibrations.normal_modes import thermal_geometries
-
-FloatArray = NDArray[np.float64]
 
 # Of the trajectories that could continue from the round before, one in so many starts in a minimum instead. In the
 # second half of the rounds all do, where there are minima.

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.study import Study, heavy_atoms
 from hpcir.labels import Label
 from hpcir.models.model import Model
@@ -43,8 +43,6 @@ from hpcir.study.learning.source import (
 from hpcir.study.nuclei import usual_ring
 from hpcir.training.reduction import Reduction, fit_reductions
 from hpcir.vibrations.normal_modes import thermal_geometries
-
-FloatArray = NDArray[np.float64]
 
 # Replicas of a block: so many atoms together, within limits. By the molecule alone, not by the number of ranks.
 BLOCK_ATOMS, MAX_REPLICAS = 200, 8

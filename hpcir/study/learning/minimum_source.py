@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure
@@ -21,14 +21,12 @@ from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.normal_modes import zero_point_samples
 from hpcir.vibrations.optimise import TYPICAL_LABELS
 
-FloatArray = NDArray[np.float64]
-
 # Replicas that explore together, in small molecules and in large ones, whose kernels are as quick with fewer: more
 # blocks are work for more ranks. Fixed, so that the result does not depend on the rank count.
 REPLICAS, LARGE_MOLECULE_REPLICAS, LARGE_MOLECULE_ATOMS = 8, 4, 30
 
 
-def pool_order(context: Context, count: int) -> NDArray[np.int64]:
+def pool_order(context: Context, count: int) -> IntArray:
     """The order in which the first labels are picked from a pool of so many geometries.
 
     At random: thermal geometries teach more than the farthest ones (docs/learning-curves.md).

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import RunStopped
 from hpcir.labels import Label
 from hpcir.molecules.structures import Structure
@@ -23,8 +23,6 @@ from hpcir.vibrations.normal_modes import (
     displaced_geometries,
 )
 from hpcir.vibrations.optimise import optimise
-
-FloatArray = NDArray[np.float64]
 
 FILE = layout.REFERENCE
 # Purpose of the displaced geometries in the label store; they train too.

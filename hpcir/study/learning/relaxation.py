@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import LabelFailed, RunStopped
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
@@ -37,8 +37,6 @@ from hpcir.vibrations.harmonics import as_label_function
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.optimise import optimise
 from hpcir.vibrations.quench import quench
-
-FloatArray = NDArray[np.float64]
 
 FOLDER = layout.RELAXATIONS
 # Largest force on an atom of a minimum, hartree/bohr; and of one that a trajectory merely starts near.

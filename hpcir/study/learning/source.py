@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.ring_polymer import RingPolymer
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.model import Model
@@ -25,8 +23,6 @@ from hpcir.study.label_farm import Candidate
 from hpcir.study.learning.curve import ExplorationFigures, TargetExploration
 from hpcir.units import PS
 
-FloatArray = NDArray[np.float64]
-
 FOLDER = layout.EXPLORATION
 # Ring polymers that explore together, where nuclei are quantum ones; for this part of the trajectories' time, and
 # checked after so many steps.
@@ -39,7 +35,7 @@ class Block:
     as ring polymers."""
 
     target: int
-    ids: NDArray[np.int64]
+    ids: IntArray
     temperature: float
     ring: RingPolymer | None = None
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.storage.hdf5 import read_h5, write_h5
-
-FloatArray = NDArray[np.float64]
 
 FORMAT = "hpcir trajectories"
 # Beginnings of the names of the averages that control variates are made of, and the ending of the names of their
@@ -50,9 +49,9 @@ class TrajectoryBlock:
     total_energy: FloatArray = field(metadata=_dataset("hartree", "time,trajectory"))
     snapshots: FloatArray = field(metadata=_dataset("bohr", "chunk,atom,xyz,trajectory"))
     largest_spread: FloatArray = field(metadata=_dataset("hartree/bohr", "trajectory"))
-    trajectory: NDArray[np.int64] = field(metadata=_dataset("number", "trajectory"))
-    sane: NDArray[np.bool_] = field(metadata=_dataset("bool", "trajectory"))
-    alive: NDArray[np.bool_] = field(metadata=_dataset("bool", "trajectory"))
+    trajectory: IntArray = field(metadata=_dataset("number", "trajectory"))
+    sane: BoolArray = field(metadata=_dataset("bool", "trajectory"))
+    alive: BoolArray = field(metadata=_dataset("bool", "trajectory"))
     inputs: str
     starts: str
     time_between_dipoles: float
@@ -64,19 +63,19 @@ class TrajectoryBlock:
     start_velocities: FloatArray | None = field(
         default=None, metadata=_dataset("bohr hartree/hbar", "atom,xyz,trajectory")
     )
-    start_alive: NDArray[np.bool_] | None = field(default=None, metadata=_dataset("bool", "trajectory"))
+    start_alive: BoolArray | None = field(default=None, metadata=_dataset("bool", "trajectory"))
     mode_dipoles: FloatArray | None = field(default=None, metadata=_dataset("e/sqrt(electron mass)", "basin,mode,xyz"))
     mode_velocities: NDArray[np.float32] | None = field(
         default=None, metadata=_dataset("sqrt(hartree)", "time,mode,trajectory")
     )
-    basin: NDArray[np.int64] | None = field(default=None, metadata=_dataset("number", "time,trajectory"))
+    basin: IntArray | None = field(default=None, metadata=_dataset("number", "time,trajectory"))
     rotations: NDArray[np.float32] | None = field(
         default=None, metadata=_dataset("", "time,xyz of the basin,xyz,trajectory")
     )
     group_dipoles: NDArray[np.float32] | None = field(
         default=None, metadata=_dataset("e bohr", "time,group,xyz,trajectory")
     )
-    events: NDArray[np.int64] | None = field(
+    events: IntArray | None = field(
         default=None, metadata=_dataset("trajectory, kind, three atoms, step", "event,field")
     )
     restrained: FloatArray | None = field(default=None, metadata=_dataset("fraction of the time", "trajectory"))
@@ -136,7 +135,7 @@ class TrajectoryBlock:
         return {name: value[self.sane] for name, value in self.averages.items()}
 
     @property
-    def begin(self) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]] | None:
+    def begin(self) -> tuple[FloatArray, FloatArray, BoolArray] | None:
         """Positions and velocities (N, 3, R) at the beginning of production, and those that were alive (R,); None
         where the file's version does not have them."""
         if self.start_positions is None or self.start_velocities is None or self.start_alive is None:

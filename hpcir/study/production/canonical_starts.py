@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.dynamics.runner import ReplicaBlock
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.errors import InputError
@@ -39,8 +39,6 @@ from hpcir.units import KELVIN
 from hpcir.vibrations.normal_modes import thermal_geometries
 from hpcir.vibrations.quench import quench
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 # Names of the basins of minima (T, N, 3).
 NameMinima = Callable[[FloatArray], list[str]]
 
@@ -352,7 +350,7 @@ class _Sampler:
             self.seed,
         )
 
-    def _first(self, chains: NDArray[np.int64], sampler: Tempering) -> FloatArray:
+    def _first(self, chains: IntArray, sampler: Tempering) -> FloatArray:
         """First geometries (N, 3, C) of some chains: thermal random rotamers, drawn until covered by the training data,
         MAX_ATTEMPTS times at most; or the geometries given."""
         if self.first is not None:

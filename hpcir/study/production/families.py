@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.errors import InputError
 from hpcir.models.model import Model
@@ -41,8 +41,6 @@ from hpcir.vibrations.free_energy import free_energy
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.normal_modes import sample as sample_modes
-
-FloatArray = NDArray[np.float64]
 
 PURPOSE = "conformers"
 # Most labelled geometries among the candidates, the lowest ones: every round of sampling labels minima of its model,

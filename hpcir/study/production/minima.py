@@ -12,8 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.dynamics.integrators import Thermostat
 from hpcir.dynamics.runner import ReplicaBlock, run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
@@ -31,8 +31,6 @@ from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import NormalModes, keeps_bonds
 from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.quench import quench
-
-FloatArray = NDArray[np.float64]
 
 FILE = layout.MINIMA
 # The search: replicas, steps, steps between snapshots, and its temperature as a multiple of that of production.

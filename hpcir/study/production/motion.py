@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.chunks import Chunk, ReplicaBlock
 from hpcir.dynamics.integrators import Thermostat
@@ -25,9 +25,6 @@ from hpcir.dynamics.thermal import degrees_of_freedom, is_linear, remove_motion
 from hpcir.models.potential import ReplicaPotential
 from hpcir.study.nuclei import ring_of
 from hpcir.vibrations.normal_modes import NormalModes
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Steps between two evaluations of the committee's spread.
 SPREAD_STEPS = 200

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.centroid_force import HeldPlan, centroid_means
 from hpcir.dynamics.chunks import ReplicaBlock
 from hpcir.dynamics.integrators import Thermostat
@@ -40,9 +40,6 @@ from hpcir.training.reduction import reduction_of
 from hpcir.units import FS, KCAL_PER_MOL_ANGSTROM, KELVIN
 from hpcir.vibrations.normal_modes import NormalModes
 from hpcir.vibrations.normal_modes import sample as sample_modes
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Of the manifest's entries of corrections, whose time is that of the trajectories' stage.
 PART = "pigs "

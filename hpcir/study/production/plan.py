@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.restraint import Restraint
 from hpcir.dynamics.thermal import is_linear
@@ -16,8 +16,6 @@ from hpcir.spectra.projection import Projection
 from hpcir.storage import layout
 from hpcir.vibrations.normal_modes import NormalModes
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Starts:
@@ -26,7 +24,7 @@ class Starts:
 
     positions: FloatArray
     velocities: FloatArray
-    alive: NDArray[np.bool_]
+    alive: BoolArray
     key: str
 
 
@@ -35,7 +33,7 @@ class StartPopulations:
     """The conformers that trajectories start in: kind (T,) of each trajectory, names (B,) of the kinds, and the
     covariance (B, B) of their populations; words: how they are known, or why not (covariance with nan then)."""
 
-    kind: NDArray[np.int64]
+    kind: IntArray
     names: tuple[str, ...]
     covariance: FloatArray
     words: str
@@ -88,7 +86,7 @@ class TrajectoryPlan:
     def lockstep(self) -> int:
         return min(self.dynamics.lockstep, self.dynamics.trajectories)
 
-    def ids(self, block: int) -> NDArray[np.int64]:
+    def ids(self, block: int) -> IntArray:
         first = block * self.lockstep
         return np.arange(first, min(first + self.lockstep, self.dynamics.trajectories))
 

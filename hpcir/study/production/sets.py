@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.deck.sections import DynamicsSettings
 from hpcir.dynamics.thermal import is_linear, thermal_velocities
 from hpcir.models.potential import Potential, ReplicaPotential
@@ -34,8 +34,6 @@ from hpcir.units import PER_CM
 from hpcir.vibrations.mode_names import describe_modes, functional_groups
 from hpcir.vibrations.normal_modes import NormalModes, isotope_masses
 from hpcir.vibrations.normal_modes import sample as sample_modes
-
-FloatArray = NDArray[np.float64]
 
 FOLDER = layout.TRAJECTORIES
 # Relative margin above the highest harmonic wavenumber that a dipole series must resolve: bands are broad.
@@ -248,7 +246,7 @@ def arranged(context: Context, chosen: TrajectorySet) -> TrajectorySet:
 
 
 def _arranged(
-    starts: Starts, before: FloatArray, masses: FloatArray, copies: Sequence[Relabelling], turns: NDArray[np.int64]
+    starts: Starts, before: FloatArray, masses: FloatArray, copies: Sequence[Relabelling], turns: IntArray
 ) -> Starts:
     """Starts with the atoms of each exchanged and other masses (N,), velocities by their inverse root."""
     positions, velocities = np.empty_like(starts.positions), np.empty_like(starts.velocities)
@@ -263,7 +261,7 @@ def _arranged(
 
 
 def _thermal_starts(
-    context: Context, modes: NormalModes, masses: FloatArray, copies: Sequence[Relabelling], turns: NDArray[np.int64]
+    context: Context, modes: NormalModes, masses: FloatArray, copies: Sequence[Relabelling], turns: IntArray
 ) -> Starts:
     """Thermal samples of a minimum's copies with other masses (N,)."""
     dynamics, seed = context.deck.dynamics, context.deck.seed

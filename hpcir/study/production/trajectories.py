@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import IntArray
 from hpcir.dynamics.runner import ReplicaBlock
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.potential import ReplicaPotential
@@ -39,8 +39,6 @@ from hpcir.study.production.trajectory_arrays import (
     weighted,
 )
 from hpcir.vibrations.normal_modes import sample as sample_modes
-
-FloatArray = NDArray[np.float64]
 
 # Steps of a chunk, between two states on the disk: a second or so of one core; of ring polymers at least the second.
 CHUNK_STEPS, RING_CHUNK_STEPS = 2000, 400
@@ -242,6 +240,6 @@ def run_stages(stages: Sequence[TrajectoryStage]) -> None:
         stage.forget_chunks()
 
 
-def restored(state: dict[str, Any], ids: NDArray[np.int64]) -> ReplicaBlock:
+def restored(state: dict[str, Any], ids: IntArray) -> ReplicaBlock:
     """The block as it was at the end of a journalled chunk."""
     return ReplicaBlock(state["positions"], state["velocities"], int(state["step"]), ids, state["alive"])

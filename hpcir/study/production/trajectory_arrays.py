@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.runner import Chunk
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.potential import ReplicaPotential
@@ -21,8 +22,6 @@ from hpcir.spectra.projection import (
     rotation_wavenumbers,
 )
 from hpcir.study.production.plan import TrajectoryPlan
-
-FloatArray = NDArray[np.float64]
 
 # Most modes that are projected on: the modes of one conformer say little about larger molecules, and projection takes
 # time by the square of the atoms; their controls are the stretches of their bonds.
@@ -70,7 +69,7 @@ def chunk_arrays(
     return arrays
 
 
-def bond_events(chunk: Chunk, connectivity: Connectivity) -> NDArray[np.int64]:
+def bond_events(chunk: Chunk, connectivity: Connectivity) -> IntArray:
     """(K, 6) what happened to the bonds of living replicas: replica, index into EVENT_KINDS, three atoms from 0 (-1:
     none), the absolute step."""
     looked_at = np.unique(np.r_[np.arange(0, len(chunk.positions), EVENT_INTERVAL), len(chunk.positions) - 1])
@@ -82,11 +81,11 @@ def bond_events(chunk: Chunk, connectivity: Connectivity) -> NDArray[np.int64]:
     return np.array(rows, np.int64).reshape(-1, 6)
 
 
-def first_events(chunks: list[dict[str, Any]], ids: NDArray[np.int64], before: int) -> NDArray[np.int64]:
+def first_events(chunks: list[dict[str, Any]], ids: IntArray, before: int) -> IntArray:
     """(K, 6) the first of each kind and atoms of a block's `bond_events`: trajectory's id, kind, atoms, steps since
     production began, which was after `before` steps."""
     rows = [chunk["events"] for chunk in chunks if "events" in chunk]
-    seen: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    seen: dict[tuple[int, ...], IntArray] = {}
     for row in np.concatenate(rows) if rows else np.zeros((0, 6), np.int64):
         seen.setdefault(tuple(row[:5].tolist()), row)
     found = np.array(list(seen.values()), np.int64).reshape(-1, 6)

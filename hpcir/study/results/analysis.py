@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcir.deck.study import Study, heavy_atoms
 from hpcir.labels import Label
@@ -27,7 +26,6 @@ from hpcir.study.results.records import IndependentTest, LocalFrequencyRow, Othe
 from hpcir.vibrations.local_frequencies import local_frequencies
 from hpcir.vibrations.normal_modes import stiff_hessian
 
-FloatArray = NDArray[np.float64]
 # Most atoms of a molecule whose harmonic spectrum is cheap with any engine.
 MAX_HARMONIC_ATOMS = 12
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.spectra.assignment import (
     Contributions,
@@ -26,8 +26,6 @@ from hpcir.study.results.records import Group, ModeRow
 from hpcir.study.results.spectrum_files import Dataset
 from hpcir.vibrations.mode_names import AtomGroup
 from hpcir.vibrations.normal_modes import NormalModes
-
-FloatArray = NDArray[np.float64]
 
 # The remainder of the spectrum after the parts of the modes.
 REMAINDER = "overtones and combinations"

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.restraint import Restraint
 from hpcir.molecules.pieces import EVENT_KINDS, Event
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM, PS
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 APART_ADVICE = (
     "A cluster evaporates in time: run shorter or colder trajectories (dynamics.duration, dynamics.temperature), which "

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.labels.base import Label
 from hpcir.molecules.structures import Structure
@@ -19,8 +19,6 @@ from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 
 if TYPE_CHECKING:
     from hpcir.models.model import Model
-
-FloatArray = NDArray[np.float64]
 
 
 def _axes(unit: str, axes: str) -> dict[str, str]:

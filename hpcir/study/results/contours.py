@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcir.errors import InputError, RunStopped
 from hpcir.spectra.contour import dipole_directions, principal_axes, rigid_rotor_contour, with_contour
@@ -18,8 +17,6 @@ from hpcir.storage.hdf5 import read_h5
 from hpcir.study.results.spectrum_files import StoredSpectrum
 from hpcir.study.session import deck_of
 from hpcir.units import KELVIN, PER_CM
-
-FloatArray = NDArray[np.float64]
 
 ROOM_TEMPERATURE = 296.15 * KELVIN
 # Words of a JCAMP-DX file's state that no free rotation goes with.

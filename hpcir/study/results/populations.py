@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
@@ -22,8 +22,6 @@ from hpcir.sampling.tempering import Basins
 from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.canonical_starts import Canonical
 from hpcir.study.results.records import ConformerVerdict, RotamerPopulation
-
-FloatArray = NDArray[np.float64]
 
 # Of each trajectory so many snapshots are looked at, at most.
 MAX_SNAPSHOTS = 40

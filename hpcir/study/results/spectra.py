@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.bands import Committee
 from hpcir.storage import layout
@@ -15,8 +15,6 @@ from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.targets import Target
 from hpcir.study.results.spectrum import OtherParts, SpectrumResult, SpectrumStage
-
-FloatArray = NDArray[np.float64]
 
 
 @collective
@@ -88,7 +86,7 @@ def committee_of(
     takes whole members.
     """
 
-    def curve(index: int) -> tuple[NDArray[np.int64], FloatArray]:
+    def curve(index: int) -> tuple[IntArray, FloatArray]:
         chosen = members[index]
         return SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories).terms()
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.thermal import is_linear
 from hpcir.errors import RunStopped
 from hpcir.molecules.structures import centre
@@ -28,8 +28,6 @@ from hpcir.study.results.spectrum_files import write_spectrum
 from hpcir.units import KCAL_PER_MOL, PS
 from hpcir.vibrations.mode_names import functional_groups
 from hpcir.vibrations.normal_modes import NormalModes
-
-FloatArray = NDArray[np.float64]
 
 # Bands with less than this (km/mol), or less than so many of their standard errors, are listed apart: overtones and
 # combinations too weak to be measured in the gas phase.
@@ -56,9 +54,9 @@ class BlockResult:
     wavenumbers: dict[str, FloatArray]
     drift: FloatArray
     left_out: int
-    trajectories: NDArray[np.int64]
+    trajectories: IntArray
     starts: str
-    events: NDArray[np.int64]
+    events: IntArray
     restrained: FloatArray | None = None
 
 
@@ -84,7 +82,7 @@ class OtherParts:
     populations: StartPopulations | None = None
     why_no_committee: str = ""
 
-    def of(self, trajectories: NDArray[np.int64]) -> OtherErrors:
+    def of(self, trajectories: IntArray) -> OtherErrors:
         """The errors of valid trajectories (R,)."""
         populations = None
         if self.populations is not None and self.populations.known:
@@ -122,7 +120,7 @@ class SpectrumStage:
         results = self._collect()
         return None if results is None else self._finish(results, others)
 
-    def terms(self) -> tuple[NDArray[np.int64], FloatArray]:
+    def terms(self) -> tuple[IntArray, FloatArray]:
         """The valid trajectories (R,) and their contributions (R, F) to the averaged spectrum, on the calling rank."""
         results = [self._block(file) for file in self.blocks]
         ids = np.concatenate([result.trajectories for result in results])

@@ -8,17 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError, RunStopped
 from hpcir.spectra.bands import Band, curve_bands
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5, write_h5
 
-IntArray = NDArray[np.int64]
 # A dataset of an HDF5 file with its unit and axes.
-Dataset = tuple[NDArray[np.float64] | IntArray, str, str]
+Dataset = tuple[FloatArray | IntArray, str, str]
 
 FORMAT = "hpcir spectrum"
 NAME = layout.SPECTRUM

@@ -8,9 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hpcir.arrays import FloatArray
 from hpcir.deck.study import heavy_atoms
 from hpcir.models.model import Model
 from hpcir.runtime.progress import figure_parts
@@ -51,8 +49,6 @@ from hpcir.study.results.trust_map import Trust
 from hpcir.units import FS, KELVIN
 from hpcir.vibrations.harmonics import harmonic_error
 from hpcir.vibrations.normal_modes import NormalModes
-
-FloatArray = NDArray[np.float64]
 
 # Bands weaker than this are in the files but not in the log.
 MIN_LOGGED_KM_PER_MOL = 2.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray
 from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
@@ -25,8 +25,6 @@ from hpcir.study.learning.committee import LearntLabel, groups_of
 from hpcir.study.production.block import TrajectoryBlock, spread_geometries
 from hpcir.study.results.records import ConformerVerdict, TrustMap, TrustVerdict
 from hpcir.units import KCAL_PER_MOL_ANGSTROM
-
-FloatArray = NDArray[np.float64]
 
 # Number of frames of the trajectories that are analysed.
 FRAME_COUNT = 100
@@ -122,7 +120,7 @@ def ensemble(structure: Structure, minimum: FloatArray, frames: FloatArray) -> C
     )
 
 
-def _near(angles: FloatArray, own: FloatArray) -> NDArray[np.bool_]:
+def _near(angles: FloatArray, own: FloatArray) -> BoolArray:
     """(T,) True where every torsion of a frame is within `MAX_TORSION_DIFFERENCE` of a conformer's."""
     apart = np.abs((angles - own + 180) % 360 - 180)
     return np.asarray((apart < MAX_TORSION_DIFFERENCE).all(1), bool)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.molecules.structures import Structure
 from hpcir.units import PER_CM
 from hpcir.vibrations.levels.grids import diatomic_levels
@@ -16,9 +16,6 @@ from hpcir.vibrations.levels.rovibration import EckartFrame
 from hpcir.vibrations.levels.surface import Surface
 from hpcir.vibrations.levels.triatomic import triatomic_levels
 from hpcir.vibrations.levels.vpt2 import VibrationalStates
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Exact and approximate levels farther apart than this (cm-1) are not taken for each other.
 FARTHEST = 100.0

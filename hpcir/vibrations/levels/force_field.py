@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from itertools import combinations, permutations, product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.vibrations.levels.rovibration import EckartFrame
 from hpcir.vibrations.levels.surface import Surface
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 STEP = 0.25
 """Default displacement in dimensionless normal coordinates (a zero-point amplitude is 0.7)."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import RunStopped
 from hpcir.molecules.structures import Structure
 from hpcir.vibrations.levels.surface import Surface
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.labels.base import Label
 from hpcir.molecules.structures import Structure
 from hpcir.units import KM_PER_MOL_PER_E2_ME, PER_CM
@@ -19,8 +19,6 @@ from hpcir.vibrations.normal_modes import (
     normal_modes,
 )
 from hpcir.vibrations.optimise import optimise
-
-FloatArray = NDArray[np.float64]
 
 FORCE_TOLERANCE = 2e-6
 """Largest force on an atom at a minimum for levels, hartree/bohr."""

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcir.molecules.structures import Structure
 from hpcir.vibrations.levels.rovibration import EckartFrame
 from hpcir.vibrations.mode_names import describe_modes
 from hpcir.vibrations.normal_modes import NormalModes
-
-FloatArray = NDArray[np.float64]
 
 # A mode below the first (cm-1) that is flat, or moves an atom by more than the second (bohr, rms) in its zero-point
 # motion, is left out of the expansion; a torsion below the third is a hindered rotor and is named as one.

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.units import PER_CM
 from hpcir.vibrations.levels.grids import Modals, modals
 from hpcir.vibrations.levels.oscillator_states import Quanta
 from hpcir.vibrations.levels.rovibration import EckartFrame
 from hpcir.vibrations.levels.surface import Surface
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Modes = tuple[int, ...]
 
 # A cut along one mode ends where the potential passes this many harmonic quanta of the mode, and this many cm-1 at

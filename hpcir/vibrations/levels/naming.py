@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from hpcir.arrays import IntArray
 from hpcir.units import PER_CM
 from hpcir.vibrations.levels.oscillator_states import Quanta
 from hpcir.vibrations.levels.vpt2 import VibrationalStates
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Another product is named as a partner of a state when its share is at least this.
 PARTNER_SHARE = 0.1

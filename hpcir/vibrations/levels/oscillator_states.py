@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+from hpcir.arrays import BoolArray, FloatArray, IntArray
+
 KeyArray = NDArray[np.uint64]
 SmallIntArray = NDArray[np.int8]
 Quanta = NDArray[np.int8]
@@ -87,7 +87,7 @@ class OperatorTerms:
     modes: SmallIntArray
     signs: SmallIntArray
 
-    def __getitem__(self, chosen: NDArray[np.bool_] | IntArray) -> OperatorTerms:
+    def __getitem__(self, chosen: BoolArray | IntArray) -> OperatorTerms:
         """Some of the terms."""
         return OperatorTerms(
             self.rows[chosen], self.keys[chosen], self.amplitudes[chosen], self.modes[chosen], self.signs[chosen]

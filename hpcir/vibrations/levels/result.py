@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from hpcir.arrays import FloatArray
 
-FloatArray = NDArray[np.float64]
 Method = Literal["grid", "variational", "perturbation"]
 METHODS: dict[str, str] = {
     "grid": "exact, on a grid",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.molecules.structures import Structure
 from hpcir.units import KM_PER_MOL_PER_E2_ME, PER_CM
@@ -34,8 +34,6 @@ from hpcir.vibrations.levels.vci import VciSettings, settings_for, variational_l
 from hpcir.vibrations.levels.vpt2 import Resonance, VibrationalStates, perturbed_levels, wanted_quanta
 from hpcir.vibrations.mode_names import describe_modes
 from hpcir.vibrations.normal_modes import NormalModes
-
-FloatArray = NDArray[np.float64]
 
 # Configuration interaction is tried up to this many modes, and kept when halving its basis moves no fundamental by more
 # than this (cm-1).

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.labels.base import Label
 from hpcir.labels.potential import EnginePotential
 from hpcir.models.potential import Potential
 from hpcir.molecules.structures import Structure
-
-FloatArray = NDArray[np.float64]
 
 # Geometries that the kernels take in one call.
 LANES = 64

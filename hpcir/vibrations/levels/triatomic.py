@@ -13,17 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.special import lpmv
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import RunStopped
 from hpcir.molecules.structures import Structure
 from hpcir.vibrations.levels.grids import Modals, modals, walls
 from hpcir.vibrations.levels.surface import Surface
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
+from hpcir.arrays import FloatArray
 from hpcir.vibrations.levels.mode_expansion import (
     Assembler,
     Cut,
@@ -28,8 +28,6 @@ from hpcir.vibrations.levels.mode_expansion import (
 from hpcir.vibrations.levels.rovibration import EckartFrame
 from hpcir.vibrations.levels.surface import Surface
 from hpcir.vibrations.levels.vpt2 import VibrationalStates
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

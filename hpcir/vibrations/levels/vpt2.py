@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.units import PER_CM
 from hpcir.vibrations.levels.force_field import ForceField
 from hpcir.vibrations.levels.oscillator_states import (
@@ -35,9 +35,6 @@ from hpcir.vibrations.levels.oscillator_states import (
     widened,
 )
 from hpcir.vibrations.levels.rovibration import EckartFrame
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # A cubic coupling is a resonance when the harmonic states are nearer than the first (cm-1), and perturbation theory is
 # wrong by more than the second (cm-1) for a two-level model (Martin's test).
@@ -198,7 +195,7 @@ class _Transformation:
         total[b, a] += elements
         return np.asarray(total)
 
-    def _block(self) -> NDArray[np.bool_]:
+    def _block(self) -> BoolArray:
         gaps = np.abs(np.subtract.outer(self.harmonic, self.harmonic))
         return np.asarray(gaps < SECOND_ORDER_WINDOW * PER_CM)
 
