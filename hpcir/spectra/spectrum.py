@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -147,38 +146,6 @@ class Spectrum:
             if line.startswith("# temperature:"):
                 temperature = _temperature(line, str(path)) * KELVIN
         return cls(columns[0], columns[1], columns[2], temperature=temperature, metadata={"source": str(path)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Arrays and JSON strings by name: what an HDF5 group can hold."""
-        result: dict[str, Any] = {
-            "wavenumbers": self.wavenumbers,
-            "absorption": self.absorption,
-            "stderr": self.stderr,
-            "temperature": self.temperature,
-            "bands": json.dumps([asdict(band) for band in self.bands]),
-            "metadata": json.dumps(self.metadata),
-        }
-        for name in ("terms", "plain"):
-            if getattr(self, name) is not None:
-                result[name] = getattr(self, name)
-        return result
-
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Spectrum:
-        """The inverse of `to_dict`. Raises InputError when a part is missing."""
-        try:
-            return cls(
-                wavenumbers=np.asarray(stored["wavenumbers"], float),
-                absorption=np.asarray(stored["absorption"], float),
-                stderr=np.asarray(stored["stderr"], float),
-                bands=tuple(Band(**band) for band in json.loads(stored["bands"])),
-                temperature=float(stored["temperature"]),
-                terms=np.asarray(stored["terms"], float) if "terms" in stored else None,
-                plain=np.asarray(stored["plain"], float) if "plain" in stored else None,
-                metadata=json.loads(stored["metadata"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"the stored spectrum is not complete: {error}") from error
 
 
 def _temperature(line: str, where: str) -> float:

@@ -13,6 +13,8 @@ from hpcir.spectra.compare import compare, scaled
 from hpcir.spectra.files.jcamp import read_jcamp, write_jcamp
 from hpcir.spectra.series import read_series
 from hpcir.spectra.spectrum import Spectrum
+from hpcir.storage.hdf5 import write_h5
+from hpcir.study.results.spectrum_files import FORMAT, read_spectrum, write_spectrum
 from hpcir.units import ANGSTROM, DEBYE, FS, KELVIN
 
 GRID = np.arange(400.0, 4000.0, 2.0)
@@ -54,16 +56,16 @@ def test_csv_errors(tmp_path, text, words):
         Spectrum.from_csv(path)
 
 
-def test_dictionary_round_trip():
+def test_file_round_trip(tmp_path):
     first = make_spectrum()
-    stored = first.to_dict()
-    assert all(isinstance(value, (np.ndarray, str, float)) for value in stored.values())
-    second = Spectrum.from_dict(stored)
+    _, path = write_spectrum(tmp_path, "spectrum", first)
+    second = read_spectrum(path).spectrum
     assert repr(second.bands) == repr(first.bands)  # errors that are not known are nan, which equals nothing
     assert np.array_equal(second.terms, first.terms)
-    assert second.metadata == json.loads(json.dumps(first.metadata))
+    assert second.metadata == json.loads(json.dumps(first.metadata)) | {"source": str(path)}
+    write_h5(path, {"wavenumbers": (GRID, "cm-1", "wavenumber")}, {"format": FORMAT})
     with pytest.raises(InputError, match="complete"):
-        Spectrum.from_dict({"wavenumbers": GRID})
+        read_spectrum(path)
 
 
 def test_plot_and_html():

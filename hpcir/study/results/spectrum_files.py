@@ -115,6 +115,8 @@ def _read_h5(path: Path) -> StoredSpectrum:
         raise InputError(str(error), hint="is it a spectrum.h5 of hpcir?") from error
     if attributes.get("format") != FORMAT:
         raise InputError("not a spectrum file of hpcir", where=str(path), value=attributes.get("format"))
+    if missing := {"wavenumbers", "absorption", "stderr"} - arrays.keys():
+        raise InputError("the spectrum file is not complete", where=str(path), value=f"no {', '.join(sorted(missing))}")
     spectrum = Spectrum(
         wavenumbers=arrays["wavenumbers"],
         absorption=arrays["absorption"],
