@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcir.errors import InputError
+from hpcir.molecules.files.outputs import is_output
 from hpcir.molecules.isotopes import isotope_symbol
 from hpcir.molecules.plain_xyz import PlainFrame, extended_lines, read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
@@ -93,8 +94,8 @@ def read_frames(path: str | Path) -> list[Any]:
         from hpcir.molecules.formats import foreign_frames
 
         frames = foreign_frames(path)
-    if not frames:
-        raise InputError("the structure file holds no frame", where=str(path))
+    if not frames or any(len(frame) == 0 for frame in frames):
+        raise InputError("the structure file holds no frame, or one without atoms", where=str(path))
     return frames
 
 
@@ -183,14 +184,15 @@ def read_structure(
     name: str | None = None,
     spin_where: str = "",
 ) -> Structure:
-    """The first frame of a structure file, checked: known elements, finite positions, no overlapping atoms, a spin
-    that the electrons allow (`spin_where`: the place that an error about it names, when that is not the file).
+    """The first frame of a structure file, or the last of a program's output (where an optimisation ends), checked:
+    known elements, finite positions, no overlapping atoms, a spin that the electrons allow (`spin_where`: the place
+    that an error about it names, when that is not the file).
 
     charge, multiplicity: None for what the file says (else 0 and 1). Raises InputError, too, for a charge that is not
     the one which the file states, and for a periodic cell.
     """
     plain = read_plain_xyz(path, first=True)
-    atoms = _atoms(plain[0]) if plain else read_frames(path)[0]
+    atoms = _atoms(plain[0]) if plain else read_frames(path)[-1 if is_output(Path(path)) else 0]
     if np.any(atoms.pbc):
         raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=str(path))
     said = stated(atoms.info, CHARGE_WORDS, str(path))

@@ -63,6 +63,7 @@ def _orca_file(path: Path, words: list[str], where: str) -> Any:
 
 def _orca_rows(path: Path, lines: list[str], start: int) -> Any:
     from ase import Atoms
+    from ase.data import atomic_numbers
 
     rows: list[list[str]] = []
     masses: list[float] = []
@@ -76,7 +77,8 @@ def _orca_rows(path: Path, lines: list[str], start: int) -> Any:
                 rows.append(line.split())
                 mass = _ORCA_MASS.search(line)
                 masses.append(float(mass.group(1)) if mass else np.nan)
-                _ = [float(word) for word in rows[-1][1:4]], Atoms(rows[-1][0].capitalize())
+                # Not as a formula, in which a long number would be so many atoms.
+                _ = [float(word) for word in rows[-1][1:4]], atomic_numbers[rows[-1][0].capitalize()]
         places = np.array([[float(word) for word in row[1:4]] for row in rows], float).reshape(-1, 3)
         atoms: Any = Atoms([row[0].capitalize() for row in rows], places)
     except (ValueError, IndexError, KeyError):
@@ -128,10 +130,18 @@ def coord_text(path: Path) -> str:
                     hint="write the element, and the mass as system.isotopes; leave out dummy atoms",
                 )
             if scale != 1.0:
-                words[:3] = [f"{float(word.replace('D', 'e').replace('d', 'e')) * scale:.10f}" for word in words[:3]]
+                words[:3] = [f"{_fortran(word, f'{path}:{number}') * scale:.10f}" for word in words[:3]]
             line = " ".join(words)
         out.append(line)
     return "\n".join(out)
+
+
+def _fortran(word: str, where: str) -> float:
+    """A number that may have D for its exponent. Raises InputError."""
+    try:
+        return float(word.replace("D", "e").replace("d", "e"))
+    except ValueError:
+        raise InputError("a coordinate is no number", where=where, value=word[:40]) from None
 
 
 def pdb_text(path: Path) -> tuple[str, int | None]:
