@@ -212,6 +212,32 @@ def test_one_group_a_molecule_with_published_units(tmp_path):
     np.testing.assert_allclose(sorted(frame.energy for frame in read.frames), np.sort(ENERGY * EV))
 
 
+@pytest.mark.parametrize("symbols", [True, False])
+def test_the_files_of_ani(tmp_path, symbols):
+    """ANI-1: nested groups with symbols and arrays of high energies; ANI-2x: numbers for each geometry, and forces."""
+    with h5py.File(tmp_path / "ani.h5", "w") as file:
+        group = file.create_group("gdb11_s01/gdb11_s01-0" if symbols else "3")
+        group["coordinates"], group["energies"] = PLACES.astype("f4"), ENERGY
+        if symbols:
+            group["species"], group["smiles"] = np.array([b"O", b"H", b"H"]), np.array([b"O", b"[H]"])
+            group["coordinatesHE"], group["energiesHE"] = PLACES + 1, ENERGY + 1
+        else:
+            group["species"], group["forces"] = np.tile([8, 1, 1], (COUNT, 1)), FORCES
+    read = read_dataset(tmp_path / "ani.h5")
+    assert len(read) == COUNT
+    np.testing.assert_array_equal(read.frames[2].numbers, [8, 1, 1])
+    np.testing.assert_allclose(read.frames[2].positions / ANGSTROM, PLACES[2], atol=1e-6)
+    assert read.frames[2].energy == pytest.approx(ENERGY[2])
+    if not symbols:
+        np.testing.assert_allclose(read.frames[2].forces * ANGSTROM, FORCES[2])
+    with h5py.File(tmp_path / "ani.h5", "a") as file:
+        group = file["gdb11_s01/gdb11_s01-0" if symbols else "3"]
+        del group["species"]
+        group["species"] = np.array([b"O", b"H", b"Q"])
+    with pytest.raises(InputError, match=r"no symbol of an element.*'Q'"):
+        read_dataset(tmp_path / "ani.h5")
+
+
 def test_unknown_groups_are_ten_names_and_a_count(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for n in range(500):

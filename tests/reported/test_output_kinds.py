@@ -131,6 +131,7 @@ def test_the_isotopes_that_gaussian_takes_unasked_are_none(tmp_path):
         (orca(last="DA"), "cannot be read"),
         (turbomole().replace("    h  ", "    q  "), "no element"),
         (turbomole(isotope=7), "mass of this isotope"),
+        (turbomole().replace("    o  ", "\n    o  "), "prints no geometry"),
         ("TURBOMOLE\nnothing", r"prints no geometry.*file coord"),
         ("O   R   C   A\nstopped", "cannot be read"),
         ("Entering Gaussian System\nstopped", "no frame"),

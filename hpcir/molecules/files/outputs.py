@@ -26,7 +26,7 @@ _UNASKED = {"H": 1, "Li": 7, "B": 11, "C": 12, "N": 14, "O": 16, "F": 19, "Si": 
 _MASS_NUMBERS = re.compile(r"^\s*IAtWgt=((?:\s+\d+)+)\s*$", re.MULTILINE)
 _ORCA_MASSES = re.compile(r"^\s*NO LB\s+ZA\s+FRAG\s+MASS\s+X\s+Y\s+Z\s*\n((?:\s+\d+ \S+ .*\n)+)", re.MULTILINE)
 _TURBOMOLE_TABLE = re.compile(
-    r"^\s*atomic coordinates\s+atom\s+(?:shells\s+)?charge.*isotop\s*\n((?:(?:\s+-?\d+\.\d+){3}\s+[a-z]+ .*\n)+)",
+    r"^ *atomic coordinates +atom +(?:shells +)?charge.*isotop *\n((?:(?: +-?\d+\.\d+){3} +[a-z]+ .*\n)+)",
     re.MULTILINE,
 )
 _TURBOMOLE_CHARGE = re.compile(r"^\s*charge\s*\n\s*-+\s*\n\s*\d+\.\d+\s+-\d+\.\d+\s+(-?\d+\.\d+)\s*$", re.MULTILINE)
