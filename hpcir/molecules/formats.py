@@ -185,8 +185,15 @@ def _sum_of_charges(parts: list[str], path: Path) -> float:
 
 def _pdb(path: Path) -> list[Any]:
     """Frames of a PDB file; its box, which most programs write as a formality, does not count."""
-    text, charge = pdb_text(path)
+    text, charge, isotopes = pdb_text(path)
     frames = _ase_frames(path, "proteindatabank", text)
+    masses = [atoms.get_masses() for atoms in frames]
+    for place, mass in isotopes.items():  # atoms of all models are counted through
+        frame = 0
+        while place >= len(masses[frame]):
+            place, frame = place - len(masses[frame]), frame + 1
+        masses[frame][place] = mass
+        frames[frame].set_masses(masses[frame])
     for atoms in frames:
         atoms.pbc = False
         atoms.cell = None

@@ -74,7 +74,9 @@ def standard_masses(numbers: IntArray) -> FloatArray:
 
 # Words under which files keep the total charge; the first is hpcir's own.
 CHARGE_WORDS = ("charge", "total_charge", "totalcharge", "net_charge", "molecular_charge", "mol_charge", "Charge", "q")
-_SPIN_WORDS = ("multiplicity",)
+SPIN_WORDS = ("multiplicity", "Multiplicity", "mult", "spin_multiplicity")
+# Words that mean 2S+1, 2S or S, by the program.
+_UNSURE_SPIN_WORDS = ("spin", "total_spin", "uhf", "unpaired", "nopen")
 # An integer under a name in a comment line: charge=1, charge = -1, total_charge="1".
 _NAMED_INTEGER = r'(?:^|[\s,;]){}\s*=\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;])'
 
@@ -125,7 +127,7 @@ def _atoms(frame: PlainFrame) -> Any:
 
     atoms: Any = Atoms(numbers=frame.numbers, positions=frame.positions)
     atoms.info = _words_of_comment(frame.comment)
-    for word in CHARGE_WORDS + _SPIN_WORDS:
+    for word in CHARGE_WORDS + SPIN_WORDS:
         match = re.search(_NAMED_INTEGER.format(word), frame.comment)
         if match:
             atoms.info[word] = int(match.group(1))
@@ -188,8 +190,8 @@ def read_structure(
     known elements, finite positions, no overlapping atoms, a spin that the electrons allow (`spin_where`: the place
     that an error about it names, when that is not the file).
 
-    charge, multiplicity: None for what the file says (else 0 and 1). Raises InputError, too, for a charge that is not
-    the one which the file states, and for a periodic cell.
+    charge, multiplicity: None for what the file says (else 0 and 1). Raises InputError, too, for a charge or a
+    multiplicity that is not the one which the file states, and for a periodic cell.
     """
     plain = read_plain_xyz(path, first=True)
     atoms = _atoms(plain[0]) if plain else read_frames(path)[-1 if is_output(Path(path)) else 0]
@@ -203,12 +205,12 @@ def read_structure(
             value=f"{path}: charge {said}",
             hint=f"give system.charge: {said} (--charge {said}), or mend the file",
         )
-    spin = stated(atoms.info, _SPIN_WORDS, str(path)) if multiplicity is None else multiplicity
+    spin = _spin_of(atoms.info, multiplicity, str(path), spin_where)
     structure = Structure(
         numbers=np.asarray(atoms.numbers, np.int64),
         positions=np.asarray(atoms.positions, float) * ANGSTROM,
         charge=charge if charge is not None else said or 0,
-        multiplicity=spin or 1,
+        multiplicity=spin,
         name=name or Path(path).stem,
         source=str(path),
         nuclear_masses=isotopes_of(atoms),
@@ -216,6 +218,30 @@ def read_structure(
     check_geometry(structure)
     check_spin(structure, spin_where)
     return structure
+
+
+def _spin_of(info: Mapping[str, Any], declared: int | None, path: str, where: str) -> int:
+    """The multiplicity that is declared, or that a frame's `info` states, else 1. Raises InputError where they differ,
+    and where the file has a spin, under a name of several meanings, that is neither."""
+    said = stated(info, SPIN_WORDS, path)
+    if declared is not None and said is not None and said != declared:
+        raise InputError(
+            f"the structure file states the multiplicity {said}, and {declared} is declared",
+            where=where or path,
+            value=f"{path}: multiplicity {said}",
+            hint=f"give system.multiplicity: {said} (--multiplicity {said}), or mend the file",
+        )
+    spin = declared or said or 1
+    unsure = stated(info, _UNSURE_SPIN_WORDS, path)
+    if said is None and unsure is not None and spin not in (unsure, unsure + 1, 2 * unsure + 1):
+        name = next(word for word in _UNSURE_SPIN_WORDS if word in info)
+        raise InputError(
+            f"the structure file has a spin under '{name}', which fits no multiplicity of {spin}",
+            where=path,
+            value=f"{name}={unsure}",
+            hint="write multiplicity=2S+1 into its comment line, or give system.multiplicity (--multiplicity)",
+        )
+    return spin
 
 
 def check_structure(structure: Structure) -> None:
