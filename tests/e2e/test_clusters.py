@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import differences, results
+from tests.e2e.conftest import differences, finish, results
 
-pytestmark = [pytest.mark.long, pytest.mark.mpi, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.long, pytest.mark.mpi, pytest.mark.timeout(3600)]
+RUN_LIMIT = 1500  # seconds, on a busy machine
 
 DIMER = """\
 6
@@ -50,12 +51,25 @@ def decks(made_once) -> Path:
     return made_once("dimer-decks", make)
 
 
+@pytest.fixture(scope="module")
+def run_of(decks, made_once, run_deck):
+    """run_of(name, ranks) -> the finished run directory of a deck."""
+
+    def run(name: str, ranks: int) -> Path:
+        def make(folder: Path) -> None:
+            finish(run_deck, decks / f"{name}.yaml", folder / "run", ranks, apart=True, timeout=RUN_LIMIT)
+
+        return made_once(f"dimer-{name}-{ranks}", make) / "run"
+
+    return run
+
+
 def summary(run: Path) -> dict:
     return json.loads((run / "summary.json").read_text())
 
 
-def test_a_free_dimer_dissociates_and_the_result_says_when(decks, finished_run):
-    run = finished_run("dimer-free", decks / "free.yaml", ranks=2)
+def test_a_free_dimer_dissociates_and_the_result_says_when(run_of):
+    run = run_of("free", 2)
     dynamics = summary(run)["md"]
     assert dynamics["came_apart"] >= 1
     line = next(line for line in dynamics["bond_events"] if "dissociated" in line)
@@ -65,8 +79,8 @@ def test_a_free_dimer_dissociates_and_the_result_says_when(decks, finished_run):
     assert dynamics.get("restraint") is None
 
 
-def test_a_restrained_dimer_is_the_same_on_one_two_and_three_ranks(decks, finished_run):
-    runs = [finished_run(f"dimer-held-{ranks}", decks / "held.yaml", ranks=ranks) for ranks in (1, 2, 3)]
+def test_a_restrained_dimer_is_the_same_on_one_two_and_three_ranks(run_of):
+    runs = [run_of("held", ranks) for ranks in (1, 2, 3)]
     first = results(runs[0])
     for run in runs[1:]:
         assert differences(first, results(run)) == []
