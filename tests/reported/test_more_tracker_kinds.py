@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError
+from hpcir.exchange.n2p2 import export_n2p2, import_n2p2
 from hpcir.exchange.reading import read_dataset
+from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure, read_structure
 from hpcir.spectra.files.program_series import detected
 from hpcir.spectra.series import read_series
@@ -137,6 +141,16 @@ def test_cp2k_s_moments_of_one_line_a_step(tmp_path, cell):
     path.write_text(moments([*range(1, 21), *range(16, 41)], cell))
     with pytest.raises(InputError, match="not evenly spaced at sample 21"):
         read_series(path, time_between=FS)
+
+
+def test_the_charge_goes_through_an_export_and_an_import(tmp_path):
+    """The networks of charges that hpcir writes say for which total charge they are."""
+    model = replace(random_model(automatic_set((1, 8), 8.0, 3, 1, (1,)), 1), total_charge=1)
+    export_n2p2(model, tmp_path / "out")
+    assert import_n2p2(tmp_path / "out").total_charge == 1
+    assert import_n2p2(tmp_path / "out", total_charge=1).total_charge == 1
+    with pytest.raises(InputError, match="learnt for the total charge 1, and 0 is declared"):
+        import_n2p2(tmp_path / "out", total_charge=0)
 
 
 def test_names_that_need_no_pyscf_are_served_by_it():
