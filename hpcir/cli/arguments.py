@@ -231,7 +231,7 @@ def _add_import(commands: Any) -> None:
         default=[],
         help="networks of atomic charges, for the dipole (default: the folder 'charges' in each FOLDER)",
     )
-    made.add_argument("--charge", metavar="Q", type=int, default=0, help="total charge (default: 0)")
+    made.add_argument("--charge", metavar="Q", type=int, help="total charge (default: the files', else 0)")
     made.add_argument("--level", metavar="TEXT", default="", help="level of theory that it learnt from")
     _output(made, "MODEL_DIR", "model directory to write")
 

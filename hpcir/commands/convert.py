@@ -22,7 +22,7 @@ def import_model(
     energy_unit: str,
     length_unit: str,
     charges: list[Path],
-    charge: int,
+    charge: int | None,
     level: str,
     output: Path,
     force: bool,
@@ -34,7 +34,12 @@ def import_model(
     folders. n2p2.h5 holds the potential as it was; where hpcir's vector kernels can run the same functions and
     networks, model.h5 holds it for them. Raises InputError for what cannot be read, naming file and line.
     """
-    options = {"energy_unit": energy_unit, "length_unit": length_unit, "total_charge": charge, "level": level}
+    options: dict[str, object] = {
+        "energy_unit": energy_unit,
+        "length_unit": length_unit,
+        "total_charge": charge,
+        "level": level,
+    }
     on_root(comm, lambda: _import(folders, charges, options, output, force))
 
 

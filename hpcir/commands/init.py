@@ -12,8 +12,9 @@ from hpcir.commands.init_size import SizeSettings, settings_for
 from hpcir.deck.sections import LabelSettings
 from hpcir.errors import InputError
 from hpcir.labels import create_engine
+from hpcir.molecules.files.outputs import is_output
 from hpcir.molecules.pieces import formula, structure_notes
-from hpcir.molecules.structures import Structure, check_spin, check_vibrates, read_structure, xyz_text
+from hpcir.molecules.structures import Structure, check_spin, check_vibrates, read_frames, read_structure, xyz_text
 
 _ENGINES = {
     "pyscf": """\
@@ -82,6 +83,9 @@ seed: 1
 # Diatomic Molecules", 1979; methylene: Herzberg, Proc. R. Soc. A 262, 291, 1961), by their formulas in Hill's order.
 TRIPLETS = frozenset(("O2", "OS", "S2", "OSe", "Se2", "STe", "Te2", "B2", "HN", "HP", "FN", "ClN", "BrN", "CH2"))
 
+# Bytes of the largest file whose geometries are counted.
+LARGEST_COUNTED = 20_000_000
+
 # The same file as jobs/requeue.slurm.
 _SLURM = Path(__file__).parent / "templates" / "requeue.slurm"
 
@@ -115,6 +119,7 @@ def write_start(
         path, structure, files, notes = _of_string(smiles, name, charge, multiplicity, output)
     else:
         structure = _of_file(path, charge, multiplicity)
+        notes += _frames_note(path)
     check_vibrates(structure)
     settings = LabelSettings(engine="tblite" if engine == "tblite" else "pyscf")
     create_engine(settings, structure).check(structure)
@@ -155,6 +160,12 @@ def _of_file(path: Path, charge: int | None, multiplicity: int | None) -> Struct
         if stated.multiplicity != 1:
             return stated
     return read_structure(path, charge, _usual_multiplicity(path, charge))
+
+
+def _frames_note(path: Path) -> list[str]:
+    """A note on the geometry taken from a file of several; [] of one, or of a file too large to count."""
+    count = len(read_frames(path)) if path.stat().st_size < LARGEST_COUNTED else 1
+    return [f"the {'last' if is_output(path) else 'first'} of {count} geometries in {path.name}"] if count > 1 else []
 
 
 def _of_string(

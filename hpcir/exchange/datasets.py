@@ -46,6 +46,8 @@ ATOMIC_UNITS = {
 }
 # Names, without anything but letters, under which files keep the total charge, and the spin or multiplicity.
 _CHARGE_NAMES = ("qtot", "qtotal", "totalq", "q", "chargestate")
+# Energies that are no total energy.
+_OTHER_ENERGIES = ("freeenergy", "kineticenergy", "zeropointenergy", "formationenergy", "atomizationenergy")
 _SPIN_NAMES = ("multiplicity", "spinmultiplicity", "mult", "spin", "totalspin", "uhf", "unpairedelectrons")
 ORIGINS = ("charge", "mass", "geometry", "zero")
 
@@ -294,18 +296,35 @@ def refuse_near_misses(
             )
 
 
-def refuse_unread_dipoles(found: Mapping[str, Any], where: str) -> None:
-    """Raise InputError where a file whose names are not given has three numbers under a name like 'dipole', none being
-    under that name itself; found: the values of a geometry by name."""
+def refuse_unread(found: Mapping[str, Any], there: Mapping[str, str], atoms: int, where: str) -> None:
+    """Raise InputError where a file whose names are not given has what looks like an energy, forces or a dipole under
+    another name, and none under the standard one.
+
+    found: the values of a geometry of so many atoms by name; there: the standard names of the quantities that it has.
+    """
     for name, value in found.items():
         word = re.sub(r"[^a-z]", "", name.lower())
-        if ("dipole" in word or word in ("mu", "dip")) and np.size(value) == 3:
-            raise InputError(
-                f"the file has what looks like the dipole under '{name}', and it is not read",
-                where=where,
-                value=value,
-                hint=f"say --keys energy=energy forces=forces dipole={name}, or leave dipole out to do without it",
-            )
+        shape = np.shape(value)
+        if "dipole" in word or word in ("mu", "dip"):
+            quantity, alike = "dipole", np.size(value) == 3 or shape == (atoms, 3)
+        elif "force" in word or word.startswith("grad"):
+            quantity, alike = "forces", shape == (atoms, 3)
+        else:
+            quantity, alike = "energy", word.endswith("energy") and word not in _OTHER_ENERGIES and np.size(value) == 1
+        if not alike or quantity in there:
+            continue
+        names = {key: there[key] for key in ("energy", "forces", "dipole") if key in there} | {quantity: name}
+        hint = "say --keys " + " ".join(f"{key}={own}" for key, own in names.items())
+        if quantity == "dipole" and np.size(value) != 3:
+            hint = "the dipole of a geometry is three numbers, not a vector of each atom: sum them"
+        elif quantity == "forces" and word.startswith("grad"):
+            hint = "forces are minus the gradient: write them as forces"
+        raise InputError(
+            f"the file has what looks like the {quantity} under '{name}', and it is not read",
+            where=where,
+            value=value if np.size(value) <= 3 else f"an array {shape}",
+            hint=f"{hint}; or leave {quantity} out there to do without",
+        )
 
 
 def _whole_numbers(values: Iterable[Any]) -> list[float]:

@@ -20,7 +20,7 @@ from hpcir.exchange.datasets import (
     checked_numbers,
     frame_of,
     refuse_near_misses,
-    refuse_unread_dipoles,
+    refuse_unread,
     resolve_units,
     size_of,
     unit_size,
@@ -165,10 +165,9 @@ def _wanted(path: str, entries: list[tuple[Any, Lookup, list[str]]], keys: Mappi
             hint=f"the file holds {', '.join(held) or 'positions only'}; say which is which, such as "
             "--keys energy=REF_energy forces=REF_forces",
         )
-    if "dipole" not in there:
-        _, find, held = entries[0]
-        unread = {name: value[0] for name in held if (value := find(name)) is not None}
-        refuse_unread_dipoles(unread, path)
+    atoms, find, held = entries[0]
+    unread = {name: value[0] for name in held if (value := find(name)) is not None}
+    refuse_unread(unread, there, len(atoms), path)
     return there | dict(keys or {})
 
 

@@ -6,7 +6,10 @@ Larsen et al., J. Phys.: Condens. Matter 29, 273002, 2017 (ASE).
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -25,6 +28,12 @@ from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
 # tells may be off for the noise of grids; likewise unpaired electrons, which spin contamination changes little.
 SHIFT = np.array([0.7, -0.5, 0.9])
 CHARGE_TOLERANCE, SPIN_TOLERANCE = 0.2, 0.5
+# Energies (eV) that differ by less are those of one state.
+SAME_ENERGY = 1e-6
+# Arguments under which calculators take the charge, 2S+1 and 2S.
+_CHARGE = re.compile(r"(?:total_?|net_?|mol(?:ecular)?_?)?charge|q|total", re.IGNORECASE)
+_MULTIPLICITY = re.compile(r"(?:spin_?)?mult(?:iplicity)?", re.IGNORECASE)
+_UNPAIRED = re.compile(r"uhf|nopen|n?_?unpaired(?:_electrons)?", re.IGNORECASE)
 _WHERE = "labels.calculator"
 _FORM = "write 'package.module:Class', such as 'ase.calculators.emt:EMT'"
 
@@ -37,7 +46,8 @@ class AseEngine:
     is what the calculator returns, in e angstrom; for an ion it must be about the origin of the coordinates, which
     is put at the centre of nuclear charge. Whether the calculator heard of the charge is asked once, by one more
     calculation of the first geometry, moved: the dipole of an ion about an origin at rest moves by the charge times
-    the way.
+    the way. Of a multiplicity that is not the lowest, and of the charge where there is no dipole, another calculation
+    without it must give another energy.
     """
 
     def __init__(self, settings: LabelSettings) -> None:
@@ -83,6 +93,7 @@ class AseEngine:
         except Exception as error:  # a calculator may raise anything
             raise LabelFailed(f"{structure.name}: {self._name()} failed: {type(error).__name__}: {error}") from error
         if not self.settings.dipoles:
+            self._ask_once(structure, molecule, energy / EV, None)
             seconds = time.perf_counter() - start
             return finished_label(structure, energy, forces, np.full(3, np.nan), seconds, "default", dipoles=False)
         try:
@@ -94,13 +105,14 @@ class AseEngine:
             ) from error
         seconds = time.perf_counter() - start
         label = finished_label(structure, energy, forces, dipole, seconds, "default")
-        if not self._heard:
-            self._ask_what_it_heard(structure, molecule, dipole)
-            self._heard = True
+        self._ask_once(structure, molecule, energy / EV, dipole)
         return label
 
-    def _molecule(self, structure: Structure, moved: FloatArray) -> Any:
-        """ASE Atoms with a new calculator, the centre of nuclear charge at `moved` (3,) in angstrom."""
+    def _molecule(
+        self, structure: Structure, moved: FloatArray, arguments: Mapping[str, Any] | None = None
+    ) -> Any:
+        """ASE Atoms with a new calculator, the centre of nuclear charge at `moved` (3,) in angstrom; arguments: other
+        ones than the deck's."""
         from ase import Atoms
 
         count = len(structure)
@@ -110,12 +122,51 @@ class AseEngine:
             charges=np.full(count, structure.charge / count),
             magmoms=np.full(count, (structure.multiplicity - 1) / count),
         )
-        molecule.calc = self._calculator()
+        molecule.calc = self._calculator(arguments)
         return molecule
 
-    def _ask_what_it_heard(self, structure: Structure, molecule: Any, dipole: FloatArray) -> None:
+    def _ask_once(self, structure: Structure, molecule: Any, energy: float, dipole: FloatArray | None) -> None:
         """Raise InputError when the calculator computed another charge or multiplicity than the deck's, as far as its
-        answers tell."""
+        answers tell; energy in eV, dipole (3,) in e bohr (None: it gives none)."""
+        if self._heard:
+            return
+        lowest = 1 + int(structure.numbers.sum() - structure.charge) % 2
+        if dipole is not None:
+            self._ask_about_charge(structure, dipole)
+        elif structure.charge:
+            neutral = replace(structure, charge=0, multiplicity=1 + int(structure.numbers.sum()) % 2)
+            self._ask_by_energy(structure, neutral, energy, f"total charge {structure.charge:+d}")
+        self._ask_about_spin(structure, molecule)
+        told = getattr(molecule.calc, "results", {}).get("magmom")
+        if structure.multiplicity > lowest and told is None:
+            other = replace(structure, multiplicity=lowest)
+            self._ask_by_energy(structure, other, energy, f"multiplicity {structure.multiplicity}")
+        self._heard = True
+
+    def _ask_by_energy(self, structure: Structure, other: Structure, energy: float, what: str) -> None:
+        """Raise InputError when another charge or multiplicity gives the same energy in eV, also by the arguments."""
+        spoken = {
+            name: changed
+            for name, value in self.settings.arguments.items()
+            for pattern, right, changed in _words_of(structure, other)
+            if pattern.fullmatch(name) and value == right
+        }
+        try:
+            found = float(
+                self._molecule(other, np.zeros(3), {**self.settings.arguments, **spoken}).get_potential_energy()
+            )
+        except Exception:  # it cares
+            return
+        if abs(found - energy) < SAME_ENERGY:
+            raise InputError(
+                f"the calculator gives the same energy with and without the {what}: it has not heard of it",
+                where="labels.arguments",
+                value=dict(self.settings.arguments),
+                hint="give it under the name that this calculator has for it; one that knows nothing of it is for "
+                "neutral molecules in their lowest multiplicity",
+            )
+
+    def _ask_about_charge(self, structure: Structure, dipole: FloatArray) -> None:
         again = self._molecule(structure, SHIFT)
         try:
             other = np.asarray(again.get_dipole_moment(), float) * ANGSTROM
@@ -132,6 +183,17 @@ class AseEngine:
                 hint="give the total charge under the name that this calculator has for it, such as labels.arguments: "
                 f"{{charge: {structure.charge}}}; the dipole of an ion must be about the origin of the coordinates",
             )
+
+    def _ask_about_spin(self, structure: Structure, molecule: Any) -> None:
+        for name, value in self.settings.arguments.items():
+            for pattern, right, _ in _words_of(structure, structure)[1:]:
+                if pattern.fullmatch(name) and isinstance(value, int | float) and value != right:
+                    raise InputError(
+                        f"the calculator is given another multiplicity than the deck's, {structure.multiplicity}",
+                        where=f"labels.arguments.{name}",
+                        value=value,
+                        hint="mend it, or system.multiplicity",
+                    )
         moment = getattr(molecule.calc, "results", {}).get("magmom")
         if moment is not None and abs(abs(float(moment)) - (structure.multiplicity - 1)) > SPIN_TOLERANCE:
             raise InputError(
@@ -145,17 +207,26 @@ class AseEngine:
     def _name(self) -> str:
         return f"the ASE calculator {self.settings.calculator}"
 
-    def _calculator(self) -> Any:
+    def _calculator(self, arguments: Mapping[str, Any] | None = None) -> Any:
         if self._class is None:
             self._class = _imported(self.settings.calculator)
         try:
-            return self._class(**self.settings.arguments)
+            return self._class(**(self.settings.arguments if arguments is None else arguments))
         except Exception as error:
             raise InputError(
                 f"the calculator refuses its arguments: {type(error).__name__}: {error}",
                 where="labels.arguments",
                 value=dict(self.settings.arguments),
             ) from error
+
+
+def _words_of(structure: Structure, other: Structure) -> tuple[tuple[re.Pattern[str], int, int], ...]:
+    """Names of the charge and of the multiplicity in arguments, with their values for two states of a molecule."""
+    return (
+        (_CHARGE, structure.charge, other.charge),
+        (_MULTIPLICITY, structure.multiplicity, other.multiplicity),
+        (_UNPAIRED, structure.multiplicity - 1, other.multiplicity - 1),
+    )
 
 
 def _imported(path: str) -> Any:

@@ -11,7 +11,7 @@ from hpcir.errors import InputError
 from hpcir.labels.checks import nearest_names, require_package
 from hpcir.molecules.structures import Structure
 
-_COMMON_FUNCTIONALS = ("bp86", "pbe", "blyp", "b3lyp", "pbe0", "tpss", "r2scan", "wb97x-v", "hf")
+COMMON_FUNCTIONALS = ("bp86", "pbe", "blyp", "b3lyp", "pbe0", "tpss", "r2scan", "wb97x-v", "hf")
 _COMMON_BASES = (
     "def2-svp",
     "def2-tzvp",
@@ -22,6 +22,8 @@ _COMMON_BASES = (
     "6-31g*",
     "6-311g**",
 )
+# Basis sets with functions for all elements to krypton.
+COMPLETE_BASES, LAST_COMMON_ELEMENT = ("def2-svp", "def2-tzvp", "def2-tzvpp", "def2-qzvp"), 36
 _DISPERSION_VERSIONS = {"d3": "d3zero", "d3bj": "d3bj", "d4": "d4"}
 
 
@@ -33,9 +35,21 @@ def check_level(settings: LabelSettings, structure: Structure) -> None:
         _check_electrons(settings, structure)
         _check_open_shell(settings, structure)
         return
+    if _surely_served(settings, structure):
+        return
     _check_functional(settings.functional)
     _check_basis(settings.basis, structure)
     _check_dispersion(settings, structure)
+
+
+def _surely_served(settings: LabelSettings, structure: Structure) -> bool:
+    """True for names and elements that every PySCF has: importing it to ask takes longer than all else of a check."""
+    return (
+        settings.functional in COMMON_FUNCTIONALS
+        and settings.basis in COMPLETE_BASES
+        and settings.dispersion == "none"
+        and int(structure.numbers.max()) <= LAST_COMMON_ELEMENT
+    )
 
 
 @dataclass(frozen=True)
@@ -122,12 +136,12 @@ def _check_functional(name: str) -> None:
         kind = NumInt()._xc_type(functional)
         libxc.parse_xc(functional)
     except (KeyError, ValueError, NotImplementedError, IndexError, TypeError) as error:
-        known = [alias.lower() for alias in libxc.XC_ALIAS] + [*_COMMON_FUNCTIONALS]
+        known = [alias.lower() for alias in libxc.XC_ALIAS] + [*COMMON_FUNCTIONALS]
         raise InputError(
             "PySCF knows no such functional",
             where="labels.functional",
             value=name,
-            hint=nearest_names(name, known, _COMMON_FUNCTIONALS),
+            hint=nearest_names(name, known, COMMON_FUNCTIONALS),
         ) from error
     if kind not in ("LDA", "GGA", "MGGA"):
         raise InputError(

@@ -17,19 +17,14 @@ import numpy as np
 
 from hpcir.errors import InputError
 from hpcir.molecules.files.inputs import coord_text, gaussian_text, is_orca_input, orca_input, pdb_text
+from hpcir.molecules.files.outputs import is_output, printed_state, program_of, set_isotopes, turbomole_frames
 from hpcir.molecules.isotopes import isotope_mass
 from hpcir.molecules.plain_xyz import text_lines
 
 _RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
-_HEAD = 200_000
 # Edges of a cell (angstrom) and atoms in it that a molecular crystal may have.
 MIN_EDGE, MAX_EDGE, MAX_CRYSTAL_ATOMS = 2.0, 300.0, 20_000
 _FLAT_HINT = "give three-dimensional coordinates with all hydrogens, or start from the molecule's SMILES: init --smiles"
-# Outputs: what the program prints of charge and multiplicity, the last of which counts.
-_PRINTED = (
-    re.compile(r"Charge\s*=\s*(-?\d+)\s+Multiplicity\s*=\s*(\d+)"),
-    re.compile(r"Total Charge\s+Charge\s+\.+\s+(-?\d+)\s+Multiplicity\s+Mult\s+\.+\s+(\d+)"),
-)
 
 
 def foreign_frames(path: Path) -> list[Any]:
@@ -67,6 +62,8 @@ def _ase_frames(path: Path, form: str | None = None, text: str | None = None, **
 
 
 def _by_ase(path: Path) -> list[Any]:
+    if is_output(path):
+        return _output(path)
     gaussian = "gaussian-in" if path.suffix.lower() in (".gjf", ".com") else None
     coord = "turbomole" if path.name == "coord" or path.suffix.lower() == ".coord" else None
     options = {"attach_calculator": True} if gaussian else {}
@@ -75,7 +72,7 @@ def _by_ase(path: Path) -> list[Any]:
         text, unit = gaussian_text(path)
     elif coord:
         text = coord_text(path)
-    frames = _ase_frames(path, gaussian or coord or _program(path), text, **options)
+    frames = _ase_frames(path, gaussian or coord, text, **options)
     for atoms in frames:
         atoms.positions *= unit
         if gaussian:
@@ -83,7 +80,20 @@ def _by_ase(path: Path) -> list[Any]:
                 _of_gaussian_input(path, atoms)
             except (ValueError, TypeError) as error:
                 raise InputError(f"the Gaussian input cannot be read: {error}", where=str(path)) from None
-        atoms.info |= _printed(path)
+    return frames
+
+
+def _output(path: Path) -> list[Any]:
+    """Every geometry of a program's output, with the charge, multiplicity and isotopes that it was computed with."""
+    text = path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
+    program = program_of(text)
+    if program == "turbomole-output":
+        return turbomole_frames(path, text)
+    frames = _ase_frames(path, program, text if program else None)
+    if program is not None:
+        set_isotopes(frames, text, program)
+    for atoms in frames:
+        atoms.info |= printed_state(text)
     return frames
 
 
@@ -101,27 +111,6 @@ def _of_gaussian_input(path: Path, atoms: Any) -> None:
                 whole = float(mass) == round(float(mass))
                 masses[atom] = isotope_mass(symbol, round(float(mass)), str(path)) if whole else float(mass)
         atoms.set_masses(masses)
-
-
-def _program(path: Path) -> str | None:
-    """ASE's name of an output, where its suffix tells nothing."""
-    if path.suffix.lower() not in (".out", ".log"):
-        return None
-    head = path.read_bytes()[:_HEAD].decode("utf-8", "replace")
-    if "O   R   C   A" in head:
-        return "orca-output"
-    return "gaussian-out" if "Gaussian, Inc" in head or "Entering Gaussian System" in head else None
-
-
-def _printed(path: Path) -> dict[str, int]:
-    if path.suffix.lower() not in (".out", ".log"):
-        return {}
-    text = path.read_bytes().decode("utf-8", "replace")
-    for pattern in _PRINTED:
-        found = pattern.findall(text)
-        if found:
-            return {"charge": int(found[-1][0]), "multiplicity": int(found[-1][1])}
-    return {}
 
 
 def _by_rdkit(path: Path, suffix: str) -> list[Any]:
@@ -196,8 +185,15 @@ def _sum_of_charges(parts: list[str], path: Path) -> float:
 
 def _pdb(path: Path) -> list[Any]:
     """Frames of a PDB file; its box, which most programs write as a formality, does not count."""
-    text, charge = pdb_text(path)
+    text, charge, isotopes = pdb_text(path)
     frames = _ase_frames(path, "proteindatabank", text)
+    masses = [atoms.get_masses() for atoms in frames]
+    for place, mass in isotopes.items():  # atoms of all models are counted through
+        frame = 0
+        while place >= len(masses[frame]):
+            place, frame = place - len(masses[frame]), frame + 1
+        masses[frame][place] = mass
+        frames[frame].set_masses(masses[frame])
     for atoms in frames:
         atoms.pbc = False
         atoms.cell = None

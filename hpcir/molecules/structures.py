@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
+from hpcir.molecules.files.outputs import is_output
 from hpcir.molecules.isotopes import isotope_symbol
 from hpcir.molecules.plain_xyz import PlainFrame, extended_lines, read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
@@ -70,7 +71,9 @@ def standard_masses(numbers: IntArray) -> FloatArray:
 
 # Words under which files keep the total charge; the first is hpcir's own.
 CHARGE_WORDS = ("charge", "total_charge", "totalcharge", "net_charge", "molecular_charge", "mol_charge", "Charge", "q")
-_SPIN_WORDS = ("multiplicity",)
+SPIN_WORDS = ("multiplicity", "Multiplicity", "mult", "spin_multiplicity")
+# Words that mean 2S+1, 2S or S, by the program.
+_UNSURE_SPIN_WORDS = ("spin", "total_spin", "uhf", "unpaired", "nopen")
 # An integer under a name in a comment line: charge=1, charge = -1, total_charge="1".
 _NAMED_INTEGER = r'(?:^|[\s,;]){}\s*=\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;])'
 
@@ -90,8 +93,8 @@ def read_frames(path: str | Path) -> list[Any]:
         from hpcir.molecules.formats import foreign_frames
 
         frames = foreign_frames(path)
-    if not frames:
-        raise InputError("the structure file holds no frame", where=str(path))
+    if not frames or any(len(frame) == 0 for frame in frames):
+        raise InputError("the structure file holds no frame, or one without atoms", where=str(path))
     return frames
 
 
@@ -121,7 +124,7 @@ def _atoms(frame: PlainFrame) -> Any:
 
     atoms: Any = Atoms(numbers=frame.numbers, positions=frame.positions)
     atoms.info = _words_of_comment(frame.comment)
-    for word in CHARGE_WORDS + _SPIN_WORDS:
+    for word in CHARGE_WORDS + SPIN_WORDS:
         match = re.search(_NAMED_INTEGER.format(word), frame.comment)
         if match:
             atoms.info[word] = int(match.group(1))
@@ -180,14 +183,15 @@ def read_structure(
     name: str | None = None,
     spin_where: str = "",
 ) -> Structure:
-    """The first frame of a structure file, checked: known elements, finite positions, no overlapping atoms, a spin
-    that the electrons allow (`spin_where`: the place that an error about it names, when that is not the file).
+    """The first frame of a structure file, or the last of a program's output (where an optimisation ends), checked:
+    known elements, finite positions, no overlapping atoms, a spin that the electrons allow (`spin_where`: the place
+    that an error about it names, when that is not the file).
 
-    charge, multiplicity: None for what the file says (else 0 and 1). Raises InputError, too, for a charge that is not
-    the one which the file states, and for a periodic cell.
+    charge, multiplicity: None for what the file says (else 0 and 1). Raises InputError, too, for a charge or a
+    multiplicity that is not the one which the file states, and for a periodic cell.
     """
     plain = read_plain_xyz(path, first=True)
-    atoms = _atoms(plain[0]) if plain else read_frames(path)[0]
+    atoms = _atoms(plain[0]) if plain else read_frames(path)[-1 if is_output(Path(path)) else 0]
     if np.any(atoms.pbc):
         raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=str(path))
     said = stated(atoms.info, CHARGE_WORDS, str(path))
@@ -198,9 +202,9 @@ def read_structure(
             value=f"{path}: charge {said}",
             hint=f"give system.charge: {said} (--charge {said}), or mend the file",
         )
-    spin = stated(atoms.info, _SPIN_WORDS, str(path)) if multiplicity is None else multiplicity
+    spin = _spin_of(atoms.info, multiplicity, str(path), spin_where)
     total = charge if charge is not None else said or 0
-    structure = structure_of(atoms, total, spin or 1, name or Path(path).stem, str(path))
+    structure = structure_of(atoms, total, spin, name or Path(path).stem, str(path))
     check_spin(structure, spin_where)
     return structure
 
@@ -218,6 +222,30 @@ def structure_of(atoms: Any, charge: int, multiplicity: int, name: str, source: 
     )
     check_geometry(structure)
     return structure
+
+
+def _spin_of(info: Mapping[str, Any], declared: int | None, path: str, where: str) -> int:
+    """The multiplicity that is declared, or that a frame's `info` states, else 1. Raises InputError where they differ,
+    and where the file has a spin, under a name of several meanings, that is neither."""
+    said = stated(info, SPIN_WORDS, path)
+    if declared is not None and said is not None and said != declared:
+        raise InputError(
+            f"the structure file states the multiplicity {said}, and {declared} is declared",
+            where=where or path,
+            value=f"{path}: multiplicity {said}",
+            hint=f"give system.multiplicity: {said} (--multiplicity {said}), or mend the file",
+        )
+    spin = declared or said or 1
+    unsure = stated(info, _UNSURE_SPIN_WORDS, path)
+    if said is None and unsure is not None and spin not in (unsure, unsure + 1, 2 * unsure + 1):
+        name = next(word for word in _UNSURE_SPIN_WORDS if word in info)
+        raise InputError(
+            f"the structure file has a spin under '{name}', which fits no multiplicity of {spin}",
+            where=path,
+            value=f"{name}={unsure}",
+            hint="write multiplicity=2S+1 into its comment line, or give system.multiplicity (--multiplicity)",
+        )
+    return spin
 
 
 def check_structure(structure: Structure) -> None:

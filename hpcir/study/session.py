@@ -15,6 +15,7 @@ from hpcir.deck.sections import Deck, System
 from hpcir.errors import EXIT_INTERRUPTED, InputError
 from hpcir.molecules.structures import (
     CHARGE_WORDS,
+    SPIN_WORDS,
     Structure,
     check_spin,
     read_frames,
@@ -156,7 +157,7 @@ def read_structures(path: Path, charge: int = 0, multiplicity: int = 1, spin: bo
         where = f"{path}, geometry {number}"
         if np.any(atoms.pbc):
             raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=where)
-        said, unpaired = (stated(atoms.info, words, where) for words in (CHARGE_WORDS, ("multiplicity",)))
+        said, unpaired = (stated(atoms.info, words, where) for words in (CHARGE_WORDS, SPIN_WORDS))
         total, own_spin = charge if said is None else said, multiplicity if unpaired is None else unpaired
         structure = structure_of(atoms, total, own_spin, f"{path.stem} {number}", where)
         if spin:

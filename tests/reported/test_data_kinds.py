@@ -128,6 +128,70 @@ def test_a_calculator_that_heard_it_is_asked_once(monkeypatch):
     assert len(made) == 4
 
 
+class Spins(Deaf):
+    """An energy that depends on the multiplicity and the charge where `hears` says so: of the atoms, of an argument."""
+
+    def __init__(self, hears: str = "", total: float = 0.0, **said: int) -> None:
+        super().__init__(total)
+        self.hears, self.said = hears, said
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        heard = {"atoms": self.atoms.get_initial_magnetic_moments().sum() + self.atoms.get_initial_charges().sum()}
+        self.results["energy"] = float(heard.get(self.hears, self.said.get(self.hears, 0.0)))
+        if self.hears == "moment":
+            self.results["magmom"] = 2.0
+
+
+def spins(monkeypatch: pytest.MonkeyPatch, multiplicity: int, charge: int = 0, **settings: Any) -> None:
+    monkeypatch.setattr("hpcir.labels.ase_engine._imported", lambda path: Spins)
+    molecule = Structure(np.array([8, 1, 1]), WATER * ANGSTROM, charge=charge, multiplicity=multiplicity)
+    AseEngine(LabelSettings(engine="ase", calculator="nowhere:Spins", **settings)).label(molecule)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"hears": "atoms"}, {"hears": "mult", "mult": 3}, {"hears": "uhf", "uhf": 2}, {"hears": "moment"}],
+    ids=lambda said: said["hears"],
+)
+def test_a_calculator_that_heard_the_multiplicity(monkeypatch, said):
+    spins(monkeypatch, 3, arguments=said)
+
+
+@pytest.mark.parametrize("said", [{}, {"multiplicity": 3}, {"uhf": 2}, {"hears": "uhf", "multiplicity": 3}])
+def test_a_calculator_that_did_not_hear_the_multiplicity_is_refused(monkeypatch, said):
+    """An argument that it takes and forgets is not heard."""
+    with pytest.raises(InputError, match="same energy with and without the multiplicity 3"):
+        spins(monkeypatch, 3, arguments=said)
+    for lowest in ({}, {"multiplicity": 1}, {"uhf": 0}):
+        spins(monkeypatch, 1, arguments=lowest)
+
+
+@pytest.mark.parametrize("said", [{"multiplicity": 3}, {"uhf": 2}, {"spin_multiplicity": 2}, {"nopen": 1}])
+def test_an_argument_of_another_multiplicity_is_refused(monkeypatch, said):
+    with pytest.raises(InputError, match=r"another multiplicity than the deck's, 1") as caught:
+        spins(monkeypatch, 1, arguments=said)
+    assert caught.value.where == f"labels.arguments.{next(iter(said))}"
+
+
+def test_the_charge_where_there_is_no_dipole(monkeypatch):
+    spins(monkeypatch, 2, 1, dipoles=False, arguments={"hears": "atoms"})
+    spins(monkeypatch, 2, 1, dipoles=False, arguments={"hears": "charge", "charge": 1})
+    for said in ({}, {"charge": 1}):
+        with pytest.raises(InputError, match=r"same energy with and without the total charge \+1"):
+            spins(monkeypatch, 2, 1, dipoles=False, arguments=said)
+
+
+def test_triplets_of_tblite_by_way_of_ase(monkeypatch):
+    pytest.importorskip("tblite")
+    oxygen = Structure(np.array([8, 8]), np.array([[0.0, 0, 0], [0, 0, 1.2]]) * ANGSTROM, multiplicity=3)
+    settings = LabelSettings(engine="ase", calculator="tblite.ase:TBLite", arguments={"verbosity": 0})
+    AseEngine(settings).label(oxygen)
+    deaf = settings.model_copy(update={"arguments": {"verbosity": 0, "multiplicity": 1}})
+    with pytest.raises(InputError, match="another multiplicity"):
+        AseEngine(deaf).label(oxygen)
+
+
 def arrays() -> dict[str, np.ndarray]:
     numbers = np.array([8, 1, 1])
     return {"numbers": numbers, "positions": PLACES, "energy": ENERGY, "forces": FORCES, "dipole": DIPOLE.copy()}
@@ -210,6 +274,32 @@ def test_one_group_a_molecule_with_published_units(tmp_path):
     read = read_dataset(tmp_path / "qm7x.h5")
     assert len(read) == COUNT
     np.testing.assert_allclose(sorted(frame.energy for frame in read.frames), np.sort(ENERGY * EV))
+
+
+@pytest.mark.parametrize("symbols", [True, False])
+def test_the_files_of_ani(tmp_path, symbols):
+    """ANI-1: nested groups with symbols and arrays of high energies; ANI-2x: numbers for each geometry, and forces."""
+    with h5py.File(tmp_path / "ani.h5", "w") as file:
+        group = file.create_group("gdb11_s01/gdb11_s01-0" if symbols else "3")
+        group["coordinates"], group["energies"] = PLACES.astype("f4"), ENERGY
+        if symbols:
+            group["species"], group["smiles"] = np.array([b"O", b"H", b"H"]), np.array([b"O", b"[H]"])
+            group["coordinatesHE"], group["energiesHE"] = PLACES + 1, ENERGY + 1
+        else:
+            group["species"], group["forces"] = np.tile([8, 1, 1], (COUNT, 1)), FORCES
+    read = read_dataset(tmp_path / "ani.h5")
+    assert len(read) == COUNT
+    np.testing.assert_array_equal(read.frames[2].numbers, [8, 1, 1])
+    np.testing.assert_allclose(read.frames[2].positions / ANGSTROM, PLACES[2], atol=1e-6)
+    assert read.frames[2].energy == pytest.approx(ENERGY[2])
+    if not symbols:
+        np.testing.assert_allclose(read.frames[2].forces * ANGSTROM, FORCES[2])
+    with h5py.File(tmp_path / "ani.h5", "a") as file:
+        group = file["gdb11_s01/gdb11_s01-0" if symbols else "3"]
+        del group["species"]
+        group["species"] = np.array([b"O", b"H", b"Q"])
+    with pytest.raises(InputError, match=r"no symbol of an element.*'Q'"):
+        read_dataset(tmp_path / "ani.h5")
 
 
 def test_unknown_groups_are_ten_names_and_a_count(tmp_path):

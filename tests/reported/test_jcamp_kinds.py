@@ -232,3 +232,50 @@ def test_percent_without_the_word_is_read_and_said(tmp_path):
 def test_what_is_refused_in_words(tmp_path, head, table, words):
     with pytest.raises(InputError, match=words):
         read_jcamp(file(tmp_path / "a.jdx", table, head))
+
+
+@pytest.mark.parametrize("kind", ["ftir", "FT-IR", "IR", "IR SPECTRUM", "Infrared spectrum"])
+def test_names_of_infrared_spectra(tmp_path, kind):
+    assert area(file(tmp_path / "a.jdx", head={"DATA TYPE": kind})) == pytest.approx(AREA, rel=1e-3)
+    for other in ("RAMAN SPECTRUM", "INFRARED INTERFEROGRAM", "CIRCULAR DICHROISM"):
+        with pytest.raises(InputError, match="not an infrared spectrum"):
+            read_jcamp(file(tmp_path / "a.jdx", head={"DATA TYPE": other}))
+
+
+@pytest.mark.parametrize("state", ["LIQUID (NEAT)", "SOLUTION (10% CCl4)", "SOLID (KBr disk)", "liquid film"])
+@pytest.mark.parametrize("pressure", ["", "760 mmHg"])
+def test_a_liquid_has_no_pressure_and_a_path_of_micrometres(tmp_path, state, pressure):
+    head = {"STATE": state, "PATH LENGTH": "0.0024 CM", "PARTIAL_PRESSURE": "", "PRESSURE": pressure}
+    spectrum = read_jcamp(file(tmp_path / "a.jdx", head=head))
+    assert not spectrum.metadata["absolute"]
+    assert any(state in note for note in spectrum.metadata["notes"])
+    np.testing.assert_allclose(spectrum.absorption, ABSORBANCE * np.log(10), atol=1e-4)
+    with pytest.raises(InputError, match="no path that a gas cell has"):
+        read_jcamp(file(tmp_path / "a.jdx", head=head | {"STATE": "gas", "PRESSURE": "50 mmHg"}))
+
+
+def test_arbitrary_units_are_relative_absorption_where_bands_point_up(tmp_path):
+    up = np.round(1e5 * SHAPE / SHAPE.max()).astype(int)
+    spectrum = read_jcamp(file(tmp_path / "a.jdx", rows(up), {"YUNITS": "ARBITRARY UNITS"}))
+    assert not spectrum.metadata["absolute"]
+    assert "not absolute" in spectrum.metadata["notes"][-1]
+    np.testing.assert_allclose(spectrum.absorption, SHAPE / SHAPE.max(), atol=1e-5)
+    with pytest.raises(InputError, match="bands point down"):
+        read_jcamp(file(tmp_path / "a.jdx", head={"YUNITS": "ARBITRARY UNITS"}))
+
+
+def test_a_wrong_last_abscissa_beside_a_right_spacing(tmp_path):
+    """As in files that were cut by hand: lines follow from ##FIRSTX and ##DELTAX."""
+    head = {"LASTX": f"{GRID[-1] + 300:g}", "DELTAX": f"{STEP:g}"}
+    spectrum = read_jcamp(file(tmp_path / "a.jdx", head=head))
+    np.testing.assert_allclose(spectrum.wavenumbers, GRID)
+    assert any("##LASTX=2700 is wrong" in note for note in spectrum.metadata["notes"])
+    for change in ({"DELTAX": ""}, {"DELTAX": "2.5"}):
+        with pytest.raises(InputError, match="not where the lines before put it"):
+            read_jcamp(file(tmp_path / "a.jdx", head=head | change))
+
+
+def test_two_points_are_no_spectrum(tmp_path):
+    head = {"LASTX": f"{FIRST + STEP:g}", "NPOINTS": "2"}
+    with pytest.raises(InputError, match="of which there must be three"):
+        read_jcamp(file(tmp_path / "a.jdx", f"{FIRST:g} 90000 91000", head))

@@ -109,6 +109,12 @@ def test_ghosts_dummies_and_charges_of_orca_are_refused(tmp_path, row, words):
         structure(tmp_path / "b.inp", "! HF\n* int 0 1\nO 0 0 0 0 0 0\nH 1 0 0 0.96 0 0\n*\n")
 
 
+def test_a_number_in_the_place_of_an_element_is_no_count_of_atoms(tmp_path):
+    """ASE takes it as a formula of so many atoms, and never ends."""
+    with pytest.raises(InputError, match=r"a\.inp:6"):
+        structure(tmp_path / "a.inp", ORCA[:-2] + 60 * "5" + "\n*\n")
+
+
 def gaussian(route: str, size: float, state: str) -> str:
     rows = [f"{name} " + " ".join(f"{x / size:.8f}" for x in row) for name, row in zip("OHH", PLACES, strict=True)]
     return "\n".join([route, "", "water", "", state, *rows, "", ""])
@@ -131,6 +137,8 @@ def test_turbomole_in_angstrom_and_what_it_has_elsewhere(tmp_path):
     for symbol in ("d", "q"):
         with pytest.raises(InputError, match=r"a\.coord:4.*system\.isotopes"):
             structure(tmp_path / "a.coord", f"$coord\n{rows[:-1]}{symbol}\n$end\n")
+    with pytest.raises(InputError, match=r"a\.coord:3.*no number"):
+        structure(tmp_path / "a.coord", f"$coord angs\n{rows}\n$end\n".replace("0.7572", "0x7"))
     with pytest.raises(InputError, match="fractional"):
         structure(tmp_path / "a.coord", f"$coord frac\n{rows}\n$end\n")
 

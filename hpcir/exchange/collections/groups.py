@@ -49,6 +49,12 @@ LAYOUTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         },
         {"positions": "A", "energy": "eV", "forces": "eV/A", "dipole": "e*A", **OWN_UNITS},
     ),
+    # Smith et al., Sci. Data 4, 170193, 2017 (ANI-1); with atomic numbers and forces: Devereux et al., J. Chem. Theory
+    # Comput. 16, 4192, 2020 (ANI-2x).
+    "ANI": (
+        {"numbers": "species", "positions": "coordinates", "energy": "energies", "forces": "forces"},
+        {"positions": "A", "energy": "hartree", "forces": "hartree/A", **OWN_UNITS},
+    ),
     "hpcir": (
         {
             "numbers": "numbers",
@@ -171,4 +177,18 @@ def _molecule(path: Path, name: str, group: Any, names: Mapping[str, str], readi
         )
     if "gradient" in arrays:
         arrays["forces"] = -np.asarray(arrays.pop("gradient"), float)
-    return part_frames(arrays.pop("numbers"), arrays, reading, where)
+    return part_frames(_atomic_numbers(arrays.pop("numbers"), where), arrays, reading, where)
+
+
+def _atomic_numbers(held: Any, where: str) -> Any:
+    """Atomic numbers of an array that has them, or the symbols of elements as text."""
+    from ase.data import atomic_numbers
+
+    array = np.asarray(held)
+    if array.dtype.kind not in "SUO":
+        return array
+    words = [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in array.ravel()]
+    wrong = next((word for word in words if not atomic_numbers.get(word.strip())), None)
+    if wrong is not None:
+        raise InputError("no symbol of an element", where=where, value=wrong[:20])
+    return np.array([atomic_numbers[word.strip()] for word in words]).reshape(array.shape)

@@ -6,6 +6,7 @@ E = sum_i [NN_Z(i)(G_i) / conv_energy + mean_energy + atom_energy_Z(i)]; conv_le
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def import_n2p2(
     energy_unit: str = "hartree",
     length_unit: str = "bohr",
     charges: str | Path | Sequence[str | Path] | None = None,
-    total_charge: int = 0,
+    total_charge: int | None = None,
     level: str = "",
 ) -> N2p2Potential:
     """Read one n2p2 or RuNNer potential (a folder), or a committee (several folders).
@@ -64,7 +65,8 @@ def import_n2p2(
     types 2, 3 and 9; all cutoff functions and activation functions of n2p2; scaling and normalisation. As in n2p2,
     atom_energy is always added (RuNNer and CP2K add it only with remove_atom_energies). charges: folders of
     networks whose outputs are atomic charges in e, as `export_n2p2` writes them (default: the folder 'charges'
-    in each directory, where there is one). Raises InputError naming file and line.
+    in each directory, where there is one). total_charge: None for what the networks of charges say that hpcir wrote,
+    else 0. Raises InputError naming file and line, and for another charge than theirs.
     """
     folders = _folders(directory)
     if charges is None:
@@ -75,7 +77,7 @@ def import_n2p2(
     potential = N2p2Potential(
         energy=tuple(_read_set(folder, energy, length) for folder in folders),
         charge=tuple(_read_set(folder, 1.0, length) for folder in charge_folders),
-        total_charge=total_charge,
+        total_charge=_charge_of([folder / "input.nn" for folder in charge_folders], total_charge),
         level=level or _written_level(folders[0] / "input.nn"),
         provenance={"files": [str(f) for f in folders], "units": f"{energy_unit}, {length_unit}"},
     )
@@ -83,6 +85,26 @@ def import_n2p2(
         if set(networks.elements) != set(potential.elements):
             raise InputError("the members of the committee are not of the same elements", where=str(directory))
     return potential
+
+
+def _charge_of(files: Sequence[Path], declared: int | None) -> int:
+    """The total charge that is declared, or that `export_n2p2` wrote into the first line of networks of charges, else
+    0. Raises InputError where they differ."""
+    total = declared
+    for file in files:
+        with file.open(encoding="utf-8", errors="replace") as text:
+            written = re.search(r"even shift to the total charge (-?\d+)", text.readline())
+        if written is None:
+            continue
+        if total is not None and total != int(written.group(1)):
+            raise InputError(
+                f"the charges were learnt for the total charge {written.group(1)}, and {total} is declared",
+                where=str(file),
+                value=total,
+                hint=f"give --charge {written.group(1)}, or leave it out",
+            )
+        total = int(written.group(1))
+    return total or 0
 
 
 def _written_level(path: Path) -> str:

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
-from hpcir.molecules.isotopes import isotope
+from hpcir.molecules.isotopes import isotope, isotope_mass
 from hpcir.molecules.plain_xyz import read_plain_xyz, text_lines
 
 BOHR = 0.529177210544
 _STARRED = re.compile(r"^\s*\*\s*(xyzfile|xyz|int|internal|gzmt|gzmtfile)\b", re.IGNORECASE)
 _ORCA_MASS = re.compile(r"\bM\s*=\s*([\d.]+)", re.IGNORECASE)
+_ORCA_FRAGMENT = re.compile(r"^(\s*[A-Za-z]{1,2})\(\d+\)")
+# Charge and multiplicity of the whole, and of each fragment after it; a freeze code between element and coordinates.
+_GAUSSIAN_STATE = re.compile(r"^\s*(-?\d+)[\s,]+(\d+)(?:(?:[\s,]+-?\d+[\s,]+\d+)*)\s*$")
+_GAUSSIAN_FREEZE = re.compile(r"^(\s*[A-Za-z]{1,2}(?:\([^)]*\))?[\s,]+)(?:0|-\d)[\s,]+((?:-?\d*\.\d+[\s,]*){3})$")
 _PDB_CHARGE = re.compile(r"^(?:(\d)([+-])|([+-])(\d))$")
 
 
@@ -63,6 +67,7 @@ def _orca_file(path: Path, words: list[str], where: str) -> Any:
 
 def _orca_rows(path: Path, lines: list[str], start: int) -> Any:
     from ase import Atoms
+    from ase.data import atomic_numbers
 
     rows: list[list[str]] = []
     masses: list[float] = []
@@ -70,13 +75,14 @@ def _orca_rows(path: Path, lines: list[str], start: int) -> Any:
     try:
         for line in lines[start + 1 :]:
             at += 1
-            if line.strip().startswith("*"):
+            if line.strip().startswith("*") or line.strip().lower() == "end":
                 break
             if line.strip():
-                rows.append(line.split())
+                rows.append(_ORCA_FRAGMENT.sub(r"\1", line).split())
                 mass = _ORCA_MASS.search(line)
                 masses.append(float(mass.group(1)) if mass else np.nan)
-                _ = [float(word) for word in rows[-1][1:4]], Atoms(rows[-1][0].capitalize())
+                # Not as a formula, in which a long number would be so many atoms.
+                _ = [float(word) for word in rows[-1][1:4]], atomic_numbers[rows[-1][0].capitalize()]
         places = np.array([[float(word) for word in row[1:4]] for row in rows], float).reshape(-1, 3)
         atoms: Any = Atoms([row[0].capitalize() for row in rows], places)
     except (ValueError, IndexError, KeyError):
@@ -94,11 +100,12 @@ def _orca_rows(path: Path, lines: list[str], start: int) -> Any:
 
 
 def gaussian_text(path: Path) -> tuple[str, float]:
-    """A Gaussian input with '0,1' as '0 1', which ASE reads, and the unit of its coordinates in angstrom."""
+    """A Gaussian input as ASE reads it, with '0 1' for '0,1' and without states of fragments and freeze codes; and the
+    unit of its coordinates in angstrom."""
     lines = text_lines(path)
     route = " ".join(line for line in lines if line.lstrip().startswith("#")).lower()
     in_bohr = re.search(r"units?\s*[=(]\s*\(?[^)\s]*\b(?:au|bohr)\b", route) is not None
-    changed = [re.sub(r"^(\s*-?\d+)\s*,\s*(\d+\s*)$", r"\1 \2", line) for line in lines]
+    changed = [_GAUSSIAN_FREEZE.sub(r"\1\2", _GAUSSIAN_STATE.sub(r"\1 \2", line)) for line in lines]
     return "\n".join(changed), BOHR if in_bohr else 1.0
 
 
@@ -128,20 +135,36 @@ def coord_text(path: Path) -> str:
                     hint="write the element, and the mass as system.isotopes; leave out dummy atoms",
                 )
             if scale != 1.0:
-                words[:3] = [f"{float(word.replace('D', 'e').replace('d', 'e')) * scale:.10f}" for word in words[:3]]
+                words[:3] = [f"{_fortran(word, f'{path}:{number}') * scale:.10f}" for word in words[:3]]
             line = " ".join(words)
         out.append(line)
     return "\n".join(out)
 
 
-def pdb_text(path: Path) -> tuple[str, int | None]:
-    """A PDB file with an element in every atom's columns 77 and 78, and the total of the formal charges in 79 and 80
-    (None: no atom has one). Raises InputError for atoms in alternative places and for names that two elements fit."""
+def _fortran(word: str, where: str) -> float:
+    """A number that may have D for its exponent. Raises InputError."""
+    try:
+        return float(word.replace("D", "e").replace("d", "e"))
+    except ValueError:
+        raise InputError("a coordinate is no number", where=where, value=word[:40]) from None
+
+
+def pdb_text(path: Path) -> tuple[str, int | None, dict[int, float]]:
+    """A PDB file with an element in every atom's columns 77 and 78; the total of the formal charges in 79 and 80 (None:
+    no atom has one); and the masses (amu) of atoms, counted from 0, whose element is an isotope's symbol (D). Raises
+    InputError for atoms in alternative places and for names that two elements fit."""
     out, charges = [], []
+    masses: dict[int, float] = {}
+    atom = -1
     for number, line in enumerate(text_lines(path), 1):
         if not line.startswith(("ATOM", "HETATM")):
             out.append(line)
             continue
+        atom += 1
+        heavy = isotope(line[76:78].strip())
+        if heavy is not None:
+            masses[atom] = isotope_mass(*heavy, f"{path}:{number}")
+            line = f"{line[:76]}{heavy[0]:>2s}{line[78:]}"
         if line[16:17].strip():
             raise InputError(
                 "the file has atoms in alternative places",
@@ -156,7 +179,7 @@ def pdb_text(path: Path) -> tuple[str, int | None]:
         if not line[76:78].strip():
             line = f"{line[:76]:76s}{_pdb_element(line, f'{path}:{number}'):>2s}"
         out.append(line)
-    return "\n".join(out), sum(charges) if charges else None
+    return "\n".join(out), sum(charges) if charges else None, masses
 
 
 def _pdb_element(line: str, where: str) -> str:

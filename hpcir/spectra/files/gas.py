@@ -27,16 +27,20 @@ CELSIUS_BELOW = 150.0
 MAX_ABSORPTION = 2e4
 _NUMBER = r"([+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*"
 _AMOUNT = re.compile(_NUMBER + r"(%|[A-Za-z]+%?)")
+_CONDENSED = re.compile(r"\b(?:liquid|solid|solution|neat|mull|film|melt|pellet|disk|powder)\b", re.IGNORECASE)
+_GASEOUS = re.compile(r"\b(?:gas|gaseous|vapou?r)\b", re.IGNORECASE)
 _TOTAL = re.compile(r"total(?:\s+pressure)?(?:\s+of|\s*[=:])?\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Gas:
-    """Path in metres and partial pressure in pascal (None: not stated); notes: how they were read."""
+    """Path in metres and partial pressure in pascal (None: not stated); notes: how they were read; condensed: what the
+    file says of a sample that is no gas, '' for a gas."""
 
     path: float | None
     pressure: float | None
     notes: tuple[str, ...]
+    condensed: str = ""
 
 
 def temperature_of(block: Block, where: str) -> tuple[float, list[str]]:
@@ -91,9 +95,13 @@ def total_pressure(block: Block, where: str) -> tuple[float, list[str]]:
 def gas_of(block: Block, where: str, path: float | None, pressure: float | None) -> Gas:
     """Path and partial pressure of the absorbing gas, from the file where they are not given.
 
-    A fraction (ppm, ppb, %) is one of the total pressure. Raises InputError for a path or a pressure that no cell has.
+    A fraction (ppm, ppb, %) is one of the total pressure. A liquid or a solid has no pressure of its own, unless one is
+    given. Raises InputError for a path or a pressure that no cell of a gas has.
     """
     notes: list[str] = []
+    state = block.get("STATE")
+    if pressure is None and _CONDENSED.search(state) and not _GASEOUS.search(state):
+        return Gas(None, None, (), condensed=f"##STATE={state}")
     if path is None:
         path = _path(block, notes)
     if pressure is None:

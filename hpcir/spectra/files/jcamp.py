@@ -3,6 +3,7 @@ absolute."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ MEASURED_RESOLUTION = 40.0
 LARGEST_INTEGER = 10**9
 # A transmittance above 2 and below this is in percent.
 MAX_PERCENT = 150.0
+_INFRARED = re.compile(r"INFRARED|\b(?:FT[\s-]?)?IR\b")
 _WAVENUMBERS = ("1/CM", "CM-1", "CM^-1", "CM(-1)", "WAVENUMBER", "WAVENUMBERS", "WAVENUMBERS(CM-1)")
 _WAVELENGTHS = {"MICROMETERS": 1e4, "MICROMETER": 1e4, "MICRONS": 1e4, "UM": 1e4, "NANOMETERS": 1e7, "NM": 1e7}
 
@@ -48,6 +50,7 @@ def read_jcamp(
     path = Path(path)
     block, notes = _spectrum_block(path)
     x, y = table(block, str(path))
+    notes += block.notes
     wavenumbers = _abscissa(block, x, str(path))
     known = np.isfinite(wavenumbers) & np.isfinite(y)
     if not known.all():
@@ -85,7 +88,7 @@ def _spectrum_block(path: Path) -> tuple[Block, list[str]]:
 
 def _is_infrared(block: Block) -> bool:
     kind = block.get("DATATYPE").upper() or "INFRARED"
-    return "INFRARED" in kind and "INTERFEROGRAM" not in kind
+    return _INFRARED.search(kind) is not None and "INTERFEROGRAM" not in kind
 
 
 def _abscissa(block: Block, x: FloatArray, where: str) -> FloatArray:
@@ -117,6 +120,8 @@ def _ordinate(
         # Absorbance per ppm and metre at the stated total pressure: one part per million is 1e-6 p/RT of density.
         total, said = (pressure, []) if pressure is not None else total_pressure(block, where)
         return 0.1 * y * np.log(10) * GAS_J_PER_MOL_K * kelvin / (1e-6 * total), True, kelvin, notes + said
+    if "ARBITRARY" in units:
+        return _arbitrary(y, where), False, kelvin, [*notes, "arbitrary units: relative absorption, not absolute"]
     transmittance, said = _transmittance(units, y, where)
     notes += said
     masked = transmittance < saturation
@@ -124,6 +129,8 @@ def _ordinate(
         notes.append(f"{int(masked.sum())} of {len(y)} points with a transmittance under {saturation:g} masked")
     napierian = np.where(masked, np.nan, -np.log(np.where(masked, 1.0, transmittance)))
     gas = gas_of(block, where, path_length, pressure)
+    if gas.condensed:
+        return napierian, False, kelvin, [*notes, f"no gas ({gas.condensed}): the ordinate is -ln T, not absolute"]
     if gas.path is None or gas.pressure is None:
         missing = " and ".join(n for n, v in (("path length", gas.path), ("pressure", gas.pressure)) if v is None)
         return napierian, False, kelvin, [*notes, f"no {missing} in the file: the ordinate is -ln T, not absolute"]
@@ -157,6 +164,18 @@ def _transmittance(units: str, y: FloatArray, where: str) -> tuple[FloatArray, l
     if most > 1.01:
         notes.append(f"transmittance up to {most:.3f}: the baseline is off, absorption is negative there")
     return transmittance, notes
+
+
+def _arbitrary(y: FloatArray, where: str) -> FloatArray:
+    """Ordinates of an unknown unit, their largest as 1: bands must point upwards, as absorption does."""
+    low, middle, high = np.nanmin(y), np.nanmedian(y), np.nanmax(y)
+    if not middle - low < high - middle:
+        raise InputError(
+            "ordinates in arbitrary units whose bands point down",
+            where=where,
+            hint="say what they are in ##YUNITS: TRANSMITTANCE, % TRANSMITTANCE or ABSORBANCE",
+        )
+    return np.asarray(y / high, float)
 
 
 def _check_size(grid: FloatArray, curve: FloatArray, where: str, notes: list[str]) -> None:

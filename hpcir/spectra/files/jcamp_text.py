@@ -31,10 +31,11 @@ _DUP = {c: n for n, c in enumerate("STUVWXYZs", 1)}
 @dataclass
 class Block:
     """One block of a file: labelled records by label, in capitals without spaces, dashes, slashes and underscores;
-    lines: the number of the line that a record begins on."""
+    lines: the number of the line that a record begins on; notes: what was assumed in reading its table."""
 
     records: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def get(self, *names: str) -> str:
         """The first record that is there, without spaces at its ends; '' when none is."""
@@ -166,22 +167,43 @@ def _pairs(lines: list[str], where: str) -> tuple[FloatArray, FloatArray]:
 
 
 def _rows(block: Block, lines: list[str], where: str, first: int) -> tuple[FloatArray, FloatArray]:
-    """Abscissas from FIRSTX, LASTX and NPOINTS, and ordinates before their factor, of a table (X++(Y..Y))."""
+    """Abscissas from FIRSTX, LASTX and NPOINTS, and ordinates before their factor, of a table (X++(Y..Y)).
+
+    Where every line's abscissa follows from DELTAX and not from LASTX, the latter is wrong; the block's notes say so.
+    """
     rows = [(first + n, line.strip()) for n, line in enumerate(lines) if line.strip()]
-    plain = all(_is_plain(line) for _, line in rows)
     begin, end, count = (block.number(name) for name in ("FIRSTX", "LASTX", "NPOINTS"))
     if begin is None or end is None or count is None or not 3 <= count <= 1e8:
         raise InputError(
             "the table has no abscissas",
             where=where,
-            hint="##FIRSTX, ##LASTX and ##NPOINTS say where its points are",
+            value="##FIRSTX={}, ##LASTX={}, ##NPOINTS={}".format(*map(block.get, ("FIRSTX", "LASTX", "NPOINTS"))),
+            hint="##FIRSTX, ##LASTX and ##NPOINTS say where its points are, of which there must be three",
         )
+    values, places = _ordinates(rows, count, where)
     spacing, factor = (end - begin) / (count - 1), block.number("XFACTOR") or 1.0
+    if len(values) == count:
+        problem = _misplaced(places, begin, spacing, factor, where)
+        step = block.number("DELTAX")
+        if problem is not None:
+            if step is None or _misplaced(places, begin, step, factor, where) is not None:
+                raise problem
+            end = begin + step * (count - 1)
+            block.notes.append(f"##LASTX={block.get('LASTX')} is wrong: lines and ##DELTAX end at {end:.6g}")
+    return np.linspace(begin, end, round(count)), np.array(values, float)
+
+
+def _ordinates(
+    rows: list[tuple[int, str]], count: float, where: str
+) -> tuple[list[float], list[tuple[int, float, int]]]:
+    """Ordinates of numbered lines, and for each line its number, its abscissa and the place of its first ordinate."""
+    plain = all(_is_plain(line) for _, line in rows)
     values: list[float] = []
-    check, problem = False, None
+    places = []
+    check = False
     for number, line in rows:
         x, found, differences = _row(line, plain, f"{where}:{number}")
-        place = len(values) - 1 if check else len(values)
+        places.append((number, x, len(values) - 1 if check else len(values)))
         if check:
             # A last line that only ends the table need not repeat the ordinate before it.
             ends = len(values) == count and len(found) == 1
@@ -193,21 +215,27 @@ def _rows(block: Block, lines: list[str], where: str, first: int) -> tuple[Float
                     hint=f"the last ordinate before is {values[-1]:g}",
                 )
             found = found[1:]
-        off = abs(x * factor - (begin + place * spacing))
-        if problem is None and off > max(1.0, 2 * abs(spacing), abs(factor)):
-            problem = InputError(
-                "a line's abscissa is not where the lines before put it: ordinates are missing or too many",
-                where=f"{where}:{number}",
-                value=x * factor,
-                hint=f"{place} points from ##FIRSTX it would be {begin + place * spacing:.6g}",
-            )
         values += found
         check = differences
         if len(values) > count + 1e6:
             break
-    if problem is not None and len(values) == count:
-        raise problem
-    return np.linspace(begin, end, round(count)), np.array(values, float)
+    return values, places
+
+
+def _misplaced(
+    places: list[tuple[int, float, int]], begin: float, spacing: float, factor: float, where: str
+) -> InputError | None:
+    """The first line whose abscissa is not where the ordinates before put it, as an error; None when there is none."""
+    for number, x, place in places:
+        due = begin + place * spacing
+        if abs(x * factor - due) > max(1.0, 2 * abs(spacing), abs(factor)):
+            return InputError(
+                "a line's abscissa is not where the lines before put it: ordinates are missing or too many",
+                where=f"{where}:{number}",
+                value=x * factor,
+                hint=f"{place} points from ##FIRSTX it would be {due:.6g}",
+            )
+    return None
 
 
 def _row(line: str, plain: bool, where: str) -> tuple[float, list[float], bool]:

@@ -32,6 +32,7 @@ _CP2K = re.compile(rf"Dipole moment \[Debye\]\s*\n\s*{_XYZ.pattern}")
 _CP2K_CELL = re.compile(rf"\[[XYZ]\]\s*=?\s*\[\s*({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s*\]")
 _ORCA = re.compile(rf"Total Dipole Moment\s*:\s*({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
 _CP2K_XTB = re.compile(rf"TB_DIPOLE\| Moment \[Debye\]\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
+_CP2K_LINES = re.compile(rf"^\s*MOMENTS\|\s+(\S+)\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s", re.M)
 _EXTRAS = re.compile(r"^\s*#EXTRAS(?:\((\w+)\)|\[(\w+)\])?#?.*?Step:\s*(\d+)", re.M)
 _GAUSSIAN = re.compile(rf"Dipole moment \(field-independent basis, Debye\):\s*\n\s*{_XYZ.pattern}")
 _GAUSSIAN_TIME = re.compile(rf"Time \(fs\)\s+({_NUMBER})")
@@ -63,7 +64,7 @@ def detected(path: Path) -> str | None:
         return "orca"
     if "Entering Gaussian System" in head or "Gaussian, Inc" in head:
         return "gaussian"
-    if "Dipole moment [Debye]" in head or "TB_DIPOLE|" in head or "CP2K|" in head:
+    if "Dipole moment [Debye]" in head or "TB_DIPOLE|" in head or "CP2K|" in head or _CP2K_LINES.search(head):
         return "cp2k"
     if path.name.startswith("dipole") and path.suffix == ".out":
         return "gpumd"
@@ -165,6 +166,8 @@ def _rows(text: str, least: int, where: str) -> FloatArray:
 def _cp2k(text: str, where: str) -> ProgramSeries:
     if "TB_DIPOLE|" in text:
         return ProgramSeries(_matches(_CP2K_XTB, text, where, "'TB_DIPOLE| Moment [Debye]'"), "D")
+    if _CP2K_LINES.search(text):
+        return _cp2k_lines(text, where)
     dipoles = _matches(_CP2K, text, where, "'Dipole moment [Debye]'")
     cell = _CP2K_CELL.findall(text)
     if "Berry phase" not in text or len(cell) < 3:
@@ -173,6 +176,17 @@ def _cp2k(text: str, where: str) -> ProgramSeries:
     if np.any(np.abs(vectors - np.diag(np.diag(vectors))) > 1e-6 * np.abs(vectors).max()):
         return ProgramSeries(dipoles, "D", notes=("the cell is not rectangular: changes of branch are not undone",))
     return ProgramSeries(dipoles, "D", quantum=np.diag(vectors))
+
+
+def _cp2k_lines(text: str, where: str) -> ProgramSeries:
+    """MOMENTS with FORMAT TRAJECTORY: a line a step, which a restart may repeat."""
+    found = [match.groups() for match in _CP2K_LINES.finditer(text)]
+    if len(found) < 3:
+        raise InputError("the series has fewer than three samples", where=where, value=len(found))
+    steps = [re.search(r"\d+$", row[0]) for row in found]
+    if all(step is not None for step in steps):
+        _even_steps(np.array([float(step.group()) for step in steps if step is not None]), where)
+    return ProgramSeries(np.array([[float(re.sub("[Dd]", "e", word)) for word in row[1:]] for row in found]), "D")
 
 
 def _lammps(text: str, where: str) -> ProgramSeries:
