@@ -62,7 +62,7 @@ def corrected(tmp_path_factory):
 
 
 def test_pigs_brings_the_stretch_to_its_quantum_place(corrected):
-    """Within a third of the way from the harmonic place, where classical nuclei are nearly; also with deuterium."""
+    """Within 0.4 of the way from the harmonic place, where classical nuclei are nearly; also with deuterium."""
     place, _, _ = corrected
     for name, hydrogen in (("", 1.008), ("-DCl", 2.014)):
         shift = harmonic(hydrogen) - fundamental(hydrogen)
