@@ -165,7 +165,7 @@ class TrainingData:
         return replace(self, groups=built)
 
     def of_member(self, member: int) -> TrainingData:
-        """What a member learns: itself where labels have no noise that members differ by."""
+        """The set that a member learns, with noise of its own; itself where labels have none."""
         if all(tensors.group.force_noise is None for tensors in self.groups):
             return self
         return replace(self, groups=tuple(_with_noise(tensors, member) for tensors in self.groups))
