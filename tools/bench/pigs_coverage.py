@@ -8,7 +8,8 @@ Every seed is a run of its own: labels (GFN2-xTB), networks, corrections and tra
 near a harmonic wavenumber the mean of all seeds stands for the truth; printed are the scatter over the seeds, the root
 mean square of the stated error bars and of their parts (sampling, committee), and how many seeds are within one and two
 of their own error bars (68 and 95 % of a normal distribution; with an error bar that is itself uncertain, somewhat
-fewer). Finished runs in the folder are not run again.
+fewer). Of a diatomic molecule also the exact fundamental on each run's own surface. Finished runs in the folder are
+not run again.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from quantum_nuclei import MOLECULES, nearest
+from quantum_nuclei import MOLECULES, exact_diatomic, nearest
 
-from hpcir.molecules.structures import Structure, xyz_text
+from hpcir.models.model import Model
+from hpcir.molecules.structures import Structure, read_structure, xyz_text
 from hpcir.units import ANGSTROM
+from hpcir.vibrations.harmonics import model_harmonics
 
 STRONG = 5.0
 DECK = """\
@@ -71,9 +74,13 @@ class Plan:
     folder: Path
 
 
+def place_of(plan: Plan, seed: int) -> Path:
+    return plan.folder / f"{plan.name}-{plan.nuclei}-{plan.labels}-{plan.trajectories}-{seed}"
+
+
 def finished(plan: Plan, seed: int) -> dict:
     """summary.json of the run of one seed, which is done if it is not there."""
-    place = plan.folder / f"{plan.name}-{plan.nuclei}-{plan.labels}-{plan.trajectories}-{seed}"
+    place = place_of(plan, seed)
     run = place / "run"
     if not (run / "summary.json").exists():
         place.mkdir(parents=True, exist_ok=True)
@@ -110,6 +117,22 @@ def rows(plan: Plan, summaries: list[dict]) -> tuple[list[str], list[np.ndarray]
     return lines, scores
 
 
+def of_its_own_surface(plan: Plan, seeds: int, summaries: list[dict]) -> str:
+    """Of a diatomic molecule: the exact fundamental on each run's own surface, and the band less that."""
+    molecule = read_structure(plan.folder / f"{plan.name}.xyz")
+    levels = []
+    for seed in range(1, seeds + 1):
+        model = Model.load(place_of(plan, seed) / "run" / "models" / "model.h5")
+        levels.append(exact_diatomic(model, model_harmonics(model, molecule)))
+    wavenumber = summaries[0]["harmonic"]["engine_wavenumbers_per_cm"][0]
+    found = [nearest([*one["bands"], *one["weak_bands"]], wavenumber)["position_per_cm"] for one in summaries]
+    apart = np.array(found) - levels
+    return (
+        f"{plan.name}: exact on the runs' own surfaces {', '.join(f'{level:.1f}' for level in levels)}; bands less "
+        f"these {np.mean(apart):.1f}, scatter {np.std(apart, ddof=1):.1f} cm-1"
+    )
+
+
 def within(away: np.ndarray) -> str:
     """Coverage in words."""
     return f"within one {np.mean(np.abs(away) < 1):.0%}, two {np.mean(np.abs(away) < 2):.0%} of {away.size}"
@@ -127,7 +150,10 @@ def main() -> None:
     positions, intensities = [], []
     for name in options.molecules.split(","):
         plan = Plan(name, options.nuclei, options.labels, options.trajectories, options.folder)
-        lines, scores = rows(plan, [finished(plan, seed) for seed in range(1, options.seeds + 1)])
+        summaries = [finished(plan, seed) for seed in range(1, options.seeds + 1)]
+        lines, scores = rows(plan, summaries)
+        if len(MOLECULES[name][0]) == 2:
+            lines.append(of_its_own_surface(plan, options.seeds, summaries))
         print(*lines, sep="\n", flush=True)
         positions += scores[::2]
         intensities += scores[1::2]
