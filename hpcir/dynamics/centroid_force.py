@@ -41,15 +41,20 @@ class HeldPlan:
 @dataclass(frozen=True)
 class CentroidMeans:
     """Of G centroids: mean forces (N, 3, G) hartree/bohr and dipoles (3, G) e bohr, and these at the centroid itself;
-    force_error (G,): standard error of a force component, root mean square, from two halves of the time. beads
+    force_noise (N, 3, G): half the difference of the two halves of the time, as large as the mean forces' errors. beads
     (N, 3, G): one bead of each ring at the end."""
 
     forces: FloatArray
     dipoles: FloatArray
     bare_forces: FloatArray
     bare_dipoles: FloatArray
-    force_error: FloatArray
+    force_noise: FloatArray
     beads: FloatArray
+
+    @property
+    def force_error(self) -> FloatArray:
+        """(G,) standard error of a force component, root mean square."""
+        return np.asarray(np.sqrt((self.force_noise**2).mean((0, 1))))
 
 
 def centroid_means(
@@ -85,8 +90,8 @@ def centroid_means(
     bare = np.tile(centroids, (1, 1, ring.beads))
     bare_forces = ring.split(evaluator.evaluate(bare)[1])[:, :, 0]
     bare_dipoles = ring.split(evaluator.dipoles(bare)[0])[:, 0]
-    error = np.sqrt(((halves[0] - halves[1]) ** 2).mean((0, 1))) / 2
-    return CentroidMeans((halves[0] + halves[1]) / 2, dipoles / frames, bare_forces, bare_dipoles, error, beads)
+    mean, noise = (halves[0] + halves[1]) / 2, (halves[0] - halves[1]) / 2
+    return CentroidMeans(mean, dipoles / frames, bare_forces, bare_dipoles, noise, beads)
 
 
 class _Held:

@@ -40,7 +40,8 @@ class LabelledGroup:
     e bohr about the centre of nuclear charge; charge in e; force_mask (S, N): True where an atom's force is learnt
     (None: all are); always_learnt (S,): labels that are never held out (None: any may be); polar_tensors (S, N, 3, 3):
     dmu_x / dr_jy in e at [j, y, x], about an origin at rest, nan for labels without. Energies, forces, dipoles and
-    polar tensors may each be missing (None).
+    polar tensors may each be missing (None). force_noise (members, S, N, 3): what each member learns beside `forces`,
+    where labels have noise that members should differ by.
     """
 
     numbers: IntArray
@@ -52,6 +53,7 @@ class LabelledGroup:
     force_mask: BoolArray | None = None
     always_learnt: BoolArray | None = None
     polar_tensors: FloatArray | None = None
+    force_noise: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -162,6 +164,12 @@ class TrainingData:
         built = tuple(_tensors(self, group, known, comm) for group in groups if len(group))
         return replace(self, groups=built)
 
+    def of_member(self, member: int) -> TrainingData:
+        """The set that a member learns, with noise of its own; itself where labels have none."""
+        if all(tensors.group.force_noise is None for tensors in self.groups):
+            return self
+        return replace(self, groups=tuple(_with_noise(tensors, member) for tensors in self.groups))
+
     def reduced_like(self, committees: dict[int, NetworkCommittee]) -> TrainingData:
         """This training set with the reduction of a model's networks: itself when they are the same already."""
         reductions = {element: reduction_of(committee) for element, committee in committees.items()}
@@ -238,7 +246,15 @@ def _sorted_by_element(group: LabelledGroup) -> LabelledGroup:
         forces=pick(group.forces),
         force_mask=pick(group.force_mask),
         polar_tensors=pick(group.polar_tensors),
+        force_noise=None if group.force_noise is None else np.ascontiguousarray(group.force_noise[:, :, order]),
     )
+
+
+def _with_noise(tensors: GroupTensors, member: int) -> GroupTensors:
+    group = tensors.group
+    if group.force_noise is None or group.forces is None:
+        return tensors
+    return replace(tensors, group=replace(group, forces=group.forces + group.force_noise[member], force_noise=None))
 
 
 def _geometry_keys(group: LabelledGroup) -> list[str]:

@@ -20,6 +20,7 @@ from hpcir.models.potential import ReplicaFunction
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import standard_masses
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
+from hpcir.study.production.pigs import member_noise
 from hpcir.units import ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_ME, PER_CM, PS
 
 NUMBERS = np.array([8, 1, 1])
@@ -63,6 +64,7 @@ def test_a_harmonic_centroid_feels_the_bare_force_at_every_instant():
     assert np.allclose(means.forces, means.bare_forces, atol=1e-12)
     assert np.allclose(means.bare_forces, -wells.constant * centroids, atol=1e-14)
     assert means.force_error.max() < 1e-12
+    assert np.abs(means.force_noise).max() < 1e-12
     # <x^2> about the centroid, from all modes but its own.
     spread = KT / PROTON[0] * (1 / ((2000 * PER_CM) ** 2 + ring.frequencies[1:] ** 2)).sum()
     many = centroid_means(
@@ -100,6 +102,26 @@ def test_the_mean_force_is_the_integral_over_the_ring():
         bare = wells.force(q)
         assert abs(exact - bare) > 1e-4
         assert means.forces[0, 0].mean() - bare == pytest.approx(exact - bare, rel=0.05)
+
+
+def test_the_noise_of_mean_forces_is_as_large_as_their_scatter():
+    """Rings about one centroid, whose mean forces differ by nothing but noise."""
+    ring, rings = RingPolymer(4, KT), 400
+    wells = Wells(4 * rings, 1500 * PER_CM, cubic=-0.05, quartic=0.04)
+    means = centroid_means(wells, np.zeros((1, 3, rings)), PROTON, plan(ring, duration=0.5 * PS), np.arange(rings))
+    along = means.forces[0, 0]
+    assert np.sqrt((means.force_noise[0, 0] ** 2).mean()) == pytest.approx(along.std(), rel=0.2)
+    assert np.allclose(means.force_error, np.sqrt((means.force_noise**2).mean((0, 1))))
+
+
+def test_members_differ_by_the_noise_and_agree_on_the_average():
+    draw = np.random.default_rng(3).normal(size=(500, 2, 3))
+    for members in (1, 2, 4):
+        noise = member_noise(draw, members, np.random.default_rng(4))
+        assert np.allclose(noise.mean(0), 0.0, atol=1e-12)
+        if members > 1:
+            spread = np.sqrt((noise.std(0, ddof=1) ** 2).mean())
+            assert spread == pytest.approx(np.sqrt((draw**2).mean()), rel=0.1)
 
 
 class Morse:

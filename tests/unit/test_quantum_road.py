@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from hpcir.errors import RunStopped
+from hpcir.models.evaluator import Evaluator
+from hpcir.models.model import Model
 from hpcir.storage.hdf5 import read_h5
-from hpcir.study.production import pigs
-from hpcir.units import PER_CM
-from tests.unit.test_road import DEPTH, RANGE, reduced_mass, run, study_of
+from hpcir.study.production import pigs, sets
+from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.results.spectra import spectrum_of_set
+from hpcir.units import KCAL_PER_MOL_ANGSTROM, PER_CM
+from hpcir.vibrations.harmonics import model_harmonics
+from tests.unit.test_road import DEPTH, RANGE, Opened, reduced_mass, run, study_of
 
 DECK = """
 labels: {engine: tblite}
@@ -52,7 +60,7 @@ def corrected(tmp_path_factory):
 
 
 def test_pigs_brings_the_stretch_to_its_quantum_place(corrected):
-    """Within a third of the way from the harmonic place, where classical nuclei are nearly; also with deuterium."""
+    """Within 0.4 of the way from the harmonic place, where classical nuclei are nearly; also with deuterium."""
     place, _, _ = corrected
     for name, hydrogen in (("", 1.008), ("-DCl", 2.014)):
         shift = harmonic(hydrogen) - fundamental(hydrogen)
@@ -82,6 +90,55 @@ def test_a_finished_run_with_corrections_does_nothing_again(corrected):
         patch.setattr(pigs, "GEOMETRIES", 48)
         patch.setattr(pigs, "centroid_means", None)
         assert run(place / "run", study).labelled == []
+
+
+def moved_on_correction(place, factor: float, name: str, limit: float = 8.0):
+    """Trajectories of the finished run's model whose correction was learnt at `factor` times their temperature, with
+    dynamics.force_error `limit` (kcal/mol/A): their block, and the result of their spectrum."""
+    settings = f"nuclei: pigs, temperature: 240 K, force_error: {limit} kcal/mol/A"
+    study = study_of(place, text=DECK.replace("NUCLEI", settings))
+    with pytest.MonkeyPatch.context() as patch, Opened(place / name, study) as context:
+        patch.setattr(pigs, "GEOMETRIES", 48)
+        patch.setattr(pigs, "TEMPERATURE_FACTOR", factor)
+        model = Model.load(place / "run" / "models" / "model.h5")
+        chosen = sets.main_set(context, model, model_harmonics(model, study.structure))
+        (chosen,) = sets.run_sets(context, [chosen])
+        block = TrajectoryBlock.read(context.directory / chosen.blocks[0])
+        return block, spectrum_of_set(context, chosen, "spectrum")
+
+
+def test_a_centroid_that_leaves_where_its_correction_was_learnt_is_left_out_and_counted(corrected):
+    """The model itself is sure everywhere; a correction that was learnt near the minimum alone is not."""
+    place, _, _ = corrected
+    usual, whole = moved_on_correction(place, pigs.TEMPERATURE_FACTOR, "usual")
+    narrow, _ = moved_on_correction(place, 0.1, "narrow")
+    assert whole.md.left_out == 0
+    assert narrow.largest_spread.max() > 2 * usual.largest_spread.max()
+    # So tight that half of them are outside, and all of those whose correction was learnt where they go inside.
+    limit = float(np.median(narrow.largest_spread))
+    assert usual.largest_spread.max() < limit
+    model = Model.load(place / "run" / "models" / "model.h5")
+    tight = limit / model.spread_threshold(KCAL_PER_MOL_ANGSTROM)
+    found, part = moved_on_correction(place, 0.1, "narrow", tight)
+    assert (part.md.trajectories, part.md.left_out) == (8, 4)
+    assert np.array_equal(found.sane, found.largest_spread <= limit)
+    assert found.alive.all()
+    frames = np.ascontiguousarray(np.concatenate(list(found.snapshots), axis=-1))
+    assert Evaluator(model, np.array([17, 1]), frames.shape[2]).force_spread(frames).max() < limit
+
+
+def test_centroids_whose_beads_leave_the_molecule_end_the_run_with_words(corrected):
+    place, _, _ = corrected
+    with pytest.MonkeyPatch.context() as patch:
+        means = pigs.centroid_means
+
+        def lost(*arguments):
+            found = means(*arguments)
+            return replace(found, forces=np.full_like(found.forces, np.nan))
+
+        patch.setattr(pigs, "centroid_means", lost)
+        with pytest.raises(RunStopped, match=r"does not reach as far as quantum nuclei do at 3\d\d K"):
+            moved_on_correction(place, pigs.TEMPERATURE_FACTOR, "lost")
 
 
 def test_trpmd_brings_the_stretch_to_its_quantum_place(tmp_path):

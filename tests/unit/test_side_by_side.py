@@ -81,6 +81,11 @@ def test_every_band_has_what_its_modes_have(summary: Summary) -> None:
     assert (overtone.modes, overtone.harmonic_per_cm, overtone.levels) == ((), None, None)
     classical = side_by_side(replace(summary, md=MdFigures(64), levels=None))
     assert {row.trajectories.method for row in classical} == {"classical"}
+    # Classical nuclei have an error too: nearly all of the anharmonic shift of a stretch of hydrogen.
+    errors = [row.trajectories.method_error_per_cm for row in classical]
+    known = MEASURED["classical"]
+    assert errors == [None, known["bend"].mean_per_cm, None, known["stretch with hydrogen"].mean_per_cm]
+    assert 100 < known["stretch with hydrogen"].mean_per_cm < MEASURED["harmonic"]["stretch with hydrogen"].mean_per_cm
 
 
 def test_what_is_left_is_the_level_of_theorys(summary: Summary) -> None:

@@ -8,7 +8,8 @@ Each committee of four learns GFN2-xTB labels of quantum samples of the normal m
 fundamentals, overtones and combinations with error bars by perturbation theory. These are held against
 perturbation theory on the surface itself, so that the difference is learning's alone. Printed: how many levels are
 within one and two of their own standard deviations (68 and 95 % of a normal distribution), for fundamentals and for
-the others, and the median error and error bar. Committees that the results hold are not trained again.
+the others, and the median error and error bar. States of which no product has MAIN_SHARE have no name to compare them
+by (2 v2 and 2 v3 of water) and are left out. Committees that the results hold are not trained again.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ MOLECULES: dict[str, tuple[list[int], list[list[float]]]] = {
     "CO2": ([6, 8, 8], [[0, 0, 0], [0, 0, 1.14], [0, 0, -1.14]]),
     "H2CO": ([6, 8, 1, 1], [[0, 0, 0], [0, 0, 1.2], [0.94, 0, -0.58], [-0.94, 0, -0.58]]),
 }
+MAIN_SHARE = 0.6
 MEMBERS, TEMPERATURE = 4, 600 * KELVIN
 
 
@@ -61,8 +63,9 @@ def committee(minimum: Structure, surface: LabelSurface, count: int, steps: int,
 
 
 def places(levels: Levels) -> dict[str, tuple[float, float]]:
-    """Wavenumber and error bar of each level by its name, in cm-1."""
-    return {level.name: (level.wavenumber_per_cm, level.stderr_per_cm) for level in levels.levels}
+    """Wavenumber and error bar of each level that is mainly one product, by its name, in cm-1."""
+    main = (level for level in levels.levels if level.share >= MAIN_SHARE)
+    return {level.name: (level.wavenumber_per_cm, level.stderr_per_cm) for level in main}
 
 
 def deviations(name: str, count: int, steps: int, seed: int) -> list[tuple[str, float, float]]:

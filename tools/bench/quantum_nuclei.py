@@ -3,16 +3,15 @@
 
 tools/bench/quantum_nuclei.py [--molecules HF,HCl,CO,H2O,HCN,CO2] [--nuclei classical,trpmd,pigs] [--folder DIR]
                               [--pigs-temperature 0] [--trajectories N] [--masses H=2.014] [--step]
-                              [--coverage SEEDS] [--cost RUN STRUCTURE]
+                              [--cost RUN STRUCTURE]
 
 For each molecule a committee is trained on GFN2-xTB labels of the quantum harmonic distribution, widened up to 1.8
 times, so that the surface holds where beads go; then `hpcir md` runs with a deck of each kind of nuclei, and the
 position of the band that stands for each fundamental is printed with its error bar, beside the harmonic wavenumber of
 the surface and, for diatomic molecules, the exact fundamental (sinc-function grid: Colbert, Miller, J. Chem. Phys. 96,
 1982, 1992). --pigs-temperature 0 is the program's own choice. bench_quantum takes `band_fundamentals` from here.
---step times instead a step of TRPMD with 32 beads against 32 classical replica-steps, interleaved. --coverage repeats
-PIGS with as many seeds, and counts how often the mean of all lies within one and two of a band's own error bars. --cost
-is what PIGS adds to the processor time of trajectories on a finished run's model.
+--step times instead a step of TRPMD with 32 beads against 32 classical replica-steps, interleaved. --cost is what PIGS
+adds to the processor time of trajectories on a finished run's model. Error bars: see pigs_coverage.py.
 """
 
 from __future__ import annotations
@@ -67,10 +66,12 @@ MOLECULES: dict[str, tuple[list[int], list[list[float]]]] = {
 }
 WIDTHS = (1.0, 1.4, 1.8)
 SEED = 1
+# Relative differences of harmonic wavenumbers: below the first modes are degenerate, below the second in one band.
+DEGENERATE, CLOSE = 1e-3, 0.05
 FOLDER = Path(tempfile.gettempdir()) / "hpcir-quantum-nuclei"
 DECK = """\
 system: {{structure: start.xyz}}
-seed: {seed}
+seed: 1
 dynamics: {{nuclei: {nuclei}, pigs_temperature: {pigs} K, trajectories: {trajectories}}}
 """
 
@@ -123,21 +124,25 @@ def _trained(learnt: list[LearntLabel], steps: int) -> Model:
     return train_members(data, settings, training, members=[0, 1], seed=SEED, steps=steps)[0]
 
 
-def bands(
-    folder: Path, nuclei: str, pigs_temperature: float, trajectories: int, masses: tuple[str, ...] = (), seed: int = 1
-) -> list[dict[str, float]]:
-    """The bands of summary.json of trajectories on the surface in `folder`, with dynamics.nuclei `nuclei`; masses: as
-    `hpcir md --masses` takes them."""
-    words = [nuclei, f"{pigs_temperature:.0f}", str(trajectories), *masses, *[f"seed{seed}"] * (seed != 1)]
+def summary_of(
+    folder: Path, nuclei: str, pigs_temperature: float, trajectories: int, masses: tuple[str, ...] = ()
+) -> dict[str, list[dict[str, float]]]:
+    """summary.json of trajectories on the surface in `folder`, with dynamics.nuclei `nuclei`; masses: as `hpcir md
+    --masses` takes them."""
+    words = [nuclei, f"{pigs_temperature:.0f}", str(trajectories), *masses]
     out = folder / "-".join(words)
     deck = folder / f"{out.name}.yaml"
-    deck.write_text(DECK.format(nuclei=nuclei, pigs=pigs_temperature, trajectories=trajectories, seed=seed))
+    deck.write_text(DECK.format(nuclei=nuclei, pigs=pigs_temperature, trajectories=trajectories))
     if not (out / "summary.json").exists():
         command = [sys.executable, "-m", "hpcir", "md", str(folder), str(folder / "start.xyz"), "--deck", str(deck)]
         heavier = ["--masses", *masses] if masses else []
         subprocess.run([*command, *heavier, "-o", str(out)], check=True, stdout=subprocess.DEVNULL)
-    found = json.loads((out / "summary.json").read_text())
-    return [*found["bands"], *found["weak_bands"]]
+    return json.loads((out / "summary.json").read_text())
+
+
+def bands_of(summary: dict[str, list[dict[str, float]]]) -> list[dict[str, float]]:
+    """All bands of a summary."""
+    return [*summary["bands"], *summary["weak_bands"]]
 
 
 def nearest(found: list[dict[str, float]], wavenumber: float) -> dict[str, float]:
@@ -164,36 +169,25 @@ def band_fundamentals(
     pigs_temperature: float = 0.0,
     trajectories: int = 64,
     masses: tuple[str, ...] = (),
+    own_places: bool = False,
 ) -> list[float]:
-    """cm-1, ascending by the harmonic wavenumber; nan for a mode of less than 1 km/mol, which has no band."""
+    """cm-1, ascending by the harmonic wavenumber: the place of the band, or, of two modes whose bands may be one or
+    with `own_places`, each mode's own, from its velocities; nan for a mode of less than 1 km/mol, which has no band."""
     model, modes = surface(name, folder / name)
     modes = with_masses(model, modes, masses)
-    found = bands(folder / name, nuclei, pigs_temperature, trajectories, masses)
-    return [
-        nearest(found, wavenumber)["position_per_cm"] if intensity > 1 else float("nan")
-        for wavenumber, intensity in zip(modes.wavenumbers, modes.intensities, strict=True)
-    ]
-
-
-def coverage(name: str, folder: Path, modes: NormalModes, seeds: int, trajectories: int) -> list[str]:
-    """Of each band with an intensity, in words: the scatter over the seeds beside the mean error bar, for the position
-    and for the intensity, and how many of the seeds' error bars reach the mean of all."""
-    runs = [bands(folder, "pigs", 0.0, trajectories, seed=seed) for seed in range(1, seeds + 1)]
-    lines = []
-    for wavenumber in modes.wavenumbers[modes.intensities > 1]:
-        found = [nearest(one, float(wavenumber)) for one in runs]
-        for value, error, unit in (
-            ("position_per_cm", "stderr_per_cm", "cm-1"),
-            ("intensity_km_per_mol", "stderr_km_per_mol", "km/mol"),
-        ):
-            values, errors = (np.array([band[key] for band in found]) for key in (value, error))
-            # The mean of all has an error of its own.
-            away = np.abs(values - values.mean()) / (errors * np.sqrt(1 - 1 / seeds))
-            lines.append(
-                f"{name} {wavenumber:.0f}: {values.mean():.2f} {unit}, scatter {values.std(ddof=1):.2f}, error bar "
-                f"{np.sqrt((errors**2).mean()):.2f}; within one {np.mean(away < 1):.0%}, two {np.mean(away < 2):.0%}"
-            )
-    return lines
+    summary = summary_of(folder / name, nuclei, pigs_temperature, trajectories, masses)
+    own = [row for row in summary["modes"] if "anharmonic_per_cm" in row]
+    active = modes.intensities > 1
+    found = []
+    for mode, wavenumber in enumerate(modes.wavenumbers):
+        apart = np.abs(modes.wavenumbers[active] / wavenumber - 1)
+        if not active[mode]:
+            found.append(float("nan"))
+        elif own_places or ((apart > DEGENERATE) & (apart < CLOSE)).any():
+            found.append(own[mode]["anharmonic_per_cm"])
+        else:
+            found.append(nearest(bands_of(summary), wavenumber)["position_per_cm"])
+    return found
 
 
 def exact_diatomic(model: Model, modes: NormalModes) -> float:
@@ -257,7 +251,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--pigs-temperature", type=float, default=0.0)
     parser.add_argument("--masses", nargs="+", default=[])
-    parser.add_argument("--coverage", type=int, default=0)
     parser.add_argument("--trajectories", type=int, default=64)
     parser.add_argument("--step", action="store_true")
     parser.add_argument("--cost", nargs=2, type=Path, metavar=("RUN", "STRUCTURE"))
@@ -273,15 +266,13 @@ def main() -> None:
             ratios = time_steps(model, modes)
             print(f"{name}: a TRPMD step of 32 beads takes {np.median(ratios):.2f} times 32 classical replica-steps")
             continue
-        if arguments.coverage:
-            print(*coverage(name, folder, modes, arguments.coverage, arguments.trajectories), sep="\n")
-            continue
         masses = tuple(arguments.masses)
         modes = with_masses(model, modes, masses)
         if len(modes.numbers) == 2:
             print(f"{name}: exact {exact_diatomic(model, modes):.1f} cm-1")
         for nuclei in arguments.nuclei.split(","):
-            found = bands(folder, nuclei, arguments.pigs_temperature, arguments.trajectories, masses)
+            summary = summary_of(folder, nuclei, arguments.pigs_temperature, arguments.trajectories, masses)
+            found = bands_of(summary)
             for wavenumber, intensity in zip(modes.wavenumbers, modes.intensities, strict=True):
                 if intensity > 1:
                     band = nearest(found, wavenumber)

@@ -255,7 +255,7 @@ class CommitteeTrainer:
                 if before is not None and team.leads:
                     context.progress.log(f"member {member} resumes at step {int(before['step'])} of {steps}")
                 model, state = train_members(
-                    data,
+                    data.of_member(member),
                     context.deck.model,
                     training,
                     members=[member],

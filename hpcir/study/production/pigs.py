@@ -5,6 +5,9 @@ small, moved on classically (Musil, Zaporozhets, Noe, Clementi, Kapil, J. Chem. 
 centroid is held at each of a few hundred geometries while its beads are averaged, so that mean forces and dipoles are
 nearly free of noise (dynamics/centroid_force.py), and a committee of small networks on the model's own symmetry
 functions learns what they differ by from the model's. The sum of the two is one model (models/merged.py).
+
+What noise is left is the same for all members, so they would agree about it: each learns forces that are moved by a
+draw of its own of as much noise (a wild bootstrap: Wu, Ann. Statist. 14, 1261, 1986), and their spread has it.
 """
 
 from __future__ import annotations
@@ -57,12 +60,12 @@ HIDDEN, STEPS = [20, 20], 1500
 @dataclass(frozen=True)
 class Points:
     """Centroids (G, N, 3) bohr, and by how much the mean forces (G, N, 3) and dipoles (G, 3) there differ from the
-    model's, with the forces' standard errors (G,); beads (G, N, 3): one of each ring. Atomic units."""
+    model's; noise (G, N, 3): a draw of the forces' errors; beads (G, N, 3): one of each ring. Atomic units."""
 
     centroids: FloatArray
     forces: FloatArray
     dipoles: FloatArray
-    errors: FloatArray
+    noise: FloatArray
     beads: FloatArray
 
     def datasets(self) -> dict[str, tuple[FloatArray, str, str]]:
@@ -71,7 +74,7 @@ class Points:
             "centroids": (self.centroids, "bohr", "centroid,atom,xyz"),
             "forces": (self.forces, "hartree/bohr", "centroid,atom,xyz"),
             "dipoles": (self.dipoles, "e bohr", "centroid,xyz"),
-            "errors": (self.errors, "hartree/bohr", "centroid"),
+            "noise": (self.noise, "hartree/bohr", "centroid,atom,xyz"),
             "beads": (self.beads, "bohr", "centroid,atom,xyz"),
         }
 
@@ -81,7 +84,7 @@ class Points:
         return {
             "geometries": float(len(self.centroids)),
             "correction_kcal_per_mol_angstrom": float(np.sqrt((self.forces**2).mean())) / unit,
-            "noise_kcal_per_mol_angstrom": float(np.sqrt((self.errors**2).mean())) / unit,
+            "noise_kcal_per_mol_angstrom": float(np.sqrt((self.noise**2).mean())) / unit,
         }
 
 
@@ -116,7 +119,16 @@ def _key(context: Context, model: Model, minima: Sequence[NormalModes], ring: Ri
     """A digest of all that a correction depends on."""
     dynamics = context.deck.dynamics
     places = [modes.positions for modes in minima]
-    settings = [GEOMETRIES, HIDDEN, STEPS, ring.beads, ring.temperature, dynamics.temperature, dynamics.timestep]
+    settings = [
+        GEOMETRIES,
+        HIDDEN,
+        STEPS,
+        "noise",
+        ring.beads,
+        ring.temperature,
+        dynamics.temperature,
+        dynamics.timestep,
+    ]
     return digest("pigs", settings, context.deck.seed, minima[0].masses, *places, model.digest)
 
 
@@ -145,7 +157,7 @@ def _points(
             "centroids": centroids.transpose(2, 0, 1),
             "forces": (means.forces - means.bare_forces).transpose(2, 0, 1),
             "dipoles": (means.dipoles - means.bare_dipoles).T,
-            "errors": means.force_error,
+            "noise": means.force_noise.transpose(2, 0, 1),
             "beads": means.beads.transpose(2, 0, 1),
         }, {}
 
@@ -154,7 +166,7 @@ def _points(
     )
     if records is None:
         return None
-    names = ("centroids", "forces", "dipoles", "errors", "beads")
+    names = ("centroids", "forces", "dipoles", "noise", "beads")
     joined = [np.concatenate([record.arrays[name] for record in records])[:GEOMETRIES] for name in names]
     good = np.isfinite(joined[1]).all((1, 2)) & GeometryCheck(structure)(joined[0])
     return Points(*(array[good] for array in joined))
@@ -185,6 +197,13 @@ def _geometries(
     return chunk.block.positions
 
 
+def member_noise(noise: FloatArray, members: int, random: np.random.Generator) -> FloatArray:
+    """Noise (members, G, N, 3) of its own for each member, from one draw (G, N, 3): on the average over the members
+    nothing, and with the draw's own size as their standard deviation."""
+    factors = random.standard_normal((members, len(noise)))
+    return np.asarray((factors - factors.mean(0))[:, :, None, None] * noise)
+
+
 @collective
 def _learnt(context: Context, model: Model, structure: Structure, points: Points | None, ring: RingPolymer) -> Model:
     """A committee of corrections, trained over all ranks on rank 0's points (collective)."""
@@ -207,6 +226,7 @@ def _learnt(context: Context, model: Model, structure: Structure, points: Points
                 points.centroids,
                 forces=points.forces,
                 dipoles=points.dipoles if model.charge else None,
+                force_noise=member_noise(points.noise, model.members, context.random("centroid noise")),
             )
         ]
     level = f"centroid of ring polymers at {ring.temperature / KELVIN:.0f} K"
