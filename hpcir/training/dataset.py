@@ -40,7 +40,8 @@ class LabelledGroup:
     e bohr about the centre of nuclear charge; charge in e; force_mask (S, N): True where an atom's force is learnt
     (None: all are); always_learnt (S,): labels that are never held out (None: any may be); polar_tensors (S, N, 3, 3):
     dmu_x / dr_jy in e at [j, y, x], about an origin at rest, nan for labels without. Energies, forces, dipoles and
-    polar tensors may each be missing (None).
+    polar tensors may each be missing (None). taught: True where the values are a process's and no labels (see
+    `regression.teacher`), so that no statistics are made of them.
     """
 
     numbers: IntArray
@@ -52,6 +53,7 @@ class LabelledGroup:
     force_mask: BoolArray | None = None
     always_learnt: BoolArray | None = None
     polar_tensors: FloatArray | None = None
+    taught: bool = False
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -148,7 +150,7 @@ class TrainingData:
         if not groups or not any(len(group) for group in groups):
             raise InputError("there is no label to train on", hint="give at least one labelled geometry")
         if start is None:
-            reductions = fit_reductions(functions, _fit_sample(groups), max_inputs, comm)
+            reductions = fit_reductions(functions, fit_sample(groups), max_inputs, comm)
         else:
             reductions = {element: reduction_of(committee) for element, committee in start.items()}
         return cls(functions, reductions, (), precision).extended(groups, comm)
@@ -195,6 +197,11 @@ class TrainingData:
         return np.concatenate([np.zeros(n, bool) if part is None else np.asarray(part, bool) for part, n in parts])
 
     @property
+    def labelled(self) -> tuple[GroupTensors, ...]:
+        """The groups of labels, without those of a process's values."""
+        return tuple(tensors for tensors in self.groups if not tensors.group.taught)
+
+    @property
     def n_labels(self) -> int:
         return sum(len(tensors.group) for tensors in self.groups)
 
@@ -217,7 +224,7 @@ def _is_dense(n_atoms: int, n_centres: int) -> bool:
     return n_centres >= 0.7 * n_atoms
 
 
-def _fit_sample(groups: Sequence[LabelledGroup]) -> list[tuple[IntArray, FloatArray]]:
+def fit_sample(groups: Sequence[LabelledGroup]) -> list[tuple[IntArray, FloatArray]]:
     """Up to FIT_GEOMETRIES geometries, evenly from all groups, as (numbers, positions)."""
     total = sum(len(group) for group in groups)
     step = max(1.0, total / FIT_GEOMETRIES)
