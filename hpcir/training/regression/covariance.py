@@ -2,9 +2,10 @@
 
 An atomic energy is a Gaussian process of the atom's inputs x (K,), of its element alone, with the kernel
     k(x, x') = (1 + x . x' / l^2)^2,
-and the energy of a molecule is the sum over its atoms (Bartok et al., Phys. Rev. Lett. 104, 136403, 2010). Covariances of
-gradients follow by derivatives, with J_i (3N, K) those of the inputs of atom i by the coordinates:
-    cov(dE/dr, E')      = sum_ij 2 c_ij / l^2 J_i x'_j,                                       c_ij = 1 + x_i . x'_j / l^2,
+and the energy of a molecule is the sum over its atoms (Bartok et al., Phys. Rev. Lett. 104, 136403, 2010). Covariances
+of gradients follow by derivatives, with J_i (3N, K) those of the inputs of atom i by the coordinates, and
+c_ij = 1 + x_i . x'_j / l^2:
+    cov(dE/dr, E')      = sum_ij 2 c_ij / l^2 J_i x'_j,
     cov(dE/dr, dE'/dr') = sum_ij 2 c_ij / l^2 J_i J'_j^T + 2 / l^4 (J_i x'_j) (J'_j x_i)^T,
 over atoms i of one molecule and j of the other that are of one element.
 """

@@ -1,8 +1,8 @@
 """Gaussian process of the atomic charges and dipoles behind the labels' dipole moments.
 
-A dipole moment is mu = sum_i O_i y_i + constant (`training.dataset.dipole_operator`), with the outputs y_i (n,) of atom i:
-its charge and the components of its dipole along vectors to its neighbours. Every output is a process of the kernel of
-`covariance`, so that cov(mu, mu') = sum_ij k(x_i, x'_j) O_i O'_j^T over atoms of one element.
+A dipole moment is mu = sum_i O_i y_i + constant (`training.dataset.dipole_operator`), with the outputs y_i (n,) of atom
+i: its charge and the components of its dipole along vectors to its neighbours. Every output is a process of the kernel
+of `covariance`, so that cov(mu, mu') = sum_ij k(x_i, x'_j) O_i O'_j^T over atoms of one element.
 """
 
 from __future__ import annotations
