@@ -118,7 +118,9 @@ class AtomicProcess:
         factor = self._factor(rows, self._likeliest_noise(rows, values))
         weights = np.zeros((len(values), 2))
         weights[rows, 0] = cho_solve((factor, True), values[rows], check_finite=False)
-        size = np.sqrt(max(float(values[rows] @ weights[rows, 0]), 0.0) / max(len(rows), 1))
+        # Gradients have no component along translations and rotations of the molecule: they say nothing of the size.
+        empty = sum((5 if t.gradients.shape[1] == 6 else 6) * int(t.gradients_used.all(1).sum()) for t in targets)
+        size = np.sqrt(max(float(values[rows] @ weights[rows, 0]), 0.0) / max(len(rows) - empty, 1))
         prior = self._prior_draw(size, seed, draw)
         drawn = [prior.evaluate(group) for group in self.groups]
         sampled = np.concatenate([*(g.ravel() for _, g in drawn), *(e for e, _ in drawn)])
