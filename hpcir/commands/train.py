@@ -198,7 +198,7 @@ def _train(context: Context, outside: OutsideData, beginning: Beginning | None) 
     start, cheap = beginning.start(context, outside.dataset, trainer) if beginning is not None else (None, "")
     training = context.deck.training
     steps = training.steps if start is None else training.final_steps
-    model = trainer.train_groups(groups, level=level, start=start, steps=steps, purpose="outside data")
+    model = trainer.train_groups(groups, level=level, start=start, steps=steps, purpose="outside data", base=start)
     provenance = {**outside.provenance, "notes": list(outside.notes)} | ({"pretrained_on": cheap} if cheap else {})
     return trainer, replace(model, provenance=provenance)
 

@@ -290,6 +290,13 @@ class TrainingSettings(Section):
         "force", description="force: labels with large forces count less, for the frequencies' sake; equal: all alike"
     )
     validation: float = Field(0.1, gt=0, lt=1, description="fraction of the labels held out, another for each member")
+    process: int = Field(
+        9000,
+        ge=0,
+        le=40000,
+        description="most energies and force components of labels for a Gaussian process, whose values at geometries "
+        "around the labels the networks learn as well; with more labels, or 0, they learn the labels alone",
+    )
     precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")
     device: Literal["cpu", "cuda"] = Field(
         "cpu", description="where the networks are trained; cuda: a GPU, one rank for each committee member"

@@ -142,7 +142,8 @@ def label_weights(data: TrainingData, weighting: str) -> list[FloatArray]:
     geometries; frequencies and intensities are made by the coldest.
     """
     squares = [_mean_square_force(tensors.group) for tensors in data.groups]
-    known = np.concatenate([s[np.isfinite(s)] for s in squares])
+    labels = [s for s, tensors in zip(squares, data.groups, strict=True) if not tensors.group.taught]
+    known = np.concatenate([s[np.isfinite(s)] for s in labels])
     typical = float(np.median(known)) if len(known) else 0.0
     if weighting == "equal" or typical == 0.0:
         return [np.ones(len(s)) for s in squares]
@@ -236,13 +237,13 @@ def _unit(data: TrainingData) -> float:
     """Root mean square of a learnt force component, or the spread of energies an atom when there are no forces."""
     learnt = [
         t.group.forces.ravel() if t.group.force_mask is None else t.group.forces[t.group.force_mask].ravel()
-        for t in data.groups
+        for t in data.labelled
         if t.group.forces is not None
     ]
     components = np.concatenate(learnt) if learnt else np.zeros(0)
     if len(components):
         return float(np.sqrt(np.mean(components**2)) or 1.0)
-    spreads = [t.group.energies.std() / len(t.group.numbers) for t in data.groups if t.group.energies is not None]
+    spreads = [t.group.energies.std() / len(t.group.numbers) for t in data.labelled if t.group.energies is not None]
     return float(max(spreads, default=0.0) or 1.0)
 
 
@@ -250,7 +251,7 @@ def fit_offsets(data: TrainingData, start: Model | None) -> dict[int, float]:
     """Per-element offsets (hartree) by least squares of the energies on the compositions, least norm where the
     compositions leave them free (one molecule). With a start, what its own predictions leave over is fitted."""
     elements = list(data.elements)
-    known = [t for t in data.groups if t.group.energies is not None]
+    known = [t for t in data.labelled if t.group.energies is not None]
     base = {z: 0.0 if start is None else start.offsets[z] for z in elements}
     if not known:
         return base
@@ -272,7 +273,7 @@ def _constant_charges(data: TrainingData) -> dict[int, float]:
     """The charges, one for each element, that reproduce the dipoles best."""
     elements = list(data.elements)
     normal, right = np.zeros((len(elements),) * 2), np.zeros(len(elements))
-    for tensors in data.groups:
+    for tensors in data.labelled:
         if tensors.group.dipoles is None:
             continue
         operator, constant = dipole_operator(tensors, with_vectors=False)

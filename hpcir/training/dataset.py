@@ -41,7 +41,8 @@ class LabelledGroup:
     (None: all are); always_learnt (S,): labels that are never held out (None: any may be); polar_tensors (S, N, 3, 3):
     dmu_x / dr_jy in e at [j, y, x], about an origin at rest, nan for labels without. Energies, forces, dipoles and
     polar tensors may each be missing (None). force_noise (members, S, N, 3): what each member learns beside `forces`,
-    where labels have noise that members should differ by.
+    where labels have noise that members should differ by. taught: True where the values are a process's and no labels
+    (see `regression.teacher`), so that no statistics are made of them.
     """
 
     numbers: IntArray
@@ -54,6 +55,7 @@ class LabelledGroup:
     always_learnt: BoolArray | None = None
     polar_tensors: FloatArray | None = None
     force_noise: FloatArray | None = None
+    taught: bool = False
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -150,7 +152,7 @@ class TrainingData:
         if not groups or not any(len(group) for group in groups):
             raise InputError("there is no label to train on", hint="give at least one labelled geometry")
         if start is None:
-            reductions = fit_reductions(functions, _fit_sample(groups), max_inputs, comm)
+            reductions = fit_reductions(functions, fit_sample(groups), max_inputs, comm)
         else:
             reductions = {element: reduction_of(committee) for element, committee in start.items()}
         return cls(functions, reductions, (), precision).extended(groups, comm)
@@ -203,6 +205,11 @@ class TrainingData:
         return np.concatenate([np.zeros(n, bool) if part is None else np.asarray(part, bool) for part, n in parts])
 
     @property
+    def labelled(self) -> tuple[GroupTensors, ...]:
+        """The groups of labels, without those of a process's values."""
+        return tuple(tensors for tensors in self.groups if not tensors.group.taught)
+
+    @property
     def n_labels(self) -> int:
         return sum(len(tensors.group) for tensors in self.groups)
 
@@ -225,7 +232,7 @@ def _is_dense(n_atoms: int, n_centres: int) -> bool:
     return n_centres >= 0.7 * n_atoms
 
 
-def _fit_sample(groups: Sequence[LabelledGroup]) -> list[tuple[IntArray, FloatArray]]:
+def fit_sample(groups: Sequence[LabelledGroup]) -> list[tuple[IntArray, FloatArray]]:
     """Up to FIT_GEOMETRIES geometries, evenly from all groups, as (numbers, positions)."""
     total = sum(len(group) for group in groups)
     step = max(1.0, total / FIT_GEOMETRIES)

@@ -80,6 +80,7 @@ def fit_reductions(
     sample: Sequence[tuple[IntArray, FloatArray]],
     max_inputs: int = MAX_INPUTS,
     comm: Communicator = ONE_RANK,
+    whitening: float = WHITENING,
 ) -> dict[int, Reduction]:
     """Reductions for the elements of a sample of geometries, (numbers (N,), positions (S, N, 3) bohr) each.
 
@@ -103,7 +104,7 @@ def fit_reductions(
             slope_counts[element] = slope_counts.get(element, 0) + len(values)
     floor = CONTRACTED_FLOOR if functions.contractions else MIN_EIGENVALUE
     fitted = {
-        element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element], floor)
+        element: _fit(np.concatenate(features[element]), slopes[element] / slope_counts[element], floor, whitening)
         for element in sorted(features)
     }
     width = min(max_inputs, max(f.n_inputs for f in fitted.values()))
@@ -130,7 +131,7 @@ def _width(reduction: Reduction, width: int) -> Reduction:
     return Reduction(reduction.active, reduction.shift, reduction.scale, np.hstack([projection, padding]))
 
 
-def _fit(features: FloatArray, slope_gram: FloatArray, floor: float) -> Reduction:
+def _fit(features: FloatArray, slope_gram: FloatArray, floor: float, whitening: float) -> Reduction:
     """The inputs of one element from its features (atoms, F) and slope_gram (F, F), the mean over atoms of the
     sum over displacements of (dG/dr)(dG/dr)^T: the covariance of the features when every neighbour moves by
     itself, which is of full rank also when the labels are few. floor: the
@@ -147,7 +148,7 @@ def _fit(features: FloatArray, slope_gram: FloatArray, floor: float) -> Reductio
     kept[0] = True
     # The sign of an eigenvector is a matter of rounding: the largest component is made positive.
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
-    projection = vectors[:, kept] * relative[kept] ** (-0.5 * WHITENING)
+    projection = vectors[:, kept] * relative[kept] ** (-0.5 * whitening)
     inputs = ((features[:, active] - shift) * scale) @ projection
     leading = np.sqrt((inputs[:, :UNIT_SPREAD_INPUTS] ** 2).mean())
     return Reduction(active.astype(np.int64), shift, scale, projection / max(leading, 1e-3))

@@ -27,6 +27,7 @@ from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.devices import device_problem, torch_device
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.reduction import Reduction
+from hpcir.training.regression.teacher import taught_sets
 from hpcir.training.split import held_out
 from hpcir.training.team import Team, batch_parts, form_team
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
@@ -143,14 +144,18 @@ class CommitteeTrainer:
         start: Model | None,
         steps: int,
         purpose: str,
+        base: Model | None = None,
         errors: dict[str, float] | None = None,
     ) -> Model:
         """Train all members on rank 0's labels (collective); the same model on every rank.
 
-        errors: of an earlier model on what it held out; with them all labels are learnt, and the model carries these.
+        base: the model of the level below, to which the Gaussian process of the labels is the difference. errors: of an
+        earlier model on what it held out; with them all labels are learnt, and the model carries these.
         """
         groups = self.context.at_root(lambda: groups_of(labelled or []))
-        return self.train_groups(groups, level=level, start=start, steps=steps, purpose=purpose, errors=errors)
+        return self.train_groups(
+            groups, level=level, start=start, steps=steps, purpose=purpose, base=base, errors=errors
+        )
 
     @collective
     def train_groups(
@@ -161,9 +166,10 @@ class CommitteeTrainer:
         start: Model | None,
         steps: int,
         purpose: str,
+        base: Model | None = None,
         errors: dict[str, float] | None = None,
     ) -> Model:
-        """Train on rank 0's groups, in which energies, forces or dipoles may be missing (collective)."""
+        """Train on rank 0's groups, in which energies, forces or dipoles may be missing; see `train` (collective)."""
         context, comm = self.context, self.context.comm
         require_device(comm, context.deck.training)
         groups = comm.bcast(groups) or []
@@ -172,8 +178,17 @@ class CommitteeTrainer:
         models: list[tuple[int, Model]] = []
         if team is not None:
             self.data = self._data(groups, start, team.comm)
-            key = self._key(groups, start, steps, errors is None)
-            models = self._train_members(self.data, members, team, key, start, steps, purpose, errors is None)
+            key = self._key(groups, start, base, steps, errors is None)
+            sets = taught_sets(
+                self.data,
+                context.deck.model,
+                context.deck.training,
+                members=members,
+                seed=context.deck.seed,
+                base=base,
+                hold_out=errors is None,
+            )
+            models = self._train_members(sets, team, key, start, steps, purpose, errors is None)
         gathered = comm.gather(models if team is not None and team.leads else [])
         model = self._join(gathered, level, errors) if gathered is not None else None
         joined: Model = comm.bcast(model)
@@ -196,12 +211,15 @@ class CommitteeTrainer:
             self._teams[parts] = form_team(comm, np.flatnonzero(teams == member).tolist(), parts)
         return [member], self._teams[parts]
 
-    def _key(self, groups: list[LabelledGroup], start: Model | None, steps: int, hold_out: bool) -> str:
+    def _key(
+        self, groups: list[LabelledGroup], start: Model | None, base: Model | None, steps: int, hold_out: bool
+    ) -> str:
         """A digest of all that a training in progress depends on, except the member."""
         settings = self.context.deck.model_dump(mode="json", include={"model", "training", "seed"})
         labels = list(itertools.chain.from_iterable(group.keys() for group in groups))
         masks = [m for group in groups for m in (group.force_mask, group.always_learnt) if m is not None]
-        return digest(__version__, settings, steps, hold_out, labels, *masks, "" if start is None else start.digest)
+        models = ["" if model is None else model.digest for model in (start, base)]
+        return digest(__version__, settings, steps, hold_out, labels, *masks, *models)
 
     def _data(self, groups: list[LabelledGroup], start: Model | None, comm: Communicator) -> TrainingData:
         """The training set, with the start's reduction of the symmetry functions where there is a start.
@@ -219,8 +237,7 @@ class CommitteeTrainer:
 
     def _train_members(
         self,
-        data: TrainingData,
-        members: list[int],
+        sets: dict[int, TrainingData],
         team: Team,
         key: str,
         start: Model | None,
@@ -228,7 +245,7 @@ class CommitteeTrainer:
         purpose: str,
         hold_out: bool,
     ) -> list[tuple[int, Model]]:
-        """This rank's members, one after the other, each from where a stopped run left it.
+        """This rank's members on a training set each, one after the other, each from where a stopped run left it.
 
         Stacked they would take 0.7 of the time, but the last bits of a product depend on how many are stacked, and so
         the models on the number of ranks.
@@ -237,7 +254,7 @@ class CommitteeTrainer:
 
         context, training = self.context, self.context.deck.training
         models: list[tuple[int, Model]] = []
-        with context.progress.stage(f"train {purpose}", total=steps * len(members), unit="steps") as stage:
+        with context.progress.stage(f"train {purpose}", total=steps * len(sets), unit="steps") as stage:
 
             def report(figures: dict[str, Any]) -> None:
                 done = len(models) * steps + int(figures.pop("step", 0))
@@ -248,7 +265,7 @@ class CommitteeTrainer:
                 }
                 stage.advance_to(done, **shown)
 
-            for member in members:
+            for member, data in sets.items():
                 path = context.directory / layout.training_file(member)
                 checkpoint = TrainingCheckpoint(path, digest(key, member, STATE_FORMAT), team.comm, context.stop)
                 before = checkpoint.load()

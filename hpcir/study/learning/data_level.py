@@ -34,7 +34,7 @@ def learnt_from_data(
     training = context.deck.training
     start = None if before is None else before.model
     steps = training.pretrain_steps if start is None else training.final_steps
-    model: Model = trainer.train_groups(groups, level=name, start=start, steps=steps, purpose=f"on {name}")
+    model: Model = trainer.train_groups(groups, level=name, start=start, steps=steps, purpose=f"on {name}", base=start)
     frames = () if dataset is None else dataset.frames
     pool = [candidate for frame in frames if (candidate := _candidate(study, frame)) is not None]
     reference = None

@@ -134,7 +134,9 @@ class LearningLoop:
         while True:
             divisor = state.steps_divisor
             part, purpose = -(-steps // divisor), f"round {number}"
-            model = self.trainer.train(labelled, level=self.farm.level, start=start, steps=part, purpose=purpose)
+            model = self.trainer.train(
+                labelled, level=self.farm.level, start=start, steps=part, purpose=purpose, base=self.start
+            )
             if divisor == 1:
                 return model
             wanted, share = context.deck.accuracy, context.on_root(partial(self._share, model))
@@ -174,6 +176,7 @@ class LearningLoop:
             start=start,
             steps=training.final_steps if start is not None else max(training.steps, training.final_steps),
             purpose="final model",
+            base=self.start,
             errors=model.error,
         )
         if context.root:

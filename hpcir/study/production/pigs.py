@@ -214,7 +214,7 @@ def _learnt(context: Context, model: Model, structure: Structure, points: Points
         )
     deck = context.deck
     settings = deck.model.model_copy(update={"hidden": HIDDEN, "charge_hidden": HIDDEN, "members": model.members})
-    training = deck.training.model_copy(update={"weighting": "equal", "optimizer": "soap"})
+    training = deck.training.model_copy(update={"weighting": "equal", "optimizer": "soap", "process": 0})
     own = replace(context, deck=deck.model_copy(update={"model": settings, "training": training}))
     trainer = CommitteeTrainer(own, model.functions)
     trainer.reductions = {element: reduction_of(networks) for element, networks in model.energy.items()}

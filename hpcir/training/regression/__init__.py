@@ -1,0 +1,1 @@
+"""Gaussian process regression of labels on symmetry functions, and what networks learn from it."""

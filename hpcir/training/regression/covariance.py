@@ -1,0 +1,110 @@
+"""Covariances of energies and their gradients for sums of atomic energies with a kernel of degree two.
+
+An atomic energy is a Gaussian process of the atom's inputs x (K,), of its element alone, with the kernel
+    k(x, x') = (1 + x . x' / l^2)^2,
+and the energy of a molecule is the sum over its atoms (Bartok et al., Phys. Rev. Lett. 104, 136403, 2010). Covariances
+of gradients follow by derivatives, with J_i (3N, K) those of the inputs of atom i by the coordinates, and
+c_ij = 1 + x_i . x'_j / l^2:
+    cov(dE/dr, E')      = sum_ij 2 c_ij / l^2 J_i x'_j,
+    cov(dE/dr, dE'/dr') = sum_ij 2 c_ij / l^2 J_i J'_j^T + 2 / l^4 (J_i x'_j) (J'_j x_i)^T,
+over atoms i of one molecule and j of the other that are of one element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.descriptors.lanes import njit
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Described:
+    """Geometries of one molecule as the process reads them; atoms are sorted by element.
+
+    inputs (S, N, K); slopes (S, N, 3N, K): derivatives of the inputs of an atom by all coordinates, 1/bohr; ranges
+    (elements, 2): first and last atom of each element of the process, equal where the molecule has none.
+    """
+
+    inputs: FloatArray
+    slopes: FloatArray
+    ranges: IntArray
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def coordinates(self) -> int:
+        return int(self.slopes.shape[2])
+
+
+@njit(cache=True)
+def _gradient_block(x, slopes, y, other, scale, block):  # type: ignore[no-untyped-def]
+    """Add cov(dE/dr, dE'/dr') of the atoms of one element to block (3N, 3N'). x (n, K), slopes (n, 3N, K); y (m, K),
+    other (m, 3N', K); scale: 1 / l^2."""
+    n, rows, width = slopes.shape
+    m, columns = other.shape[0], other.shape[1]
+    products = np.dot(x, y.T) * scale
+    for i in range(n):
+        mixed = np.zeros((columns, width))
+        for j in range(m):
+            factor = 2.0 * scale * (1.0 + products[i, j])
+            for c in range(columns):
+                for k in range(width):
+                    mixed[c, k] += factor * other[j, c, k]
+        block += np.dot(slopes[i], mixed.T)
+    left = np.dot(slopes.reshape(n * rows, width), y.T)
+    right = np.dot(other.reshape(m * columns, width), x.T)
+    a, b = np.empty((rows, n * m)), np.empty((n * m, columns))
+    for i in range(n):
+        for j in range(m):
+            for r in range(rows):
+                a[r, i * m + j] = 2.0 * scale * scale * left[i * rows + r, j]
+            for c in range(columns):
+                b[i * m + j, c] = right[j * columns + c, i]
+    block += np.dot(a, b)
+
+
+@njit(cache=True)
+def _fill_gradients(x, slopes, ranges, y, other, other_ranges, scale, lower, out):  # type: ignore[no-untyped-def]
+    """cov(dE/dr, dE'/dr') of all geometries into out (S 3N, S' 3N'); lower: the blocks up to the diagonal alone."""
+    rows, columns = slopes.shape[2], other.shape[2]
+    for a in range(len(x)):
+        for b in range(a + 1 if lower else len(y)):
+            block = np.zeros((rows, columns))
+            for e in range(len(ranges)):
+                first, last = ranges[e, 0], ranges[e, 1]
+                begin, end = other_ranges[e, 0], other_ranges[e, 1]
+                if last > first and end > begin:
+                    own, its = slopes[a, first:last], other[b, begin:end]
+                    _gradient_block(x[a, first:last], own, y[b, begin:end], its, scale, block)
+            out[a * rows : (a + 1) * rows, b * columns : (b + 1) * columns] = block
+
+
+def gradient_covariance(one: Described, other: Described, scale: float, out: FloatArray) -> None:
+    """cov(dE/dr, dE'/dr') (S 3N, S' 3N') into `out`; of a group with itself the lower triangle of blocks alone."""
+    _fill_gradients(
+        one.inputs, one.slopes, one.ranges, other.inputs, other.slopes, other.ranges, scale, one is other, out
+    )
+
+
+def energy_covariance(one: Described, other: Described, scale: float) -> tuple[FloatArray, FloatArray]:
+    """cov(E, E') (S, S') and cov(dE/dr, E') (S 3N, S')."""
+    energies = np.zeros((len(one), len(other)))
+    gradients = np.zeros((len(one), one.coordinates, len(other)))
+    for (first, last), (begin, end) in zip(one.ranges, other.ranges, strict=True):
+        if first == last or begin == end:
+            continue
+        x, y = one.inputs[:, first:last], other.inputs[:, begin:end]
+        factors = 1.0 + np.einsum("aik,bjk->aibj", x, y, optimize=True) * scale
+        energies += (factors**2).sum((1, 3))
+        mixed = np.einsum("aibj,bjk->aikb", 2.0 * scale * factors, y, optimize=True)
+        gradients += (one.slopes[:, first:last].transpose(0, 2, 1, 3).reshape(len(one), one.coordinates, -1)) @ (
+            mixed.reshape(len(one), -1, len(other))
+        )
+    return energies, gradients.reshape(-1, len(other))

@@ -1,0 +1,213 @@
+"""What a Gaussian process of the labels knows of geometries around them, as labels for the networks.
+
+A few hundred labels leave a network much freedom between them; the process interpolates them with a third to a half of
+the network's error (docs/benchmarks-published.md). So networks learn its values at displaced geometries beside the
+labels, and dynamics has the networks' speed. Every committee member learns another draw of the process's posterior, by
+turns above and below the mean: the members' spread is the process's own uncertainty, and their mean close to its mean.
+A member's process does not know what the member holds out. Where a training starts from a model of a cheaper level of
+theory, the process is that of the difference to this model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcir.deck.sections import ModelSettings, TrainingSettings
+from hpcir.descriptors.definition import functions_of
+from hpcir.models.model import Model
+from hpcir.training.batches import fit_offsets
+from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData, dipole_operator, fit_sample
+from hpcir.training.evaluation import predict
+from hpcir.training.regression.description import Description
+from hpcir.training.regression.dipoles import Charged, DipoleProcess
+from hpcir.training.regression.process import AtomicPolynomial, AtomicProcess, Targets
+from hpcir.training.split import held_out, stream
+from hpcir.units import ANGSTROM
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# Displaced geometries: some for each label, within these bounds; normally distributed steps of every coordinate.
+PLACES_PER_LABEL, MIN_PLACES, MAX_PLACES = 4, 1000, 2000
+DISPLACEMENT = 0.03 * ANGSTROM
+# Channels of the process's symmetry functions, at least.
+CHANNELS = 16
+
+
+def rows_of(groups: Sequence[LabelledGroup]) -> int:
+    """Rows of the process of some labels: their energies and force components."""
+    return sum(len(g) * ((g.energies is not None) + 3 * len(g.numbers)) for g in groups)
+
+
+def taught_sets(
+    data: TrainingData,
+    model: ModelSettings,
+    training: TrainingSettings,
+    *,
+    members: Sequence[int],
+    seed: int,
+    base: Model | None = None,
+    hold_out: bool = True,
+) -> dict[int, TrainingData]:
+    """The training set of each member: its labels, and what the member's process knows around them.
+
+    The labels alone where the deck asks for no process or they are too many for one (`training.process`), or where
+    they have no forces. base: see `Teacher`.
+    """
+    groups = [tensors.group for tensors in data.groups]
+    if not all(group.forces is not None for group in groups) or rows_of(groups) > training.process:
+        return dict.fromkeys(members, data)
+    return Teacher(data, model, base, seed).taught(members, hold_out, training.validation)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What one member's process is the difference to, of one group: energies (S,), forces (S, N, 3), dipoles (S, 3)."""
+
+    energies: FloatArray
+    forces: FloatArray
+    dipoles: FloatArray
+
+
+class Teacher:
+    """The processes of a training set, for all members.
+
+    data: its labels. base: the model that the process is the difference to (None: to constant atomic energies); its
+    member m that of member m (m modulo its members). seed: of the deck.
+    """
+
+    def __init__(self, data: TrainingData, model: ModelSettings, base: Model | None, seed: int) -> None:
+        self.base, self.seed = base, seed
+        data = data if base is None else data.reduced_like(base.energy)
+        self.data = data
+        groups = [t.group for t in data.groups]
+        functions = functions_of(
+            model.model_copy(update={"channels": max(CHANNELS, 2 * model.channels)}), data.elements
+        )
+        self.description = Description.fitted(functions, fit_sample(groups))
+        displaced = _displaced(groups, seed)
+        self.extended = data.extended([*groups, *displaced])
+        self.places = self.extended.groups[len(groups) :]
+        described = [self.description.describe(g.numbers, g.positions) for g in groups]
+        self.process = AtomicProcess(described)
+        self.dipoles: DipoleProcess | None = None
+        self.with_vectors = model.dipole == "charges+dipoles"
+        if all(group.dipoles is not None for group in groups):
+            at_labels = [self._charged(t, d.inputs) for t, d in zip(data.groups, described, strict=True)]
+            at_places = [
+                self._charged(t, self.description.inputs(t.group.numbers, t.group.positions)) for t in self.places
+            ]
+            self.dipoles = DipoleProcess(at_labels, at_places)
+
+    def taught(self, members: Sequence[int], hold_out: bool, validation: float) -> dict[int, TrainingData]:
+        """For each member the labels, and the values of its draw at the displaced geometries as groups after them."""
+        _, mine = held_out(self.data.keys, members, self.seed, validation, self.data.always_learnt)
+        learnt = ~mine if hold_out else np.ones_like(mine)
+        firsts = np.cumsum([0, *(len(t.group) for t in self.data.groups)])
+        parts = [np.split(row, firsts[1:-1]) for row in learnt]
+        polynomials = [self._polynomial(*pair) for pair in zip(members, parts, strict=True)]
+        dipoles = [self._dipoles(*pair) for pair in zip(members, parts, strict=True)]
+        offsets = fit_offsets(self.data, self.base)
+        found: dict[int, list[GroupTensors]] = {member: [] for member in members}
+        for number, place in enumerate(self.places):
+            group = place.group
+            energies, forces = self.description.evaluate(polynomials, group.numbers, group.positions)
+            for m, member in enumerate(members):
+                base = self._base(place, member)
+                values = replace(
+                    group,
+                    energies=energies[m] + base.energies + self._shift(group, offsets),
+                    forces=forces[m] + base.forces,
+                    dipoles=None if self.dipoles is None else dipoles[m][number] + base.dipoles,
+                )
+                found[member].append(replace(place, group=values))
+        own = self.extended.groups[: len(self.data.groups)]
+        return {member: replace(self.extended, groups=(*own, *rest)) for member, rest in found.items()}
+
+    def _shift(self, group: LabelledGroup, offsets: dict[int, float]) -> float:
+        """Energy of a group's atoms by the offsets, hartree; where there is a base, beyond its own."""
+        known = dict.fromkeys(offsets, 0.0) if self.base is None else self.base.offsets
+        return sum(offsets[int(z)] - known[int(z)] for z in group.numbers)
+
+    def _base(self, tensors: GroupTensors, member: int) -> _Base:
+        """The base's values of a group, dipoles with the constant part of `dipole_operator`; zeros without a base."""
+        group = tensors.group
+        constant = dipole_operator(tensors, self.with_vectors)[1]
+        if self.base is None:
+            return _Base(np.zeros(len(group)), np.zeros(group.positions.shape), constant)
+        found = predict(self.base, self.extended, tensors)
+        row = member % self.base.members
+        assert found.forces is not None
+        return _Base(found.energies[row], found.forces[row], constant if found.dipoles is None else found.dipoles[row])
+
+    def _polynomial(self, member: int, learnt: list[BoolArray]) -> AtomicPolynomial:
+        """The draw of one member from what it learns."""
+        offsets = fit_offsets(self.data, self.base)
+        targets = []
+        for tensors, used in zip(self.data.groups, learnt, strict=True):
+            group, base = tensors.group, self._base(tensors, member)
+            count = len(group)
+            assert group.forces is not None
+            energies = np.zeros(count)
+            if group.energies is not None:
+                energies = group.energies - base.energies - self._shift(group, offsets)
+            mask = np.ones(group.forces.shape[:2], bool) if group.force_mask is None else group.force_mask
+            targets.append(
+                Targets(
+                    energies,
+                    (base.forces - group.forces).reshape(count, -1),
+                    used & (group.energies is not None),
+                    np.repeat(mask & used[:, None], 3, axis=1),
+                )
+            )
+        mean, drawn = self.process.fitted(targets, self.seed, member // 2)
+        return mean.plus(drawn, _sign(member))
+
+    def _dipoles(self, member: int, learnt: list[BoolArray]) -> list[FloatArray]:
+        """Dipoles (S, 3) at the displaced geometries of one member's draw, without the base's; none without labels."""
+        if self.dipoles is None:
+            return []
+        values = [
+            t.group.dipoles - self._base(t, member).dipoles for t in self.data.groups if t.group.dipoles is not None
+        ]
+        pairs = self.dipoles.fitted(values, learnt, self.seed, member // 2)
+        return [mean + _sign(member) * drawn for mean, drawn in pairs]
+
+    def _charged(self, tensors: GroupTensors, inputs: FloatArray) -> Charged:
+        operator = dipole_operator(tensors, self.with_vectors)[0]
+        group, elements = tensors.group, self.data.elements
+        ranges = np.array([np.searchsorted(group.numbers, [z, z + 1]) for z in elements], np.int64)
+        return Charged(inputs, operator.reshape(len(group), 3, len(group.numbers), -1).astype(float), ranges)
+
+
+def _sign(member: int) -> float:
+    """Two members lie on both sides of the mean."""
+    return 1.0 if member % 2 == 0 else -1.0
+
+
+def _displaced(groups: Sequence[LabelledGroup], seed: int) -> list[LabelledGroup]:
+    """Geometries around those of the labels, in proportion; nothing of them is ever held out."""
+    total = sum(map(len, groups))
+    wanted = min(max(PLACES_PER_LABEL * total, MIN_PLACES), MAX_PLACES)
+    found = []
+    for number, group in enumerate(groups):
+        random = stream(seed, "displaced geometries", number)
+        rows = np.arange(-(-wanted * len(group) // total)) % len(group)
+        positions = group.positions[rows] + DISPLACEMENT * random.standard_normal(
+            (len(rows), *group.positions.shape[1:])
+        )
+        found.append(
+            LabelledGroup(
+                group.numbers,
+                positions,
+                charge=group.charge,
+                force_mask=None if group.force_mask is None else group.force_mask[rows],
+                always_learnt=np.ones(len(rows), bool),
+                taught=True,
+            )
+        )
+    return found
