@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hpcir.descriptors.lanes import (
     INLINE,
     INNER,
@@ -25,8 +22,6 @@ from hpcir.descriptors.lanes import (
     times_power_of_two,
     where_greater,
 )
-
-FloatArray = NDArray[np.float64]
 
 POLYNOMIAL, COSINE, TANH3 = 0, 1, 2
 

@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
-from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from hpcir.arrays import FloatArray, IntArray
 
 # Tensors of a contraction, at most.
 MAX_TENSORS = 4

@@ -14,16 +14,13 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.contraction_derivatives import fill_contractions
 from hpcir.descriptors.contractions import contraction_tables
 from hpcir.descriptors.definition import CUTOFF_FUNCTIONS, SymmetryFunctionSet
 from hpcir.descriptors.environment import monomials
 from hpcir.errors import InputError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def features_and_derivatives(

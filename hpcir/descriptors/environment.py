@@ -16,13 +16,10 @@ from math import comb, exp, factorial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.contractions import MAX_TENSORS, TRIPLE_SHARED, contraction_tables
 from hpcir.descriptors.definition import CUTOFF_FUNCTIONS, SymmetryFunctionSet
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Entries of FunctionTables.sizes.
 RADIAL, SHELLS, POWERS, CUTOFF_KIND, RADIAL_EVEN, SHELLS_EVEN, MONOMIALS, USE_MOMENTS = range(8)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def cutoff_value(kind: str, x: FloatArray) -> tuple[FloatArray, FloatArray]:

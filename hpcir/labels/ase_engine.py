@@ -108,9 +108,7 @@ class AseEngine:
         self._ask_once(structure, molecule, energy / EV, dipole)
         return label
 
-    def _molecule(
-        self, structure: Structure, moved: FloatArray, arguments: Mapping[str, Any] | None = None
-    ) -> Any:
+    def _molecule(self, structure: Structure, moved: FloatArray, arguments: Mapping[str, Any] | None = None) -> Any:
         """ASE Atoms with a new calculator, the centre of nuclear charge at `moved` (3,) in angstrom; arguments: other
         ones than the deck's."""
         from ase import Atoms

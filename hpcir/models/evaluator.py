@@ -6,8 +6,8 @@ import sys
 import threading
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.lanes import WIDTH
 from hpcir.errors import InputError
 from hpcir.models.evaluation import Evaluation, ReplicaEvaluation, origin_weights
@@ -16,9 +16,6 @@ from hpcir.models.neighbour_kernel import moved_beyond
 from hpcir.models.networks import ModelNetworks
 from hpcir.models.packing import activation_rows, pack_networks, padded
 from hpcir.models.potential_kernel import PackedNetworks, Workspace, evaluate_lanes, sum_atoms, total_dipoles
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 class Evaluator:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.environment import MONOMIALS as MONOMIALS_ENTRY
 from hpcir.descriptors.environment import SHELLS as SHELLS_ENTRY
@@ -20,9 +21,6 @@ from hpcir.descriptors.environment import CentrePlan, FunctionTables, centre_pla
 from hpcir.descriptors.lanes import WIDTH
 from hpcir.models.neighbour_kernel import fill_slots, find_neighbours, group_widths
 from hpcir.models.potential_kernel import LaneTables
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Lanes are filled in steps of two vectors, the columns of the networks' product.
 STEP = 2 * WIDTH

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
-
-FloatArray = NDArray[np.float64]
 
 
 def sum_of(model: Model, correction: Model) -> Model:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.contractions import Contraction
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.errors import InputError, RunStopped
@@ -30,9 +30,6 @@ from hpcir.version import __version__
 
 if TYPE_CHECKING:
     from hpcir.models.evaluator import Evaluator
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Format 2 has contractions of moments; models without them are written, and stay, in format 1.
 MODEL_FORMAT = 2

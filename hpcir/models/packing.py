@@ -9,8 +9,8 @@ and output weights are divided by the number of members, so that outputs and gra
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.descriptors.environment import CentrePlan
 from hpcir.models.network_kernel import (
     BACKWARD,
@@ -30,9 +30,6 @@ from hpcir.models.network_kernel import (
 )
 from hpcir.models.networks import NetworkCommittee
 from hpcir.models.potential_kernel import PackedNetworks
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def padded(count: int) -> int:

@@ -7,8 +7,8 @@ symmetry functions, times the derivatives of these by its neighbours.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.derivatives import (
     atomic_dipole_slopes,
     atomic_dipole_vectors,
@@ -16,9 +16,6 @@ from hpcir.descriptors.derivatives import (
     features_and_derivatives,
 )
 from hpcir.models.networks import ModelNetworks
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def polar_tensors(

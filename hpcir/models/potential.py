@@ -11,16 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.models.evaluation import Evaluation, ReplicaEvaluation
 
 if TYPE_CHECKING:
     from hpcir.models.evaluator import Evaluator
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 class ReplicaPotential(Protocol):

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.angular_kernel import direct_derivatives, direct_sums
 from hpcir.descriptors.contraction_kernel import (
     ROW_COLUMNS,
@@ -51,9 +49,6 @@ from hpcir.descriptors.pair_kernel import (
     shell_values,
 )
 from hpcir.models.network_kernel import OUTPUTS, backward, energy_and_seed, hidden_layers, outputs
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Columns of LaneTables.elements.
 GROUPS, PAIRS, FIRST_VECTOR, VECTORS, SUMS = range(5)

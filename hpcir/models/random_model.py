@@ -5,13 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
-
-FloatArray = NDArray[np.float64]
 
 
 def random_committee(

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.models.evaluation import Evaluation, ReplicaEvaluation
 from hpcir.models.potential import Potential, ReplicaPotential
 from hpcir.storage import checksums
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import IntArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.environment import (
     ANGULAR_MONOMIALS,
@@ -19,8 +19,6 @@ from hpcir.descriptors.environment import (
     centre_plan,
     function_tables,
 )
-
-IntArray = NDArray[np.int64]
 
 # Floating-point operations, forwards and backwards: of a pair (geometry, cutoff, exponentials), of a radial function
 # and of a shell of it, of a monomial and shell of a neighbour, of a term of a contraction and of a product of two

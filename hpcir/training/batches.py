@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.deck.sections import ModelSettings
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import atomic_dipole_slopes, element_indices
@@ -20,7 +21,6 @@ from hpcir.training.network import BatchGroup
 from hpcir.training.polar import PolarTargets, VectorSlopes
 
 Tensor = torch.Tensor
-FloatArray = NDArray[np.float64]
 
 # How much a label without any force counts more than one with usual forces: by 1 + 1 / SOFTENING.
 SOFTENING = 0.3

@@ -15,16 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import atomic_dipole_vectors, features_and_derivatives
 from hpcir.errors import InputError
 from hpcir.models.networks import NetworkCommittee
 from hpcir.runtime.mpi import Communicator
 from hpcir.training.reduction import MAX_INPUTS, ONE_RANK, Reduction, fit_reductions, reduction_of
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Geometries whose full derivatives are held at a time are chosen so that these stay below this size.
 CHUNK_BYTES = 64 * 2**20

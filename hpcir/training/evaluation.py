@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.models.model import Model
 from hpcir.training.dataset import GroupTensors, TrainingData, dipole_operator
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _forces(tensors: GroupTensors, slopes: FloatArray) -> FloatArray:
 
 # Of one quantity over some labels, by component: squared errors of the committee mean, squared errors of the members
 # (mean over them), squared spreads (variance over members), and the number of components.
-Sums = NDArray[np.float64]
+Sums = FloatArray
 
 
 def error_sums(model: Model, data: TrainingData, tensors: GroupTensors) -> dict[str, Sums]:

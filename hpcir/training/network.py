@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from hpcir.arrays import IntArray
 from hpcir.training.jacobian import Jacobian
 from hpcir.training.polar import PolarTargets
 
@@ -53,7 +53,7 @@ class Layout:
         return len(self.elements) * self.element_size
 
     @cached_property
-    def table(self) -> NDArray[np.int64]:
+    def table(self) -> IntArray:
         """One row for each layer: place of its weights in an element's stretch, rows, columns; the biases follow."""
         rows, offset = [], 0
         for m, n in zip(self.widths[:-1], self.widths[1:], strict=True):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from hpcir.arrays import IntArray
 from hpcir.errors import InputError
 from hpcir.training.compiled import soap, torch_soap
 from hpcir.training.kalman import KalmanCommittee
@@ -159,7 +159,7 @@ class Soap(GradientOptimizer):
         return {name: getattr(self, name) for name in ("first", "second", "count", "grams", "bases")}
 
 
-def _table(layout: Layout, widest: int) -> NDArray[np.int64]:
+def _table(layout: Layout, widest: int) -> IntArray:
     """One row for each block of at most `widest` columns of a layer (see `compiled.soap`)."""
     rows = []
     weight = matrix = 0

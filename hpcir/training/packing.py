@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray
 from hpcir.models.model import Model
 from hpcir.models.networks import NetworkCommittee
 from hpcir.training.dataset import TrainingData
 from hpcir.training.network import Layout
 from hpcir.training.split import stream
-
-FloatArray = NDArray[np.float64]
 
 
 def fresh_parameters(

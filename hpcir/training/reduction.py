@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import features_and_derivatives
 from hpcir.models.networks import NetworkCommittee
 from hpcir.runtime.mpi import Communicator, SerialCommunicator, collective
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Largest slope (1/bohr) of a function that counts as zero everywhere.
 MAX_SILENT_SLOPE = 1e-7

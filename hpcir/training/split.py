@@ -12,11 +12,8 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
-
+from hpcir.arrays import BoolArray, IntArray
 
 # Least number of labels held out by all members, where there are three times as many.
 MIN_HELD_OUT = 4

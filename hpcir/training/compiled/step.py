@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, IntArray
 from hpcir.training.batches import DeviceData
 from hpcir.training.compiled.losses import add_dipole_gradient, add_energy_gradient
 from hpcir.training.network import BatchGroup, Parameters
 
-IntArray = NDArray[np.int64]
 # Parameters and gradient (members, elements, size), the table of layers, divisors of the loss (members,).
 Goal = tuple[NDArray, NDArray, IntArray, NDArray]
 
@@ -52,7 +52,7 @@ class CompiledStep:
 
     groups: tuple[_Group, ...]
     firsts: IntArray
-    mine: NDArray[np.bool_]
+    mine: BoolArray
     dipole_weights: NDArray
     force_weight: float
     has_dipoles: bool

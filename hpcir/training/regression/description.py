@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import features_and_derivatives, features_only
 from hpcir.training.reduction import Reduction, fit_reductions
 from hpcir.training.regression.covariance import Described
 from hpcir.training.regression.process import AtomicPolynomial
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Most inputs of an atom; what is left out of more is below the error of a few hundred labels.
 INPUTS = 300

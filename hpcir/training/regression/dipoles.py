@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.training.regression.process import LENGTH
 from hpcir.training.split import stream
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # Variance of the noise over the mean variance of a component.
 NOISE = 1e-6
@@ -64,7 +61,7 @@ class DipoleProcess:
         self.across = [np.hstack([covariance(a, b) for b in self.groups]) for a in self.places]
 
     def fitted(
-        self, values: Sequence[FloatArray], used: Sequence[NDArray[np.bool_]], seed: int, draw: int
+        self, values: Sequence[FloatArray], used: Sequence[BoolArray], seed: int, draw: int
     ) -> list[tuple[FloatArray, FloatArray]]:
         """For each of the places the posterior mean (S, 3), and what draw number `draw` adds to it. values (S, 3),
         used (S,): of each group, without the constant."""

@@ -13,15 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 
+from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.training.regression.covariance import Described, energy_covariance, gradient_covariance
 from hpcir.training.split import stream
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 # Length of the kernel, in units of the leading inputs' spread: beyond it the error hardly depends on the length.
 LENGTH = 32.0
@@ -84,6 +80,7 @@ class AtomicProcess:
     def __init__(self, groups: Sequence[Described]) -> None:
         self.groups = list(groups)
         self.scale = 1.0 / LENGTH**2
+        self._last: tuple[IntArray, FloatArray] | None = None
         self.firsts = np.concatenate([[0], np.cumsum([len(g) * g.coordinates for g in self.groups])]).astype(int)
         self.energy_firsts = self.firsts[-1] + np.concatenate([[0], np.cumsum([len(g) for g in self.groups])]).astype(
             int
@@ -115,7 +112,7 @@ class AtomicProcess:
         )
         values = np.concatenate([*(t.gradients.ravel() for t in targets), *(t.energies for t in targets)])
         rows = np.flatnonzero(used)
-        factor = self._factor(rows, self._likeliest_noise(rows, values))
+        factor = self._factor_of(rows, values)
         weights = np.zeros((len(values), 2))
         weights[rows, 0] = cho_solve((factor, True), values[rows], check_finite=False)
         # Gradients have no component along translations and rotations of the molecule: they say nothing of the size.
@@ -126,6 +123,13 @@ class AtomicProcess:
         sampled = np.concatenate([*(g.ravel() for _, g in drawn), *(e for e, _ in drawn)])
         weights[rows, 1] = cho_solve((factor, True), sampled[rows], check_finite=False)
         return self._polynomial(weights[:, 0]), prior.plus(self._polynomial(weights[:, 1]), -1.0)
+
+    def _factor_of(self, rows: IntArray, values: FloatArray) -> FloatArray:
+        """The factor with the likeliest noise; members that learn the same labels share it."""
+        if self._last is None or not np.array_equal(self._last[0], rows):
+            self._last = None  # makes room for the next
+            self._last = rows, self._factor(rows, self._likeliest_noise(rows, values))
+        return self._last[1]
 
     def _factor(self, rows: IntArray, noise: float) -> FloatArray:
         """Lower Cholesky factor of the covariance of some rows with noise."""

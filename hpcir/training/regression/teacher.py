@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcir.arrays import BoolArray, FloatArray
 from hpcir.deck.sections import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import functions_of
 from hpcir.models.model import Model
@@ -27,9 +27,6 @@ from hpcir.training.regression.dipoles import Charged, DipoleProcess
 from hpcir.training.regression.process import AtomicPolynomial, AtomicProcess, Targets
 from hpcir.training.split import held_out, stream
 from hpcir.units import ANGSTROM
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 # Displaced geometries: some for each label, within these bounds; normally distributed steps of every coordinate.
 PLACES_PER_LABEL, MIN_PLACES, MAX_PLACES = 4, 1000, 2000
