@@ -294,8 +294,7 @@ class TrainingSettings(Section):
         9000,
         ge=0,
         le=40000,
-        description="most energies and force components of labels for a Gaussian process, whose values at geometries "
-        "around the labels the networks learn as well; with more labels, or 0, they learn the labels alone",
+        description="networks also learn a Gaussian process of the labels, if these are no more energies and forces than so",
     )
     precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")
     device: Literal["cpu", "cuda"] = Field(

@@ -1,4 +1,4 @@
-"""What a Gaussian process of the labels knows of geometries around them, as labels for the networks.
+"""Values of a Gaussian process of the labels at geometries around them, as further labels for the networks.
 
 A few hundred labels leave a network much freedom between them; the process interpolates them with a third to a half of
 the network's error (docs/benchmarks-published.md). So networks learn its values at displaced geometries beside the
@@ -63,7 +63,7 @@ def taught_sets(
 
 @dataclass(frozen=True)
 class _Base:
-    """What one member's process is the difference to, of one group: energies (S,), forces (S, N, 3), dipoles (S, 3)."""
+    """Values of one group that one member's process is the difference to: energies (S,), forces (S, N, 3), dipoles (S, 3)."""
 
     energies: FloatArray
     forces: FloatArray
