@@ -294,7 +294,7 @@ class TrainingSettings(Section):
         9000,
         ge=0,
         le=40000,
-        description="networks also learn a Gaussian process of the labels, if these are no more energies and forces than so",
+        description="most energies and forces of labels for a Gaussian process, which the networks learn as well",
     )
     precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")
     device: Literal["cpu", "cuda"] = Field(

@@ -66,7 +66,7 @@ class AtomicPolynomial:
 
 @dataclass(frozen=True)
 class Targets:
-    """Values of one molecule that a process is fitted to: energies (S,) and gradients (S, 3N); used (S,) and (S, 3N)."""
+    """Values of one molecule that a process is fitted to: energies (S,), gradients (S, 3N), and which of them."""
 
     energies: FloatArray
     gradients: FloatArray
