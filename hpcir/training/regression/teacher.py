@@ -63,7 +63,7 @@ def taught_sets(
 
 @dataclass(frozen=True)
 class _Base:
-    """Values of a group that a member's process is the difference to: energies (S,), forces (S, N, 3), dipoles (S, 3)."""
+    """Values of one group below a member's process: energies (S,), forces (S, N, 3), dipoles (S, 3)."""
 
     energies: FloatArray
     forces: FloatArray
