@@ -17,6 +17,8 @@ MEBI = 1 << 20
 PROGRAM_BYTES = 400 * MEBI
 # Steps between two states of a block on the disk (see trajectories.py, which this must not import for check's sake).
 CHUNK_STEPS = 2000
+# Of the process of the labels: inputs of an atom, and geometries around the labels, at most (likewise of training).
+INPUTS, MAX_PLACES = 300, 2000
 # Arrays of a chunk's frames that are there at the same time: recorded, transposed, projected on the modes.
 FRAME_COPIES = 6
 # Copies of all spectra on rank 0 while they are combined, and points of a spectrum for each wavenumber of its range.
@@ -37,10 +39,21 @@ def rank_memory(study: Study) -> dict[str, int]:
 
 
 def training_memory(study: Study) -> int:
-    """The stored descriptor derivatives of the largest training set, every atom in every cutoff: an upper bound."""
+    """The stored descriptor derivatives of the largest training set, every atom in every cutoff, and a process of the
+    labels with the geometries around them: an upper bound."""
     deck, atoms = study.deck, labelled_atoms(study)
     held = HELD_GEOMETRIES if deck.dynamics.nuclei == "pigs" else 0
-    return max(deck.sampling.max_labels, held, *lower_labels(deck)) * label_memory(deck, atoms, study.elements)
+    each = label_memory(deck, atoms, study.elements)
+    alone = max(deck.sampling.max_labels, held, *lower_labels(deck)) * each
+    return max(alone, process_memory(deck, atoms, each) if deck.training.process else 0)
+
+
+def process_memory(deck: Deck, atoms: int, each: int) -> int:
+    """A process of as many labels of so many atoms as it may have: the covariance twice with room to solve, the labels'
+    derivatives, and the geometries around them, of `each` bytes as training sets have them."""
+    labels = min(deck.sampling.max_labels, deck.training.process // (3 * atoms + 1))
+    rows = labels * (3 * atoms + 1)
+    return 8 * (3 * rows**2 + labels * 3 * atoms**2 * INPUTS) + (labels + MAX_PLACES) * each
 
 
 def lower_labels(deck: Deck) -> list[int]:

@@ -33,6 +33,17 @@ def test_a_training_set_takes_no_more_than_is_said(study):
     assert data.nbytes <= memory.training_memory(study) * count / max(count, cheap)
 
 
+def test_a_process_takes_no_more_than_is_said(study):
+    from hpcir.training.regression import description, teacher
+
+    assert (memory.INPUTS, memory.MAX_PLACES) == (description.INPUTS, teacher.MAX_PLACES)
+    each = memory.label_memory(study.deck, 6, (1, 6, 8))
+    promised = memory.process_memory(study.deck, 6, each)
+    rows = 60 * 19
+    assert promised >= 3 * 8 * rows**2 + (60 + teacher.MAX_PLACES) * each
+    assert memory.training_memory(study) >= promised
+
+
 def test_the_chunk_is_the_one_of_the_trajectories(study):
     assert memory.CHUNK_STEPS == CHUNK_STEPS
     dynamics = study.deck.dynamics
