@@ -20,7 +20,14 @@ from hpcir.deck.sections import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import functions_of
 from hpcir.models.model import Model
 from hpcir.training.batches import fit_offsets
-from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData, dipole_operator, fit_sample
+from hpcir.training.dataset import (
+    GroupTensors,
+    LabelledGroup,
+    TrainingData,
+    dipole_operator,
+    estimated_bytes,
+    fit_sample,
+)
 from hpcir.training.evaluation import predict
 from hpcir.training.regression.description import Description
 from hpcir.training.regression.dipoles import Charged, DipoleProcess
@@ -31,6 +38,8 @@ from hpcir.units import ANGSTROM
 # Displaced geometries: some for each label, within these bounds; normally distributed steps of every coordinate.
 PLACES_PER_LABEL, MIN_PLACES, MAX_PLACES = 4, 1000, 2000
 DISPLACEMENT = 0.03 * ANGSTROM
+# Bytes of their derivatives, at most: of large molecules there are fewer.
+MAX_PLACES_BYTES = 2**30
 # Channels of the process's symmetry functions, at least.
 CHANNELS = 16
 
@@ -86,7 +95,7 @@ class Teacher:
             model.model_copy(update={"channels": max(CHANNELS, 2 * model.channels)}), data.elements
         )
         self.description = Description.fitted(functions, fit_sample(groups))
-        displaced = _displaced(groups, seed)
+        displaced = _displaced(groups, seed, data.n_inputs)
         self.extended = data.extended([*groups, *displaced])
         self.places = self.extended.groups[len(groups) :]
         described = [self.description.describe(g.numbers, g.positions) for g in groups]
@@ -186,10 +195,12 @@ def _sign(member: int) -> float:
     return 1.0 if member % 2 == 0 else -1.0
 
 
-def _displaced(groups: Sequence[LabelledGroup], seed: int) -> list[LabelledGroup]:
+def _displaced(groups: Sequence[LabelledGroup], seed: int, n_inputs: int) -> list[LabelledGroup]:
     """Geometries around those of the labels, in proportion; nothing of them is ever held out."""
     total = sum(map(len, groups))
+    largest = max(len(group.numbers) for group in groups)
     wanted = min(max(PLACES_PER_LABEL * total, MIN_PLACES), MAX_PLACES)
+    wanted = min(wanted, MAX_PLACES_BYTES // estimated_bytes(1, largest, largest, n_inputs))
     found = []
     for number, group in enumerate(groups):
         random = stream(seed, "displaced geometries", number)
