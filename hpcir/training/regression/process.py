@@ -90,12 +90,13 @@ class AtomicProcess:
         self.covariance = np.zeros((size, size))
         for a, one in enumerate(self.groups):
             rows, energy_rows = self._places(a)
-            for b, other in enumerate(self.groups[: a + 1]):
-                columns, energy_columns = self._places(b)
-                gradient_covariance(one, other, self.scale, self.covariance[rows, columns])
-                self.covariance[energy_rows, energy_columns] = energy_covariance(one, other, self.scale)[0]
             for b, other in enumerate(self.groups):
-                self.covariance[self._places(b)[1], rows] = energy_covariance(one, other, self.scale)[1].T
+                columns, energy_columns = self._places(b)
+                energies, gradients = energy_covariance(one, other, self.scale)
+                self.covariance[energy_columns, rows] = gradients.T
+                if b <= a:
+                    self.covariance[energy_rows, energy_columns] = energies
+                    gradient_covariance(one, other, self.scale, self.covariance[rows, columns])
         self.mean_variance = float(np.diag(self.covariance)[: self.firsts[-1]].mean())
 
     def _places(self, group: int) -> tuple[slice, slice]:
