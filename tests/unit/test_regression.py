@@ -112,6 +112,19 @@ def test_energies_and_forces_without_stored_derivatives_are_the_same(description
         np.testing.assert_allclose(forces[p].reshape(5, 9), -gradients, atol=1e-11 * np.abs(gradients).max())
 
 
+def test_labels_that_are_there_many_times_do_no_harm(description: Description) -> None:
+    group = water(6, 1)
+    known = describe(description, np.repeat(group.positions[:, ORDER], 8, axis=0))
+    process = AtomicProcess([known])
+    process.mean_variance *= 1e-12  # as where the energies of large molecules vary by much more than their forces
+    once = targets_of(group)
+    repeated = (np.repeat(part, 8, axis=0) for part in (once.energies, once.gradients))
+    used = np.ones(48, bool), np.ones((48, 9), bool)
+    mean, _ = process.fitted([Targets(*repeated, *used)], seed=1, draw=0)
+    gradients = mean.evaluate(describe(description, group.positions[:, ORDER]))[1]
+    assert np.abs(gradients - once.gradients).max() < 0.01 * np.abs(once.gradients).max()
+
+
 def test_draws_of_the_posterior_have_the_size_of_its_error(description: Description) -> None:
     """Over surfaces drawn from the prior itself the mean's squared error is the draws' mean square."""
     known, other = describe(description, at_place(4, 1)), describe(description, at_place(30, 7))

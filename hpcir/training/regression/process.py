@@ -133,11 +133,16 @@ class AtomicProcess:
         return self._last[1]
 
     def _factor(self, rows: IntArray, noise: float) -> FloatArray:
-        """Lower Cholesky factor of the covariance of some rows with noise."""
-        matrix = self.covariance[np.ix_(rows, rows)]
-        matrix[np.diag_indices_from(matrix)] += noise * self.mean_variance
-        factor: FloatArray = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
-        return factor
+        """Lower Cholesky factor of the covariance of some rows with noise: more of it where rounding asks for it."""
+        while True:
+            matrix = self.covariance[np.ix_(rows, rows)]
+            matrix[np.diag_indices_from(matrix)] += noise * self.mean_variance
+            try:
+                factor: FloatArray = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
+            except np.linalg.LinAlgError:
+                noise *= 10.0
+            else:
+                return factor
 
     def _likeliest_noise(self, rows: IntArray, values: FloatArray) -> float:
         """The one of NOISES with the largest likelihood of the first rows' values, whatever the prior's size."""
