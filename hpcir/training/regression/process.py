@@ -115,14 +115,14 @@ class AtomicProcess:
         rows = np.flatnonzero(used)
         factor = self._factor_of(rows, values)
         weights = np.zeros((len(values), 2))
-        weights[rows, 0] = cho_solve((factor, True), values[rows], check_finite=False)
+        weights[rows, 0] = cho_solve((factor, False), values[rows], check_finite=False)
         # Gradients have no component along translations and rotations of the molecule: they say nothing of the size.
         empty = sum((5 if t.gradients.shape[1] == 6 else 6) * int(t.gradients_used.all(1).sum()) for t in targets)
         size = np.sqrt(max(float(values[rows] @ weights[rows, 0]), 0.0) / max(len(rows) - empty, 1))
         prior = self._prior_draw(size, seed, draw)
         drawn = [prior.evaluate(group) for group in self.groups]
         sampled = np.concatenate([*(g.ravel() for _, g in drawn), *(e for e, _ in drawn)])
-        weights[rows, 1] = cho_solve((factor, True), sampled[rows], check_finite=False)
+        weights[rows, 1] = cho_solve((factor, False), sampled[rows], check_finite=False)
         return self._polynomial(weights[:, 0]), prior.plus(self._polynomial(weights[:, 1]), -1.0)
 
     def _factor_of(self, rows: IntArray, values: FloatArray) -> FloatArray:
@@ -133,12 +133,13 @@ class AtomicProcess:
         return self._last[1]
 
     def _factor(self, rows: IntArray, noise: float) -> FloatArray:
-        """Lower Cholesky factor of the covariance of some rows with noise: more of it where rounding asks for it."""
+        """Upper Cholesky factor of the covariance of some rows with noise: more of it where rounding asks for it."""
         while True:
             matrix = self.covariance[np.ix_(rows, rows)]
             matrix[np.diag_indices_from(matrix)] += noise * self.mean_variance
             try:
-                factor: FloatArray = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
+                # The lower triangle by rows is the upper one by columns, which is factorised where it lies.
+                factor: FloatArray = cholesky(matrix.T, lower=False, overwrite_a=True, check_finite=False)
             except np.linalg.LinAlgError:
                 noise *= 10.0
             else:
@@ -150,7 +151,7 @@ class AtomicProcess:
         found = []
         for noise in NOISES:
             factor = self._factor(rows, noise)
-            weighed = float(values[rows] @ cho_solve((factor, True), values[rows], check_finite=False))
+            weighed = float(values[rows] @ cho_solve((factor, False), values[rows], check_finite=False))
             found.append(-0.5 * len(rows) * np.log(max(weighed, 1e-300)) - np.log(np.diag(factor)).sum())
         return NOISES[int(np.argmax(found))]
 
