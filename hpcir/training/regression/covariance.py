@@ -97,11 +97,14 @@ def energy_covariance(one: Described, other: Described, scale: float) -> tuple[F
     for (first, last), (begin, end) in zip(one.ranges, other.ranges, strict=True):
         if first == last or begin == end:
             continue
-        x, y = one.inputs[:, first:last], other.inputs[:, begin:end]
-        factors = 1.0 + np.einsum("aik,bjk->aibj", x, y, optimize=True) * scale
-        energies += (factors**2).sum((1, 3))
-        mixed = np.einsum("aibj,bjk->aikb", 2.0 * scale * factors, y, optimize=True)
-        gradients += (one.slopes[:, first:last].transpose(0, 2, 1, 3).reshape(len(one), one.coordinates, -1)) @ (
-            mixed.reshape(len(one), -1, len(other))
-        )
+        y = other.inputs[:, begin:end]
+        flat = y.reshape(-1, y.shape[2])
+        # Geometry by geometry: the mixed inputs of all would be larger than the covariance.
+        for s in range(len(one)):
+            factors = (1.0 + one.inputs[s, first:last] @ flat.T * scale).reshape(last - first, len(other), end - begin)
+            energies[s] += (factors**2).sum((0, 2))
+            mixed = (factors.transpose(1, 0, 2) @ y).reshape(len(other), -1)
+            gradients[s] += (
+                2.0 * scale * one.slopes[s, first:last].transpose(1, 0, 2).reshape(one.coordinates, -1) @ mixed.T
+            )
     return energies, gradients.reshape(-1, len(other))
