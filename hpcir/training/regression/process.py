@@ -74,6 +74,20 @@ class Targets:
     gradients_used: BoolArray
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A process fitted to labels: the posterior's mean, and what a draw of it adds.
+
+    size: the prior's standard deviation, the smaller the smoother the labels are. misfit: root mean square of what the
+    mean misses of the labels, over theirs.
+    """
+
+    mean: AtomicPolynomial
+    drawn: AtomicPolynomial
+    size: float
+    misfit: float
+
+
 class AtomicProcess:
     """The process on the labels of one or more molecules: their covariance, and fits to parts of them."""
 
@@ -106,8 +120,8 @@ class AtomicProcess:
             slice(self.energy_firsts[group], self.energy_firsts[group + 1]),
         )
 
-    def fitted(self, targets: Sequence[Targets], seed: int, draw: int) -> tuple[AtomicPolynomial, AtomicPolynomial]:
-        """The posterior mean, and what draw number `draw` of the posterior adds to it."""
+    def fitted(self, targets: Sequence[Targets], seed: int, draw: int) -> Fit:
+        """The fit to some labels, with draw number `draw` of its posterior."""
         used = np.concatenate(
             [*(t.gradients_used.ravel() for t in targets), *(t.energies_used.ravel() for t in targets)]
         )
@@ -123,7 +137,16 @@ class AtomicProcess:
         drawn = [prior.evaluate(group) for group in self.groups]
         sampled = np.concatenate([*(g.ravel() for _, g in drawn), *(e for e, _ in drawn)])
         weights[rows, 1] = cho_solve((factor, False), sampled[rows], check_finite=False)
-        return self._polynomial(weights[:, 0]), prior.plus(self._polynomial(weights[:, 1]), -1.0)
+        missed = values[rows] - self._product(rows, weights[rows, 0])
+        misfit = float(np.sqrt(np.mean(missed**2) / max(np.mean(values[rows] ** 2), 1e-300)))
+        difference = prior.plus(self._polynomial(weights[:, 1]), -1.0)
+        return Fit(self._polynomial(weights[:, 0]), difference, float(size), misfit)
+
+    def _product(self, rows: IntArray, weights: FloatArray) -> FloatArray:
+        """The covariance of some rows times weights (rows,), from its lower triangle."""
+        lower = np.tril(self.covariance[np.ix_(rows, rows)])
+        product: FloatArray = lower @ weights + lower.T @ weights - np.diag(lower) * weights
+        return product
 
     def _factor_of(self, rows: IntArray, values: FloatArray) -> FloatArray:
         """The factor with the likeliest noise; members that learn the same labels share it."""

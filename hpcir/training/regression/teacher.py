@@ -31,7 +31,7 @@ from hpcir.training.dataset import (
 from hpcir.training.evaluation import predict
 from hpcir.training.regression.description import Description
 from hpcir.training.regression.dipoles import Charged, DipoleProcess
-from hpcir.training.regression.process import AtomicPolynomial, AtomicProcess, Targets
+from hpcir.training.regression.process import AtomicProcess, Fit, Targets
 from hpcir.training.split import held_out, stream
 from hpcir.units import ANGSTROM
 
@@ -40,6 +40,9 @@ PLACES_PER_LABEL, MIN_PLACES, MAX_PLACES = 4, 1000, 2000
 DISPLACEMENT = 0.03 * ANGSTROM
 # Bytes of their derivatives, at most: of large molecules there are fewer.
 MAX_PLACES_BYTES = 2**30
+# Root mean square of what a process may miss of its labels, over theirs: of few inputs, as two atoms have, the kernel's
+# polynomials are too few for a bond's whole range.
+MAX_MISFIT = 1e-3
 # Channels of the process's symmetry functions, at least.
 CHANNELS = 16
 
@@ -110,75 +113,79 @@ class Teacher:
             self.dipoles = DipoleProcess(at_labels, at_places)
 
     def taught(self, members: Sequence[int], hold_out: bool, validation: float) -> dict[int, TrainingData]:
-        """For each member the labels, and the values of its draw at the displaced geometries as groups after them."""
+        """For each member the labels, and the values of its draw at the displaced geometries as groups after them; the
+        labels alone where the process does not come through them."""
         _, mine = held_out(self.data.keys, members, self.seed, validation, self.data.always_learnt)
         learnt = ~mine if hold_out else np.ones_like(mine)
         firsts = np.cumsum([0, *(len(t.group) for t in self.data.groups)])
         parts = [np.split(row, firsts[1:-1]) for row in learnt]
-        polynomials = [self._polynomial(*pair) for pair in zip(members, parts, strict=True)]
-        dipoles = [self._dipoles(*pair) for pair in zip(members, parts, strict=True)]
-        offsets = fit_offsets(self.data, self.base)
-        found: dict[int, list[GroupTensors]] = {member: [] for member in members}
+        return {member: self._taught(member, part) for member, part in zip(members, parts, strict=True)}
+
+    def _taught(self, member: int, learnt: list[BoolArray]) -> TrainingData:
+        """The training set of one member that learns those labels. With a base the process is of the difference to it,
+        if that is the smoother: models of few labels may be rougher than what they are to help with."""
+        bases = [None] if self.base is None else [self.base, None]
+        fits = [(base, self._fit(member, learnt, base)) for base in bases]
+        base, fit = min(fits, key=lambda pair: pair[1].size)
+        if fit.misfit > MAX_MISFIT:
+            return self.data
+        polynomial = fit.mean.plus(fit.drawn, _sign(member))
+        dipoles = self._dipoles(member, learnt, base)
+        found = list(self.extended.groups[: len(self.data.groups)])
         for number, place in enumerate(self.places):
-            group = place.group
-            energies, forces = self.description.evaluate(polynomials, group.numbers, group.positions)
-            for m, member in enumerate(members):
-                base = self._base(place, member)
-                values = replace(
-                    group,
-                    energies=energies[m] + base.energies + self._shift(group, offsets),
-                    forces=forces[m] + base.forces,
-                    dipoles=None if self.dipoles is None else dipoles[m][number] + base.dipoles,
-                )
-                found[member].append(replace(place, group=values))
-        own = self.extended.groups[: len(self.data.groups)]
-        return {member: replace(self.extended, groups=(*own, *rest)) for member, rest in found.items()}
+            group, below = place.group, self._below(place, member, base)
+            energies, forces = self.description.evaluate([polynomial], group.numbers, group.positions)
+            values = replace(
+                group,
+                energies=energies[0] + below.energies,
+                forces=forces[0] + below.forces,
+                dipoles=None if self.dipoles is None else dipoles[number] + below.dipoles,
+            )
+            found.append(replace(place, group=values))
+        return replace(self.extended, groups=tuple(found))
 
-    def _shift(self, group: LabelledGroup, offsets: dict[int, float]) -> float:
-        """Energy of a group's atoms by the offsets, hartree; where there is a base, beyond its own."""
-        known = dict.fromkeys(offsets, 0.0) if self.base is None else self.base.offsets
-        return sum(offsets[int(z)] - known[int(z)] for z in group.numbers)
-
-    def _base(self, tensors: GroupTensors, member: int) -> _Base:
-        """The base's values of a group, dipoles with the constant part of `dipole_operator`; zeros without a base."""
+    def _below(self, tensors: GroupTensors, member: int, base: Model | None) -> _Base:
+        """What the process of a group is the difference to: a base with what the labels' mean energies are beyond its
+        own, or constant atomic energies and the constant part of `dipole_operator`."""
         group = tensors.group
         constant = dipole_operator(tensors, self.with_vectors)[1]
-        if self.base is None:
-            return _Base(np.zeros(len(group)), np.zeros(group.positions.shape), constant)
-        found = predict(self.base, self.extended, tensors)
-        row = member % self.base.members
+        offsets = fit_offsets(self.data, base)
+        if base is None:
+            level = np.full(len(group), sum(offsets[int(z)] for z in group.numbers))
+            return _Base(level, np.zeros(group.positions.shape), constant)
+        found = predict(base, self.extended, tensors)
+        row = member % base.members
         assert found.forces is not None
-        return _Base(found.energies[row], found.forces[row], constant if found.dipoles is None else found.dipoles[row])
+        level = found.energies[row] + sum(offsets[int(z)] - base.offsets[int(z)] for z in group.numbers)
+        return _Base(level, found.forces[row], constant if found.dipoles is None else found.dipoles[row])
 
-    def _polynomial(self, member: int, learnt: list[BoolArray]) -> AtomicPolynomial:
-        """The draw of one member from what it learns."""
-        offsets = fit_offsets(self.data, self.base)
+    def _fit(self, member: int, learnt: list[BoolArray], base: Model | None) -> Fit:
+        """The process of one member from what it learns."""
         targets = []
         for tensors, used in zip(self.data.groups, learnt, strict=True):
-            group, base = tensors.group, self._base(tensors, member)
+            group, below = tensors.group, self._below(tensors, member, base)
             count = len(group)
             assert group.forces is not None
-            energies = np.zeros(count)
-            if group.energies is not None:
-                energies = group.energies - base.energies - self._shift(group, offsets)
+            energies = np.zeros(count) if group.energies is None else group.energies - below.energies
             mask = np.ones(group.forces.shape[:2], bool) if group.force_mask is None else group.force_mask
             targets.append(
                 Targets(
                     energies,
-                    (base.forces - group.forces).reshape(count, -1),
+                    (below.forces - group.forces).reshape(count, -1),
                     used & (group.energies is not None),
                     np.repeat(mask & used[:, None], 3, axis=1),
                 )
             )
-        mean, drawn = self.process.fitted(targets, self.seed, member // 2)
-        return mean.plus(drawn, _sign(member))
+        return self.process.fitted(targets, self.seed, member // 2)
 
-    def _dipoles(self, member: int, learnt: list[BoolArray]) -> list[FloatArray]:
+    def _dipoles(self, member: int, learnt: list[BoolArray], base: Model | None) -> list[FloatArray]:
         """Dipoles (S, 3) at the displaced geometries of one member's draw, without the base's; none without labels."""
         if self.dipoles is None:
             return []
         values = [
-            t.group.dipoles - self._base(t, member).dipoles for t in self.data.groups if t.group.dipoles is not None
+            t.group.dipoles - self._below(t, member, base).dipoles
+            for t in self.data.groups
+            if t.group.dipoles is not None
         ]
         pairs = self.dipoles.fitted(values, learnt, self.seed, member // 2)
         return [mean + _sign(member) * drawn for mean, drawn in pairs]
