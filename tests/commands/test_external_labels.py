@@ -104,7 +104,7 @@ def test_a_run_goes_on_from_start_to_start(tmp_path: Path, command: Command) -> 
         "trajectories: 16, duration": "trajectories: 8, duration",
         "steps: 100, final_steps: 100": "steps: 60, pretrain_steps: 100, retrain_steps: 50, final_steps: 50",
         "{count: 10}": '{count: 4, harmonic: "no"}',
-        "dynamics: {trajectories: 32, lockstep: 8": "dynamics: {trajectories: 4, lockstep: 4",
+        "dynamics: {trajectories: 32, lockstep: 16": "dynamics: {trajectories: 4, lockstep: 4",
         "committee_errors: false": 'committee_errors: false, levels: "no"',
         "force_error: 20": "force_error: 200",
     }

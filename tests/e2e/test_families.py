@@ -22,6 +22,7 @@ sampling:
 test: {{count: 4}}
 dynamics: {{trajectories: 8, lockstep: 4, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 32 kcal/mol/A}}
 spectrum: {{depth: 0.3 ps, committee_errors: false, levels: "no"}}
+seed: 3
 """
 
 
