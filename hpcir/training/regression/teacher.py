@@ -145,7 +145,7 @@ class Teacher:
         return replace(self.extended, groups=tuple(found))
 
     def _below(self, tensors: GroupTensors, member: int, base: Model | None) -> _Base:
-        """What the process of a group is the difference to: a base with what the labels' mean energies are beyond its
+        """Values of a group below its process: of a base, with what the labels' mean energies are beyond its
         own, or constant atomic energies and the constant part of `dipole_operator`."""
         group = tensors.group
         constant = dipole_operator(tensors, self.with_vectors)[1]
