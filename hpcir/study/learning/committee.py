@@ -27,7 +27,6 @@ from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.devices import device_problem, torch_device
 from hpcir.training.evaluation import Sums, error_figures, held_out_sums
 from hpcir.training.reduction import Reduction
-from hpcir.training.regression.teacher import taught_sets
 from hpcir.training.split import held_out
 from hpcir.training.team import Team, batch_parts, form_team
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
@@ -177,6 +176,8 @@ class CommitteeTrainer:
         members, team = self._share(parts)
         models: list[tuple[int, Model]] = []
         if team is not None:
+            from hpcir.training.regression.teacher import taught_sets  # with torch, which takes seconds to import
+
             self.data = self._data(groups, start, team.comm)
             key = self._key(groups, start, base, steps, errors is None)
             sets = taught_sets(
