@@ -26,6 +26,7 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import data_digest, digest
 from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
+from hpcir.study.learning.below import Below
 from hpcir.study.learning.committee import CommitteeTrainer, require_device
 from hpcir.study.learning.pretrain import cheap_settings, pretrain_around
 from hpcir.study.memory import label_memory, physical_memory
@@ -195,10 +196,11 @@ def _train(context: Context, outside: OutsideData, beginning: Beginning | None) 
     groups = to_groups(outside.dataset) if context.root else None
     level = next((frame.level for frame in outside.dataset.frames if frame.level), "")
     trainer = CommitteeTrainer(context, functions)
-    start, cheap = beginning.start(context, outside.dataset, trainer) if beginning is not None else (None, "")
+    below, cheap = beginning.start(context, outside.dataset, trainer) if beginning is not None else (None, "")
+    start = None if below is None else below.model
     training = context.deck.training
     steps = training.steps if start is None else training.final_steps
-    model = trainer.train_groups(groups, level=level, start=start, steps=steps, purpose="outside data", base=start)
+    model = trainer.train_groups(groups, level=level, start=start, steps=steps, purpose="outside data", below=below)
     provenance = {**outside.provenance, "notes": list(outside.notes)} | ({"pretrained_on": cheap} if cheap else {})
     return trainer, replace(model, provenance=provenance)
 
@@ -222,12 +224,12 @@ class Beginning:
         return [None if self.settings is None else self.settings.content(), self.labels]
 
     @collective
-    def start(self, context: Context, dataset: Dataset, trainer: CommitteeTrainer) -> tuple[Model, str]:
-        """The committee to start from, and its level (collective). Raises InputError where there is none that fits."""
+    def start(self, context: Context, dataset: Dataset, trainer: CommitteeTrainer) -> tuple[Below, str]:
+        """The level to start from, and its name (collective). Raises InputError where there is none that fits."""
         if self.model is None:
             return _cheap_start(context, dataset, trainer, self.settings, self.labels)
         _require_alike(self.model, trainer, context.deck)
-        return self.model, self.model.level
+        return Below(self.model), self.model.level
 
 
 def _beginning(pretrain: str, deck: LoadedDeck | None) -> Beginning | None:
@@ -281,8 +283,8 @@ def _require_alike(start: Model, trainer: CommitteeTrainer, deck: Deck) -> None:
 @collective
 def _cheap_start(
     context: Context, dataset: Dataset, trainer: CommitteeTrainer, settings: LabelSettings | None, count: int
-) -> tuple[Model, str]:
-    """A committee that learnt a cheap level's labels of geometries around the data's, and that level (collective).
+) -> tuple[Below, str]:
+    """A cheap level, learnt from labels of geometries around the data's, and its name (collective).
 
     settings: the level's (None: the cheap one that is to be had). Raises InputError where there is none, or where the
     data are of several molecules.

@@ -365,6 +365,7 @@ def to_groups(dataset: Dataset) -> list[LabelledGroup]:
             forces=stacked(frames, "forces", has[1]),
             dipoles=stacked(frames, "dipole", has[2]),
             charge=charge,
+            multiplicity=1 + (sum(numbers) - charge) % 2,
             polar_tensors=stacked_polar_tensors([frame.polar_tensors for frame in frames], len(numbers)),
         )
         for (numbers, charge, has), frames in groups.items()

@@ -19,6 +19,8 @@ PROGRESS = "progress.json"
 LABELS = "labels.h5"
 LABEL_JOURNALS = "labels"
 CHEAP_JOURNALS = "pretrain"
+# Labels of the level below around those of a level.
+BELOW_JOURNALS = "below"
 # Inputs and outputs of another program that the user runs.
 EXTERNAL = "external"
 

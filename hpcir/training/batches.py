@@ -250,23 +250,32 @@ def _unit(data: TrainingData) -> float:
 def fit_offsets(data: TrainingData, start: Model | None) -> dict[int, float]:
     """Per-element offsets (hartree) by least squares of the energies on the compositions, least norm where the
     compositions leave them free (one molecule). With a start, what its own predictions leave over is fitted."""
+    if start is None:
+        return composition_offsets(data, lambda tensors: np.zeros(len(tensors.group)))
+    left = composition_offsets(data, lambda tensors: predict(start, data, tensors, with_forces=False).energies.mean(0))
+    return {z: start.offsets[z] + value for z, value in left.items()}
+
+
+def composition_offsets(data: TrainingData, below: Callable[[GroupTensors], FloatArray]) -> dict[int, float]:
+    """Per-element offsets (hartree) of the energies beyond those that `below` gives a group (S,), nan where it has
+    none; see `fit_offsets`."""
     elements = list(data.elements)
-    known = [t for t in data.labelled if t.group.energies is not None]
-    base = {z: 0.0 if start is None else start.offsets[z] for z in elements}
-    if not known:
-        return base
-    rows, targets = [], []
-    for tensors in known:
-        counts = np.array([np.sum(tensors.group.numbers == z) for z in elements], float)
-        energies = np.asarray(tensors.group.energies, float)
-        if start is not None:
-            energies = energies - predict(start, data, tensors, with_forces=False).energies.mean(0)
-        rows.append(counts)
-        targets.append(energies.mean())
-    weight = np.sqrt([len(t.group) for t in known])
+    rows, targets, counts = [], [], []
+    for tensors in data.labelled:
+        if tensors.group.energies is None:
+            continue
+        beyond = np.asarray(tensors.group.energies, float) - below(tensors)
+        beyond = beyond[np.isfinite(beyond)]
+        if len(beyond):
+            rows.append(np.array([np.sum(tensors.group.numbers == z) for z in elements], float))
+            targets.append(beyond.mean())
+            counts.append(len(beyond))
+    if not rows:
+        return dict.fromkeys(elements, 0.0)
+    weight = np.sqrt(counts)
     matrix, target = np.array(rows) * weight[:, None], np.array(targets) * weight
     solution = np.linalg.lstsq(matrix, target, rcond=1e-8)[0]
-    return {z: base[z] + float(value) for z, value in zip(elements, solution, strict=True)}
+    return dict(zip(elements, map(float, solution), strict=True))
 
 
 def _constant_charges(data: TrainingData) -> dict[int, float]:

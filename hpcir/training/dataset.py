@@ -34,12 +34,12 @@ class LabelledGroup:
     """Labels of S geometries of one molecule (the same N atoms in the same order), in atomic units.
 
     numbers (N,); positions (S, N, 3) bohr; energies (S,) hartree; forces (S, N, 3) hartree/bohr; dipoles (S, 3)
-    e bohr about the centre of nuclear charge; charge in e; force_mask (S, N): True where an atom's force is learnt
-    (None: all are); always_learnt (S,): labels that are never held out (None: any may be); polar_tensors (S, N, 3, 3):
-    dmu_x / dr_jy in e at [j, y, x], about an origin at rest, nan for labels without. Energies, forces, dipoles and
-    polar tensors may each be missing (None). force_noise (members, S, N, 3): what each member learns beside `forces`,
-    where labels have noise that members should differ by. taught: True where the values are a process's and no labels
-    (see `regression.teacher`), so that no statistics are made of them.
+    e bohr about the centre of nuclear charge; charge in e; multiplicity 2S+1; force_mask (S, N): True where an atom's
+    force is learnt (None: all are); always_learnt (S,): labels that are never held out (None: any may be);
+    polar_tensors (S, N, 3, 3): dmu_x / dr_jy in e at [j, y, x], about an origin at rest, nan for labels without.
+    Energies, forces, dipoles and polar tensors may each be missing (None). force_noise (members, S, N, 3): what each
+    member learns beside `forces`, where labels have noise that members should differ by. taught: True where the values
+    are a process's and no labels (see `regression.teacher`), so that no statistics are made of them.
     """
 
     numbers: IntArray
@@ -48,6 +48,7 @@ class LabelledGroup:
     forces: FloatArray | None = None
     dipoles: FloatArray | None = None
     charge: int = 0
+    multiplicity: int = 1
     force_mask: BoolArray | None = None
     always_learnt: BoolArray | None = None
     polar_tensors: FloatArray | None = None
@@ -56,6 +57,21 @@ class LabelledGroup:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def of(self, rows: IntArray) -> LabelledGroup:
+        """The labels of some geometries."""
+        pick = lambda value: None if value is None else value[rows]  # noqa: E731
+        return replace(
+            self,
+            positions=self.positions[rows],
+            energies=pick(self.energies),
+            forces=pick(self.forces),
+            dipoles=pick(self.dipoles),
+            force_mask=pick(self.force_mask),
+            always_learnt=pick(self.always_learnt),
+            polar_tensors=pick(self.polar_tensors),
+            force_noise=None if self.force_noise is None else self.force_noise[:, rows],
+        )
 
     def __post_init__(self) -> None:
         count, atoms = len(self.positions), len(self.numbers)
@@ -240,7 +256,8 @@ def fit_sample(groups: Sequence[LabelledGroup]) -> list[tuple[IntArray, FloatArr
     return sample
 
 
-def _sorted_by_element(group: LabelledGroup) -> LabelledGroup:
+def sorted_by_element(group: LabelledGroup) -> LabelledGroup:
+    """The group with its atoms sorted by element, those of one element in their order."""
     order = np.argsort(group.numbers, kind="stable")
     pick = lambda value: None if value is None else np.ascontiguousarray(np.asarray(value)[:, order])  # noqa: E731
     return replace(
@@ -270,7 +287,7 @@ def _tensors(
 ) -> GroupTensors:
     """The tensors of one group; rows of geometries in `known` are copied from there."""
     keys = group.keys()
-    ordered = _sorted_by_element(group)
+    ordered = sorted_by_element(group)
     geometry_keys = _geometry_keys(ordered)
     fresh = [s for s, key in enumerate(geometry_keys) if key not in known]
     new = _compute(data, ordered.numbers, ordered.positions[fresh], comm) if fresh else None

@@ -10,13 +10,16 @@ import pytest
 from hpcir.deck.sections import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import automatic_set
 from hpcir.training.batches import DeviceData, fit_offsets
-from hpcir.training.dataset import LabelledGroup, TrainingData
+from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData
 from hpcir.training.evaluation import error_figures, error_sums, predict
+from hpcir.training.regression import process as process_module
+from hpcir.training.regression import solvers
+from hpcir.training.regression.below import Values
 from hpcir.training.regression.covariance import Described, energy_covariance, gradient_covariance
 from hpcir.training.regression.description import Description
 from hpcir.training.regression.dipoles import Charged, DipoleProcess, covariance
 from hpcir.training.regression.process import LENGTH, AtomicProcess, Targets
-from hpcir.training.regression.teacher import MIN_PLACES, rows_of, taught_sets
+from hpcir.training.regression.teacher import MIN_PLACES, LevelBelow, displaced, rows_of, taught_sets
 from hpcir.training.split import held_out
 from hpcir.training.train import join_members, train_members
 from tests.unit.test_training import MINIMUM, NUMBERS, water, water_at
@@ -115,11 +118,46 @@ def test_energies_and_forces_without_stored_derivatives_are_the_same(description
         np.testing.assert_allclose(forces[p].reshape(5, 9), -gradients, atol=1e-11 * np.abs(gradients).max())
 
 
+def test_the_iterative_solution_is_the_dense_one(description: Description, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = water(40, 1)
+    once = targets_of(group)
+    known = once.gradients_used.copy()
+    known[:, 4] = False
+    targets = [replace(once, gradients_used=known, energies_used=np.arange(40) % 3 > 0)]
+    described = describe(description, group.positions[:, ORDER])
+    dense = AtomicProcess([described]).fitted(targets, seed=1, draw=0)
+    monkeypatch.setattr(process_module, "MAX_DENSE_ROWS", 100)
+    monkeypatch.setattr(solvers, "COLUMNS", 90)
+    monkeypatch.setattr(solvers, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(solvers, "MIN_ITERATIVE_NOISE", 0.0)
+    iterative = AtomicProcess([described]).fitted(targets, seed=1, draw=0)
+    assert iterative.size == pytest.approx(dense.size, rel=1e-6)
+    assert iterative.misfit == pytest.approx(dense.misfit, rel=1e-4)
+    test = describe(description, at_place(10, 7))
+    for own, wanted in ((iterative.mean, dense.mean), (iterative.drawn, dense.drawn)):
+        gradients = wanted.evaluate(test)[1]
+        np.testing.assert_allclose(own.evaluate(test)[1], gradients, atol=1e-5 * np.abs(gradients).max())
+
+
+def test_single_precision_is_enough_for_many_labels(description: Description, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, test = water(40, 1), water(20, 9)
+    described = describe(description, group.positions[:, ORDER])
+    single = replace(described, slopes=described.slopes.astype(np.float32))
+    monkeypatch.setattr(process_module, "MAX_DENSE_ROWS", 100)
+    monkeypatch.setattr(solvers, "COLUMNS", 90)
+    pair = [AtomicProcess([one]).fitted([targets_of(group)], seed=1, draw=0).mean for one in (described, single)]
+    double, single_mean = (p.evaluate(describe(description, test.positions[:, ORDER]))[1] for p in pair)
+    error = np.abs(double - targets_of(test).gradients).mean()
+    assert np.abs(single_mean - double).mean() < 0.2 * error
+
+
 def test_labels_that_are_there_many_times_do_no_harm(description: Description) -> None:
     group = water(6, 1)
     known = describe(description, np.repeat(group.positions[:, ORDER], 8, axis=0))
     process = AtomicProcess([known])
-    process.mean_variance *= 1e-12  # as where the energies of large molecules vary by much more than their forces
+    process.solver.mean_variance *= (
+        1e-12  # as where the energies of large molecules vary by much more than their forces
+    )
     once = targets_of(group)
     repeated = (np.repeat(part, 8, axis=0) for part in (once.energies, once.gradients))
     used = np.ones(48, bool), np.ones((48, 9), bool)
@@ -211,12 +249,40 @@ def test_the_process_adds_nothing_to_a_base_that_knows_the_labels() -> None:
     own = predict(base, data, tensors)
     group = replace(tensors.group, energies=own.energies[0], forces=own.forces[0], dipoles=own.dipoles[0])
     relabelled = replace(data, groups=(replace(tensors, group=group),))
-    sets = taught_sets(relabelled, MODEL, TRAINING, members=[0], seed=1, base=base)
+    sets = taught_sets(relabelled, MODEL, TRAINING, members=[0], seed=1, below=LevelBelow(base))
     taught = sets[0].groups[1]
     wanted = predict(base, sets[0], taught)
     np.testing.assert_allclose(taught.group.energies, wanted.energies[0], atol=1e-6)
     np.testing.assert_allclose(taught.group.forces, wanted.forces[0], atol=1e-6)
     np.testing.assert_allclose(taught.group.dipoles, wanted.dipoles[0], atol=1e-6)
+
+
+def below_at(tensors: GroupTensors) -> Values:
+    """A level below whose energies are nine tenths of the analytic water's, and others by a constant."""
+    truth = water_at(tensors.group.positions[:, np.argsort(ORDER)])
+    assert truth.energies is not None
+    assert truth.forces is not None
+    assert truth.dipoles is not None
+    return Values(0.9 * truth.energies + 0.3, 0.9 * truth.forces[:, ORDER], truth.dipoles)
+
+
+def test_the_process_is_the_difference_to_the_labels_of_the_level_below() -> None:
+    """Of few labels, and with a calculation that failed at one of them and at one displaced geometry."""
+    data = training_data(water(8, 1))
+    base, _ = train_members(data, MODEL, TRAINING, members=[0], seed=1, steps=20)
+    labels = [tensors.group for tensors in data.groups]
+    values = [below_at(tensors) for tensors in data.extended([*labels, *displaced(labels, 1, MODEL.inputs)]).groups]
+    for level in values:
+        level.energies[3], level.forces[3], level.dipoles[3] = np.nan, np.nan, np.nan
+    errors = []
+    for below in (None, LevelBelow(base, values)):
+        sets = taught_sets(data, MODEL, TRAINING, members=[0, 1], seed=1, below=below, hold_out=False)
+        one, two = (sets[m].groups[1].group for m in (0, 1))
+        truth = water_at(one.positions[:, np.argsort(ORDER)])
+        errors.append(np.abs((one.forces + two.forces) / 2 - truth.forces[:, ORDER]).mean())
+        np.testing.assert_allclose((one.energies + two.energies) / 2, truth.energies, atol=1e-3)
+    assert errors[1] < 0.2 * errors[0]
+    assert len(one) == MIN_PLACES - 1
 
 
 def test_units_and_offsets_are_those_of_the_labels() -> None:

@@ -88,8 +88,8 @@ class Approach(ABC):
     def _loop(self, context: Context, level: ChainLevel, farm: LabelFarm, reference: Reference | None) -> LearningLoop:
         budget = LabelBudget(farm, level.labels)
         source = self._source(context, budget, reference)
-        start = None if self._before is None else self._before.model
-        return LearningLoop(context, budget, self.trainer, source, start, level.folder)
+        below = None if self._before is None else self._before.below
+        return LearningLoop(context, budget, self.trainer, source, below, level.folder)
 
     def _farm(self, context: Context, level: ChainLevel, of: Reference | None) -> LabelFarm:
         return LabelFarm(context, level.settings, of.structure if of else None, self.store)

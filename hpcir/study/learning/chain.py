@@ -18,6 +18,7 @@ from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.label_farm import Candidate, LabelStore, candidates
+from hpcir.study.learning.below import Below
 from hpcir.study.learning.committee import CommitteeTrainer
 from hpcir.study.learning.curve import LearningCurve, Round
 from hpcir.study.learning.loop import LearningLoop, intact_model
@@ -64,7 +65,8 @@ class ChainLevel:
 @dataclass(frozen=True)
 class LearntLevel:
     """A level that is learnt: its name, model and minimum (None where the study has several molecules) on every rank;
-    on rank 0 its geometries with the forces learnt there, its counts and label seconds, and its learning curve."""
+    on rank 0 its geometries with the forces learnt there, its counts and label seconds, and its learning curve. engine:
+    its settings where a label costs next to nothing."""
 
     level: str
     model: Model
@@ -74,6 +76,12 @@ class LearntLevel:
     failed: int
     seconds: float
     curve: LearningCurve
+    engine: LabelSettings | None = None
+
+    @property
+    def below(self) -> Below:
+        """The level as what the next one is the difference to."""
+        return Below(self.model, self.engine)
 
     @property
     def structures(self) -> list[Structure]:
@@ -133,7 +141,8 @@ def learnt_along_trajectories(
     cheap = cheap_labels(context, level.settings, level.labels, store)
     model = pretrain(context, cheap, trainer, layout.level_model(level.folder))
     pool, count = candidates(cheap.pool, ""), len(cheap.labelled)
-    return LearntLevel(cheap.level, model, cheap.reference, pool, count, 0, cheap.seconds, one_training(model, count))
+    curve = one_training(model, count)
+    return LearntLevel(cheap.level, model, cheap.reference, pool, count, 0, cheap.seconds, curve, level.settings)
 
 
 def one_training(model: Model, labels: int) -> LearningCurve:
@@ -153,7 +162,8 @@ def learnt_in_rounds(loop: LearningLoop, reference: Reference | None) -> LearntL
     own = [entry for entry in farm.store.requested if entry.level == farm.level]
     seconds = sum(entry.label.seconds for entry in own if entry.label is not None)
     failed = sum(entry.label is None for entry in own)
-    return LearntLevel(farm.level, model, reference, pool, len(labelled), failed, seconds, curve)
+    engine = farm.settings if farm.settings.engine == "tblite" else None
+    return LearntLevel(farm.level, model, reference, pool, len(labelled), failed, seconds, curve, engine)
 
 
 @collective

@@ -22,6 +22,7 @@ from hpcir.runtime.mpi import Communicator, SerialCommunicator, collective, on_r
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
+from hpcir.study.learning.below import Below, level_below
 from hpcir.study.learning.checkpoint import TrainingCheckpoint
 from hpcir.training.dataset import LabelledGroup, TrainingData
 from hpcir.training.devices import device_problem, torch_device
@@ -88,6 +89,7 @@ def _group(members: list[LearntLabel]) -> LabelledGroup:
         forces=np.array([label.forces for label in labels]),
         dipoles=np.array([label.dipole for label in labels]) if np.isfinite(labels[0].dipole).all() else None,
         charge=first.charge,
+        multiplicity=first.multiplicity,
         force_mask=np.array([everything if m.forces is None else m.forces for m in members]) if masked else None,
         always_learnt=np.array([item.always for item in members]),
         polar_tensors=stacked_polar_tensors([label.polar_tensors for label in labels], len(first)),
@@ -143,17 +145,17 @@ class CommitteeTrainer:
         start: Model | None,
         steps: int,
         purpose: str,
-        base: Model | None = None,
+        below: Below | None = None,
         errors: dict[str, float] | None = None,
     ) -> Model:
         """Train all members on rank 0's labels (collective); the same model on every rank.
 
-        base: the model of the level below, to which the Gaussian process of the labels is the difference. errors: of an
-        earlier model on what it held out; with them all labels are learnt, and the model carries these.
+        below: the level to which the Gaussian process of the labels is the difference. errors: of an earlier model on
+        what it held out; with them all labels are learnt, and the model carries these.
         """
         groups = self.context.at_root(lambda: groups_of(labelled or []))
         return self.train_groups(
-            groups, level=level, start=start, steps=steps, purpose=purpose, base=base, errors=errors
+            groups, level=level, start=start, steps=steps, purpose=purpose, below=below, errors=errors
         )
 
     @collective
@@ -165,7 +167,7 @@ class CommitteeTrainer:
         start: Model | None,
         steps: int,
         purpose: str,
-        base: Model | None = None,
+        below: Below | None = None,
         errors: dict[str, float] | None = None,
     ) -> Model:
         """Train on rank 0's groups, in which energies, forces or dipoles may be missing; see `train` (collective)."""
@@ -175,18 +177,19 @@ class CommitteeTrainer:
         parts = batch_parts(groups, self.functions.n_features, context.deck.training)
         members, team = self._share(parts)
         models: list[tuple[int, Model]] = []
+        beneath = level_below(context, below, groups)
         if team is not None:
             from hpcir.training.regression.teacher import taught_sets  # with torch, which takes seconds to import
 
             self.data = self._data(groups, start, team.comm)
-            key = self._key(groups, start, base, steps, errors is None)
+            key = self._key(groups, start, below, steps, errors is None)
             sets = taught_sets(
                 self.data,
                 context.deck.model,
                 context.deck.training,
                 members=members,
                 seed=context.deck.seed,
-                base=base,
+                below=beneath,
                 hold_out=errors is None,
             )
             models = self._train_members(sets, team, key, start, steps, purpose, errors is None)
@@ -213,13 +216,13 @@ class CommitteeTrainer:
         return [member], self._teams[parts]
 
     def _key(
-        self, groups: list[LabelledGroup], start: Model | None, base: Model | None, steps: int, hold_out: bool
+        self, groups: list[LabelledGroup], start: Model | None, below: Below | None, steps: int, hold_out: bool
     ) -> str:
         """A digest of all that a training in progress depends on, except the member."""
         settings = self.context.deck.model_dump(mode="json", include={"model", "training", "seed"})
         labels = list(itertools.chain.from_iterable(group.keys() for group in groups))
         masks = [m for group in groups for m in (group.force_mask, group.always_learnt) if m is not None]
-        models = ["" if model is None else model.digest for model in (start, base)]
+        models = ["" if start is None else start.digest, "" if below is None else below.key()]
         return digest(__version__, settings, steps, hold_out, labels, *masks, *models)
 
     def _data(self, groups: list[LabelledGroup], start: Model | None, comm: Communicator) -> TrainingData:

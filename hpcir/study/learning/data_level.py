@@ -32,9 +32,10 @@ def learnt_from_data(
     name = context.on_root(lambda: _name(dataset, level) if dataset else "")
     groups = context.at_root(lambda: to_groups(dataset) if dataset else [])
     training = context.deck.training
-    start = None if before is None else before.model
+    start, below = (None, None) if before is None else (before.model, before.below)
     steps = training.pretrain_steps if start is None else training.final_steps
-    model: Model = trainer.train_groups(groups, level=name, start=start, steps=steps, purpose=f"on {name}", base=start)
+    purpose = f"on {name}"
+    model: Model = trainer.train_groups(groups, level=name, start=start, steps=steps, purpose=purpose, below=below)
     frames = () if dataset is None else dataset.frames
     pool = [candidate for frame in frames if (candidate := _candidate(study, frame)) is not None]
     reference = None

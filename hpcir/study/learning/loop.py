@@ -16,6 +16,7 @@ from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
 from hpcir.study.label_farm import TEST, Candidate, LabelBudget
 from hpcir.study.learning.accuracy import ModelShare, model_share
+from hpcir.study.learning.below import Below
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel, groups_of, held_out_labels
 from hpcir.study.learning.curve import ExplorationFigures, LearningCurve, Round, Stop, StopReason
 from hpcir.study.learning.reference import PURPOSE
@@ -35,7 +36,7 @@ NEAR = 4
 class LearningLoop:
     """Rounds of labels, training and exploration with one source of geometries, at one level of theory.
 
-    start: the model of the level below, which every training starts from; None: each begins from fresh weights.
+    below: the level below, whose model every training starts from; None: each begins from fresh weights.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class LearningLoop:
         budget: LabelBudget,
         trainer: CommitteeTrainer,
         source: GeometrySource,
-        start: Model | None,
+        below: Below | None,
         folder: str = FOLDER,
     ) -> None:
         self.context, self.budget, self.farm = context, budget, budget.farm
-        self.trainer, self.source, self.start = trainer, source, start
+        self.trainer, self.source, self.below = trainer, source, below
         self.folder = context.directory / folder
 
     @collective
@@ -135,7 +136,7 @@ class LearningLoop:
             divisor = state.steps_divisor
             part, purpose = -(-steps // divisor), f"round {number}"
             model = self.trainer.train(
-                labelled, level=self.farm.level, start=start, steps=part, purpose=purpose, base=self.start
+                labelled, level=self.farm.level, start=start, steps=part, purpose=purpose, below=self.below
             )
             if divisor == 1:
                 return model
@@ -176,7 +177,7 @@ class LearningLoop:
             start=start,
             steps=training.final_steps if start is not None else max(training.steps, training.final_steps),
             purpose="final model",
-            base=self.start,
+            below=self.below,
             errors=model.error,
         )
         if context.root:
@@ -189,7 +190,7 @@ class LearningLoop:
         """The model that a training starts from: the one before, where the committee was pretrained; else none. A
         committee that has only seen the first labels carries their few directions along, and a new one soon does
         better."""
-        return before or self.start if self.start is not None else None
+        return None if self.below is None else before or self.below.model
 
     def _calibrated(self, model: Model, before: Model | None, number: int) -> Model:
         """The model with its spreads calibrated on the held-out labels and, as far as there are any, on what the last

@@ -34,6 +34,7 @@ from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, JournalEntry
 from hpcir.study.label_farm import FOLDER as LABELS
 from hpcir.study.label_farm import LabelFarm, LabelStore, candidates
+from hpcir.study.learning.below import Below
 from hpcir.study.learning.committee import CommitteeTrainer, LearntLabel
 from hpcir.study.learning.reference import Reference, harmonic_analysis, optimised
 from hpcir.units import FS
@@ -142,8 +143,8 @@ def around(context: Context, structures: Sequence[Structure], count: int) -> lis
 @collective
 def pretrain_around(
     context: Context, settings: LabelSettings, count: int, structures: Sequence[Structure], trainer: CommitteeTrainer
-) -> tuple[Model, str]:
-    """The committee trained on `count` cheap labels of geometries around `structures`, and the level (collective).
+) -> tuple[Below, str]:
+    """The level of `count` cheap labels of geometries around `structures`, learnt, and its name (collective).
 
     Displaced geometries do as much as trajectories from the structures, which take twelve times as many calculations.
     """
@@ -156,7 +157,8 @@ def pretrain_around(
     farm.close()
     labelled = [LearntLabel(s, label) for s, label in zip(pool, labels, strict=True) if label is not None]
     steps = context.deck.training.pretrain_steps
-    return trainer.train(labelled, level=level, start=None, steps=steps, purpose=f"on {level}"), level
+    model = trainer.train(labelled, level=level, start=None, steps=steps, purpose=f"on {level}")
+    return Below(model, settings if settings.engine == "tblite" else None), level
 
 
 @collective

@@ -12,7 +12,9 @@ over atoms i of one molecule and j of the other that are of one element.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,8 +26,9 @@ from hpcir.descriptors.lanes import njit
 class Described:
     """Geometries of one molecule as the process reads them; atoms are sorted by element.
 
-    inputs (S, N, K); slopes (S, N, 3N, K): derivatives of the inputs of an atom by all coordinates, 1/bohr; ranges
-    (elements, 2): first and last atom of each element of the process, equal where the molecule has none.
+    inputs (S, N, K); slopes (S, N, 3N, K): derivatives of the inputs of an atom by all coordinates, 1/bohr, in single
+    precision where they are many; ranges (elements, 2): first and last atom of each element of the process, equal
+    where the molecule has none.
     """
 
     inputs: FloatArray
@@ -35,9 +38,37 @@ class Described:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def of(self, rows: IntArray) -> Described:
+        """Some of the geometries, in double precision."""
+        return Described(self.inputs[rows], self.slopes[rows].astype(float), self.ranges)
+
     @property
     def coordinates(self) -> int:
         return int(self.slopes.shape[2])
+
+
+@dataclass(frozen=True)
+class Places:
+    """Rows of a covariance: gradients of all groups (first, last), then their energies."""
+
+    gradients: tuple[slice, ...]
+    energies: tuple[slice, ...]
+    size: int
+
+    @classmethod
+    def of(cls, groups: Sequence[Described]) -> Places:
+        firsts = np.cumsum([0, *(len(g) * g.coordinates for g in groups), *(len(g) for g in groups)]).tolist()
+        slices = tuple(slice(first, last) for first, last in pairwise(firsts))
+        return cls(slices[: len(groups)], slices[len(groups) :], firsts[-1])
+
+    def of_group(self, group: int) -> tuple[slice, slice]:
+        """Rows of a group's gradients and of its energies."""
+        return self.gradients[group], self.energies[group]
+
+
+def ranges_of(numbers: IntArray, elements: Sequence[int]) -> IntArray:
+    """First and last atom (elements, 2) of each element, of atoms sorted by element."""
+    return np.array([np.searchsorted(numbers, [z, z + 1]) for z in elements], np.int64)
 
 
 @njit(cache=True)

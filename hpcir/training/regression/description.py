@@ -10,7 +10,7 @@ from hpcir.arrays import FloatArray, IntArray
 from hpcir.descriptors.definition import SymmetryFunctionSet
 from hpcir.descriptors.derivatives import features_and_derivatives, features_only
 from hpcir.training.reduction import Reduction, fit_reductions
-from hpcir.training.regression.covariance import Described
+from hpcir.training.regression.covariance import Described, ranges_of
 from hpcir.training.regression.process import AtomicPolynomial
 
 # Most inputs of an atom; what is left out of more is below the error of a few hundred labels.
@@ -33,13 +33,12 @@ class Description:
         """Reductions of `functions` for a sample of geometries, (numbers (N,), positions (S, N, 3) bohr) each."""
         return cls(functions, fit_reductions(functions, sample, INPUTS, whitening=WHITENING))
 
-    def describe(self, numbers: IntArray, positions: FloatArray) -> Described:
-        """Geometries (S, N, 3) in bohr of a molecule whose atoms are sorted by element."""
-        elements = sorted(self.reductions)
-        ranges = np.array([np.searchsorted(numbers, [z, z + 1]) for z in elements], np.int64)
+    def describe(self, numbers: IntArray, positions: FloatArray, precision: type = np.float64) -> Described:
+        """Geometries (S, N, 3) in bohr of a molecule whose atoms are sorted by element; derivatives in a precision."""
+        ranges = ranges_of(numbers, sorted(self.reductions))
         count, atoms = positions.shape[:2]
         width = next(iter(self.reductions.values())).n_inputs
-        inputs, slopes = np.zeros((count, atoms, width)), np.zeros((count, atoms, 3 * atoms, width))
+        inputs, slopes = np.zeros((count, atoms, width)), np.zeros((count, atoms, 3 * atoms, width), precision)
         per = max(1, CHUNK_BYTES // (8 * self.functions.n_features * 3 * atoms * atoms))
         for start in range(0, count, per):
             part = slice(start, start + per)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky
+from scipy.linalg import cho_solve
 
 from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.training.regression.process import LENGTH
+from hpcir.training.regression.solvers import factorised
 from hpcir.training.split import stream
 
 # Variance of the noise over the mean variance of a component.
@@ -67,13 +68,11 @@ class DipoleProcess:
         used (S,): of each group, without the constant."""
         rows = np.flatnonzero(np.concatenate([np.repeat(u, 3) for u in used]))
         target = np.concatenate([v.ravel() for v in values])[rows]
-        matrix = self.matrix[np.ix_(rows, rows)]
-        matrix[np.diag_indices_from(matrix)] += NOISE * float(np.diag(self.matrix).mean())
-        factor = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
-        weights = cho_solve((factor, True), target, check_finite=False)
+        factor, _ = factorised(self.matrix, rows, NOISE * float(np.diag(self.matrix).mean()))
+        weights = cho_solve((factor, False), target, check_finite=False)
         size = np.sqrt(max(float(target @ weights), 0.0) / max(len(rows), 1))
         known = np.concatenate([self._prior(g, size, seed, draw).ravel() for g in self.groups])[rows]
-        sampled = cho_solve((factor, True), known, check_finite=False)
+        sampled = cho_solve((factor, False), known, check_finite=False)
         found = []
         for place, across in zip(self.places, self.across, strict=True):
             drawn = self._prior(place, size, seed, draw) - (across[:, rows] @ sampled).reshape(-1, 3)

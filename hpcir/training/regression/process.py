@@ -13,19 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky
 
 from hpcir.arrays import BoolArray, FloatArray, IntArray
-from hpcir.training.regression.covariance import Described, energy_covariance, gradient_covariance
+from hpcir.training.regression.covariance import Described, Places
+from hpcir.training.regression.solvers import MAX_DENSE_ROWS, DenseSolver, IterativeSolver, Solved, Solver
 from hpcir.training.split import stream
 
 # Length of the kernel, in units of the leading inputs' spread: beyond it the error hardly depends on the length.
 LENGTH = 32.0
-# Variances of the noise over the mean variance of a gradient's component, of which the likeliest is taken: converged
-# labels have next to none, those of coarse grids or of ring polymers more.
-NOISES = (1e-7, 1e-6, 1e-5, 1e-4)
-# Rows of the covariance that it is chosen by, at most.
-NOISE_ROWS = 1200
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class AtomicPolynomial:
             if first < last:
                 atomic, slopes = self.atomic(e, described.inputs[:, first:last])
                 energies += atomic.sum(1)
-                gradients += np.einsum("sirk,sik->sr", described.slopes[:, first:last], slopes, optimize=True)
+                gradients += _along(described.slopes[:, first:last], slopes[..., None])[..., 0].sum(1)
         return energies, gradients
 
     def atomic(self, element: int, x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -89,36 +84,22 @@ class Fit:
 
 
 class AtomicProcess:
-    """The process on the labels of one or more molecules: their covariance, and fits to parts of them."""
+    """The process on the labels of one or more molecules, and fits to parts of them.
+
+    Rows of its covariance are the gradients of all groups, and after them the energies.
+    """
 
     def __init__(self, groups: Sequence[Described]) -> None:
         self.groups = list(groups)
         self.scale = 1.0 / LENGTH**2
-        self._last: tuple[IntArray, FloatArray] | None = None
-        self.firsts = np.concatenate([[0], np.cumsum([len(g) * g.coordinates for g in self.groups])]).astype(int)
-        self.energy_firsts = self.firsts[-1] + np.concatenate([[0], np.cumsum([len(g) for g in self.groups])]).astype(
-            int
-        )
-        size = int(self.energy_firsts[-1])
-        # The lower triangle alone; gradients of all groups come before the energies.
-        self.covariance = np.zeros((size, size))
-        for a, one in enumerate(self.groups):
-            rows, energy_rows = self._places(a)
-            for b, other in enumerate(self.groups):
-                columns, energy_columns = self._places(b)
-                energies, gradients = energy_covariance(one, other, self.scale)
-                self.covariance[energy_columns, rows] = gradients.T
-                if b <= a:
-                    self.covariance[energy_rows, energy_columns] = energies
-                    gradient_covariance(one, other, self.scale, self.covariance[rows, columns])
-        self.mean_variance = float(np.diag(self.covariance)[: self.firsts[-1]].mean())
+        self.places = Places.of(self.groups)
+        self.solver: Solver = self._solver()
+        self._last: tuple[IntArray, Solved] | None = None
 
-    def _places(self, group: int) -> tuple[slice, slice]:
-        """Rows of a group's gradients and of its energies."""
-        return (
-            slice(self.firsts[group], self.firsts[group + 1]),
-            slice(self.energy_firsts[group], self.energy_firsts[group + 1]),
-        )
+    def _solver(self) -> Solver:
+        if self.places.size <= MAX_DENSE_ROWS:
+            return DenseSolver(self.groups, self.scale)
+        return IterativeSolver(self.groups, self.scale, self._product)
 
     def fitted(self, targets: Sequence[Targets], seed: int, draw: int) -> Fit:
         """The fit to some labels, with draw number `draw` of its posterior."""
@@ -127,56 +108,37 @@ class AtomicProcess:
         )
         values = np.concatenate([*(t.gradients.ravel() for t in targets), *(t.energies for t in targets)])
         rows = np.flatnonzero(used)
-        factor = self._factor_of(rows, values)
-        weights = np.zeros((len(values), 2))
-        weights[rows, 0] = cho_solve((factor, False), values[rows], check_finite=False)
+        solved = self._solved(rows, values[rows])
         # Gradients have no component along translations and rotations of the molecule: they say nothing of the size.
         empty = sum((5 if t.gradients.shape[1] == 6 else 6) * int(t.gradients_used.all(1).sum()) for t in targets)
-        size = np.sqrt(max(float(values[rows] @ weights[rows, 0]), 0.0) / max(len(rows) - empty, 1))
+        size = np.sqrt(max(float(values[rows] @ solved.weights), 0.0) / max(len(rows) - empty, 1))
         prior = self._prior_draw(size, seed, draw)
         drawn = [prior.evaluate(group) for group in self.groups]
         sampled = np.concatenate([*(g.ravel() for _, g in drawn), *(e for e, _ in drawn)])
-        weights[rows, 1] = cho_solve((factor, False), sampled[rows], check_finite=False)
-        missed = values[rows] - self._product(rows, weights[rows, 0])
-        misfit = float(np.sqrt(np.mean(missed**2) / max(np.mean(values[rows] ** 2), 1e-300)))
-        difference = prior.plus(self._polynomial(weights[:, 1]), -1.0)
-        return Fit(self._polynomial(weights[:, 0]), difference, float(size), misfit)
+        difference = prior.plus(self._polynomial(self._spread(rows, solved.solve(sampled[rows]))), -1.0)
+        misfit = solved.missed / max(float(np.sqrt(np.mean(values[rows] ** 2))), 1e-300)
+        return Fit(self._polynomial(self._spread(rows, solved.weights)), difference, float(size), misfit)
 
-    def _product(self, rows: IntArray, weights: FloatArray) -> FloatArray:
-        """The covariance of some rows times weights (rows,), from its lower triangle."""
-        lower = np.tril(self.covariance[np.ix_(rows, rows)])
-        product: FloatArray = lower @ weights + lower.T @ weights - np.diag(lower) * weights
-        return product
+    def _solved(self, rows: IntArray, values: FloatArray) -> Solved:
+        """The covariance of some rows solved for their values. Members that learn the same labels share what they
+        can."""
+        if self._last is not None and np.array_equal(self._last[0], rows):
+            return self._last[1].again(values)
+        self._last = None  # makes room for the next
+        solved = self.solver.solved(rows, values)
+        self._last = rows, solved
+        return solved
 
-    def _factor_of(self, rows: IntArray, values: FloatArray) -> FloatArray:
-        """The factor with the likeliest noise; members that learn the same labels share it."""
-        if self._last is None or not np.array_equal(self._last[0], rows):
-            self._last = None  # makes room for the next
-            self._last = rows, self._factor(rows, self._likeliest_noise(rows, values))
-        return self._last[1]
+    def _spread(self, rows: IntArray, weights: FloatArray) -> FloatArray:
+        """Weights of some rows among all, the others 0."""
+        found = np.zeros(self.places.size)
+        found[rows] = weights
+        return found
 
-    def _factor(self, rows: IntArray, noise: float) -> FloatArray:
-        """Upper Cholesky factor of the covariance of some rows with noise: more of it where rounding asks for it."""
-        while True:
-            matrix = self.covariance[np.ix_(rows, rows)]
-            matrix[np.diag_indices_from(matrix)] += noise * self.mean_variance
-            try:
-                # The lower triangle by rows is the upper one by columns, which is factorised where it lies.
-                factor: FloatArray = cholesky(matrix.T, lower=False, overwrite_a=True, check_finite=False)
-            except np.linalg.LinAlgError:
-                noise *= 10.0
-            else:
-                return factor
-
-    def _likeliest_noise(self, rows: IntArray, values: FloatArray) -> float:
-        """The one of NOISES with the largest likelihood of the first rows' values, whatever the prior's size."""
-        rows = rows[:NOISE_ROWS]
-        found = []
-        for noise in NOISES:
-            factor = self._factor(rows, noise)
-            weighed = float(values[rows] @ cho_solve((factor, False), values[rows], check_finite=False))
-            found.append(-0.5 * len(rows) * np.log(max(weighed, 1e-300)) - np.log(np.diag(factor)).sum())
-        return NOISES[int(np.argmax(found))]
+    def _product(self, weights: FloatArray) -> FloatArray:
+        """The covariance of all rows times weights, which is never formed."""
+        values = [self._polynomial(weights).evaluate(group) for group in self.groups]
+        return np.concatenate([*(g.ravel() for _, g in values), *(e for e, _ in values)])
 
     def _prior_draw(self, size: float, seed: int, number: int) -> AtomicPolynomial:
         """A polynomial from the prior of standard deviation `size`."""
@@ -192,17 +154,24 @@ class AtomicProcess:
         elements, width = len(self.groups[0].ranges), self.groups[0].inputs.shape[2]
         constants, linear, square = np.zeros(elements), np.zeros((elements, width)), np.zeros((elements, width, width))
         for number, group in enumerate(self.groups):
-            gradient_rows, energy_rows = self._places(number)
+            gradient_rows, energy_rows = self.places.of_group(number)
             ofs = weights[energy_rows]
             along = weights[gradient_rows].reshape(len(group), -1)
             for e, (first, last) in enumerate(group.ranges):
                 if first == last:
                     continue
                 x = group.inputs[:, first:last]
-                moved = np.einsum("sirk,sr->sik", group.slopes[:, first:last], along, optimize=True)
+                moved = _along(along[:, None, None, :], group.slopes[:, first:last])[:, :, 0]
                 constants[e] += ofs.sum() * (last - first)
                 linear[e] += 2.0 * self.scale * (ofs[:, None, None] * x + moved).sum((0, 1))
                 x, moved = x.reshape(-1, width), moved.reshape(-1, width)
                 crossed = x.T @ moved
                 square[e] += self.scale**2 * ((x * np.repeat(ofs, last - first)[:, None]).T @ x + crossed + crossed.T)
         return AtomicPolynomial(constants, linear, square)
+
+
+def _along(one: FloatArray, other: FloatArray) -> FloatArray:
+    """The product of arrays of matrices in the lower precision of the two, in double precision."""
+    kind = min(one.dtype, other.dtype, key=lambda dtype: dtype.itemsize)
+    found: FloatArray = (one.astype(kind, copy=False) @ other.astype(kind, copy=False)).astype(float, copy=False)
+    return found

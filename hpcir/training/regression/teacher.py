@@ -4,8 +4,8 @@ A few hundred labels leave a network much freedom between them; the process inte
 the network's error (docs/benchmarks-published.md). So networks learn its values at displaced geometries beside the
 labels, and dynamics has the networks' speed. Every committee member learns another draw of the process's posterior, by
 turns above and below the mean: the members' spread is the process's own uncertainty, and their mean close to its mean.
-A member's process does not know what the member holds out. Where a training starts from a model of a cheaper level of
-theory, the process is that of the difference to this model.
+A member's process does not know what the member holds out. Where there is a cheaper level of theory below, the process
+is that of the difference to it: to its labels where they cost next to nothing, else to its model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from hpcir.arrays import BoolArray, FloatArray
 from hpcir.deck.sections import ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import functions_of
 from hpcir.models.model import Model
-from hpcir.training.batches import fit_offsets
 from hpcir.training.dataset import (
     GroupTensors,
     LabelledGroup,
@@ -28,10 +27,12 @@ from hpcir.training.dataset import (
     estimated_bytes,
     fit_sample,
 )
-from hpcir.training.evaluation import predict
+from hpcir.training.regression.below import Below, Constants, LabelsBelow, ModelBelow, Values
+from hpcir.training.regression.covariance import ranges_of
 from hpcir.training.regression.description import Description
 from hpcir.training.regression.dipoles import Charged, DipoleProcess
-from hpcir.training.regression.process import AtomicProcess, Fit, Targets
+from hpcir.training.regression.process import AtomicPolynomial, AtomicProcess, Fit, Targets
+from hpcir.training.regression.solvers import MAX_DENSE_ROWS
 from hpcir.training.split import held_out, stream
 from hpcir.units import ANGSTROM
 
@@ -47,9 +48,24 @@ MAX_MISFIT = 1e-3
 CHANNELS = 16
 
 
+@dataclass(frozen=True)
+class LevelBelow:
+    """The level of theory below the one that is learnt: its model, and its values at the labels' geometries and at the
+    displaced ones, group by group, where they were calculated."""
+
+    model: Model
+    values: Sequence[Values] | None = None
+
+
 def rows_of(groups: Sequence[LabelledGroup]) -> int:
     """Rows of the process of some labels: their energies and force components."""
     return sum(len(g) * ((g.energies is not None) + 3 * len(g.numbers)) for g in groups)
+
+
+def has_process(groups: Sequence[LabelledGroup], training: TrainingSettings) -> bool:
+    """False where the deck asks for no process or the labels are too many for one (`training.process`), or where they
+    have no forces."""
+    return all(group.forces is not None for group in groups) and rows_of(groups) <= training.process
 
 
 def taught_sets(
@@ -59,52 +75,58 @@ def taught_sets(
     *,
     members: Sequence[int],
     seed: int,
-    base: Model | None = None,
+    below: LevelBelow | None = None,
     hold_out: bool = True,
 ) -> dict[int, TrainingData]:
-    """The training set of each member: its labels, and what the member's process knows around them.
-
-    The labels alone where the deck asks for no process or they are too many for one (`training.process`), or where
-    they have no forces. base: see `Teacher`.
-    """
-    groups = [tensors.group for tensors in data.groups]
-    if not all(group.forces is not None for group in groups) or rows_of(groups) > training.process:
+    """The training set of each member: its labels, and what the member's process knows around them; the labels alone
+    where there is no process (`has_process`). below: see `Teacher`."""
+    if not has_process([tensors.group for tensors in data.groups], training):
         return dict.fromkeys(members, data)
-    return Teacher(data, model, base, seed).taught(members, hold_out, training.validation)
+    return Teacher(data, model, below, seed).taught(members, hold_out, training.validation)
 
 
 @dataclass(frozen=True)
-class _Base:
-    """Values of one group below a member's process: energies (S,), forces (S, N, 3), dipoles (S, 3)."""
+class _Lesson:
+    """What one member's process knows: the polynomial of its draw beyond the level below."""
 
-    energies: FloatArray
-    forces: FloatArray
-    dipoles: FloatArray
+    member: int
+    below: Below
+    polynomial: AtomicPolynomial
+    dipoles: list[FloatArray]
 
 
 class Teacher:
     """The processes of a training set, for all members.
 
-    data: its labels. base: the model that the process is the difference to (None: to constant atomic energies); its
-    member m that of member m (m modulo its members). seed: of the deck.
+    data: its labels. below: the level that the process is the difference to (None: to constant atomic energies). seed:
+    of the deck.
     """
 
-    def __init__(self, data: TrainingData, model: ModelSettings, base: Model | None, seed: int) -> None:
-        self.base, self.seed = base, seed
-        data = data if base is None else data.reduced_like(base.energy)
+    def __init__(self, data: TrainingData, model: ModelSettings, below: LevelBelow | None, seed: int) -> None:
+        self.seed, self.with_vectors = seed, model.dipole == "charges+dipoles"
+        data = data if below is None else data.reduced_like(below.model.energy)
         self.data = data
         groups = [t.group for t in data.groups]
         functions = functions_of(
             model.model_copy(update={"channels": max(CHANNELS, 2 * model.channels)}), data.elements
         )
         self.description = Description.fitted(functions, fit_sample(groups))
-        displaced = _displaced(groups, seed, data.n_inputs)
-        self.extended = data.extended([*groups, *displaced])
+        values = None if below is None else below.values
+        places = displaced(groups, seed, model.inputs)
+        if values is not None:
+            places, values = _with_values(places, values)
+        self.extended = data.extended([*groups, *places])
         self.places = self.extended.groups[len(groups) :]
-        described = [self.description.describe(g.numbers, g.positions) for g in groups]
+        self.bases: list[Below] = [Constants(data, self.with_vectors)]
+        if below is not None:
+            level: Below = ModelBelow(below.model, self.extended, self.with_vectors)
+            if values is not None:
+                level = LabelsBelow(self.extended, values, self.with_vectors)
+            self.bases.insert(0, level)
+        precision = np.float64 if rows_of(groups) <= MAX_DENSE_ROWS else np.float32
+        described = [self.description.describe(g.numbers, g.positions, precision) for g in groups]
         self.process = AtomicProcess(described)
         self.dipoles: DipoleProcess | None = None
-        self.with_vectors = model.dipole == "charges+dipoles"
         if all(group.dipoles is not None for group in groups):
             at_labels = [self._charged(t, d.inputs) for t, d in zip(data.groups, described, strict=True)]
             at_places = [
@@ -119,81 +141,76 @@ class Teacher:
         learnt = ~mine if hold_out else np.ones_like(mine)
         firsts = np.cumsum([0, *(len(t.group) for t in self.data.groups)])
         parts = [np.split(row, firsts[1:-1]) for row in learnt]
-        return {member: self._taught(member, part) for member, part in zip(members, parts, strict=True)}
+        found = [self._lesson(member, part) for member, part in zip(members, parts, strict=True)]
+        lessons = [lesson for lesson in found if lesson is not None]
+        values = [
+            self.description.evaluate([lesson.polynomial for lesson in lessons], t.group.numbers, t.group.positions)
+            for t in self.places
+        ]
+        sets = dict.fromkeys(members, self.data)
+        for row, lesson in enumerate(lessons):
+            sets[lesson.member] = self._set(lesson, [(energies[row], forces[row]) for energies, forces in values])
+        return sets
 
-    def _taught(self, member: int, learnt: list[BoolArray]) -> TrainingData:
-        """The training set of one member that learns those labels. With a base the process is of the difference to it,
-        if that is the smoother: models of few labels may be rougher than what they are to help with."""
-        bases = [None] if self.base is None else [self.base, None]
-        fits = [(base, self._fit(member, learnt, base)) for base in bases]
-        base, fit = min(fits, key=lambda pair: pair[1].size)
+    def _lesson(self, member: int, learnt: list[BoolArray]) -> _Lesson | None:
+        """What one member that learns those labels is taught, of the difference to the level below if that is the
+        smoother: models of few labels may be rougher than what they are to help with."""
+        fits = [(below, self._fit(member, learnt, below)) for below in self.bases]
+        below, fit = min(fits, key=lambda pair: pair[1].size)
         if fit.misfit > MAX_MISFIT:
-            return self.data
+            return None
         polynomial = fit.mean.plus(fit.drawn, _sign(member))
-        dipoles = self._dipoles(member, learnt, base)
+        return _Lesson(member, below, polynomial, self._dipoles(member, learnt, below))
+
+    def _set(self, lesson: _Lesson, values: list[tuple[FloatArray, FloatArray]]) -> TrainingData:
+        """The training set of one member, from its polynomial's energies and forces at the displaced geometries."""
         found = list(self.extended.groups[: len(self.data.groups)])
-        for number, place in enumerate(self.places):
-            group, below = place.group, self._below(place, member, base)
-            energies, forces = self.description.evaluate([polynomial], group.numbers, group.positions)
-            values = replace(
-                group,
-                energies=energies[0] + below.energies,
-                forces=forces[0] + below.forces,
-                dipoles=None if self.dipoles is None else dipoles[number] + below.dipoles,
+        for number, (place, (energies, forces)) in enumerate(zip(self.places, values, strict=True)):
+            below = lesson.below.values(place, lesson.member)
+            group = replace(
+                place.group,
+                energies=energies + below.energies,
+                forces=forces + below.forces,
+                dipoles=None if self.dipoles is None else lesson.dipoles[number] + below.dipoles,
             )
-            found.append(replace(place, group=values))
+            found.append(replace(place, group=group))
         return replace(self.extended, groups=tuple(found))
 
-    def _below(self, tensors: GroupTensors, member: int, base: Model | None) -> _Base:
-        """Values of a group below its process: of a base, with what the labels' mean energies are beyond its
-        own, or constant atomic energies and the constant part of `dipole_operator`."""
-        group = tensors.group
-        constant = dipole_operator(tensors, self.with_vectors)[1]
-        offsets = fit_offsets(self.data, base)
-        if base is None:
-            level = np.full(len(group), sum(offsets[int(z)] for z in group.numbers))
-            return _Base(level, np.zeros(group.positions.shape), constant)
-        found = predict(base, self.extended, tensors)
-        row = member % base.members
-        assert found.forces is not None
-        level = found.energies[row] + sum(offsets[int(z)] - base.offsets[int(z)] for z in group.numbers)
-        return _Base(level, found.forces[row], constant if found.dipoles is None else found.dipoles[row])
-
-    def _fit(self, member: int, learnt: list[BoolArray], base: Model | None) -> Fit:
+    def _fit(self, member: int, learnt: list[BoolArray], below: Below) -> Fit:
         """The process of one member from what it learns."""
         targets = []
-        for tensors, used in zip(self.data.groups, learnt, strict=True):
-            group, below = tensors.group, self._below(tensors, member, base)
-            count = len(group)
+        for tensors, used in zip(self.extended.groups, learnt, strict=False):
+            group, level = tensors.group, below.values(tensors, member)
+            count, known = len(group), used & level.known
             assert group.forces is not None
-            energies = np.zeros(count) if group.energies is None else group.energies - below.energies
+            energies = np.zeros(count) if group.energies is None else group.energies - level.energies
             mask = np.ones(group.forces.shape[:2], bool) if group.force_mask is None else group.force_mask
             targets.append(
                 Targets(
                     energies,
-                    (below.forces - group.forces).reshape(count, -1),
-                    used & (group.energies is not None),
-                    np.repeat(mask & used[:, None], 3, axis=1),
+                    (level.forces - group.forces).reshape(count, -1),
+                    known & (group.energies is not None),
+                    np.repeat(mask & known[:, None], 3, axis=1),
                 )
             )
         return self.process.fitted(targets, self.seed, member // 2)
 
-    def _dipoles(self, member: int, learnt: list[BoolArray], base: Model | None) -> list[FloatArray]:
-        """Dipoles (S, 3) at the displaced geometries of one member's draw, without the base's; none without labels."""
+    def _dipoles(self, member: int, learnt: list[BoolArray], below: Below) -> list[FloatArray]:
+        """Dipoles (S, 3) at the displaced geometries of one member's draw, without those below; none without labels."""
         if self.dipoles is None:
             return []
-        values = [
-            t.group.dipoles - self._below(t, member, base).dipoles
-            for t in self.data.groups
-            if t.group.dipoles is not None
-        ]
-        pairs = self.dipoles.fitted(values, learnt, self.seed, member // 2)
+        values, known = [], []
+        for tensors, used in zip(self.extended.groups, learnt, strict=False):
+            level = below.values(tensors, member)
+            assert tensors.group.dipoles is not None  # there is no process of dipoles else
+            values.append(tensors.group.dipoles - level.dipoles)
+            known.append(used & level.known)
+        pairs = self.dipoles.fitted(values, known, self.seed, member // 2)
         return [mean + _sign(member) * drawn for mean, drawn in pairs]
 
     def _charged(self, tensors: GroupTensors, inputs: FloatArray) -> Charged:
         operator = dipole_operator(tensors, self.with_vectors)[0]
-        group, elements = tensors.group, self.data.elements
-        ranges = np.array([np.searchsorted(group.numbers, [z, z + 1]) for z in elements], np.int64)
+        group, ranges = tensors.group, ranges_of(tensors.group.numbers, self.data.elements)
         return Charged(inputs, operator.reshape(len(group), 3, len(group.numbers), -1).astype(float), ranges)
 
 
@@ -202,8 +219,9 @@ def _sign(member: int) -> float:
     return 1.0 if member % 2 == 0 else -1.0
 
 
-def _displaced(groups: Sequence[LabelledGroup], seed: int, n_inputs: int) -> list[LabelledGroup]:
-    """Geometries around those of the labels, in proportion; nothing of them is ever held out."""
+def displaced(groups: Sequence[LabelledGroup], seed: int, n_inputs: int) -> list[LabelledGroup]:
+    """Geometries around those of the labels, in proportion; nothing of them is ever held out. groups: atoms sorted by
+    element, as in a training set; n_inputs: most inputs of an atom."""
     total = sum(map(len, groups))
     largest = max(len(group.numbers) for group in groups)
     wanted = min(max(PLACES_PER_LABEL * total, MIN_PLACES), MAX_PLACES)
@@ -220,9 +238,22 @@ def _displaced(groups: Sequence[LabelledGroup], seed: int, n_inputs: int) -> lis
                 group.numbers,
                 positions,
                 charge=group.charge,
+                multiplicity=group.multiplicity,
                 force_mask=None if group.force_mask is None else group.force_mask[rows],
                 always_learnt=np.ones(len(rows), bool),
                 taught=True,
             )
         )
     return found
+
+
+def _with_values(places: Sequence[LabelledGroup], values: Sequence[Values]) -> tuple[list[LabelledGroup], list[Values]]:
+    """The displaced geometries that have values of the level below, and the values of all groups without those of the
+    others. values: of the labels' groups and of these."""
+    found, kept = [], list(values[: len(values) - len(places)])
+    for place, level in zip(places, values[len(kept) :], strict=True):
+        rows = np.flatnonzero(level.known)
+        if len(rows):
+            found.append(place.of(rows))
+            kept.append(level.of(rows))
+    return found, kept
