@@ -293,7 +293,7 @@ class TrainingSettings(Section):
     process: int = Field(
         9000,
         ge=0,
-        le=40000,
+        le=100000,
         description="most energies and forces of labels for a Gaussian process, which the networks learn as well",
     )
     precision: Literal["float32", "float64"] = Field("float32", description="arithmetic of the training")

@@ -19,6 +19,8 @@ PROGRAM_BYTES = 400 * MEBI
 CHUNK_STEPS = 2000
 # Of the process of the labels: inputs of an atom, and geometries around the labels, at most (likewise of training).
 INPUTS, MAX_PLACES = 300, 2000
+# Rows of a covariance that is formed, and columns of a larger one, at most.
+MAX_DENSE_ROWS, COLUMNS = 9000, 3000
 # Arrays of a chunk's frames that are there at the same time: recorded, transposed, projected on the modes.
 FRAME_COPIES = 6
 # Copies of all spectra on rank 0 while they are combined, and points of a spectrum for each wavenumber of its range.
@@ -50,10 +52,12 @@ def training_memory(study: Study) -> int:
 
 def process_memory(deck: Deck, atoms: int, each: int) -> int:
     """A process of as many labels of so many atoms as it may have: the covariance twice with room to solve, the labels'
-    derivatives, and the geometries around them, of `each` bytes as training sets have them."""
+    derivatives, and the geometries around them, of `each` bytes as training sets have them. Of many labels it has
+    columns of the covariance alone."""
     labels = min(deck.sampling.max_labels, deck.training.process // (3 * atoms + 1))
-    rows = labels * (3 * atoms + 1)
-    return 8 * (3 * rows**2 + labels * 3 * atoms**2 * INPUTS) + (labels + MAX_PLACES) * each
+    rows, slopes = labels * (3 * atoms + 1), labels * 3 * atoms**2 * INPUTS
+    covariances = 8 * 3 * rows**2 if rows <= MAX_DENSE_ROWS else 8 * 3 * rows * COLUMNS
+    return covariances + 8 * slopes + (labels + MAX_PLACES) * each
 
 
 def lower_labels(deck: Deck) -> list[int]:

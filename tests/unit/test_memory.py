@@ -34,9 +34,10 @@ def test_a_training_set_takes_no_more_than_is_said(study):
 
 
 def test_a_process_takes_no_more_than_is_said(study):
-    from hpcir.training.regression import description, teacher
+    from hpcir.training.regression import description, solvers, teacher
 
     assert (memory.INPUTS, memory.MAX_PLACES) == (description.INPUTS, teacher.MAX_PLACES)
+    assert (memory.MAX_DENSE_ROWS, memory.COLUMNS) == (solvers.MAX_DENSE_ROWS, solvers.COLUMNS)
     each = memory.label_memory(study.deck, 6, (1, 6, 8))
     promised = memory.process_memory(study.deck, 6, each)
     rows = 60 * 19

@@ -136,7 +136,7 @@ def test_the_iterative_solution_is_the_dense_one(description: Description, monke
     test = describe(description, at_place(10, 7))
     for own, wanted in ((iterative.mean, dense.mean), (iterative.drawn, dense.drawn)):
         gradients = wanted.evaluate(test)[1]
-        np.testing.assert_allclose(own.evaluate(test)[1], gradients, atol=1e-5 * np.abs(gradients).max())
+        np.testing.assert_allclose(own.evaluate(test)[1], gradients, atol=1e-3 * np.abs(gradients).max())
 
 
 def test_single_precision_is_enough_for_many_labels(description: Description, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What a process is the difference to: constants, a model of the level of theory below, or labels of that level."""
+"""The values that a process is the difference to: constants, or a model or labels of the level of theory below."""
 
 from __future__ import annotations
 

@@ -73,13 +73,14 @@ class Targets:
 class Fit:
     """A process fitted to labels: the posterior's mean, and what a draw of it adds.
 
-    size: the prior's standard deviation, the smaller the smoother the labels are. misfit: root mean square of what the
-    mean misses of the labels, over theirs.
+    size: the prior's standard deviation, the smaller the smoother the labels are. missed: root mean square of what the
+    mean misses of the labels, atomic units; misfit: that over theirs.
     """
 
     mean: AtomicPolynomial
     drawn: AtomicPolynomial
     size: float
+    missed: float
     misfit: float
 
 
@@ -117,7 +118,8 @@ class AtomicProcess:
         sampled = np.concatenate([*(g.ravel() for _, g in drawn), *(e for e, _ in drawn)])
         difference = prior.plus(self._polynomial(self._spread(rows, solved.solve(sampled[rows]))), -1.0)
         misfit = solved.missed / max(float(np.sqrt(np.mean(values[rows] ** 2))), 1e-300)
-        return Fit(self._polynomial(self._spread(rows, solved.weights)), difference, float(size), misfit)
+        mean = self._polynomial(self._spread(rows, solved.weights))
+        return Fit(mean, difference, float(size), solved.missed, misfit)
 
     def _solved(self, rows: IntArray, values: FloatArray) -> Solved:
         """The covariance of some rows solved for their values. Members that learn the same labels share what they

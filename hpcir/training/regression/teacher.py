@@ -41,9 +41,11 @@ PLACES_PER_LABEL, MIN_PLACES, MAX_PLACES = 4, 1000, 2000
 DISPLACEMENT = 0.03 * ANGSTROM
 # Bytes of their derivatives, at most: of large molecules there are fewer.
 MAX_PLACES_BYTES = 2**30
-# Root mean square of what a process may miss of its labels, over theirs: of few inputs, as two atoms have, the kernel's
-# polynomials are too few for a bond's whole range.
+# Root mean square of what a process may miss of its labels, over theirs, if that is more than it doubts its values
+# between them: of few inputs, as two atoms have, the kernel's polynomials are too few for a bond's whole range.
 MAX_MISFIT = 1e-3
+# Displaced geometries that the doubt is taken at.
+DOUBT_PLACES = 100
 # Channels of the process's symmetry functions, at least.
 CHANNELS = 16
 
@@ -87,7 +89,7 @@ def taught_sets(
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What one member's process knows: the polynomial of its draw beyond the level below."""
+    """A member's draw: its polynomial and dipoles beyond the level below."""
 
     member: int
     below: Below
@@ -153,14 +155,20 @@ class Teacher:
         return sets
 
     def _lesson(self, member: int, learnt: list[BoolArray]) -> _Lesson | None:
-        """What one member that learns those labels is taught, of the difference to the level below if that is the
+        """The lesson of one member that learns those labels, of the difference to the level below if that is the
         smoother: models of few labels may be rougher than what they are to help with."""
         fits = [(below, self._fit(member, learnt, below)) for below in self.bases]
         below, fit = min(fits, key=lambda pair: pair[1].size)
-        if fit.misfit > MAX_MISFIT:
+        if fit.misfit > MAX_MISFIT and fit.missed > self._doubt(fit):
             return None
         polynomial = fit.mean.plus(fit.drawn, _sign(member))
         return _Lesson(member, below, polynomial, self._dipoles(member, learnt, below))
+
+    def _doubt(self, fit: Fit) -> float:
+        """Root mean square of what a draw adds to the forces at some of the displaced geometries."""
+        group = max((tensors.group for tensors in self.places), key=len)
+        forces = self.description.evaluate([fit.drawn], group.numbers, group.positions[:DOUBT_PLACES])[1]
+        return float(np.sqrt(np.mean(forces**2)))
 
     def _set(self, lesson: _Lesson, values: list[tuple[FloatArray, FloatArray]]) -> TrainingData:
         """The training set of one member, from its polynomial's energies and forces at the displaced geometries."""
