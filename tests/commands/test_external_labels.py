@@ -102,7 +102,7 @@ def test_a_run_goes_on_from_start_to_start(tmp_path: Path, command: Command) -> 
         "labels: {engine: tblite}\n": levels,
         "max_labels: 40, initial_labels: 10, round_labels: 8, rounds: 2": "rounds: 1",
         "trajectories: 16, duration": "trajectories: 8, duration",
-        "steps: 100, final_steps: 100": "steps: 60, pretrain_steps: 100, retrain_steps: 50, final_steps: 50",
+        "steps: 100, final_steps: 100": "steps: 60, pretrain_steps: 100, retrain_steps: 50, final_steps: 50, process: 0",
         "{count: 10}": '{count: 4, harmonic: "no"}',
         "dynamics: {trajectories: 32, lockstep: 16": "dynamics: {trajectories: 4, lockstep: 4",
         "committee_errors: false": 'committee_errors: false, levels: "no"',

@@ -15,7 +15,7 @@ DECK = f"""\
 system: {{structure: {ROOT / "inputs" / "ethanol.xyz"}}}
 labels: {{engine: tblite}}
 model: {{members: 2, hidden: [16, 16], radial: 6, shells: 2, zetas: [1, 2], channels: 0}}
-training: {{steps: 300, final_steps: 300, learning_rate: 0.01}}
+training: {{steps: 300, final_steps: 300, learning_rate: 0.01, process: 0}}
 sampling:
   {{families: 6, max_labels: 90, initial_labels: 45, round_labels: 15, rounds: 1, trajectories: 8, duration: 0.1 ps,
     force_error: 8 kcal/mol/A}}

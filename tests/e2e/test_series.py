@@ -19,7 +19,7 @@ DECK = f"""\
 system: {{structure: {ALKANES / "C6H14.xyz"}, targets: [{ALKANES / "C8H18.xyz"}]}}
 labels: {{engine: tblite}}
 model: {{cutoff: 3 A, members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2], channels: 0}}
-training: {{steps: 150, final_steps: 200, learning_rate: 0.01}}
+training: {{steps: 150, final_steps: 200, learning_rate: 0.01, process: 0}}
 sampling:
   {{seeds: [{ALKANES / "C2H6.xyz"}, {ALKANES / "C3H8.xyz"}, {ALKANES / "C4H10.xyz"}], largest_fragment: 5,
     conformers: 2, max_labels: 55, initial_labels: 30, round_labels: 12, rounds: 2, trajectories: 8,
