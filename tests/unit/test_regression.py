@@ -129,6 +129,7 @@ def test_the_iterative_solution_is_the_dense_one(description: Description, monke
     monkeypatch.setattr(process_module, "MAX_DENSE_ROWS", 100)
     monkeypatch.setattr(solvers, "COLUMNS", 90)
     monkeypatch.setattr(solvers, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(solvers, "VALUES_TOLERANCE", 0.0)
     monkeypatch.setattr(solvers, "MIN_ITERATIVE_NOISE", 0.0)
     iterative = AtomicProcess([described]).fitted(targets, seed=1, draw=0)
     assert iterative.size == pytest.approx(dense.size, rel=1e-6)

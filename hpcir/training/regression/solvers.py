@@ -26,11 +26,11 @@ NOISES = (1e-7, 1e-6, 1e-5, 1e-4)
 # Rows of the covariance that it is chosen by, at most.
 NOISE_ROWS = 1200
 # The least noise of an iterative solution: with less the passes become many.
-MIN_ITERATIVE_NOISE = 1e-6
+MIN_ITERATIVE_NOISE = 1e-5
 # Columns of the preconditioner, at most, and passes.
 COLUMNS, MAX_PASSES = 3000, 600
-# Size of the remainder at the end over that of the noise's share.
-TOLERANCE = 0.1
+# Size of the remainder at the end: over that of the noise's share, or over that of the values.
+TOLERANCE, VALUES_TOLERANCE = 0.1, 1e-4
 # Share of the mean variance that keeps the preconditioner's own covariance positive definite.
 JITTER = 1e-7
 # Rows and geometries that columns are computed for at a time.
@@ -214,8 +214,9 @@ def conjugate_gradients(
     noise: float,
 ) -> tuple[FloatArray, FloatArray]:
     """The solution w of times(w) = right, and what is left, right - times(w): until that is TOLERANCE of noise times w,
-    which a process misses of its values anyway, or MAX_PASSES are done."""
+    which a process misses of its values anyway, or VALUES_TOLERANCE of the values, or MAX_PASSES are done."""
     weights, left = np.zeros_like(right), right.copy()
+    enough = VALUES_TOLERANCE**2 * float(right @ right)
     direction = along = preconditioned(left)
     size = float(left @ along)
     for _ in range(MAX_PASSES):
@@ -223,7 +224,7 @@ def conjugate_gradients(
         step = size / float(direction @ moved)
         weights += step * direction
         left -= step * moved
-        if left @ left <= (TOLERANCE * noise) ** 2 * (weights @ weights):
+        if left @ left <= max((TOLERANCE * noise) ** 2 * float(weights @ weights), enough):
             break
         along = preconditioned(left)
         size, before = float(left @ along), size
