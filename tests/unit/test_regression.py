@@ -173,7 +173,7 @@ def test_draws_of_the_posterior_have_the_size_of_its_error(description: Descript
     process = AtomicProcess([known])
     errors, draws = [], []
     for number in range(40):
-        truth = process._prior_draw(0.01, seed=5, number=number)
+        truth = process.prior_draw(0.01, np.random.default_rng((5, number)))
         energies, gradients = truth.evaluate(known)
         used = np.ones(len(known), bool), np.ones(gradients.shape, bool)
         fit = process.fitted([Targets(energies, gradients, *used)], seed=6, draw=number)

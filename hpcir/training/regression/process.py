@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcir.arrays import BoolArray, FloatArray, IntArray
+from hpcir.storage.checksums import digest
 from hpcir.training.regression.covariance import Described, Places
 from hpcir.training.regression.solvers import MAX_DENSE_ROWS, DenseSolver, IterativeSolver, Solved, Solver
 from hpcir.training.split import stream
@@ -96,6 +97,7 @@ class AtomicProcess:
         self.places = Places.of(self.groups)
         self.solver: Solver = self._solver()
         self._last: tuple[IntArray, Solved] | None = None
+        self._fits: dict[str, Fit] = {}
 
     def _solver(self) -> Solver:
         if self.places.size <= MAX_DENSE_ROWS:
@@ -109,11 +111,18 @@ class AtomicProcess:
         )
         values = np.concatenate([*(t.gradients.ravel() for t in targets), *(t.energies for t in targets)])
         rows = np.flatnonzero(used)
+        # The members of a pair that hold nothing out have one fit.
+        key = digest(rows, values[rows], seed, draw)
+        if key not in self._fits:
+            self._fits[key] = self._fit(targets, rows, values, stream(seed, "draws of the process", draw))
+        return self._fits[key]
+
+    def _fit(self, targets: Sequence[Targets], rows: IntArray, values: FloatArray, random: np.random.Generator) -> Fit:
         solved = self._solved(rows, values[rows])
         # Gradients have no component along translations and rotations of the molecule: they say nothing of the size.
         empty = sum((5 if t.gradients.shape[1] == 6 else 6) * int(t.gradients_used.all(1).sum()) for t in targets)
         size = np.sqrt(max(float(values[rows] @ solved.weights), 0.0) / max(len(rows) - empty, 1))
-        prior = self._prior_draw(size, seed, draw)
+        prior = self.prior_draw(size, random)
         drawn = [prior.evaluate(group) for group in self.groups]
         sampled = np.concatenate([*(g.ravel() for _, g in drawn), *(e for e, _ in drawn)])
         difference = prior.plus(self._polynomial(self._spread(rows, solved.solve(sampled[rows]))), -1.0)
@@ -142,10 +151,9 @@ class AtomicProcess:
         values = [self._polynomial(weights).evaluate(group) for group in self.groups]
         return np.concatenate([*(g.ravel() for _, g in values), *(e for e, _ in values)])
 
-    def _prior_draw(self, size: float, seed: int, number: int) -> AtomicPolynomial:
+    def prior_draw(self, size: float, generator: np.random.Generator) -> AtomicPolynomial:
         """A polynomial from the prior of standard deviation `size`."""
         elements, width = len(self.groups[0].ranges), self.groups[0].inputs.shape[2]
-        generator = stream(seed, "draws of the process", number)
         constants = size * generator.standard_normal(elements)
         linear = size * np.sqrt(2.0 * self.scale) * generator.standard_normal((elements, width))
         square = size * self.scale * generator.standard_normal((elements, width, width))
