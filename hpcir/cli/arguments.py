@@ -258,7 +258,8 @@ def _add_spectrum_commands(commands: Any) -> None:
         metavar="LENGTH",
         type=angstrom,
         nargs="+",
-        help="edges of the box of a Berry-phase dipole, such as '12.4 A', to undo changes of branch",
+        help="edges of the box of a Berry-phase dipole, such as '12.4 A', or its three vectors (nine numbers), to undo "
+        "changes of branch",
     )
     _output(spectrum, "DIR", "folder to write")
 

@@ -78,9 +78,9 @@ def spectrum(
     series: .csv, .npz, .extxyz of others (see `spectra.series`), block files of hpcir's own trajectories. step (fs),
     temperature (K), unit: of the series where the files do not say them; timestep (fs): velocity Verlet's, whose
     frequency error is then undone (default: the deck's or the file's, else none is); cell (angstrom): one or three
-    edges of a box, by which changes of a Berry phase's branch are undone; program: that wrote the
-    series, where the file does not show it. Writes spectrum.csv and
-    spectrum.h5 and prints the bands. Raises InputError for what is not declared, or declared twice differently.
+    edges of a box or the nine numbers of its vectors, by which changes of a Berry phase's branch are undone; program:
+    that wrote the series, where the file does not show it. Writes spectrum.csv and spectrum.h5 and prints the bands.
+    Raises InputError for what is not declared, or declared twice differently.
     """
     settings = deck.deck.spectrum if deck is not None else SpectrumSettings()
     dynamics = deck.deck.dynamics if deck is not None else None
@@ -92,9 +92,10 @@ def spectrum(
         unit=unit,
     )
     if cell is not None:
-        if len(cell) not in (1, 3):
-            raise InputError("a box has one edge or three", where="--cell", value=list(cell))
-        declared = replace(declared, cell=np.full(3, cell) * ANGSTROM if len(cell) == 1 else np.array(cell) * ANGSTROM)
+        if len(cell) not in (1, 3, 9):
+            raise InputError("a box has one edge, three, or vectors of nine numbers", where="--cell", value=list(cell))
+        box = np.array(cell) * ANGSTROM
+        declared = replace(declared, cell=box.reshape(3, 3) if len(cell) == 9 else box * np.eye(3))
     if timestep is not None:
         declared = replace(declared, timestep=timestep * FS)
     if temperature is not None:

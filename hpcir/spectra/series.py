@@ -47,7 +47,7 @@ def read_series(
       CSV    columns in a header line, such as time_fs,dipole_x_D,dipole_y_D,dipole_z_D (unit: what follows the last
       _) NPZ    arrays 'dipoles' (T, 3) or (T, 3, R), 'dipole_unit', 'time_between_fs'
       extxyz frames with 'dipole' in the comment line, and 'time_fs' or 'dipole_unit' there, too
-    cell (3,): edges of a rectangular box in bohr, by which changes of a Berry phase's branch are undone.
+    cell (3, 3): the vectors of the box in bohr, one a row, by which changes of a Berry phase's branch are undone.
     Raises InputError when a unit or the time is not declared at all or twice differently, for missing or non-finite
     values (naming the line or frame), for times that are not evenly spaced, and for samples that no motion makes
     (`series_checks.check_samples`). Nothing is filled in.

@@ -85,7 +85,7 @@ def test_berry_phases_are_put_on_one_branch():
     """Each component is known up to e times the box's edge; undone, the series is the one without the box."""
     series, edges = motion() * DEBYE, np.array([9.0, 10.0, 11.0]) * ANGSTROM
     wrapped = series + edges * np.random.default_rng(2).integers(-1, 2, (COUNT, 3)).cumsum(axis=0)
-    found, changes = unwrapped(wrapped[:, :, None], edges)
+    found, changes = unwrapped(wrapped[:, :, None], np.diag(edges))
     np.testing.assert_allclose(np.diff(found[:, :, 0], axis=0), np.diff(series, axis=0), atol=1e-12)
     assert changes > COUNT
 
@@ -174,3 +174,73 @@ def test_a_byte_order_mark_and_line_ends_of_others(tmp_path):
     text = "time_fs,dipole_x_D,dipole_y_D,dipole_z_D\r\n" + lines(motion(), np.arange(COUNT)).replace(" ", ",")
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").replace("\r\r", "\r").encode())
     np.testing.assert_allclose(read_series(tmp_path / "a.csv").dipoles[:, :, 0] / DEBYE, motion(), atol=1e-8)
+
+
+TRICLINIC = np.array([[47.0, 0.0, 0.0], [-20.0, 40.0, 0.0], [5.0, 8.0, 45.0]])
+
+
+def wrapped_in(cell: np.ndarray) -> np.ndarray:
+    """The motion in debye with a change of branch along each vector of the box, one a row."""
+    steps = np.arange(COUNT)[:, None]
+    return motion() + (steps > 700) * cell[0] - (steps > 1100) * cell[1] + (steps > 1500) * cell[2]
+
+
+def test_branches_of_a_box_with_oblique_vectors(tmp_path):
+    """CP2K prints the matrix whose columns are the vectors of the box; --cell takes the vectors."""
+    matrix = [" ".join(f"{x:14.8f}" for x in row) for row in TRICLINIC.T]
+    block = (
+        "  Dipole vectors are based on the periodic (Berry phase) operator.\n"
+        f"  [X] [{matrix[0]} ] [i]\n  [Y]=[{matrix[1]} ]*[j]\n  [Z] [{matrix[2]} ] [k]\n"
+        "  Dipole moment [Debye]\n    X={:14.8f} Y={:14.8f} Z={:14.8f}     Total=    1.0\n"
+    )
+    series = wrapped_in(TRICLINIC)
+    path = series_file(tmp_path / "moments.dat", "".join(block.format(*row) for row in series))
+    np.testing.assert_allclose(read_series(path, time_between=FS).dipoles[:, :, 0] / DEBYE, motion(), atol=1e-7)
+    head = "dipole_x_D,dipole_y_D,dipole_z_D\n"
+    plain = series_file(tmp_path / "a.csv", head + lines(series).replace(" ", ","))
+    found = read_series(plain, time_between=FS, cell=TRICLINIC * DEBYE)
+    np.testing.assert_allclose(found.dipoles[:, :, 0] / DEBYE, motion(), atol=1e-7)
+    with pytest.raises(InputError, match="no volume"):
+        read_series(plain, time_between=FS, cell=TRICLINIC[[0, 1, 1]] * DEBYE)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_branches_of_cp2k_s_moments_of_one_line_a_step(tmp_path, known):
+    """The matrix of the box is at the end of the line, or given."""
+    tail = "".join(f" {x:14.8f}" for x in TRICLINIC.T.ravel()) if known else ""
+    text = "".join(
+        f" MOMENTS| {step:10d} {x:16.8f} {y:16.8f} {z:16.8f} 1.0{tail}\n"
+        for step, (x, y, z) in enumerate(wrapped_in(TRICLINIC))
+    )
+    path = series_file(tmp_path / "moments.dat", text)
+    if not known:
+        with pytest.raises(InputError, match=r"jumps at samples 702, 1102 and 1502.*--cell"):
+            read_series(path, time_between=FS)
+    found = read_series(path, time_between=FS, cell=None if known else TRICLINIC * DEBYE)
+    np.testing.assert_allclose(found.dipoles[:, :, 0] / DEBYE, motion(), atol=1e-7)
+    assert any("3 changes" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "  Dipole moment [Debye]\n    X={:14.8f} Y={:14.8f} Z={:14.8f}     Total=    1.0\n",
+        " TB_DIPOLE| Moment [Debye] {:20.8f}{:17.8f}{:17.8f}\n",
+        " MM_DIPOLE| Moment [Debye] {:20.8f}{:17.8f}{:17.8f}\n",
+        " MM DIPOLE [BERRY PHASE](Debye)| {:16.8f}{:16.8f}{:16.8f}\n",
+        " MOMENTS| 7 {:16.8f} {:16.8f} {:16.8f} 1.0\n",
+        "O   R   C   A\nTotal Dipole Moment    :  {:12.8f} {:12.8f} {:12.8f}\n",
+        "Gaussian, Inc\n Dipole moment (field-independent basis, Debye):\n  X= {:12.8f}  Y= {:12.8f}  Z= {:12.8f}\n",
+    ],
+)
+@pytest.mark.parametrize("bad", ["NaN", "*" * 14, ""])
+def test_a_dipole_that_is_no_number_is_named(tmp_path, head, bad):
+    """A program prints stars where a number does not fit, and is killed while it writes."""
+    parts = [head.replace("| 7 ", f"| {n} ").format(*row) for n, row in enumerate(motion()[:60])]
+    good = read_series(series_file(tmp_path / "md.out", "".join(parts)), time_between=FS)
+    assert good.dipoles.shape == (60, 3, 1)
+    value = f"{motion()[40, 1]:.8f}"
+    assert value in parts[40]
+    parts[40] = parts[40].replace(value, bad)
+    with pytest.raises(InputError, match=r"sample 41 is not of three numbers|is not finite at sample 41"):
+        read_series(series_file(tmp_path / "md.out", "".join(parts)), time_between=FS)
