@@ -20,6 +20,7 @@ from hpcir.molecules.files.inputs import coord_text, gaussian_text, is_orca_inpu
 from hpcir.molecules.files.outputs import is_output, printed_state, program_of, set_isotopes, turbomole_frames
 from hpcir.molecules.isotopes import isotope_mass
 from hpcir.molecules.plain_xyz import text_lines
+from hpcir.storage.files import decoded
 
 _RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
 # Edges of a cell (angstrom) and atoms in it that a molecular crystal may have.
@@ -85,7 +86,7 @@ def _by_ase(path: Path) -> list[Any]:
 
 def _output(path: Path) -> list[Any]:
     """Every geometry of a program's output, with the charge, multiplicity and isotopes that it was computed with."""
-    text = path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
+    text = decoded(path.read_bytes())
     program = program_of(text)
     if program == "turbomole-output":
         return turbomole_frames(path, text)

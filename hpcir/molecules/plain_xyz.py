@@ -10,7 +10,8 @@ import numpy as np
 
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
-from hpcir.molecules.isotopes import isotope, isotope_mass
+from hpcir.molecules.isotopes import MASSES, isotope, isotope_mass
+from hpcir.storage.files import decoded
 
 _HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
 # Words of the comment line that make the file an extended one, with columns or a cell of its own.
@@ -22,7 +23,7 @@ _IPI_UNITS = {"atomic_unit": 0.529177210544, "angstrom": 1.0, "nanometer": 10.0}
 # The data set QM9 writes exponents as Mathematica does, and three lines after the atoms; its comment begins with gdb.
 _QM9, _QM9_LINES, _MATHEMATICA = "gdb ", 3, re.compile(r"\*\^")
 # A symbol with the number of the atom after it, as in C12.
-_LABEL = re.compile(r"^([A-Za-z]{1,2})\d{1,4}$")
+_LABEL = re.compile(r"^([A-Za-z]{1,2})(\d{1,4})$", re.ASCII)
 # Fortran's exponents of double precision, as in 1.5D-03.
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
@@ -72,14 +73,14 @@ def read_plain_xyz(path: str | Path, first: bool = False) -> list[PlainFrame] | 
 def text_lines(path: Path) -> list[str]:
     """The lines of a text file, with any line end and without a byte order mark. Raises InputError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = decoded(path.read_bytes())
     except FileNotFoundError:
         raise InputError("the structure file does not exist", where=str(path), hint="check the path") from None
-    except UnicodeDecodeError:
-        raise InputError("the structure is not a text file", where=str(path), hint=_HINT) from None
     except OSError as error:
         raise InputError(f"the structure cannot be read: {error.strerror}", where=str(path)) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if "\0" in text:
+        raise InputError("the structure is not a text file", where=str(path), hint=_HINT)
+    return text.split("\n")
 
 
 def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
@@ -94,7 +95,10 @@ def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
         comment = rows[line + 1]
         by_symbol = "roperties=" not in comment or re.search(r'roperties="?species:S:1', comment) is not None
         out += rows[line : line + 2]
-        for atom, row in enumerate(rows[line + 2 : line + 2 + int(count)]):
+        atoms = rows[line + 2 : line + 2 + int(count)]
+        if by_symbol:
+            _refuse_isotope_labels([(row.split() or [""])[0] for row in atoms], f"{path}:{{}}", line + 3)
+        for atom, row in enumerate(atoms):
             words = _FORTRAN.sub("e", row).split()
             if words and by_symbol:
                 symbol, mass = _species(words[0], f"{path}:{line + 3 + atom}")
@@ -140,6 +144,7 @@ def _frame(path: Path, rows: list[str], line: int, count: int) -> PlainFrame:
             f"{promise} promises {count} atoms, and {have} follow", where=f"{path}:{line + 2 + have}", hint=_HINT
         )
     unit = _unit(f"{path}:{line + 2}", rows[line + 1])
+    _refuse_isotope_labels([(row.split() or [""])[0] for row in atoms], f"{path}:{{}}", line + 3)
     parsed = [_atom(f"{path}:{number}", row) for number, row in enumerate(atoms, line + 3)]
     masses = np.array([mass for _, _, mass in parsed])
     return PlainFrame(
@@ -182,6 +187,29 @@ def _species(word: str, where: str) -> tuple[str, float | None]:
     if named is None or named[0] not in atomic_numbers:
         return "", None
     return named[0], isotope_mass(*named, where)
+
+
+def _refuse_isotope_labels(words: list[str], where: str, first: int) -> None:
+    """Raise InputError for a symbol such as C13 that can be the isotope: it numbers neither the atoms nor those of its
+    element, and not all symbols of the frame are such labels."""
+    labels = [_LABEL.match(word) for word in words]
+    unique = all(labels) and len(set(words)) == len(words)
+    seen: dict[str, int] = {}
+    for atom, (word, label) in enumerate(zip(words, labels, strict=True)):
+        element = (label.group(1) if label else word).capitalize()
+        seen[element] = seen.get(element, 0) + 1
+        number = int(label.group(2)) if label else 0
+        if (
+            (element, number) in MASSES
+            and not unique
+            and (words.count(word) > 1 or number not in (atom + 1, seen[element]))
+        ):
+            raise InputError(
+                "a symbol that is an isotope's, or the label of an atom",
+                where=where.format(first + atom),
+                value=word,
+                hint=f"write {number}{element} for the isotope, or {element} without the number",
+            )
 
 
 def _atom(where: str, row: str) -> tuple[int, list[float], float]:

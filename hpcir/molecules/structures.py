@@ -157,7 +157,7 @@ def stated(info: Mapping[str, Any], words: Sequence[str], where: str) -> int | N
             except ValueError:
                 number = 0.5
             if number != round(number):
-                raise InputError(f"the {word} is not a whole number", where=where, value=info[word])
+                raise InputError(f"the {word} is not a whole number", where=where, value=str(info[word]))
             return round(number)
     return None
 

@@ -14,6 +14,7 @@ from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.files.program_series import PROGRAMS, detected, read_program_series
 from hpcir.spectra.files.series_checks import check_samples, unwrapped
+from hpcir.storage.files import decoded
 from hpcir.units import FS, UNITS, is_number
 
 # Largest deviation from uniform sampling times as a fraction of the interval (rounding in text files).
@@ -131,10 +132,10 @@ def _interval(times: FloatArray | float | None, given: float | None, where: str)
 
 def _read_csv(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decoded(path.read_bytes())
+    except OSError as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
-    lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
+    lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1)]
     lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
     if not lines:
         raise InputError("the file holds no line of numbers", where=str(path))

@@ -20,6 +20,7 @@ import numpy as np
 from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.files.series_checks import named
+from hpcir.storage.files import decoded
 from hpcir.units import FS
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?"
@@ -58,7 +59,7 @@ class ProgramSeries:
 def detected(path: Path) -> str | None:
     """The program that wrote a file, by its contents; None for a file of none of these."""
     with path.open("rb") as file:
-        head = file.read(_HEAD).decode("utf-8", "replace")
+        head = decoded(file.read(_HEAD))
     if _IPI.search(head):
         return "i-pi"
     if _EXTRAS.search(head):
@@ -80,8 +81,7 @@ def read_program_series(path: Path, program: str) -> ProgramSeries:
     """The dipole series of a file that a program wrote, one of PROGRAMS. Raises InputError."""
     if program not in PROGRAMS:
         raise InputError("no such program", where="--program", value=program, hint="valid: " + ", ".join(PROGRAMS))
-    text = path.read_bytes().decode("utf-8-sig", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    found = PROGRAMS[program](text, str(path))
+    found = PROGRAMS[program](decoded(path.read_bytes()), str(path))
     bad = np.flatnonzero(~np.isfinite(found.dipoles).all(axis=1))
     if len(bad):
         raise InputError(f"the dipole is not finite at {named(bad.tolist())}", where=str(path))
