@@ -54,7 +54,8 @@ def check_finite(dataset: Dataset) -> list[Finding]:
         Finding(
             "error",
             "finite",
-            f"no finite numbers in {name} of {len(frames)} of {len(dataset)} geometries ({some(frames)})",
+            f"NaN, infinity or over {LARGEST:g} in {name} of {len(frames)} of {len(dataset)} geometries "
+            f"({some(frames)})",
             "leave these geometries out, find out why the calculation failed, or, where NaN stands for what was not "
             "computed, give --missing allow",
             tuple(frames),

@@ -191,18 +191,18 @@ def _species(word: str, where: str) -> tuple[str, float | None]:
 
 def _refuse_isotope_labels(words: list[str], where: str, first: int) -> None:
     """Raise InputError for a symbol such as C13 that can be the isotope: it numbers neither the atoms nor those of its
-    element, and not all symbols of the frame are such labels."""
+    element, or others of the element have no number."""
     labels = [_LABEL.match(word) for word in words]
-    unique = all(labels) and len(set(words)) == len(words)
+    symbols = {word.capitalize() for word in words}
+    if all(labels) and len(symbols) == len(words):
+        return
     seen: dict[str, int] = {}
     for atom, (word, label) in enumerate(zip(words, labels, strict=True)):
         element = (label.group(1) if label else word).capitalize()
         seen[element] = seen.get(element, 0) + 1
         number = int(label.group(2)) if label else 0
-        if (
-            (element, number) in MASSES
-            and not unique
-            and (words.count(word) > 1 or number not in (atom + 1, seen[element]))
+        if (element, number) in MASSES and (
+            element in symbols or words.count(word) > 1 or number not in (atom + 1, seen[element])
         ):
             raise InputError(
                 "a symbol that is an isotope's, or the label of an atom",

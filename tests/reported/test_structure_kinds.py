@@ -227,3 +227,34 @@ def test_what_is_refused_in_words(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         read_structure(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_encodings_of_other_systems(tmp_path, encoding):
+    """A comment with an umlaut, and what Windows' editors and shells write."""
+    path = water(tmp_path / "a.xyz", comment="w\u00e4ssrig")
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    same(read_structure(path))
+    path.write_bytes(b"\x7fELF\x00\x01\xff")
+    with pytest.raises(InputError, match="not a text file"):
+        read_structure(path)
+
+
+@pytest.mark.parametrize(
+    "symbols", [["C13", "H", "H", "H", "H"], ["C", "H2", "H2", "H2", "H2"], ["C", "H", "H2", "H", "H"]]
+)
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_symbol_that_is_an_isotope_or_a_label_is_refused(tmp_path, symbols, extended):
+    places = ["0 0 0", "0.63 0.63 0.63", "-0.63 -0.63 0.63", "-0.63 0.63 -0.63", "0.63 -0.63 -0.63"]
+    comment = "Properties=species:S:1:pos:R:3" if extended else "methane"
+
+    def text(names: list[str]) -> str:
+        return "\n".join(["5", comment, *(f"{name} {place}" for name, place in zip(names, places, strict=True)), ""])
+
+    path = tmp_path / "a.xyz"
+    path.write_text(text(symbols))
+    with pytest.raises(InputError, match=r"a\.xyz:\d: a symbol that is an isotope's, or the label of an atom"):
+        read_structure(path)
+    for labels in (["C13", "H1", "H2", "H3", "H4"], ["C1", "H2", "H3", "H4", "H5"], ["C", "H1", "H2", "H3", "H4"]):
+        path.write_text(text(labels))
+        assert read_structure(path).nuclear_masses is None
