@@ -94,6 +94,8 @@ def spectrum(
     if cell is not None:
         if len(cell) not in (1, 3, 9):
             raise InputError("a box has one edge, three, or vectors of nine numbers", where="--cell", value=list(cell))
+        if len(cell) < 9 and min(cell) <= 0:
+            raise InputError("an edge of a box must be more than 0", where="--cell", value=list(cell))
         box = np.array(cell) * ANGSTROM
         declared = replace(declared, cell=box.reshape(3, 3) if len(cell) == 9 else box * np.eye(3))
     if timestep is not None:
@@ -108,6 +110,7 @@ def _spectrum(
 ) -> None:
     check_folder(output, (layout.spectrum_csv(), layout.spectrum_h5()), force)
     parts = [read_part(path, declared) for path in series]
+    _refuse_copies(parts)
     found = estimate(parts, settings)
     make_folder(output)
     known = [part.trajectories for part in parts if part.trajectories is not None]
@@ -121,6 +124,23 @@ def _spectrum(
     print(found.metadata["verdict"])
     print(f"estimator: {found.metadata['estimator']}")
     print(f"written: {', '.join(map(str, files))}")
+
+
+def _refuse_copies(parts: Sequence[Part]) -> None:
+    """Raise InputError where a trajectory is there twice: errors of independent ones would be too small."""
+    places: dict[bytes, str] = {}
+    for part in parts:
+        for trajectory in range(part.dipoles.shape[2]):
+            place = f"{part.source}, trajectory {trajectory + 1}" if part.dipoles.shape[2] > 1 else part.source
+            key = part.dipoles[:, :, trajectory].tobytes()
+            if key in places:
+                raise InputError(
+                    "the same trajectory is given twice, which would make its errors too small",
+                    where=place,
+                    value=places[key],
+                    hint="give each trajectory once",
+                )
+            places[key] = place
 
 
 def estimate(parts: Sequence[Part], settings: SpectrumSettings) -> Spectrum:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from hpcir.units import FS, UNITS, is_number
 
 # Largest deviation from uniform sampling times as a fraction of the interval (rounding in text files).
 MAX_UNEVENNESS = 1e-3
+# Fortran's exponents of double precision, as in 1.5D-03.
+_FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 _UNIT_HINT = "valid dipole units: " + ", ".join(UNITS["dipole"])
 
 
@@ -135,6 +138,9 @@ def _read_csv(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]:
         text = decoded(path.read_bytes())
     except OSError as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
+    text = _FORTRAN.sub("e", text.replace('"', ""))
+    if ";" in text and not re.search(r",[^;\n]*,", text):  # decimal commas between semicolons
+        text = text.replace(",", ".")
     lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1)]
     lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
     if not lines:
@@ -193,14 +199,17 @@ def _row(line: str, count: int, where: str) -> list[float]:
 
 def _read_npz(path: Path) -> tuple[FloatArray, str | None, float | None]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        held = np.load(path, allow_pickle=False)
+        if not isinstance(held, np.lib.npyio.NpzFile):
+            raise InputError("no file of named arrays (NPZ)", where=str(path), hint="np.savez(path, dipoles=...)")
+        with held as file:
             stored: dict[str, Any] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
     if "dipoles" not in stored:
         raise InputError("no array 'dipoles'", where=str(path), value=sorted(stored))
     dipoles = stored["dipoles"]
-    if dipoles.ndim not in (2, 3) or dipoles.shape[1] != 3 or not np.issubdtype(dipoles.dtype, np.number):
+    if dipoles.ndim not in (2, 3) or dipoles.shape[1] != 3 or dipoles.dtype.kind not in "iuf":
         raise InputError(
             "dipoles must have the shape (times, 3) or (times, 3, trajectories)", where=str(path), value=dipoles.shape
         )
@@ -209,8 +218,12 @@ def _read_npz(path: Path) -> tuple[FloatArray, str | None, float | None]:
     if len(bad):
         raise InputError(f"the dipole of sample {bad[0] + 1} is not finite", where=str(path))
     unit = str(stored["dipole_unit"]) if "dipole_unit" in stored else None
-    interval = float(stored["time_between_fs"]) if "time_between_fs" in stored else None
-    return dipoles, unit, interval
+    interval = stored.get("time_between_fs")
+    if interval is None:
+        return dipoles, unit, None
+    if interval.size != 1 or interval.dtype.kind not in "iuf":
+        raise InputError("time_between_fs is not a number", where=str(path), value=str(interval)[:60])
+    return dipoles, unit, float(interval.item())
 
 
 def _read_extxyz(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcir.cli import main
 from hpcir.errors import InputError
 from hpcir.spectra.files.series_checks import check_samples, unwrapped
 from hpcir.spectra.series import read_series
@@ -244,3 +245,64 @@ def test_a_dipole_that_is_no_number_is_named(tmp_path, head, bad):
     parts[40] = parts[40].replace(value, bad)
     with pytest.raises(InputError, match=r"sample 41 is not of three numbers|is not finite at sample 41"):
         read_series(series_file(tmp_path / "md.out", "".join(parts)), time_between=FS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", ";").replace(".", ","),
+        lambda text: "".join(f'"{line}"\n'.replace(",", '","') for line in text.splitlines()),
+        lambda text: text.replace("e-", "D-"),
+        lambda text: "\ufeff" + text,
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_csv_files_as_tables_are_saved(tmp_path, change, encoding):
+    """Semicolons, decimal commas between them, quotes, Fortran's exponents, encodings of other systems."""
+    table = lines(motion() * 1e-3, np.arange(COUNT)).replace(" ", ",")
+    path = tmp_path / "a.csv"
+    path.write_bytes(change("time_fs,dipole_x_D,dipole_y_D,dipole_z_D\n" + table).encode(encoding))
+    np.testing.assert_allclose(read_series(path).dipoles[:, :, 0] / DEBYE, motion() * 1e-3, atol=1e-10)
+
+
+def test_the_same_trajectory_twice_is_refused(tmp_path, capsys):
+    """Copies have no scatter, and would be taken for convergence."""
+    head = "time_fs,dipole_x_D,dipole_y_D,dipole_z_D\n"
+    path = series_file(tmp_path / "a.csv", head + lines(motion(), np.arange(COUNT)).replace(" ", ","))
+    np.savez(tmp_path / "a.npz", dipoles=np.stack([motion(), motion()], axis=2), dipole_unit="D", time_between_fs=1.0)
+    for files in ([path, path], [tmp_path / "a.npz"]):
+        command = ["spectrum", *map(str, files), "--temperature", "300 K", "-o", str(tmp_path / "out")]
+        assert main(command) == 2
+        assert "the same trajectory is given twice" in capsys.readouterr().err
+
+
+def test_oblique_boxes_on_the_command_line(tmp_path, capsys):
+    head = "dipole_x_D,dipole_y_D,dipole_z_D\n"
+    path = series_file(tmp_path / "a.csv", head + lines(wrapped_in(TRICLINIC)).replace(" ", ","))
+    command = ["spectrum", str(path), "--temperature", "300 K", "--step", "1 fs", "-o", str(tmp_path / "out")]
+    cell = [f"{x:.9f} A" for x in (TRICLINIC * DEBYE / ANGSTROM).ravel()]
+    assert main([*command, "--cell", *cell]) == 0
+    assert "3 changes of the Berry phase's branch undone" in capsys.readouterr().out
+    assert main([*command, "--cell", "0 A", "9 A", "9 A"]) == 2
+    assert "must be more than 0" in capsys.readouterr().err
+    assert main([*command, "--cell", "9 A", "9 A"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"dipoles": np.zeros((9, 3)) + 1j}, "must have the shape"),
+        ({"dipoles": np.ones((9, 3)), "time_between_fs": "soon"}, "time_between_fs is not a number"),
+        ({"dipoles": np.eye(9, 3), "time_between_fs": np.ones(2)}, "time_between_fs is not a number"),
+        (None, "no file of named arrays"),
+    ],
+)
+def test_arrays_that_are_no_series(tmp_path, arrays, words):
+    if arrays is None:
+        with (tmp_path / "a.npz").open("wb") as file:
+            np.save(file, np.ones((9, 3)))
+    else:
+        np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(InputError, match=words):
+        read_series(tmp_path / "a.npz", "D", FS)
