@@ -163,6 +163,22 @@ def check_charges(dataset: Dataset) -> list[Finding]:
                 tuple(wrong),
             )
         )
+    charges: dict[tuple[tuple[int, ...], str], dict[int, list[int]]] = {}
+    for (numbers, charge, level), members in dataset.compositions().items():
+        charges.setdefault((numbers, level), {})[charge] = members
+    mixed = [found for found in charges.values() if len(found) > 1]
+    if mixed:
+        fewer = sorted(n for found in mixed for n in min(found.values(), key=len))
+        named = " and ".join(f"{charge:+d}" for charge in sorted(mixed[0]))
+        findings.append(
+            Finding(
+                "error",
+                "charges",
+                f"one molecule with the total charges {named} ({some(fewer)})",
+                "a model has one energy for a geometry: train on one of the charges",
+                tuple(fewer),
+            )
+        )
     odd = [n for n, frame in enumerate(dataset.frames) if (int(frame.numbers.sum()) - frame.charge) % 2]
     if odd:
         findings.append(

@@ -368,3 +368,15 @@ def test_a_geometry_without_atoms_is_refused(tmp_path):
         file["m/coordinates"], file["m/energies"] = np.zeros((2, 2, 3)), np.zeros(2)
     with pytest.raises(InputError, match="without atoms"):
         read_dataset(tmp_path / "a.h5")
+
+
+def test_one_molecule_with_two_charges_is_an_error(tmp_path):
+    """An ion and its neutral have two surfaces, and a model has one."""
+    held = {"numbers": [8, 1, 1], "positions": PLACES, "energy": ENERGY, "forces": FORCES}
+    np.savez(tmp_path / "a.npz", **held, charge=np.where(np.arange(COUNT) < 3, 1, 0))
+    found = [
+        one for one in audit(read_dataset(tmp_path / "a.npz", units="ase")) if "total charges +0 and +1" in one.text
+    ]
+    assert [(one.severity, one.frames) for one in found] == [("error", (0, 1, 2))]
+    np.savez(tmp_path / "b.npz", **held, charge=1)
+    assert not any("total charges" in one.text for one in audit(read_dataset(tmp_path / "b.npz", units="ase")))
