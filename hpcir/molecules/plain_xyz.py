@@ -24,6 +24,8 @@ _IPI_UNITS = {"atomic_unit": 0.529177210544, "angstrom": 1.0, "nanometer": 10.0}
 _QM9, _QM9_LINES, _MATHEMATICA = "gdb ", 3, re.compile(r"\*\^")
 # A symbol with the number of the atom after it, as in C12.
 _LABEL = re.compile(r"^([A-Za-z]{1,2})(\d{1,4})$", re.ASCII)
+# Columns of a property of an extended xyz file, more than any has.
+_WIDE = re.compile(r"[Pp]roperties=\S*?:\d{4,}")
 # Fortran's exponents of double precision, as in 1.5D-03.
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
@@ -85,17 +87,26 @@ def text_lines(path: Path) -> list[str]:
 
 def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
     """An extended xyz file as ASE reads it: atomic numbers and isotopes in the first column as symbols, Fortran's
-    exponents as C's; with masses in amu by frame and atom of the isotopes. A file of another form stays as it is."""
+    exponents as C's; with masses in amu by frame and atom of the isotopes. A file of another form stays as it is. Raises
+    InputError for more atoms than the file has lines, and more columns than a line has."""
     rows, out, masses = text_lines(path), list[str](), dict[int, dict[int, float]]()
     line = frame = 0
     while line < len(rows):
         count = rows[line].strip()
-        if not (count.isascii() and count.isdigit() and len(count) < 9) or line + 1 >= len(rows):
+        try:
+            promised = int(count)
+        except ValueError:
             return "\n".join([*out, *rows[line:]]), masses
+        if not 0 < promised <= len(rows) - line - 2:
+            what = f"line {line + 1} promises {count[:20]} atoms, and {max(0, len(rows) - line - 2)} lines follow"
+            raise InputError(what, where=f"{path}:{line + 1}", hint=_HINT)
         comment = rows[line + 1]
+        wide = _WIDE.search(comment)
+        if wide is not None:
+            raise InputError("no property has so many columns", where=f"{path}:{line + 2}", value=wide.group()[:60])
         by_symbol = "roperties=" not in comment or re.search(r'roperties="?species:S:1', comment) is not None
         out += rows[line : line + 2]
-        atoms = rows[line + 2 : line + 2 + int(count)]
+        atoms = rows[line + 2 : line + 2 + promised]
         if by_symbol:
             _refuse_isotope_labels([(row.split() or [""])[0] for row in atoms], f"{path}:{{}}", line + 3)
         for atom, row in enumerate(atoms):
@@ -106,7 +117,7 @@ def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
                 if mass is not None:
                     masses.setdefault(frame, {})[atom] = mass
             out.append(" ".join(words))
-        line += 2 + int(count)
+        line += 2 + promised
         frame += 1
         while line < len(rows) and not rows[line].strip():
             line += 1
