@@ -87,8 +87,8 @@ def text_lines(path: Path) -> list[str]:
 
 def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
     """An extended xyz file as ASE reads it: atomic numbers and isotopes in the first column as symbols, Fortran's
-    exponents as C's; with masses in amu by frame and atom of the isotopes. A file of another form stays as it is. Raises
-    InputError for more atoms than the file has lines, and more columns than a line has."""
+    exponents as C's; with masses in amu by frame and atom of the isotopes. A file of another form stays as it is.
+    Raises InputError for more atoms than the file has lines, and more columns than a line has."""
     rows, out, masses = text_lines(path), list[str](), dict[int, dict[int, float]]()
     line = frame = 0
     while line < len(rows):

@@ -155,8 +155,8 @@ def _ordinate(
         return napierian, False, kelvin, [*notes, f"no gas ({gas.condensed}): the ordinate is -ln T, not absolute"]
     if gas.path is None or gas.pressure is None:
         missing = " and ".join(n for n, v in (("path length", gas.path), ("pressure", gas.pressure)) if v is None)
-        said = f"no {missing} in the file: the ordinate is -ln T, not absolute"
-        return napierian, False, kelvin, [*notes, *gas.notes, said]
+        relative = f"no {missing} in the file: the ordinate is -ln T, not absolute"
+        return napierian, False, kelvin, [*notes, *gas.notes, relative]
     notes += [*gas.notes, f"path {100 * gas.path:g} cm, pressure {gas.pressure / TORR_PA:.4g} mmHg, {kelvin:g} K"]
     return 0.1 * napierian * GAS_J_PER_MOL_K * kelvin / (gas.pressure * gas.path), True, kelvin, notes
 
