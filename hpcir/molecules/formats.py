@@ -209,6 +209,23 @@ def _pdb(path: Path) -> list[Any]:
     return frames
 
 
+def _check_sites(path: Path, crystal: Any) -> None:
+    """Refuse sites that are not always occupied, and give D the mass of its atom: ASE's is that of the nucleus."""
+    partial = [kind for kind in crystal.info.get("occupancy", {}).values() if min(kind.values()) < WHOLE]
+    if partial:
+        raise InputError(
+            "atoms of partial occupancy: the crystal is disordered",
+            where=str(path),
+            value=", ".join(f"{symbol} {part:g}" for kind in partial[:6] for symbol, part in kind.items()),
+            hint="keep one of the alternatives, with an occupancy of 1",
+        )
+    masses = crystal.get_masses()
+    heavy = (crystal.numbers == 1) & (masses > 1.5)
+    if heavy.any():
+        masses[heavy] = [isotope_mass("H", round(mass)) for mass in masses[heavy]]
+        crystal.set_masses(masses)
+
+
 def _cif(path: Path) -> list[Any]:
     """One molecule out of a crystal: its molecules, made whole, must be of one kind."""
     from ase.neighborlist import natural_cutoffs, neighbor_list
@@ -222,19 +239,7 @@ def _cif(path: Path) -> list[Any]:
             value=f"cell of {', '.join(f'{edge:g}' for edge in edges)} A",
         )
     crystal = crystals[0]
-    partial = [kind for kind in crystal.info.get("occupancy", {}).values() if min(kind.values()) < WHOLE]
-    if partial:
-        raise InputError(
-            "atoms of partial occupancy: the crystal is disordered",
-            where=str(path),
-            value=", ".join(f"{symbol} {part:g}" for kind in partial[:6] for symbol, part in kind.items()),
-            hint="keep one of the alternatives, with an occupancy of 1",
-        )
-    masses = crystal.get_masses()
-    heavy = (crystal.numbers == 1) & (masses > 1.5)  # ASE gives D the mass of its nucleus
-    if heavy.any():
-        masses[heavy] = [isotope_mass("H", round(mass)) for mass in masses[heavy]]
-        crystal.set_masses(masses)
+    _check_sites(path, crystal)
     first, second, shifts = neighbor_list("ijS", crystal, natural_cutoffs(crystal, mult=1.15))
     links: list[list[tuple[int, Any]]] = [[] for _ in range(len(crystal))]
     for i, j, shift in zip(first, second, shifts, strict=True):

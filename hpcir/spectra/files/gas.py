@@ -27,7 +27,7 @@ ROOM_TEMPERATURE = 296.15
 CELSIUS_BELOW = 150.0
 # Integrated absorption (km/mol) that no molecule of a gas has: the strongest known, large perfluorinated ones, have
 # 3,000; and that nearly all are between.
-MAX_ABSORPTION, USUAL_ABSORPTION = 1e4, (1.0, 4e3)
+MAX_ABSORPTION, MOLAR_ABSORPTIONS = 1e4, (1.0, 4e3)
 _NUMBER = r"([+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*"
 _AMOUNT = re.compile(_NUMBER + r"((?:%|[A-Za-z]+%?)(?:[-*·]m\b)?)")
 _CONDENSED = re.compile(r"\b(?:liquid|solid|solution|neat|mull|film|melt|pellet|disk|powder)\b", re.IGNORECASE)

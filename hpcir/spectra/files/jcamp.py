@@ -12,7 +12,7 @@ import numpy as np
 from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.bands import curve_bands
-from hpcir.spectra.files.gas import MAX_ABSORPTION, USUAL_ABSORPTION, gas_of, temperature_of, total_pressure
+from hpcir.spectra.files.gas import MAX_ABSORPTION, MOLAR_ABSORPTIONS, gas_of, temperature_of, total_pressure
 from hpcir.spectra.files.jcamp_text import Block, read_blocks, table
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.provenance import origin_line
@@ -231,7 +231,7 @@ def _check_size(grid: FloatArray, curve: FloatArray, where: str, notes: list[str
             value="; ".join(notes) or "no note",
             hint="check pressure, path length and their units in the file",
         )
-    if USUAL_ABSORPTION[0] < area < USUAL_ABSORPTION[1]:
+    if MOLAR_ABSORPTIONS[0] < area < MOLAR_ABSORPTIONS[1]:
         return []
     size = "more" if area > 1 else "less"
     return [f"{area:.3g} km/mol in all, {size} than nearly every molecule: check pressure, path and their units"]
