@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import hpcir.cli.answers as answers
 from hpcir.cli.answers import Answer, stage_command
-from hpcir.cli.values import Pairs, Units, angstrom, femtoseconds, kelvin, positive_count, seconds
+from hpcir.cli.values import Pairs, Units, coordinate, femtoseconds, kelvin, positive_count, seconds
 from hpcir.errors import EXIT_DONE, EXIT_INPUT
 from hpcir.runtime.launcher import local_rank
 from hpcir.runtime.mpi import Communicator, on_root
@@ -256,9 +256,10 @@ def _add_spectrum_commands(commands: Any) -> None:
     spectrum.add_argument(
         "--cell",
         metavar="LENGTH",
-        type=angstrom,
+        type=coordinate,
         nargs="+",
-        help="edges of the box of a Berry-phase dipole, such as '12.4 A', to undo changes of branch",
+        help="edges of the box of a Berry-phase dipole, such as '12.4 A', or its three vectors (nine numbers), to undo "
+        "changes of branch",
     )
     _output(spectrum, "DIR", "folder to write")
 

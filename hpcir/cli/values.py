@@ -34,14 +34,14 @@ def positive_count(text: str) -> int:
     return int(text)
 
 
-def _quantity(text: str, dimension: str) -> float:
+def _quantity(text: str, dimension: str, positive: bool = True) -> float:
     from hpcir.units import UNITS, parse_quantity
 
     try:
         value = parse_quantity(text, dimension)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error} (found: {text!r})") from None
-    if not value > 0:
+    if positive and not value > 0:
         raise argparse.ArgumentTypeError(f"must be more than 0 (found: {text!r})")
     return value if dimension == "wall_time" else value / next(iter(UNITS[dimension].values()))
 
@@ -56,9 +56,9 @@ def femtoseconds(text: str) -> float:
     return _quantity(text, "time")
 
 
-def angstrom(text: str) -> float:
-    """A length in angstrom."""
-    return _quantity(text, "length")
+def coordinate(text: str) -> float:
+    """A coordinate in angstrom, of any sign."""
+    return _quantity(text, "length", positive=False)
 
 
 def kelvin(text: str) -> float:

@@ -27,6 +27,8 @@ from hpcir.study.session import check_folder, make_folder
 NAME = layout.COMPARISON
 # Least width of the table of bands by every method, characters.
 WIDTH = 140
+# Areas that differ by more are hardly two spectra of one molecule.
+SUSPECT_RATIO = 5.0
 
 
 @collective
@@ -222,7 +224,9 @@ def _print(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) -> 
 
     print(f"spectrum:  {first.source}\nreference: {second.source}")
     table = Table()
-    for name in ("reference, cm-1", "shift, cm-1", "intensities, km/mol", "difference", "ratio", "differ"):
+    scaled = not (_absolute(first.spectrum) and _absolute(second.spectrum))
+    unit = "no absolute scale" if scaled else "km/mol"
+    for name in ("reference, cm-1", "shift, cm-1", f"intensities, {unit}", "difference", "ratio", "differ"):
         table.add_column(name, justify="right")
     for match in found.matches:
         table.add_row(
@@ -241,8 +245,11 @@ def _print(found: Comparison, first: StoredSpectrum, second: StoredSpectrum) -> 
     print(
         f"{found.lower:.0f} to {found.upper:.0f} cm-1: Pearson {found.pearson:.4f}, cosine {found.cosine:.4f}, "
         f"spectral information similarity {found.information:.4f}; areas {found.area_first:.1f} and "
-        f"{found.area_second:.1f} km/mol"
+        f"{found.area_second:.1f} {'km/mol' if not scaled else '(no absolute scale)'}"
     )
+    ratio = found.area_first / found.area_second if found.area_first > 0 < found.area_second else 1.0
+    if not scaled and not 1 / SUSPECT_RATIO < ratio < SUSPECT_RATIO:
+        print(f"warning: the areas differ {max(ratio, 1 / ratio):.3g} times: check pressure, path and units of both")
     if found.shared_noise is not None:
         pearson, cosine, information = found.shared_noise
         print(

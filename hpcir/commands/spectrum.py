@@ -78,9 +78,9 @@ def spectrum(
     series: .csv, .npz, .extxyz of others (see `spectra.series`), block files of hpcir's own trajectories. step (fs),
     temperature (K), unit: of the series where the files do not say them; timestep (fs): velocity Verlet's, whose
     frequency error is then undone (default: the deck's or the file's, else none is); cell (angstrom): one or three
-    edges of a box, by which changes of a Berry phase's branch are undone; program: that wrote the
-    series, where the file does not show it. Writes spectrum.csv and
-    spectrum.h5 and prints the bands. Raises InputError for what is not declared, or declared twice differently.
+    edges of a box or the nine numbers of its vectors, by which changes of a Berry phase's branch are undone; program:
+    that wrote the series, where the file does not show it. Writes spectrum.csv and spectrum.h5 and prints the bands.
+    Raises InputError for what is not declared, or declared twice differently.
     """
     settings = deck.deck.spectrum if deck is not None else SpectrumSettings()
     dynamics = deck.deck.dynamics if deck is not None else None
@@ -92,9 +92,12 @@ def spectrum(
         unit=unit,
     )
     if cell is not None:
-        if len(cell) not in (1, 3):
-            raise InputError("a box has one edge or three", where="--cell", value=list(cell))
-        declared = replace(declared, cell=np.full(3, cell) * ANGSTROM if len(cell) == 1 else np.array(cell) * ANGSTROM)
+        if len(cell) not in (1, 3, 9):
+            raise InputError("a box has one edge, three, or vectors of nine numbers", where="--cell", value=list(cell))
+        if len(cell) < 9 and min(cell) <= 0:
+            raise InputError("an edge of a box must be more than 0", where="--cell", value=list(cell))
+        box = np.array(cell) * ANGSTROM
+        declared = replace(declared, cell=box.reshape(3, 3) if len(cell) == 9 else box * np.eye(3))
     if timestep is not None:
         declared = replace(declared, timestep=timestep * FS)
     if temperature is not None:
@@ -107,6 +110,7 @@ def _spectrum(
 ) -> None:
     check_folder(output, (layout.spectrum_csv(), layout.spectrum_h5()), force)
     parts = [read_part(path, declared) for path in series]
+    _refuse_copies(parts)
     found = estimate(parts, settings)
     make_folder(output)
     known = [part.trajectories for part in parts if part.trajectories is not None]
@@ -120,6 +124,23 @@ def _spectrum(
     print(found.metadata["verdict"])
     print(f"estimator: {found.metadata['estimator']}")
     print(f"written: {', '.join(map(str, files))}")
+
+
+def _refuse_copies(parts: Sequence[Part]) -> None:
+    """Raise InputError where a trajectory is there twice: errors of independent ones would be too small."""
+    places: dict[bytes, str] = {}
+    for part in parts:
+        for trajectory in range(part.dipoles.shape[2]):
+            place = f"{part.source}, trajectory {trajectory + 1}" if part.dipoles.shape[2] > 1 else part.source
+            key = part.dipoles[:, :, trajectory].tobytes()
+            if key in places:
+                raise InputError(
+                    "the same trajectory is given twice, which would make its errors too small",
+                    where=place,
+                    value=places[key],
+                    hint="give each trajectory once",
+                )
+            places[key] = place
 
 
 def estimate(parts: Sequence[Part], settings: SpectrumSettings) -> Spectrum:

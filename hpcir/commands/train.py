@@ -241,7 +241,7 @@ def _beginning(pretrain: str, deck: LoadedDeck | None) -> Beginning | None:
         cheap = deck.deck.labels.pretrain if deck is not None else Pretrain()
         return Beginning(labels=cheap.labels, left_open=cheap)
     pretrain = "1" if pretrain == "auto" else pretrain
-    if pretrain.isdigit():
+    if pretrain.isdecimal():
         number = int(pretrain)
         if not 1 <= number <= len(levels) or levels[number - 1].is_data:
             raise InputError(

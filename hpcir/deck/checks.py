@@ -11,12 +11,15 @@ from hpcir.deck.messages import join, nearest
 from hpcir.deck.sections import Deck, EngineSettings, FilesSettings
 from hpcir.deck.study import Study, read_molecules, structure_file
 from hpcir.errors import InputError
+from hpcir.molecules.isotopes import check_mass
 from hpcir.molecules.pieces import pieces, structure_notes
 from hpcir.molecules.structures import Structure, check_vibrates, read_structure
 from hpcir.units import FS, KELVIN, PER_CM
 
 # Velocity Verlet is unstable past a timestep of 2 / omega; an X-H stretch of 3,800 cm-1 has 2 / omega = 2.8 fs.
 MAX_TIMESTEP = 2.0 * FS
+# Above it every molecule of the lightest elements is atoms (H2 dissociates by half at 3,000 K and 1 atm).
+MAX_TEMPERATURE = 6000 * KELVIN
 MAX_USUAL_TIMESTEP = 1.0 * FS
 # Least thermostatted time in which collapsed ring polymers take their shape.
 MIN_SPREADING_TIME = 500.0 * FS
@@ -104,6 +107,13 @@ def _keys(loaded: LoadedDeck) -> Iterator[InputError]:
     """Rules between keys."""
     deck = loaded.deck
     dynamics, sampling = deck.dynamics, deck.sampling
+    if dynamics.temperature > MAX_TEMPERATURE:
+        yield InputError(
+            "no molecule is whole at this temperature",
+            where=loaded.where("dynamics.temperature"),
+            value=f"{dynamics.temperature / KELVIN:g} K",
+            hint="molecules are measured at 10 to 4000 K",
+        )
     if dynamics.timestep > MAX_TIMESTEP:
         yield InputError(
             "too long for the vibrations of hydrogen",
@@ -301,8 +311,11 @@ def _isotopes(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:
             problem = _isotope_problem(key, study)
             if problem:
                 yield InputError(problem[0], where=where, value=key, hint=problem[1])
-            elif not 0 < mass < 400:
-                yield InputError("this is not a mass in amu", where=where, value=mass, hint="deuterium has 2.014")
+                continue
+            try:
+                check_mass(key.rstrip("0123456789"), mass, where)
+            except InputError as error:
+                yield error
 
 
 def _restraint(loaded: LoadedDeck, study: Study) -> Iterator[InputError]:

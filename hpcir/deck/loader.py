@@ -56,7 +56,7 @@ class LoadedDeck:
     def key_path(self, key: str) -> KeyPath:
         """The keys of a dotted key; the labels of a deck with a chain are those of its last level, and items of lists
         are numbers from 0."""
-        path: list[str | int] = [int(part) if part.isdigit() else part for part in key.split(".")] if key else []
+        path: list[str | int] = [int(part) if part.isdecimal() else part for part in key.split(".")] if key else []
         if self.deck.levels and path[:1] == ["labels"]:
             path[:1] = ["levels", len(self.deck.levels) - 1]
         return tuple(path)

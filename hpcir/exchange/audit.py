@@ -24,6 +24,8 @@ __all__ = ["Finding", "audit", "describe", "exact_copies"]
 
 # Largest robust z (from the median absolute deviation) of a value that is not an outlier: normal noise stays below it.
 MAX_ROBUST_Z = 12.0
+# Larger numbers are of no unit; their squares overflow.
+LARGEST = 1e100
 # Decimals (bohr) to which the distances of equal geometries agree.
 DUPLICATE_DECIMALS = 5
 
@@ -41,18 +43,19 @@ def audit(dataset: Dataset) -> list[Finding]:
 
 
 def check_finite(dataset: Dataset) -> list[Finding]:
-    """Numbers that are NaN or infinite."""
+    """Numbers that are NaN or infinite, or whose squares are."""
     bad: dict[str, list[int]] = {}
     for n, frame in enumerate(dataset.frames):
         for name in ("positions", *QUANTITIES):
             value = getattr(frame, name)
-            if value is not None and not np.all(np.isfinite(value)):
+            if value is not None and not np.all(np.abs(value) < LARGEST):
                 bad.setdefault(name, []).append(n)
     return [
         Finding(
             "error",
             "finite",
-            f"NaN or infinity in {name} of {len(frames)} of {len(dataset)} geometries ({some(frames)})",
+            f"NaN, infinity or over {LARGEST:g} in {name} of {len(frames)} of {len(dataset)} geometries "
+            f"({some(frames)})",
             "leave these geometries out, find out why the calculation failed, or, where NaN stands for what was not "
             "computed, give --missing allow",
             tuple(frames),
@@ -158,6 +161,22 @@ def check_charges(dataset: Dataset) -> list[Finding]:
                 f"the total charge ({some(wrong)})",
                 "declare charge=..., or name the key of the total charge",
                 tuple(wrong),
+            )
+        )
+    charges: dict[tuple[tuple[int, ...], str], dict[int, list[int]]] = {}
+    for (numbers, charge, level), members in dataset.compositions().items():
+        charges.setdefault((numbers, level), {})[charge] = members
+    mixed = [found for found in charges.values() if len(found) > 1]
+    if mixed:
+        fewer = sorted(n for found in mixed for n in min(found.values(), key=len))
+        named = " and ".join(f"{charge:+d}" for charge in sorted(mixed[0]))
+        findings.append(
+            Finding(
+                "error",
+                "charges",
+                f"one molecule with the total charges {named} ({some(fewer)})",
+                "a model has one energy for a geometry: train on one of the charges",
+                tuple(fewer),
             )
         )
     odd = [n for n, frame in enumerate(dataset.frames) if (int(frame.numbers.sum()) - frame.charge) % 2]

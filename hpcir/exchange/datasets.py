@@ -189,7 +189,7 @@ def size_of(quantity: str, units: Mapping[str, str], where: str) -> float:
 
 
 def checked_numbers(values: Any, where: str, name: str = "numbers") -> IntArray:
-    """Atomic numbers as integers. Raises InputError for what is none: symbols, fractions, 0, more than 118."""
+    """Atomic numbers as integers. Raises InputError for none at all, symbols, fractions, and other numbers."""
     array = np.asarray(values)
     if array.dtype.kind not in "iuf":
         raise InputError(
@@ -198,6 +198,8 @@ def checked_numbers(values: Any, where: str, name: str = "numbers") -> IntArray:
             value=array.ravel()[:3].tolist(),
             hint="give 1 for H, 6 for C, ...",
         )
+    if not array.size:
+        raise InputError("a geometry without atoms", where=where)
     known = np.isfinite(array) & (array == np.round(array)) & (array >= 1) & (array <= 118)
     if not known.all():
         raise InputError(

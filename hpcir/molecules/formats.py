@@ -7,7 +7,6 @@ masses are those of its isotopes.
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +15,17 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
-from hpcir.molecules.files.inputs import coord_text, gaussian_text, is_orca_input, orca_input, pdb_text
+from hpcir.molecules.files.inputs import coord_state, coord_text, gaussian_text, is_orca_input, orca_input, pdb_text
 from hpcir.molecules.files.outputs import is_output, printed_state, program_of, set_isotopes, turbomole_frames
 from hpcir.molecules.isotopes import isotope_mass
 from hpcir.molecules.plain_xyz import text_lines
+from hpcir.storage.files import decoded
 
 _RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
 # Edges of a cell (angstrom) and atoms in it that a molecular crystal may have.
 MIN_EDGE, MAX_EDGE, MAX_CRYSTAL_ATOMS = 2.0, 300.0, 20_000
+# An occupancy below it is of an atom that is not always there.
+WHOLE = 0.999
 _FLAT_HINT = "give three-dimensional coordinates with all hydrogens, or start from the molecule's SMILES: init --smiles"
 
 
@@ -75,6 +77,8 @@ def _by_ase(path: Path) -> list[Any]:
     frames = _ase_frames(path, gaussian or coord, text, **options)
     for atoms in frames:
         atoms.positions *= unit
+        if coord and text is not None:
+            atoms.info |= coord_state(text)
         if gaussian:
             try:
                 _of_gaussian_input(path, atoms)
@@ -85,7 +89,7 @@ def _by_ase(path: Path) -> list[Any]:
 
 def _output(path: Path) -> list[Any]:
     """Every geometry of a program's output, with the charge, multiplicity and isotopes that it was computed with."""
-    text = path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
+    text = decoded(path.read_bytes())
     program = program_of(text)
     if program == "turbomole-output":
         return turbomole_frames(path, text)
@@ -126,11 +130,14 @@ def _by_rdkit(path: Path, suffix: str) -> list[Any]:
         blocks = ["@<TRIPOS>MOLECULE" + part for part in text.split("@<TRIPOS>MOLECULE")[1:]]
         found = [Chem.MolFromMol2Block(block, sanitize=False, removeHs=False) for block in blocks]
     else:
-        blocks = [
-            block.lstrip("\n") if n else block for n, block in enumerate(re.split(r"^\$\$\$\$.*$", text, flags=re.M))
+        # What ends a molecule is a whole line; the next one's title may be an empty one.
+        blocks = [part.partition("\n")[2] for part in ("\n" + text).split("\n$$$$")]
+        found = [
+            Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
+            or Chem.MolFromMolBlock(block.lstrip("\n"), sanitize=False, removeHs=False)
+            for block in blocks
+            if block.strip()
         ]
-        blocks = [block for block in blocks if block.strip()]
-        found = [Chem.MolFromMolBlock(block, sanitize=False, removeHs=False) for block in blocks]
     if not found or any(one is None or one.GetNumAtoms() == 0 for one in found):
         raise InputError("the structure cannot be read: RDKit finds no molecule in it", where=str(path))
     return [_from_rdkit(path, one, suffix == ".mol2") for one in found]
@@ -202,6 +209,23 @@ def _pdb(path: Path) -> list[Any]:
     return frames
 
 
+def _check_sites(path: Path, crystal: Any) -> None:
+    """Refuse sites that are not always occupied, and give D the mass of its atom: ASE's is that of the nucleus."""
+    partial = [kind for kind in crystal.info.get("occupancy", {}).values() if min(kind.values()) < WHOLE]
+    if partial:
+        raise InputError(
+            "atoms of partial occupancy: the crystal is disordered",
+            where=str(path),
+            value=", ".join(f"{symbol} {part:g}" for kind in partial[:6] for symbol, part in kind.items()),
+            hint="keep one of the alternatives, with an occupancy of 1",
+        )
+    masses = crystal.get_masses()
+    heavy = (crystal.numbers == 1) & (masses > 1.5)
+    if heavy.any():
+        masses[heavy] = [isotope_mass("H", round(mass)) for mass in masses[heavy]]
+        crystal.set_masses(masses)
+
+
 def _cif(path: Path) -> list[Any]:
     """One molecule out of a crystal: its molecules, made whole, must be of one kind."""
     from ase.neighborlist import natural_cutoffs, neighbor_list
@@ -215,6 +239,7 @@ def _cif(path: Path) -> list[Any]:
             value=f"cell of {', '.join(f'{edge:g}' for edge in edges)} A",
         )
     crystal = crystals[0]
+    _check_sites(path, crystal)
     first, second, shifts = neighbor_list("ijS", crystal, natural_cutoffs(crystal, mult=1.15))
     links: list[list[tuple[int, Any]]] = [[] for _ in range(len(crystal))]
     for i, j, shift in zip(first, second, shifts, strict=True):

@@ -63,6 +63,22 @@ def isotope_mass(element: str, number: int, where: str = "") -> float:
     return mass
 
 
+def check_mass(element: str, mass: float, where: str) -> None:
+    """Raise InputError for a mass in amu that no isotope of an element has: of hydrogen muonium's to that of 7H, of
+    others within two fifths of the standard weight."""
+    from ase.data import atomic_masses, atomic_numbers
+
+    usual = float(atomic_masses[atomic_numbers[element]])
+    low, high = (0.1, 7.1) if element == "H" else (0.6 * usual, 1.4 * usual)
+    if not low <= mass <= high:
+        raise InputError(
+            "this is not a mass in amu",
+            where=where,
+            value=mass,
+            hint=f"isotopes of {element} have {low:.3g} to {high:.3g}; deuterium has 2.014",
+        )
+
+
 def isotope_symbol(element: str, mass: float) -> str | None:
     """The symbol of the isotope of an element that has a mass in amu (to 1e-4), such as 'D' or '13C'; else None."""
     for (symbol, number), own in MASSES.items():

@@ -10,7 +10,8 @@ import numpy as np
 
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
-from hpcir.molecules.isotopes import isotope, isotope_mass
+from hpcir.molecules.isotopes import MASSES, isotope, isotope_mass
+from hpcir.storage.files import decoded
 
 _HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
 # Words of the comment line that make the file an extended one, with columns or a cell of its own.
@@ -22,7 +23,9 @@ _IPI_UNITS = {"atomic_unit": 0.529177210544, "angstrom": 1.0, "nanometer": 10.0}
 # The data set QM9 writes exponents as Mathematica does, and three lines after the atoms; its comment begins with gdb.
 _QM9, _QM9_LINES, _MATHEMATICA = "gdb ", 3, re.compile(r"\*\^")
 # A symbol with the number of the atom after it, as in C12.
-_LABEL = re.compile(r"^([A-Za-z]{1,2})\d{1,4}$")
+_LABEL = re.compile(r"^([A-Za-z]{1,2})(\d{1,4})$", re.ASCII)
+# Columns of a property of an extended xyz file, more than any has.
+_WIDE = re.compile(r"[Pp]roperties=\S*?:\d{4,}")
 # Fortran's exponents of double precision, as in 1.5D-03.
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
@@ -72,29 +75,41 @@ def read_plain_xyz(path: str | Path, first: bool = False) -> list[PlainFrame] | 
 def text_lines(path: Path) -> list[str]:
     """The lines of a text file, with any line end and without a byte order mark. Raises InputError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = decoded(path.read_bytes())
     except FileNotFoundError:
         raise InputError("the structure file does not exist", where=str(path), hint="check the path") from None
-    except UnicodeDecodeError:
-        raise InputError("the structure is not a text file", where=str(path), hint=_HINT) from None
     except OSError as error:
         raise InputError(f"the structure cannot be read: {error.strerror}", where=str(path)) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if "\0" in text:
+        raise InputError("the structure is not a text file", where=str(path), hint=_HINT)
+    return text.split("\n")
 
 
 def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
     """An extended xyz file as ASE reads it: atomic numbers and isotopes in the first column as symbols, Fortran's
-    exponents as C's; with masses in amu by frame and atom of the isotopes. A file of another form stays as it is."""
+    exponents as C's; with masses in amu by frame and atom of the isotopes. A file of another form stays as it is.
+    Raises InputError for more atoms than the file has lines, and more columns than a line has."""
     rows, out, masses = text_lines(path), list[str](), dict[int, dict[int, float]]()
     line = frame = 0
     while line < len(rows):
         count = rows[line].strip()
-        if not (count.isascii() and count.isdigit() and len(count) < 9) or line + 1 >= len(rows):
+        try:
+            promised = int(count)
+        except ValueError:
             return "\n".join([*out, *rows[line:]]), masses
+        if not 0 < promised <= len(rows) - line - 2:
+            what = f"line {line + 1} promises {count[:20]} atoms, and {max(0, len(rows) - line - 2)} lines follow"
+            raise InputError(what, where=f"{path}:{line + 1}", hint=_HINT)
         comment = rows[line + 1]
+        wide = _WIDE.search(comment)
+        if wide is not None:
+            raise InputError("no property has so many columns", where=f"{path}:{line + 2}", value=wide.group()[:60])
         by_symbol = "roperties=" not in comment or re.search(r'roperties="?species:S:1', comment) is not None
         out += rows[line : line + 2]
-        for atom, row in enumerate(rows[line + 2 : line + 2 + int(count)]):
+        atoms = rows[line + 2 : line + 2 + promised]
+        if by_symbol:
+            _refuse_isotope_labels([(row.split() or [""])[0] for row in atoms], f"{path}:{{}}", line + 3)
+        for atom, row in enumerate(atoms):
             words = _FORTRAN.sub("e", row).split()
             if words and by_symbol:
                 symbol, mass = _species(words[0], f"{path}:{line + 3 + atom}")
@@ -102,7 +117,7 @@ def extended_lines(path: Path) -> tuple[str, dict[int, dict[int, float]]]:
                 if mass is not None:
                     masses.setdefault(frame, {})[atom] = mass
             out.append(" ".join(words))
-        line += 2 + int(count)
+        line += 2 + promised
         frame += 1
         while line < len(rows) and not rows[line].strip():
             line += 1
@@ -140,6 +155,7 @@ def _frame(path: Path, rows: list[str], line: int, count: int) -> PlainFrame:
             f"{promise} promises {count} atoms, and {have} follow", where=f"{path}:{line + 2 + have}", hint=_HINT
         )
     unit = _unit(f"{path}:{line + 2}", rows[line + 1])
+    _refuse_isotope_labels([(row.split() or [""])[0] for row in atoms], f"{path}:{{}}", line + 3)
     parsed = [_atom(f"{path}:{number}", row) for number, row in enumerate(atoms, line + 3)]
     masses = np.array([mass for _, _, mass in parsed])
     return PlainFrame(
@@ -182,6 +198,29 @@ def _species(word: str, where: str) -> tuple[str, float | None]:
     if named is None or named[0] not in atomic_numbers:
         return "", None
     return named[0], isotope_mass(*named, where)
+
+
+def _refuse_isotope_labels(words: list[str], where: str, first: int) -> None:
+    """Raise InputError for a symbol such as C13 that can be the isotope: it numbers neither the atoms nor those of its
+    element, or others of the element have no number."""
+    labels = [_LABEL.match(word) for word in words]
+    symbols = {word.capitalize() for word in words}
+    if all(labels) and len(symbols) == len(words):
+        return
+    seen: dict[str, int] = {}
+    for atom, (word, label) in enumerate(zip(words, labels, strict=True)):
+        element = (label.group(1) if label else word).capitalize()
+        seen[element] = seen.get(element, 0) + 1
+        number = int(label.group(2)) if label else 0
+        if (element, number) in MASSES and (
+            element in symbols or words.count(word) > 1 or number not in (atom + 1, seen[element])
+        ):
+            raise InputError(
+                "a symbol that is an isotope's, or the label of an atom",
+                where=where.format(first + atom),
+                value=word,
+                hint=f"write {number}{element} for the isotope, or {element} without the number",
+            )
 
 
 def _atom(where: str, row: str) -> tuple[int, list[float], float]:

@@ -14,7 +14,7 @@ import numpy as np
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.molecules.files.outputs import is_output
-from hpcir.molecules.isotopes import isotope_symbol
+from hpcir.molecules.isotopes import check_mass, isotope_symbol
 from hpcir.molecules.plain_xyz import PlainFrame, extended_lines, read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
 
@@ -157,7 +157,7 @@ def stated(info: Mapping[str, Any], words: Sequence[str], where: str) -> int | N
             except ValueError:
                 number = 0.5
             if number != round(number):
-                raise InputError(f"the {word} is not a whole number", where=where, value=info[word])
+                raise InputError(f"the {word} is not a whole number", where=where, value=str(info[word]))
             return round(number)
     return None
 
@@ -170,8 +170,8 @@ def isotopes_of(atoms: Any) -> FloatArray | None:
     if not atoms.has("masses"):
         return None
     masses = np.asarray(atoms.get_masses(), float)
-    if not np.all(np.isfinite(masses)) or not np.all((masses > 0) & (masses < 400)):
-        raise InputError("a mass of the file is not a mass in amu", value=masses.tolist()[:6])
+    for atom, (symbol, mass) in enumerate(zip(atoms.symbols, masses, strict=True), 1):
+        check_mass(symbol, float(mass), f"mass of atom {atom}")
     # Weights that another program rounds are no isotopes.
     return None if np.all(np.abs(masses * AMU - standard_masses(atoms.numbers)) < 0.15 * AMU) else masses * AMU
 

@@ -55,7 +55,7 @@ def require_no_others() -> None:
 def require_step_of_one() -> None:
     """Raise InputError when srun started several processes without the PMI that connects them."""
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1") if "SLURM_PROCID" in os.environ else "1"
-    if tasks.isdigit() and int(tasks) > 1:
+    if tasks.isdecimal() and int(tasks) > 1:
         raise InputError(
             f"srun started {tasks} processes that cannot communicate",
             hint="start them with mpirun, or with the --mpi of srun that belongs to mpi4py's MPI (`srun --mpi=list`)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.files.program_series import PROGRAMS, detected, read_program_series
 from hpcir.spectra.files.series_checks import check_samples, unwrapped
+from hpcir.storage.files import decoded
 from hpcir.units import FS, UNITS, is_number
 
 # Largest deviation from uniform sampling times as a fraction of the interval (rounding in text files).
 MAX_UNEVENNESS = 1e-3
+# Fortran's exponents of double precision, as in 1.5D-03.
+_FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 _UNIT_HINT = "valid dipole units: " + ", ".join(UNITS["dipole"])
 
 
@@ -47,7 +51,7 @@ def read_series(
       CSV    columns in a header line, such as time_fs,dipole_x_D,dipole_y_D,dipole_z_D (unit: what follows the last
       _) NPZ    arrays 'dipoles' (T, 3) or (T, 3, R), 'dipole_unit', 'time_between_fs'
       extxyz frames with 'dipole' in the comment line, and 'time_fs' or 'dipole_unit' there, too
-    cell (3,): edges of a rectangular box in bohr, by which changes of a Berry phase's branch are undone.
+    cell (3, 3): the vectors of the box in bohr, one a row, by which changes of a Berry phase's branch are undone.
     Raises InputError when a unit or the time is not declared at all or twice differently, for missing or non-finite
     values (naming the line or frame), for times that are not evenly spaced, and for samples that no motion makes
     (`series_checks.check_samples`). Nothing is filled in.
@@ -131,10 +135,13 @@ def _interval(times: FloatArray | float | None, given: float | None, where: str)
 
 def _read_csv(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decoded(path.read_bytes())
+    except OSError as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
-    lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
+    text = _FORTRAN.sub("e", text.replace('"', ""))
+    if ";" in text and not re.search(r",[^;\n]*,", text):  # decimal commas between semicolons
+        text = text.replace(",", ".")
+    lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1)]
     lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
     if not lines:
         raise InputError("the file holds no line of numbers", where=str(path))
@@ -192,14 +199,17 @@ def _row(line: str, count: int, where: str) -> list[float]:
 
 def _read_npz(path: Path) -> tuple[FloatArray, str | None, float | None]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        held = np.load(path, allow_pickle=False)
+        if not isinstance(held, np.lib.npyio.NpzFile):
+            raise InputError("no file of named arrays (NPZ)", where=str(path), hint="np.savez(path, dipoles=...)")
+        with held as file:
             stored: dict[str, Any] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path)) from error
     if "dipoles" not in stored:
         raise InputError("no array 'dipoles'", where=str(path), value=sorted(stored))
     dipoles = stored["dipoles"]
-    if dipoles.ndim not in (2, 3) or dipoles.shape[1] != 3 or not np.issubdtype(dipoles.dtype, np.number):
+    if dipoles.ndim not in (2, 3) or dipoles.shape[1] != 3 or dipoles.dtype.kind not in "iuf":
         raise InputError(
             "dipoles must have the shape (times, 3) or (times, 3, trajectories)", where=str(path), value=dipoles.shape
         )
@@ -208,8 +218,12 @@ def _read_npz(path: Path) -> tuple[FloatArray, str | None, float | None]:
     if len(bad):
         raise InputError(f"the dipole of sample {bad[0] + 1} is not finite", where=str(path))
     unit = str(stored["dipole_unit"]) if "dipole_unit" in stored else None
-    interval = float(stored["time_between_fs"]) if "time_between_fs" in stored else None
-    return dipoles, unit, interval
+    interval = stored.get("time_between_fs")
+    if interval is None:
+        return dipoles, unit, None
+    if interval.size != 1 or interval.dtype.kind not in "iuf":
+        raise InputError("time_between_fs is not a number", where=str(path), value=str(interval)[:60])
+    return dipoles, unit, float(interval.item())
 
 
 def _read_extxyz(path: Path) -> tuple[FloatArray, str | None, FloatArray | None]:

@@ -13,7 +13,7 @@ import numpy as np
 from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.bands import Band
-from hpcir.storage.files import write_atomic
+from hpcir.storage.files import decoded, write_atomic
 from hpcir.storage.provenance import origin_text
 from hpcir.units import KELVIN
 
@@ -122,8 +122,8 @@ class Spectrum:
         """Read what `to_csv` wrote (bands and terms are not in it). Raises InputError with file and line."""
         path = Path(path)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = decoded(path.read_bytes()).split("\n")
+        except OSError as error:
             raise InputError(f"the spectrum cannot be read: {error}", where=str(path)) from error
         numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
         if not numbered or tuple(numbered[0][1].strip().split(",")) != CSV_COLUMNS:

@@ -1,7 +1,8 @@
-"""Text files that are written completely or not at all."""
+"""Text files that are written completely or not at all, and the text of other programs' files."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 from pathlib import Path
@@ -44,3 +45,15 @@ def replace_file(path: Path, data: bytes) -> None:
             f"{path}: cannot write: {error.strerror}. Everything finished so far is kept; free some space and run the "
             "same command again"
         ) from error
+
+
+def decoded(raw: bytes) -> str:
+    """The text of a file in UTF-8, in UTF-16 with a byte order mark, or else in Latin-1; line ends as line feeds."""
+    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        text = raw.decode("utf-16", "replace")
+    else:
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = raw.decode("latin-1")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

@@ -50,7 +50,7 @@ class YamlFile:
     def line_of(self, error: InputError) -> int:
         """The line that an error about this file names (0 where it names none)."""
         number = error.where.removeprefix(f"{self.path}:").split(":", 1)[0]
-        return int(number) if number.isdigit() else 0
+        return int(number) if number.isdecimal() else 0
 
 
 def dotted(key: KeyPath) -> str:

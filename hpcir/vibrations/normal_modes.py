@@ -18,6 +18,7 @@ from hpcir.errors import InputError
 from hpcir.labels.base import Label
 from hpcir.molecules.eckart import eckart_frame, internal_velocities
 from hpcir.molecules.internal_coordinates import model_hessian
+from hpcir.molecules.isotopes import check_mass
 from hpcir.molecules.structures import BOND_FRACTION, Structure, centre
 from hpcir.units import AMU, ANGSTROM, KM_PER_MOL_PER_E2_ME, PER_CM
 
@@ -312,7 +313,7 @@ def _project(weighted: FloatArray, modes: NormalModes) -> FloatArray:
 def isotope_masses(structure: Structure, pattern: Mapping[str, float], where: str = "system.isotopes") -> FloatArray:
     """Masses (N,) in electron masses with some replaced: amu by element ('H') or by 1-based atom ('H6').
 
-    Raises InputError for an atom or element that the structure does not have.
+    Raises InputError for an atom or element that the structure does not have, and for what is no mass of its.
     """
     masses = structure.masses.copy()
     names = structure.symbols
@@ -330,6 +331,7 @@ def isotope_masses(structure: Structure, pattern: Mapping[str, float], where: st
                 + "atoms: "
                 + " ".join(f"{name}{i + 1}" for i, name in enumerate(names)),
             )
+        check_mass(symbol, pattern[key], where)
         masses[chosen] = pattern[key] * AMU
     return masses
 

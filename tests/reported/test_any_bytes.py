@@ -168,3 +168,21 @@ def test_damaged_files(tmp_path_factory, kind):
             read(path)
 
     damaged()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "3\nProperties=speesci:S:1:po0\n\n\n\n\n" + 20 * "8" + "\n\n\n",
+            r"line 7 promises 8+ atoms, and 2 lines follow",
+        ),
+        ("9999999\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", "line 1 promises 9999999 atoms, and 2 lines follow"),
+        ("1\nProperties=species:S:1:pos:R:3:x:R:" + 50 * "6" + "\nH 0 0 0\n", "no property has so many columns"),
+    ],
+)
+def test_numbers_of_atoms_and_columns_without_end(tmp_path, text, words):
+    """ASE never ended, or took all memory. Found by coverage."""
+    (tmp_path / "a.xyz").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_frames(tmp_path / "a.xyz")

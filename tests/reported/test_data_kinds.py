@@ -339,8 +339,44 @@ def test_what_is_not_finite_is_not_written(tmp_path):
     frame = Frame(np.array([8, 1, 1]), WATER, energy=float("nan"), place="geometry 7")
     with pytest.raises(InputError, match="geometry 7: the energy is not finite"):
         write_extxyz(Dataset((frame,)), tmp_path / "a.xyz")
-    spectrum = Spectrum(np.arange(5.0), np.array([1.0, np.nan, 2.0, 0.5, 0.1]), np.zeros(5))
+    spectrum = Spectrum(1000 + np.arange(5.0), np.array([1.0, np.nan, 2.0, 0.5, 0.1]), np.zeros(5))
     write_jcamp(spectrum, tmp_path / "a.jdx")
     np.testing.assert_array_equal(
         np.isnan(read_jcamp(tmp_path / "a.jdx").absorption), [False, True, False, False, False]
     )
+
+
+@pytest.mark.parametrize("name", ["positions", "forces", "dipole"])
+def test_numbers_whose_squares_overflow_are_an_error_of_the_audit(tmp_path, name):
+    """Found by fuzzing: 1e300 is finite, and its square is not."""
+    held = {"positions": PLACES.copy(), "energy": ENERGY, "forces": FORCES.copy(), "dipole": DIPOLE.copy()}
+    held[name][3].flat[0] = 1e300
+    np.savez(tmp_path / "a.npz", numbers=[8, 1, 1], **held)
+    found = audit(read_dataset(tmp_path / "a.npz", units="ase"))
+    assert [(one.severity, one.frames) for one in found if one.check == "finite"] == [("error", (3,))]
+
+
+def test_a_geometry_without_atoms_is_refused(tmp_path):
+    """Found by fuzzing: padding alone."""
+    held = {"Z": np.zeros((2, 2), int), "R": np.zeros((2, 2, 3)), "E": np.zeros(2), "N": np.zeros(2, int)}
+    np.savez(tmp_path / "a.npz", **held)
+    keys = {"numbers": "Z", "positions": "R", "energy": "E", "count": "N"}
+    with pytest.raises(InputError):
+        read_dataset(tmp_path / "a.npz", units="ase", keys=keys)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["m/species"] = np.zeros((2, 2), int)
+        file["m/coordinates"], file["m/energies"] = np.zeros((2, 2, 3)), np.zeros(2)
+    with pytest.raises(InputError, match="without atoms"):
+        read_dataset(tmp_path / "a.h5")
+
+
+def test_one_molecule_with_two_charges_is_an_error(tmp_path):
+    """An ion and its neutral have two surfaces, and a model has one."""
+    held = {"numbers": [8, 1, 1], "positions": PLACES, "energy": ENERGY, "forces": FORCES}
+    np.savez(tmp_path / "a.npz", **held, charge=np.where(np.arange(COUNT) < 3, 1, 0))
+    found = [
+        one for one in audit(read_dataset(tmp_path / "a.npz", units="ase")) if "total charges +0 and +1" in one.text
+    ]
+    assert [(one.severity, one.frames) for one in found] == [("error", (0, 1, 2))]
+    np.savez(tmp_path / "b.npz", **held, charge=1)
+    assert not any("total charges" in one.text for one in audit(read_dataset(tmp_path / "b.npz", units="ase")))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcir.cli import main
 from hpcir.errors import InputError
 from hpcir.spectra.files.jcamp import read_jcamp
 
@@ -279,3 +280,91 @@ def test_two_points_are_no_spectrum(tmp_path):
     head = {"LASTX": f"{FIRST + STEP:g}", "NPOINTS": "2"}
     with pytest.raises(InputError, match="of which there must be three"):
         read_jcamp(file(tmp_path / "a.jdx", f"{FIRST:g} 90000 91000", head))
+
+
+NAPIERIAN = {"YUNITS": "ABSORBANCE (base e)", "YFACTOR": "1e-6"}
+
+
+def test_an_absorbance_to_base_e(tmp_path):
+    path = file(tmp_path / "a.jdx", rows(np.round(1e6 * np.log(10) * ABSORBANCE).astype(int)), NAPIERIAN)
+    assert area(path) == pytest.approx(AREA, rel=1e-3)
+    assert any("base e" in note for note in read_jcamp(path).metadata["notes"])
+
+
+@pytest.mark.parametrize("total", ["", "760 Torr", "101.325 kPa"])
+def test_a_fraction_times_the_path(tmp_path, total):
+    """6579 ppm-m of one atmosphere are 50 mmHg along 10 cm."""
+    head = {"CONCENTRATION": "6578.947 ppm-m", "PARTIAL_PRESSURE": "", "PATH LENGTH": "", "PRESSURE": total}
+    path = file(tmp_path / "a.jdx", head=head)
+    assert area(path) == pytest.approx(AREA, rel=1e-3)
+    assert any("ppm-m of 760 mmHg" in note for note in read_jcamp(path).metadata["notes"])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"PARTIAL_PRESSURE": "", "CONCENTRATION": "20 mg/m3", "PRESSURE": "760 mmHg"},
+        {"PARTIAL_PRESSURE": "", "CONCENTRATION": "0.01 mol/L", "PRESSURE": "760 mmHg"},
+        {"PARTIAL_PRESSURE": "50", "PRESSURE": "760 mmHg"},
+    ],
+)
+def test_an_amount_in_an_unknown_unit_is_not_the_whole_pressure(tmp_path, head):
+    metadata = read_jcamp(file(tmp_path / "a.jdx", head=head)).metadata
+    assert not metadata["absolute"]
+    assert any("is in no unit known here" in note for note in metadata["notes"])
+
+
+TRANSMITTANCE = INTEGERS / 1e5
+
+
+@pytest.mark.parametrize(
+    ("units", "ordinates", "words"),
+    [
+        ("ABSORBANCE", TRANSMITTANCE, "an absorbance whose bands point down"),
+        ("ABSORBANCE", 100 * TRANSMITTANCE, "an absorbance whose bands point down"),
+        ("TRANSMITTANCE", ABSORBANCE, "a transmittance whose bands point up"),
+        ("% TRANSMITTANCE", TRANSMITTANCE, "saturated or missing"),
+    ],
+)
+def test_ordinates_of_other_units_than_the_file_says(tmp_path, units, ordinates, words):
+    table = rows(np.round(1e6 * ordinates).astype(int))
+    with pytest.raises(InputError, match=words):
+        read_jcamp(file(tmp_path / "a.jdx", table, {"YUNITS": units, "YFACTOR": "1e-6"}))
+
+
+@pytest.mark.parametrize(
+    ("units", "abscissas", "words"),
+    [
+        ("1/CM", 1e4 / GRID, "look like MICROMETERS"),
+        ("1/CM", 1e7 / GRID, "look like NANOMETERS"),
+        ("MICROMETERS", GRID, "look like 1/CM"),
+        ("1/CM", GRID / 1000, "Mend ##XUNITS"),
+    ],
+)
+def test_abscissas_of_other_units_than_the_file_says(tmp_path, units, abscissas, words):
+    pairs = "\n".join(f"{x:.6f}, {y:.6f}" for x, y in zip(abscissas, TRANSMITTANCE, strict=True))
+    head = {"XUNITS": units, "YFACTOR": "1", "FIRSTX": f"{abscissas[0]:.6f}", "LASTX": f"{abscissas[-1]:.6f}"}
+    path = file(tmp_path / "a.jdx", pairs, head)
+    path.write_text(path.read_text().replace("##XYDATA=(X++(Y..Y))", "##XYPOINTS=(XY..XY)"))
+    with pytest.raises(InputError, match=words):
+        read_jcamp(path)
+
+
+@pytest.mark.parametrize(("path_length", "size"), [("0.1 CM", "more"), ("1000 CM", "less")])
+def test_a_scale_that_few_molecules_have_is_said(tmp_path, path_length, size):
+    notes = read_jcamp(file(tmp_path / "a.jdx", head={"PATH LENGTH": path_length})).metadata["notes"]
+    assert any(f"{size} than nearly every molecule" in note for note in notes)
+
+
+@pytest.mark.parametrize(("name", "value"), [("YFACTOR", "0"), ("YFACTOR", "nan"), ("XFACTOR", "0.0")])
+def test_a_factor_that_is_none(tmp_path, name, value):
+    with pytest.raises(InputError, match=f"##{name} is no factor"):
+        read_jcamp(file(tmp_path / "a.jdx", head={name: value}))
+
+
+def test_two_scales_that_differ_are_said_by_compare(tmp_path, capsys):
+    first, second = file(tmp_path / "a.jdx"), file(tmp_path / "b.jdx", head={"PATH LENGTH": "1 CM"})
+    assert main(["compare", str(first), str(second)]) == 0
+    assert "the areas differ 10 times: check pressure, path and units" in capsys.readouterr().out
+    assert main(["compare", str(first), str(file(tmp_path / "b.jdx", head={"PATH LENGTH": ""}))]) == 0
+    assert "no absolute scale" in capsys.readouterr().out

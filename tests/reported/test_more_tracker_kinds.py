@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hpcir.descriptors.definition import automatic_set
 from hpcir.errors import InputError
 from hpcir.exchange.n2p2 import export_n2p2, import_n2p2
+from hpcir.exchange.n2p2.transfer import CHARGES_FOLDER
 from hpcir.exchange.reading import read_dataset
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import Structure, read_structure
@@ -143,10 +145,13 @@ def test_cp2k_s_moments_of_one_line_a_step(tmp_path, cell):
         read_series(path, time_between=FS)
 
 
-def test_the_charge_goes_through_an_export_and_an_import(tmp_path):
-    """The networks of charges that hpcir writes say for which total charge they are."""
+@pytest.mark.parametrize("charges", [True, False])
+def test_the_charge_goes_through_an_export_and_an_import(tmp_path, charges):
+    """The networks that hpcir writes say for which total charge they are, those of the energy alone too."""
     model = replace(random_model(automatic_set((1, 8), 8.0, 3, 1, (1,)), 1), total_charge=1)
     export_n2p2(model, tmp_path / "out")
+    if not charges:
+        shutil.rmtree(tmp_path / "out" / CHARGES_FOLDER)
     assert import_n2p2(tmp_path / "out").total_charge == 1
     assert import_n2p2(tmp_path / "out", total_charge=1).total_charge == 1
     with pytest.raises(InputError, match="learnt for the total charge 1, and 0 is declared"):

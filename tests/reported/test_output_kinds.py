@@ -124,6 +124,13 @@ def test_the_isotopes_that_gaussian_takes_unasked_are_none(tmp_path):
     assert not read_frames(tmp_path / "a.log")[-1].has("masses")
 
 
+@pytest.mark.parametrize("odd", ["\x0c", "\x0b", "\x1c", "\x85", "\u2028", " \u00b2"])
+def test_form_feeds_and_other_odd_characters_end_no_line(tmp_path, odd):
+    """Only a line feed ends a line of a table; a superscript two is no mass number. Found by fuzzing."""
+    (tmp_path / "a.out").write_text(turbomole().replace("     0\n", f"     0{odd}\n"), encoding="utf-8")
+    np.testing.assert_allclose(read_structure(tmp_path / "a.out").positions / ANGSTROM, PLACES, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcir.cli import main
 from hpcir.errors import InputError
 from hpcir.spectra.files.series_checks import check_samples, unwrapped
 from hpcir.spectra.series import read_series
@@ -85,7 +86,7 @@ def test_berry_phases_are_put_on_one_branch():
     """Each component is known up to e times the box's edge; undone, the series is the one without the box."""
     series, edges = motion() * DEBYE, np.array([9.0, 10.0, 11.0]) * ANGSTROM
     wrapped = series + edges * np.random.default_rng(2).integers(-1, 2, (COUNT, 3)).cumsum(axis=0)
-    found, changes = unwrapped(wrapped[:, :, None], edges)
+    found, changes = unwrapped(wrapped[:, :, None], np.diag(edges))
     np.testing.assert_allclose(np.diff(found[:, :, 0], axis=0), np.diff(series, axis=0), atol=1e-12)
     assert changes > COUNT
 
@@ -174,3 +175,134 @@ def test_a_byte_order_mark_and_line_ends_of_others(tmp_path):
     text = "time_fs,dipole_x_D,dipole_y_D,dipole_z_D\r\n" + lines(motion(), np.arange(COUNT)).replace(" ", ",")
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").replace("\r\r", "\r").encode())
     np.testing.assert_allclose(read_series(tmp_path / "a.csv").dipoles[:, :, 0] / DEBYE, motion(), atol=1e-8)
+
+
+TRICLINIC = np.array([[47.0, 0.0, 0.0], [-20.0, 40.0, 0.0], [5.0, 8.0, 45.0]])
+
+
+def wrapped_in(cell: np.ndarray) -> np.ndarray:
+    """The motion in debye with a change of branch along each vector of the box, one a row."""
+    steps = np.arange(COUNT)[:, None]
+    return motion() + (steps > 700) * cell[0] - (steps > 1100) * cell[1] + (steps > 1500) * cell[2]
+
+
+def test_branches_of_a_box_with_oblique_vectors(tmp_path):
+    """CP2K prints the matrix whose columns are the vectors of the box; --cell takes the vectors."""
+    matrix = [" ".join(f"{x:14.8f}" for x in row) for row in TRICLINIC.T]
+    block = (
+        "  Dipole vectors are based on the periodic (Berry phase) operator.\n"
+        f"  [X] [{matrix[0]} ] [i]\n  [Y]=[{matrix[1]} ]*[j]\n  [Z] [{matrix[2]} ] [k]\n"
+        "  Dipole moment [Debye]\n    X={:14.8f} Y={:14.8f} Z={:14.8f}     Total=    1.0\n"
+    )
+    series = wrapped_in(TRICLINIC)
+    path = series_file(tmp_path / "moments.dat", "".join(block.format(*row) for row in series))
+    np.testing.assert_allclose(read_series(path, time_between=FS).dipoles[:, :, 0] / DEBYE, motion(), atol=1e-7)
+    head = "dipole_x_D,dipole_y_D,dipole_z_D\n"
+    plain = series_file(tmp_path / "a.csv", head + lines(series).replace(" ", ","))
+    found = read_series(plain, time_between=FS, cell=TRICLINIC * DEBYE)
+    np.testing.assert_allclose(found.dipoles[:, :, 0] / DEBYE, motion(), atol=1e-7)
+    with pytest.raises(InputError, match="no volume"):
+        read_series(plain, time_between=FS, cell=TRICLINIC[[0, 1, 1]] * DEBYE)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_branches_of_cp2k_s_moments_of_one_line_a_step(tmp_path, known):
+    """The matrix of the box is at the end of the line, or given."""
+    tail = "".join(f" {x:14.8f}" for x in TRICLINIC.T.ravel()) if known else ""
+    text = "".join(
+        f" MOMENTS| {step:10d} {x:16.8f} {y:16.8f} {z:16.8f} 1.0{tail}\n"
+        for step, (x, y, z) in enumerate(wrapped_in(TRICLINIC))
+    )
+    path = series_file(tmp_path / "moments.dat", text)
+    if not known:
+        with pytest.raises(InputError, match=r"jumps at samples 702, 1102 and 1502.*--cell"):
+            read_series(path, time_between=FS)
+    found = read_series(path, time_between=FS, cell=None if known else TRICLINIC * DEBYE)
+    np.testing.assert_allclose(found.dipoles[:, :, 0] / DEBYE, motion(), atol=1e-7)
+    assert any("3 changes" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "  Dipole moment [Debye]\n    X={:14.8f} Y={:14.8f} Z={:14.8f}     Total=    1.0\n",
+        " TB_DIPOLE| Moment [Debye] {:20.8f}{:17.8f}{:17.8f}\n",
+        " MM_DIPOLE| Moment [Debye] {:20.8f}{:17.8f}{:17.8f}\n",
+        " MM DIPOLE [BERRY PHASE](Debye)| {:16.8f}{:16.8f}{:16.8f}\n",
+        " MOMENTS| 7 {:16.8f} {:16.8f} {:16.8f} 1.0\n",
+        "O   R   C   A\nTotal Dipole Moment    :  {:12.8f} {:12.8f} {:12.8f}\n",
+        "Gaussian, Inc\n Dipole moment (field-independent basis, Debye):\n  X= {:12.8f}  Y= {:12.8f}  Z= {:12.8f}\n",
+    ],
+)
+@pytest.mark.parametrize("bad", ["NaN", "*" * 14, ""])
+def test_a_dipole_that_is_no_number_is_named(tmp_path, head, bad):
+    """A program prints stars where a number does not fit, and is killed while it writes."""
+    parts = [head.replace("| 7 ", f"| {n} ").format(*row) for n, row in enumerate(motion()[:60])]
+    good = read_series(series_file(tmp_path / "md.out", "".join(parts)), time_between=FS)
+    assert good.dipoles.shape == (60, 3, 1)
+    value = f"{motion()[40, 1]:.8f}"
+    assert value in parts[40]
+    parts[40] = parts[40].replace(value, bad)
+    with pytest.raises(InputError, match=r"sample 41 is not of three numbers|is not finite at sample 41"):
+        read_series(series_file(tmp_path / "md.out", "".join(parts)), time_between=FS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", ";").replace(".", ","),
+        lambda text: "".join(f'"{line}"\n'.replace(",", '","') for line in text.splitlines()),
+        lambda text: text.replace("e-", "D-"),
+        lambda text: "\ufeff" + text,
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_csv_files_as_tables_are_saved(tmp_path, change, encoding):
+    """Semicolons, decimal commas between them, quotes, Fortran's exponents, encodings of other systems."""
+    table = lines(motion() * 1e-3, np.arange(COUNT)).replace(" ", ",")
+    path = tmp_path / "a.csv"
+    path.write_bytes(change("time_fs,dipole_x_D,dipole_y_D,dipole_z_D\n" + table).encode(encoding))
+    np.testing.assert_allclose(read_series(path).dipoles[:, :, 0] / DEBYE, motion() * 1e-3, atol=1e-10)
+
+
+def test_the_same_trajectory_twice_is_refused(tmp_path, capsys):
+    """Copies have no scatter, and would be taken for convergence."""
+    head = "time_fs,dipole_x_D,dipole_y_D,dipole_z_D\n"
+    path = series_file(tmp_path / "a.csv", head + lines(motion(), np.arange(COUNT)).replace(" ", ","))
+    np.savez(tmp_path / "a.npz", dipoles=np.stack([motion(), motion()], axis=2), dipole_unit="D", time_between_fs=1.0)
+    for files in ([path, path], [tmp_path / "a.npz"]):
+        command = ["spectrum", *map(str, files), "--temperature", "300 K", "-o", str(tmp_path / "out")]
+        assert main(command) == 2
+        assert "the same trajectory is given twice" in capsys.readouterr().err
+
+
+def test_oblique_boxes_on_the_command_line(tmp_path, capsys):
+    head = "dipole_x_D,dipole_y_D,dipole_z_D\n"
+    path = series_file(tmp_path / "a.csv", head + lines(wrapped_in(TRICLINIC)).replace(" ", ","))
+    command = ["spectrum", str(path), "--temperature", "300 K", "--step", "1 fs", "-o", str(tmp_path / "out")]
+    cell = [f"{x:.9f} A" for x in (TRICLINIC * DEBYE / ANGSTROM).ravel()]
+    assert main([*command, "--cell", *cell]) == 0
+    assert "3 changes of the Berry phase's branch undone" in capsys.readouterr().out
+    assert main([*command, "--cell", "0 A", "9 A", "9 A"]) == 2
+    assert "must be more than 0" in capsys.readouterr().err
+    assert main([*command, "--cell", "9 A", "9 A"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"dipoles": np.zeros((9, 3)) + 1j}, "must have the shape"),
+        ({"dipoles": np.ones((9, 3)), "time_between_fs": "soon"}, "time_between_fs is not a number"),
+        ({"dipoles": np.eye(9, 3), "time_between_fs": np.ones(2)}, "time_between_fs is not a number"),
+        (None, "no file of named arrays"),
+    ],
+)
+def test_arrays_that_are_no_series(tmp_path, arrays, words):
+    if arrays is None:
+        with (tmp_path / "a.npz").open("wb") as file:
+            np.save(file, np.ones((9, 3)))
+    else:
+        np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(InputError, match=words):
+        read_series(tmp_path / "a.npz", "D", FS)

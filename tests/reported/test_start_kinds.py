@@ -228,3 +228,22 @@ def test_the_program_under_such_a_launcher_ends_with_words(tmp_path):
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ended.returncode == 2
     assert "srun --mpi=list" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "keys", "said"),
+    [
+        ("isotopes: {heavy: {H: 200}}", "", "this is not a mass in amu"),
+        ("isotopes: {heavy: {O: 2.014}}", "", "Isotopes of O have"),
+        ("isotopes: {light: {H: 0.1134}}", "", ""),
+        ("isotopes: {heavy: {O2: 18}}", "", "atom 2 of the molecule is H"),
+        ("charge: 0", "dynamics: {temperature: 300000 K}\n", "no molecule is whole at this temperature"),
+        ("charge: 0", "dynamics: {temperature: 3000 K}\n", ""),
+    ],
+)
+def test_masses_and_temperatures_are_held_against_physics(tmp_path, capsys, words, keys, said):
+    (tmp_path / "w.xyz").write_text("3\nw\nO 0 0 0.1173\nH 0 0.7572 -0.4692\nH 0 -0.7572 -0.4692\n")
+    deck = tmp_path / "a.yaml"
+    deck.write_text(f"system: {{structure: w.xyz, {words}}}\nlabels: {{engine: tblite}}\n{keys}")
+    assert main(["check", "--quick", str(deck)]) == (2 if said else 0)
+    assert said in capsys.readouterr().err

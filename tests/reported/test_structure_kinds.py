@@ -140,7 +140,8 @@ PDB = (
 MOL = (
     "water\n  made\n\n  3  2  0  0  0  0  0  0  0  0999 V2000\n"
     "    0.0000    0.0000    0.1173 O   0  0\n    0.0000    0.7572   -0.4692 H   0  0\n"
-    "    0.0000   -0.7572   -0.4692 H   0  0\n  1  2  1  0\n  1  3  1  0\nM  END\n"
+    "    0.0000   -0.7572   -0.4692 H   0  0\n"
+    "  1  2  1  0\n  1  3  1  0\nM  END\n"
 )
 MOL2 = (
     "@<TRIPOS>MOLECULE\nwater\n3 2 1 0 0\nSMALL\nUSER_CHARGES\n@<TRIPOS>ATOM\n"
@@ -227,3 +228,120 @@ def test_what_is_refused_in_words(tmp_path, name, text, words):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=words):
         read_structure(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_encodings_of_other_systems(tmp_path, encoding):
+    """A comment with an umlaut, and what Windows' editors and shells write."""
+    path = water(tmp_path / "a.xyz", comment="w\u00e4ssrig")
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    same(read_structure(path))
+    path.write_bytes(b"\x7fELF\x00\x01\xff")
+    with pytest.raises(InputError, match="not a text file"):
+        read_structure(path)
+
+
+@pytest.mark.parametrize(
+    "symbols", [["C13", "H", "H", "H", "H"], ["C", "H2", "H2", "H2", "H2"], ["C", "H", "H2", "H", "H"]]
+)
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_symbol_that_is_an_isotope_or_a_label_is_refused(tmp_path, symbols, extended):
+    places = ["0 0 0", "0.63 0.63 0.63", "-0.63 -0.63 0.63", "-0.63 0.63 -0.63", "0.63 -0.63 -0.63"]
+    comment = "Properties=species:S:1:pos:R:3" if extended else "methane"
+
+    def text(names: list[str]) -> str:
+        return "\n".join(["5", comment, *(f"{name} {place}" for name, place in zip(names, places, strict=True)), ""])
+
+    path = tmp_path / "a.xyz"
+    path.write_text(text(symbols))
+    with pytest.raises(InputError, match=r"a\.xyz:\d: a symbol that is an isotope's, or the label of an atom"):
+        read_structure(path)
+    for labels in (["C13", "H1", "H2", "H3", "H4"], ["C1", "H2", "H3", "H4", "H5"], ["C", "H1", "H2", "H3", "H4"]):
+        path.write_text(text(labels))
+        assert read_structure(path).nuclear_masses is None
+
+
+def crystal(path: Path, symbol: str = "H", parts: tuple[str, str] = ("1.0", "1.0"), more: str = "") -> Path:
+    """One molecule of water in a cell of 10 A."""
+    edges = "".join(f"_cell_length_{edge} 10\n" for edge in "abc")
+    edges += "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
+    columns = ("label", "type_symbol", "fract_x", "fract_y", "fract_z", "occupancy")
+    loop = "loop_\n" + "".join(f"_atom_site_{column}\n" for column in columns)
+    rows = (
+        f"O1 O 0.5 0.5 0.51173 1.0\n{symbol}1 {symbol} 0.5 0.57572 0.45308 {parts[0]}\n"
+        f"H2 H 0.5 0.42428 0.45308 {parts[1]}\n{more}"
+    )
+    path.write_text(f"data_x\n{edges}_symmetry_space_group_name_H-M 'P 1'\n{loop}{rows}")
+    return path
+
+
+def test_a_disordered_crystal_is_refused(tmp_path):
+    """Both places of an atom would be two atoms."""
+    assert list(read_structure(crystal(tmp_path / "a.cif")).symbols) == ["O", "H", "H"]
+    path = crystal(tmp_path / "b.cif", parts=("0.5", "1.0"), more="H3 H 0.57572 0.5 0.45308 0.5\n")
+    with pytest.raises(InputError, match=r"disordered.*H 0\.5, H 0\.5"):
+        read_structure(path)
+
+
+def test_deuterium_of_a_crystal_has_its_atom_s_mass(tmp_path):
+    found = read_structure(crystal(tmp_path / "a.cif", "D"))
+    np.testing.assert_allclose(found.masses / AMU, [15.999, 2.0141018, 1.008], rtol=1e-5)
+
+
+SDF = (
+    "{title}\n  made\n\n  3  2  0  0  0  0  0  0  0  0999 V2000\n    0.0000    0.0000    0.1173 O   0  0\n"
+    "    0.0000    0.7572   -0.4692 H   0  0\n    0.0000   -0.7572   -0.4692 H   0  0\n"
+    "  1  2  1  0\n  1  3  1  0\nM  END\n"
+)
+
+
+@pytest.mark.parametrize("titles", [("", ""), ("a", ""), ("", "b")])
+@pytest.mark.parametrize("between", ["$$$$\n", "$$$$\r\n", "> <energy>\n-1.0\n\n$$$$\n", "$$$$\n\n"])
+def test_molecules_without_a_title_in_one_file(tmp_path, titles, between):
+    if between.endswith("\n\n") and not titles[1]:
+        pytest.skip("an empty line more, or the title: the same text")
+    path = tmp_path / "a.sdf"
+    path.write_bytes(between.join(SDF.format(title=title) for title in titles).encode())
+    assert len(read_frames(path)) == 2
+    same(read_structure(path))
+
+
+def gaussian(rows: str, after: str = "") -> str:
+    return f"#p hf/3-21g\n\nwater\n\n-1 2\n{rows}\n\n{after}"
+
+
+CARTESIAN = "O 0 0 0.1173\nH 0 0.7572 -0.4692\nH 0 -0.7572 -0.4692"
+Z_MATRIX = "O\nH 1 r\nH 1 r 2 a"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        gaussian(CARTESIAN),
+        gaussian(CARTESIAN.replace("O 0", "O -1 0").replace("H 0", "H 0 0")),
+        gaussian(CARTESIAN.replace("O", "8").replace("H", "1")),
+        gaussian(Z_MATRIX, "r=0.957836\na=104.477\n\n"),
+        gaussian(Z_MATRIX, "r 0.957836\na 104.477\n\n"),
+        gaussian(Z_MATRIX.replace(" r", " 0.957836").replace(" a", " 104.477")),
+        gaussian(CARTESIAN, "--Link1--\n#p mp2\n\nnext\n\n0 1\nO 0 0 0\n\n"),
+        gaussian(CARTESIAN, "1 2 1.0\n2\n3\n\nH 0\n3-21G\n****\n\n"),
+    ],
+)
+def test_inputs_of_gaussian(tmp_path, text):
+    """Whole numbers as coordinates, freeze codes, variables, further steps, what comes after the geometry."""
+    (tmp_path / "a.gjf").write_text(text)
+    found = read_structure(tmp_path / "a.gjf")
+    assert (list(found.symbols), found.charge, found.multiplicity) == (["O", "H", "H"], -1, 2)
+    distances = np.linalg.norm(found.positions[[1, 2, 2]] - found.positions[[0, 0, 1]], axis=1) / ANGSTROM
+    np.testing.assert_allclose(distances, [0.95784, 0.95784, 1.5144], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("line", "charge", "multiplicity"),
+    [("$eht charge=1 unpaired=1", 1, 2), ("$eht charge=-2", -2, 1), ("$eht  charge= 0  unpaired= 2", 0, 3), ("", 0, 1)],
+)
+def test_the_charge_in_turbomole_s_coordinates(tmp_path, line, charge, multiplicity):
+    rows = "\n".join(f"{x} {y} {z} {name}" for name, (x, y, z) in zip("ohh", PLACES / 0.529177210544, strict=True))
+    (tmp_path / "coord").write_text(f"$coord\n{rows}\n{line}\n$end\n")
+    found = read_structure(tmp_path / "coord")
+    assert (found.charge, found.multiplicity) == (charge, multiplicity)

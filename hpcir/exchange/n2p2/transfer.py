@@ -65,8 +65,8 @@ def import_n2p2(
     types 2, 3 and 9; all cutoff functions and activation functions of n2p2; scaling and normalisation. As in n2p2,
     atom_energy is always added (RuNNer and CP2K add it only with remove_atom_energies). charges: folders of
     networks whose outputs are atomic charges in e, as `export_n2p2` writes them (default: the folder 'charges'
-    in each directory, where there is one). total_charge: None for what the networks of charges say that hpcir wrote,
-    else 0. Raises InputError naming file and line, and for another charge than theirs.
+    in each directory, where there is one). total_charge: None for what networks say that hpcir wrote, else 0. Raises
+    InputError naming file and line, and for another charge than theirs.
     """
     folders = _folders(directory)
     if charges is None:
@@ -77,7 +77,7 @@ def import_n2p2(
     potential = N2p2Potential(
         energy=tuple(_read_set(folder, energy, length) for folder in folders),
         charge=tuple(_read_set(folder, 1.0, length) for folder in charge_folders),
-        total_charge=_charge_of([folder / "input.nn" for folder in charge_folders], total_charge),
+        total_charge=_charge_of([folder / "input.nn" for folder in (*folders, *charge_folders)], total_charge),
         level=level or _written_level(folders[0] / "input.nn"),
         provenance={"files": [str(f) for f in folders], "units": f"{energy_unit}, {length_unit}"},
     )
@@ -88,17 +88,17 @@ def import_n2p2(
 
 
 def _charge_of(files: Sequence[Path], declared: int | None) -> int:
-    """The total charge that is declared, or that `export_n2p2` wrote into the first line of networks of charges, else
-    0. Raises InputError where they differ."""
+    """The total charge that is declared, or that `export_n2p2` wrote into the first line of the networks, else 0.
+    Raises InputError where they differ."""
     total = declared
     for file in files:
         with file.open(encoding="utf-8", errors="replace") as text:
-            written = re.search(r"even shift to the total charge (-?\d+)", text.readline())
+            written = re.search(r"^# written by hpcir.* the total charge (-?\d+)", text.readline())
         if written is None:
             continue
         if total is not None and total != int(written.group(1)):
             raise InputError(
-                f"the charges were learnt for the total charge {written.group(1)}, and {total} is declared",
+                f"the networks were learnt for the total charge {written.group(1)}, and {total} is declared",
                 where=str(file),
                 value=total,
                 hint=f"give --charge {written.group(1)}, or leave it out",
@@ -202,7 +202,8 @@ def export_n2p2(model: Model, directory: str | Path, member: int = 0) -> Exporte
         raise InputError("no such committee member", value=member, hint=f"0 to {model.members - 1}")
     _refuse_contractions(model)
     directory = Path(directory)
-    files = _write_set(directory, model, model.energy, member, model.offsets, "energies in hartree")
+    what = f"energies in hartree for the total charge {model.total_charge}"
+    files = _write_set(directory, model, model.energy, member, model.offsets, what)
     notes = [
         "lengths are in bohr, energies in hartree: in LAMMPS (units metal) give pair_style hdnnp "
         f"{model.functions.cutoff / ANGSTROM + 0.01:.2f} cflength 1.8897261258369282 cfenergy 0.036749322175655",

@@ -270,7 +270,7 @@ def _geometry(path: Path, lines: list[str], block: Block) -> tuple[str, IntArray
 
     table = _table(path, lines, block, "geometry")
     names = [row[0] for row in table.value]
-    numbers = [int(name) if name.isdigit() else atomic_numbers.get(name.capitalize(), 0) for name in names]
+    numbers = [int(name) if name.isdecimal() else atomic_numbers.get(name.capitalize(), 0) for name in names]
     positions = np.array([[_float(x) for x in row[1:4]] for row in table.value]).reshape(-1, 3) * block.unit
     return f"{path}:{table.line}", np.array(numbers, np.int64), positions
 

@@ -12,6 +12,7 @@ import numpy as np
 from hpcir.errors import InputError
 from hpcir.molecules.isotopes import isotope, isotope_mass
 from hpcir.molecules.plain_xyz import read_plain_xyz, text_lines
+from hpcir.units import is_number
 
 BOHR = 0.529177210544
 _STARRED = re.compile(r"^\s*\*\s*(xyzfile|xyz|int|internal|gzmt|gzmtfile)\b", re.IGNORECASE)
@@ -19,7 +20,14 @@ _ORCA_MASS = re.compile(r"\bM\s*=\s*([\d.]+)", re.IGNORECASE)
 _ORCA_FRAGMENT = re.compile(r"^(\s*[A-Za-z]{1,2})\(\d+\)")
 # Charge and multiplicity of the whole, and of each fragment after it; a freeze code between element and coordinates.
 _GAUSSIAN_STATE = re.compile(r"^\s*(-?\d+)[\s,]+(\d+)(?:(?:[\s,]+-?\d+[\s,]+\d+)*)\s*$")
-_GAUSSIAN_FREEZE = re.compile(r"^(\s*[A-Za-z]{1,2}(?:\([^)]*\))?[\s,]+)(?:0|-\d)[\s,]+((?:-?\d*\.\d+[\s,]*){3})$")
+_GAUSSIAN_ATOM = re.compile(
+    r"^\s*([A-Za-z]{1,2}\d*(?:\([^)]*\))?|\d+)[\s,]+(?:(?:0|-\d)[\s,]+(?=\S+[\s,]+\S+[\s,]+\S+\s*$))?(\S.*)$"
+)
+_GAUSSIAN_VARIABLE = re.compile(r"^\s*([A-Za-z]\w*)[\s=,]+(-?\d*\.?\d+)\s*$")
+_LINK = re.compile(r"^\s*--link1--", re.IGNORECASE)
+_TURBOMOLE_STATE = re.compile(
+    r"^\$eht\b.*?\bcharge=\s*(-?\d+)(?:.*?\bunpaired=\s*(\d+))?", re.MULTILINE | re.IGNORECASE
+)
 _PDB_CHARGE = re.compile(r"^(?:(\d)([+-])|([+-])(\d))$")
 
 
@@ -100,13 +108,35 @@ def _orca_rows(path: Path, lines: list[str], start: int) -> Any:
 
 
 def gaussian_text(path: Path) -> tuple[str, float]:
-    """A Gaussian input as ASE reads it, with '0 1' for '0,1' and without states of fragments and freeze codes; and the
-    unit of its coordinates in angstrom."""
+    """The first step of a Gaussian input as ASE reads it: '0 1' for '0,1', no states of fragments, no freeze codes, no
+    whole numbers as coordinates, variables written out; and the unit of its coordinates in angstrom."""
     lines = text_lines(path)
+    lines = lines[: next((n for n, line in enumerate(lines) if n and _LINK.match(line)), len(lines))]
     route = " ".join(line for line in lines if line.lstrip().startswith("#")).lower()
     in_bohr = re.search(r"units?\s*[=(]\s*\(?[^)\s]*\b(?:au|bohr)\b", route) is not None
-    changed = [_GAUSSIAN_FREEZE.sub(r"\1\2", _GAUSSIAN_STATE.sub(r"\1 \2", line)) for line in lines]
-    return "\n".join(changed), BOHR if in_bohr else 1.0
+    start = next((n for n, line in enumerate(lines) if n > 2 and _GAUSSIAN_STATE.match(line)), None)
+    if start is None:
+        return "\n".join(lines), BOHR if in_bohr else 1.0
+    end = next((n for n in range(start, len(lines)) if not lines[n].strip()), len(lines))
+    variables = {m.group(1): m.group(2) for m in map(_GAUSSIAN_VARIABLE.match, lines[end:]) if m}
+    atoms = [_gaussian_atom(line, variables) for line in lines[start + 1 : end]]
+    state = _GAUSSIAN_STATE.sub(r"\1 \2", lines[start])
+    return "\n".join([*lines[:start], state, *atoms, "", ""]), BOHR if in_bohr else 1.0
+
+
+def _gaussian_atom(line: str, variables: dict[str, str]) -> str:
+    """A line of a Gaussian geometry: no freeze code, coordinates with decimal points, values in the place of names."""
+    match = _GAUSSIAN_ATOM.match(line)
+    if match is None:
+        return line
+    words = re.split(r"[\s,]+", match.group(2).strip())
+    words = [
+        f"{'-' if word[0] == '-' else ''}{variables[word.lstrip('-')]}" if word.lstrip("-") in variables else word
+        for word in words
+    ]
+    if len(words) == 3 and all(is_number(word) for word in words):
+        words = [f"{word}.0" if re.fullmatch(r"[+-]?\d+", word) else word for word in words]
+    return " ".join([match.group(1), *words])
 
 
 def coord_text(path: Path) -> str:
@@ -115,6 +145,8 @@ def coord_text(path: Path) -> str:
     out, within, scale = [], False, 1.0
     for number, line in enumerate(text_lines(path), 1):
         words = line.split()
+        if not words:
+            continue
         if line.startswith("$"):
             within = words[0].lower() == "$coord"
             options = [word.lower() for word in words[1:]] if within else []
@@ -139,6 +171,14 @@ def coord_text(path: Path) -> str:
             line = " ".join(words)
         out.append(line)
     return "\n".join(out)
+
+
+def coord_state(text: str) -> dict[str, int]:
+    """The charge and the multiplicity that a line $eht of Turbomole's coordinates has."""
+    found = _TURBOMOLE_STATE.search(text)
+    if found is None:
+        return {}
+    return {"charge": int(found.group(1)), "multiplicity": int(found.group(2) or 0) + 1}
 
 
 def _fortran(word: str, where: str) -> float:

@@ -82,7 +82,7 @@ def _gaussian_masses(text: str, atoms: Any) -> Any:
 def _orca_masses(text: str, atoms: Any) -> Any:
     masses = np.full(len(atoms), np.nan)
     tables = _ORCA_MASSES.findall(text)
-    rows = [line.split() for line in tables[-1].splitlines()] if tables else []
+    rows = [line.split() for line in tables[-1].split("\n") if line] if tables else []
     if len(rows) != len(atoms):
         return masses
     for atom, (symbol, usual, row) in enumerate(zip(atoms.symbols, atoms.get_masses(), rows, strict=True)):
@@ -102,7 +102,7 @@ def turbomole_frames(path: Path, text: str) -> list[Any]:
 
     frames = []
     for table in _TURBOMOLE_TABLE.findall(text):
-        rows = [line.split() for line in table.splitlines()]
+        rows = [line.split() for line in table.split("\n") if line]
         names = [row[3].capitalize() for row in rows]
         try:
             atoms: Any = Atoms(names, np.array([[float(word) for word in row[:3]] for row in rows]) * BOHR)
@@ -112,7 +112,7 @@ def turbomole_frames(path: Path, text: str) -> list[Any]:
             ) from None
         masses = atoms.get_masses()
         for atom, row in enumerate(rows):
-            if row[-1].isdigit() and int(row[-1]):
+            if row[-1].isdecimal() and int(row[-1]):
                 masses[atom] = isotope_mass(names[atom], int(row[-1]), str(path))
         atoms.set_masses(masses)
         atoms.info |= printed_state(text)

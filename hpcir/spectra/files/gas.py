@@ -14,6 +14,8 @@ PRESSURES = {
     "mbar": 100.0, "bar": 1e5, "atm": ATM_PA, "psi": 6894.757293168361,
 }  # fmt: skip
 FRACTIONS = {"ppm": 1e-6, "ppmv": 1e-6, "ppb": 1e-9, "ppbv": 1e-9, "%": 1e-2, "percent": 1e-2, "vol%": 1e-2}
+# Fractions times metres of path.
+COLUMNS = {"ppm-m": 1e-6, "ppm*m": 1e-6, "ppm·m": 1e-6, "ppmm": 1e-6, "ppb-m": 1e-9, "ppb*m": 1e-9, "%-m": 1e-2}
 LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3, "in": 0.0254, "inch": 0.0254, "inches": 0.0254}
 # Pressures of the air of a laboratory (Pa), and those that a mixture in a cell is filled to.
 AMBIENT, FILLED = (9.5e4, 1.06e5), (1e3, 3e5)
@@ -23,10 +25,11 @@ PATHS, PARTIAL, KELVINS = (1e-4, 2e4), (1e-4, 5e6), (100.0, 2000.0)
 ROOM_TEMPERATURE = 296.15
 # A bare number above this is no temperature in Celsius of a gas cell.
 CELSIUS_BELOW = 150.0
-# Integrated absorption (km/mol) that no molecule has: the strongest known, large perfluorinated ones, have 3,000.
-MAX_ABSORPTION = 2e4
+# Integrated absorption (km/mol) that no molecule of a gas has: the strongest known, large perfluorinated ones, have
+# 3,000; and that nearly all are between.
+MAX_ABSORPTION, MOLAR_ABSORPTIONS = 1e4, (1.0, 4e3)
 _NUMBER = r"([+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*"
-_AMOUNT = re.compile(_NUMBER + r"(%|[A-Za-z]+%?)")
+_AMOUNT = re.compile(_NUMBER + r"((?:%|[A-Za-z]+%?)(?:[-*·]m\b)?)")
 _CONDENSED = re.compile(r"\b(?:liquid|solid|solution|neat|mull|film|melt|pellet|disk|powder)\b", re.IGNORECASE)
 _GASEOUS = re.compile(r"\b(?:gas|gaseous|vapou?r)\b", re.IGNORECASE)
 _TOTAL = re.compile(r"total(?:\s+pressure)?(?:\s+of|\s*[=:])?\s*$", re.IGNORECASE)
@@ -102,6 +105,9 @@ def gas_of(block: Block, where: str, path: float | None, pressure: float | None)
     state = block.get("STATE")
     if pressure is None and _CONDENSED.search(state) and not _GASEOUS.search(state):
         return Gas(None, None, (), condensed=f"##STATE={state}")
+    column = _column(block, notes) if path is None and pressure is None else None
+    if column is not None:
+        path, pressure = 1.0, column
     if path is None:
         path = _path(block, notes)
     if pressure is None:
@@ -126,15 +132,33 @@ def _path(block: Block, notes: list[str]) -> float | None:
     return None
 
 
+def _column(block: Block, notes: list[str]) -> float | None:
+    """Pascal of the gas along one metre, where the file states its fraction times the path (ppm-m)."""
+    text = block.get("CONCENTRATION", "$CONCENTRATION", "CONCENTRATIONS", "STATE")
+    share = next((v * COLUMNS[u] for v, u, _ in _amounts(text) if u in COLUMNS and v > 0), None)
+    if share is None:
+        return None
+    total = next((v * PRESSURES[u] for v, u, _ in _amounts(block.get("PRESSURE")) if u in PRESSURES and v > 0), None)
+    if total is None:
+        notes.append("the file states a fraction of the gas and no total pressure: 1 atm taken")
+        total = ATM_PA
+    notes.append(f"{share * 1e6:.6g} ppm-m of {total / TORR_PA:.5g} mmHg: that fraction along a path of 1 m")
+    return share * total
+
+
 def _partial(block: Block, notes: list[str]) -> float | None:
     """Pascal of the absorbing gas; the records that are known to hold it, the most certain first."""
     total = next((v * PRESSURES[u] for v, u, _ in _amounts(block.get("PRESSURE")) if u in PRESSURES and v > 0), None)
-    for name in ("PARTIALPRESSURE", "$PARTIALPRESSURE", "CONCENTRATION", "$CONCENTRATION", "STATE"):
+    amount_records = ("PARTIALPRESSURE", "$PARTIALPRESSURE", "CONCENTRATION", "$CONCENTRATION", "CONCENTRATIONS")
+    for name in (*amount_records, "STATE"):
         amounts = _amounts(block.get(name))
         own = next((v * PRESSURES[u] for v, u, of_all in amounts if u in PRESSURES and not of_all and v > 0), None)
         if own is not None:
             return own
         share = next((v * FRACTIONS[u] for v, u, _ in amounts if u in FRACTIONS and v > 0), None)
+        if share is None and name in amount_records and re.search(r"\d", block.get(name)):
+            notes.append(f"##{name}={block.get(name)} is in no unit known here")
+            return None
         if share is None:
             continue
         mixture = next((v * PRESSURES[u] for v, u, of_all in amounts if u in PRESSURES and of_all), total)

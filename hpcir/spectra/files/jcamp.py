@@ -12,7 +12,7 @@ import numpy as np
 from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.bands import curve_bands
-from hpcir.spectra.files.gas import MAX_ABSORPTION, gas_of, temperature_of, total_pressure
+from hpcir.spectra.files.gas import MAX_ABSORPTION, MOLAR_ABSORPTIONS, gas_of, temperature_of, total_pressure
 from hpcir.spectra.files.jcamp_text import Block, read_blocks, table
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage.provenance import origin_line
@@ -27,8 +27,15 @@ MEASURED_RESOLUTION = 40.0
 LARGEST_INTEGER = 10**9
 # A transmittance above 2 and below this is in percent.
 MAX_PERCENT = 150.0
+# Wavenumbers (cm-1) that an infrared spectrum reaches at least and at most (the laser of an interferometer).
+REACHED = 30.0, 16_000.0
+# Ordinates that deviate from their median so many times more to the other side are of other units; the median (of
+# transmittance) under which that can be.
+WRONG_SIDE, LOW_TRANSMITTANCE = 3.0, 0.2
+_BASE_E = re.compile(r"BASE E\b|NAPIERIAN|NEPERIAN|NATURAL|\bLN\b")
 _INFRARED = re.compile(r"INFRARED|\b(?:FT[\s-]?)?IR\b")
 _WAVENUMBERS = ("1/CM", "CM-1", "CM^-1", "CM(-1)", "WAVENUMBER", "WAVENUMBERS", "WAVENUMBERS(CM-1)")
+_LIKELY = {"1/CM": 1.0, "MICROMETERS": 1e4, "NANOMETERS": 1e7}
 _WAVELENGTHS = {"MICROMETERS": 1e4, "MICROMETER": 1e4, "MICRONS": 1e4, "UM": 1e4, "NANOMETERS": 1e7, "NM": 1e7}
 
 
@@ -62,7 +69,7 @@ def read_jcamp(
     if not np.any(np.isfinite(curve)):
         raise InputError("the whole spectrum is saturated or missing", where=str(path))
     if absolute:
-        _check_size(grid, curve, str(path), scale_notes)
+        scale_notes += _check_size(grid, curve, str(path), scale_notes)
     metadata = {
         "source": str(path),
         "title": block.get("TITLE").split("\n")[0],
@@ -94,13 +101,28 @@ def _is_infrared(block: Block) -> bool:
 def _abscissa(block: Block, x: FloatArray, where: str) -> FloatArray:
     """Wavenumbers in cm-1."""
     units = block.get("XUNITS").upper().replace(" ", "")
-    if units in _WAVENUMBERS:
-        return x
-    if units not in _WAVELENGTHS:
+    if units not in (*_WAVENUMBERS, *_WAVELENGTHS):
         raise InputError("unknown units of the abscissa", where=where, value=units, hint="known: 1/CM, MICROMETERS")
-    if np.any(x <= 0):
+    if units in _WAVELENGTHS and np.any(x <= 0):
         raise InputError("a wavelength is not positive", where=where)
-    return _WAVELENGTHS[units] / x
+    wavenumbers = x if units in _WAVENUMBERS else _WAVELENGTHS[units] / x
+    if not REACHED[0] <= np.nanmax(wavenumbers) <= REACHED[1]:
+        read = {name: x if name == "1/CM" else size / np.where(x > 0, x, np.nan) for name, size in _LIKELY.items()}
+        likely = [name for name, found in read.items() if _is_range(found)]
+        raise InputError(
+            f"no infrared spectrum has its abscissas from {np.nanmin(wavenumbers):.4g} to "
+            f"{np.nanmax(wavenumbers):.4g} cm-1",
+            where=where,
+            value=f"##XUNITS={block.get('XUNITS')}",
+            hint=f"they look like {' or '.join(likely)}: mend ##XUNITS" if likely else "mend ##XUNITS or ##XFACTOR",
+        )
+    return wavenumbers
+
+
+def _is_range(wavenumbers: FloatArray) -> bool:
+    """True for the wavenumbers of a usual infrared spectrum."""
+    low, high = float(np.nanmin(wavenumbers)), float(np.nanmax(wavenumbers))
+    return 5.0 <= low < 2500.0 and 1000.0 < high < 15_000.0
 
 
 def _ordinate(
@@ -133,7 +155,8 @@ def _ordinate(
         return napierian, False, kelvin, [*notes, f"no gas ({gas.condensed}): the ordinate is -ln T, not absolute"]
     if gas.path is None or gas.pressure is None:
         missing = " and ".join(n for n, v in (("path length", gas.path), ("pressure", gas.pressure)) if v is None)
-        return napierian, False, kelvin, [*notes, f"no {missing} in the file: the ordinate is -ln T, not absolute"]
+        relative = f"no {missing} in the file: the ordinate is -ln T, not absolute"
+        return napierian, False, kelvin, [*notes, *gas.notes, relative]
     notes += [*gas.notes, f"path {100 * gas.path:g} cm, pressure {gas.pressure / TORR_PA:.4g} mmHg, {kelvin:g} K"]
     return 0.1 * napierian * GAS_J_PER_MOL_K * kelvin / (gas.pressure * gas.path), True, kelvin, notes
 
@@ -146,7 +169,7 @@ def _transmittance(units: str, y: FloatArray, where: str) -> tuple[FloatArray, l
         most = float(np.nanmax(transmittance, initial=0.0))
         if 2 < most <= MAX_PERCENT and "%" not in units and "PERCENT" not in units:
             notes.append(f"a transmittance of up to {most:g}: percent, though ##YUNITS does not say so")
-            transmittance = transmittance / 100
+            transmittance, most = transmittance / 100, most / 100
         elif most > 2:
             raise InputError(
                 "the transmittance exceeds 1 by far",
@@ -154,8 +177,17 @@ def _transmittance(units: str, y: FloatArray, where: str) -> tuple[FloatArray, l
                 value=most,
                 hint="##YUNITS of a file in percent must say % TRANSMITTANCE",
             )
+        up, down = _deviations(transmittance)
+        if up > WRONG_SIDE * down and np.nanmedian(transmittance) < LOW_TRANSMITTANCE:
+            raise _wrong_side("a transmittance whose bands point up", where, units)
     elif "ABSORBANCE" in units:
-        transmittance = 10.0 ** -np.clip(y, None, 300)
+        natural = _BASE_E.search(units) is not None
+        transmittance = (np.e if natural else 10.0) ** -np.clip(y, None, 300)
+        if natural:
+            notes.append("an absorbance to base e, by ##YUNITS")
+        up, down = _deviations(y)
+        if down > WRONG_SIDE * up:
+            raise _wrong_side("an absorbance whose bands point down", where, units)
     else:
         raise InputError(
             "unknown units of the ordinate", where=where, value=units, hint="known: TRANSMITTANCE, ABSORBANCE"
@@ -164,6 +196,16 @@ def _transmittance(units: str, y: FloatArray, where: str) -> tuple[FloatArray, l
     if most > 1.01:
         notes.append(f"transmittance up to {most:.3f}: the baseline is off, absorption is negative there")
     return transmittance, notes
+
+
+def _deviations(y: FloatArray) -> tuple[float, float]:
+    """The mean deviations of ordinates above and below their median."""
+    off = y - np.nanmedian(y)
+    return float(np.nanmean(np.clip(off, 0, None))), float(np.nanmean(np.clip(-off, 0, None)))
+
+
+def _wrong_side(what: str, where: str, units: str) -> InputError:
+    return InputError(what, where=where, value=f"##YUNITS={units}", hint="mend ##YUNITS: the values are of another")
 
 
 def _arbitrary(y: FloatArray, where: str) -> FloatArray:
@@ -178,8 +220,9 @@ def _arbitrary(y: FloatArray, where: str) -> FloatArray:
     return np.asarray(y / high, float)
 
 
-def _check_size(grid: FloatArray, curve: FloatArray, where: str, notes: list[str]) -> None:
-    """Refuse an absorption that no molecule has: a unit of pressure, path or ordinate is then another one."""
+def _check_size(grid: FloatArray, curve: FloatArray, where: str, notes: list[str]) -> list[str]:
+    """Refuse an absorption that no molecule has: a unit of pressure, path or ordinate is then another one. A note of
+    one that few have."""
     area = float(np.nansum(curve) * (grid[1] - grid[0]))
     if area > MAX_ABSORPTION:
         raise InputError(
@@ -188,6 +231,10 @@ def _check_size(grid: FloatArray, curve: FloatArray, where: str, notes: list[str
             value="; ".join(notes) or "no note",
             hint="check pressure, path length and their units in the file",
         )
+    if MOLAR_ABSORPTIONS[0] < area < MOLAR_ABSORPTIONS[1]:
+        return []
+    size = "more" if area > 1 else "less"
+    return [f"{area:.3g} km/mol in all, {size} than nearly every molecule: check pressure, path and their units"]
 
 
 def _uniform(wavenumbers: FloatArray, absorption: FloatArray) -> tuple[FloatArray, FloatArray]:

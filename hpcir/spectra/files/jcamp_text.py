@@ -14,6 +14,7 @@ import numpy as np
 
 from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
+from hpcir.storage.files import decoded
 
 # Larger files are no spectra.
 LARGEST_FILE = 1 << 28
@@ -88,14 +89,7 @@ def read_blocks(path: Path) -> list[Block]:
 
 def _lines(raw: bytes) -> list[str]:
     """Lines without comments, of a file in UTF-8, UTF-16 or Latin-1, whatever its line ends."""
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        text = raw.decode("utf-16", "replace")
-    else:
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = raw.decode("latin-1")
-    return [line.split("$$", 1)[0].rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    return [line.split("$$", 1)[0].rstrip() for line in decoded(raw).split("\n")]
 
 
 def table(block: Block, where: str) -> tuple[FloatArray, FloatArray]:
@@ -113,7 +107,7 @@ def table(block: Block, where: str) -> tuple[FloatArray, FloatArray]:
     first = block.lines[name] + 1
     if form == "(XY..XY)":
         x, y = _pairs(lines, f"{where}:{first}")
-        x = x * (block.number("XFACTOR") or 1.0)
+        x = x * _factor(block, "XFACTOR", where)
     elif form == "(X++(Y..Y))":
         x, y = _rows(block, lines, where, first)
     else:
@@ -126,7 +120,15 @@ def table(block: Block, where: str) -> tuple[FloatArray, FloatArray]:
             value=f"{len(x)} abscissas, {len(y)} ordinates",
             hint=f"##NPOINTS{f'={count:g}' if count is not None else ''} must be the number of ordinates in ##{name}",
         )
-    return x, y * (block.number("YFACTOR") or 1.0)
+    return x, y * _factor(block, "YFACTOR", where)
+
+
+def _factor(block: Block, name: str, where: str) -> float:
+    """A factor of the table, 1 where the file has none. Raises InputError for one that makes all numbers the same."""
+    factor = block.number(name)
+    if factor is not None and (factor == 0 or not np.isfinite(factor)):
+        raise InputError(f"##{name} is no factor", where=f"{where}:{block.lines[name]}", value=block.get(name))
+    return 1.0 if factor is None else factor
 
 
 def _no_curve(block: Block) -> str:
@@ -181,7 +183,7 @@ def _rows(block: Block, lines: list[str], where: str, first: int) -> tuple[Float
             hint="##FIRSTX, ##LASTX and ##NPOINTS say where its points are, of which there must be three",
         )
     values, places = _ordinates(rows, count, where)
-    spacing, factor = (end - begin) / (count - 1), block.number("XFACTOR") or 1.0
+    spacing, factor = (end - begin) / (count - 1), _factor(block, "XFACTOR", where)
     if len(values) == count:
         problem = _misplaced(places, begin, spacing, factor, where)
         step = block.number("DELTAX")

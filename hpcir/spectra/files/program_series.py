@@ -3,7 +3,7 @@
 i-PI: property files, columns named with their units in the head; atomic units where none is named. Its files of
 extras are what the driver sent, in the driver's unit, which they do not say.
 CP2K: PRINT%MOMENTS, in debye, of density functional theory and of xTB; with the periodic operator the quantum of the
-former's dipole is in the file, too.
+former's dipole is in the file, too (of xTB and of force fields it is not e times the edge, as charges are not whole).
 LAMMPS: fix ave/time of a compute dipole; GPUMD: dipole.out; both count steps, and their unit depends on the input.
 ORCA, Gaussian: outputs of molecular dynamics, a dipole a step, in atomic units and in debye.
 """
@@ -20,6 +20,7 @@ import numpy as np
 from hpcir.arrays import FloatArray
 from hpcir.errors import InputError
 from hpcir.spectra.files.series_checks import named
+from hpcir.storage.files import decoded
 from hpcir.units import FS
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?"
@@ -29,19 +30,24 @@ _IPI_TIMES = {"": 1 / FS, "atomic_unit": 1 / FS, "femtosecond": 1.0, "picosecond
 _IPI_DIPOLES = {"": "e*bohr", "atomic_unit": "e*bohr", "debye": "D"}
 _XYZ = re.compile(rf"X=\s*({_NUMBER})\s+Y=\s*({_NUMBER})\s+Z=\s*({_NUMBER})")
 _CP2K = re.compile(rf"Dipole moment \[Debye\]\s*\n\s*{_XYZ.pattern}")
+_CP2K_HEAD = re.compile(r"Dipole moment \[Debye\]")
 _CP2K_CELL = re.compile(rf"\[[XYZ]\]\s*=?\s*\[\s*({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s*\]")
+_ORCA_HEAD = re.compile(r"Total Dipole Moment\s*:")
 _ORCA = re.compile(rf"Total Dipole Moment\s*:\s*({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
-_CP2K_XTB = re.compile(rf"TB_DIPOLE\| Moment \[Debye\]\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
-_CP2K_LINES = re.compile(rf"^\s*MOMENTS\|\s+(\S+)\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})\s", re.M)
+_CP2K_CHARGES_HEAD = re.compile(r"(?:(?:TB|MM)_DIPOLE\| Moment \[Debye\]|MM DIPOLE \[[^]\n]*\]\(Debye\)\|)")
+_CP2K_CHARGES = re.compile(rf"{_CP2K_CHARGES_HEAD.pattern}\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
+_CP2K_LINE = re.compile(r"^[ \t]*MOMENTS\|(.*)$", re.M)
 _EXTRAS = re.compile(r"^\s*#EXTRAS(?:\((\w+)\)|\[(\w+)\])?#?.*?Step:\s*(\d+)", re.M)
+_GAUSSIAN_HEAD = re.compile(r"Dipole moment \(field-independent basis, Debye\):")
 _GAUSSIAN = re.compile(rf"Dipole moment \(field-independent basis, Debye\):\s*\n\s*{_XYZ.pattern}")
 _GAUSSIAN_TIME = re.compile(rf"Time \(fs\)\s+({_NUMBER})")
 
 
 @dataclass(frozen=True)
 class ProgramSeries:
-    """dipoles (T, 3) in `unit` (None: the file does not say); times (T,) in fs (None: not in the file); quantum (3,) in
-    `unit`, by which a Berry phase's dipole is undetermined; notes: how the file was read."""
+    """dipoles (T, 3) in `unit` (None: the file does not say); times (T,) in fs (None: not in the file); quantum (3, 3)
+    in `unit`, one vector of the box a row, by which a Berry phase's dipole is undetermined; notes: how the file was
+    read."""
 
     dipoles: FloatArray
     unit: str | None
@@ -53,7 +59,7 @@ class ProgramSeries:
 def detected(path: Path) -> str | None:
     """The program that wrote a file, by its contents; None for a file of none of these."""
     with path.open("rb") as file:
-        head = file.read(_HEAD).decode("utf-8", "replace")
+        head = decoded(file.read(_HEAD))
     if _IPI.search(head):
         return "i-pi"
     if _EXTRAS.search(head):
@@ -64,7 +70,7 @@ def detected(path: Path) -> str | None:
         return "orca"
     if "Entering Gaussian System" in head or "Gaussian, Inc" in head:
         return "gaussian"
-    if "Dipole moment [Debye]" in head or "TB_DIPOLE|" in head or "CP2K|" in head or _CP2K_LINES.search(head):
+    if "CP2K|" in head or any(known.search(head) for known in (_CP2K_HEAD, _CP2K_CHARGES_HEAD, _CP2K_LINE)):
         return "cp2k"
     if path.name.startswith("dipole") and path.suffix == ".out":
         return "gpumd"
@@ -75,8 +81,7 @@ def read_program_series(path: Path, program: str) -> ProgramSeries:
     """The dipole series of a file that a program wrote, one of PROGRAMS. Raises InputError."""
     if program not in PROGRAMS:
         raise InputError("no such program", where="--program", value=program, hint="valid: " + ", ".join(PROGRAMS))
-    text = path.read_bytes().decode("utf-8-sig", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    found = PROGRAMS[program](text, str(path))
+    found = PROGRAMS[program](decoded(path.read_bytes()), str(path))
     bad = np.flatnonzero(~np.isfinite(found.dipoles).all(axis=1))
     if len(bad):
         raise InputError(f"the dipole is not finite at {named(bad.tolist())}", where=str(path))
@@ -164,29 +169,38 @@ def _rows(text: str, least: int, where: str) -> FloatArray:
 
 
 def _cp2k(text: str, where: str) -> ProgramSeries:
-    if "TB_DIPOLE|" in text:
-        return ProgramSeries(_matches(_CP2K_XTB, text, where, "'TB_DIPOLE| Moment [Debye]'"), "D")
-    if _CP2K_LINES.search(text):
+    if _CP2K_CHARGES_HEAD.search(text):
+        return ProgramSeries(_matches(_CP2K_CHARGES, _CP2K_CHARGES_HEAD, text, where), "D")
+    if _CP2K_LINE.search(text):
         return _cp2k_lines(text, where)
-    dipoles = _matches(_CP2K, text, where, "'Dipole moment [Debye]'")
+    dipoles = _matches(_CP2K, _CP2K_HEAD, text, where)
     cell = _CP2K_CELL.findall(text)
     if "Berry phase" not in text or len(cell) < 3:
         return ProgramSeries(dipoles, "D")
-    vectors = np.array(cell[:3], float)
-    if np.any(np.abs(vectors - np.diag(np.diag(vectors))) > 1e-6 * np.abs(vectors).max()):
-        return ProgramSeries(dipoles, "D", notes=("the cell is not rectangular: changes of branch are not undone",))
-    return ProgramSeries(dipoles, "D", quantum=np.diag(vectors))
+    return ProgramSeries(dipoles, "D", quantum=np.array(cell[:3], float).T)
 
 
 def _cp2k_lines(text: str, where: str) -> ProgramSeries:
-    """MOMENTS with FORMAT TRAJECTORY: a line a step, which a restart may repeat."""
-    found = [match.groups() for match in _CP2K_LINES.finditer(text)]
-    if len(found) < 3:
-        raise InputError("the series has fewer than three samples", where=where, value=len(found))
-    steps = [re.search(r"\d+$", row[0]) for row in found]
+    """MOMENTS with FORMAT TRAJECTORY: a line a step, which a restart may repeat: the step, x, y, z, the dipole's norm
+    and, with the periodic operator, the rows of the matrix whose columns are the vectors of the box, in debye."""
+    rows = [line.split() for line in _CP2K_LINE.findall(text)]
+    if len(rows) < 3:
+        raise InputError("the series has fewer than three samples", where=where, value=len(rows))
+    steps = [re.search(r"\d+$", row[0]) if row else None for row in rows]
     if all(step is not None for step in steps):
         _even_steps(np.array([float(step.group()) for step in steps if step is not None]), where)
-    return ProgramSeries(np.array([[float(re.sub("[Dd]", "e", word)) for word in row[1:]] for row in found]), "D")
+    numbers = []
+    for number, row in enumerate(rows):
+        try:
+            numbers.append([float(re.sub("[Dd]", "e", word)) for word in row[1:]])
+        except ValueError:
+            numbers.append([])
+        if len(numbers[-1]) < 3 or len(numbers[-1]) != len(numbers[0]):
+            raise _no_dipole(where, number, " ".join(row))
+    dipoles = np.array([row[:3] for row in numbers])
+    if len(numbers[0]) != 13:
+        return ProgramSeries(dipoles, "D")
+    return ProgramSeries(dipoles, "D", quantum=np.array(numbers[0][4:]).reshape(3, 3).T)
 
 
 def _lammps(text: str, where: str) -> ProgramSeries:
@@ -231,11 +245,11 @@ def _even_steps(steps: FloatArray, where: str) -> None:
 
 
 def _orca(text: str, where: str) -> ProgramSeries:
-    return ProgramSeries(_matches(_ORCA, text, where, "'Total Dipole Moment'"), "e*bohr")
+    return ProgramSeries(_matches(_ORCA, _ORCA_HEAD, text, where), "e*bohr")
 
 
 def _gaussian(text: str, where: str) -> ProgramSeries:
-    dipoles = _matches(_GAUSSIAN, text, where, "'Dipole moment (field-independent basis, Debye)'")
+    dipoles = _matches(_GAUSSIAN, _GAUSSIAN_HEAD, text, where)
     if "Standard orientation" in text:
         raise InputError(
             "the dipoles are in Gaussian's standard orientation, which turns with the molecule from step to step",
@@ -246,11 +260,26 @@ def _gaussian(text: str, where: str) -> ProgramSeries:
     return ProgramSeries(dipoles, "D", times if len(times) == len(dipoles) else None)
 
 
-def _matches(pattern: re.Pattern[str], text: str, where: str, what: str) -> FloatArray:
-    found = [[float(re.sub("[Dd]", "e", word)) for word in match] for match in pattern.findall(text)]
+def _matches(pattern: re.Pattern[str], head: re.Pattern[str], text: str, where: str) -> FloatArray:
+    """(T, 3) the numbers after each head, of which none may be missing."""
+    found = []
+    for number, start in enumerate(match.start() for match in head.finditer(text)):
+        match = pattern.match(text, start)
+        if match is None:
+            raise _no_dipole(where, number, " ".join(text[start : start + 200].split()))
+        found.append([float(re.sub("[Dd]", "e", word)) for word in match.groups()])
     if len(found) < 3:
-        raise InputError(f"the file has fewer than three of {what}", where=where, value=len(found))
+        raise InputError("the file has fewer than three dipoles", where=where, value=len(found))
     return np.array(found, float)
+
+
+def _no_dipole(where: str, number: int, text: str) -> InputError:
+    return InputError(
+        f"the dipole of {named([number])} is not of three numbers",
+        where=where,
+        value=text[:80],
+        hint="a run that broke down, or was stopped while it wrote: cut the file off there",
+    )
 
 
 PROGRAMS: dict[str, Callable[[str, str], ProgramSeries]] = {

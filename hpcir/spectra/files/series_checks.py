@@ -192,11 +192,12 @@ def named(samples: list[int]) -> str:
 def unwrapped(dipoles: FloatArray, cell: FloatArray) -> tuple[FloatArray, int]:
     """Dipoles (T, 3, R) in e bohr on one branch of the Berry phase, and how many changes of branch were undone.
 
-    cell (3,): edges of a rectangular box in bohr; the dipole along each is known up to e times it (King-Smith and
-    Vanderbilt, Phys. Rev. B 47, 1651, 1993).
+    cell (3, 3): the vectors of the box in bohr, one a row; the dipole is known up to e times each of them (King-Smith
+    and Vanderbilt, Phys. Rev. B 47, 1651, 1993). Raises InputError for a box without volume.
     """
-    quantum = np.asarray(cell, float)[:, None]
-    turns = np.round(np.diff(dipoles, axis=0) / quantum)
-    return dipoles - np.concatenate([np.zeros((1, *dipoles.shape[1:])), np.cumsum(turns, axis=0)]) * quantum, int(
-        np.count_nonzero(turns)
-    )
+    edges = np.linalg.norm(cell, axis=1)
+    if not np.all(np.isfinite(cell)) or abs(np.linalg.det(cell)) < 1e-3 * np.prod(edges) or not np.all(edges > 0):
+        raise InputError("the box of the Berry phase has no volume", value=" ".join(f"{x:g}" for x in np.ravel(cell)))
+    turns = np.round(np.einsum("txr,xv->tvr", np.diff(dipoles, axis=0), np.linalg.inv(cell)))
+    branch = np.concatenate([np.zeros((1, *dipoles.shape[1:])), np.cumsum(turns, axis=0)])
+    return dipoles - np.einsum("tvr,vx->txr", branch, cell), int(np.count_nonzero(turns))

@@ -231,6 +231,8 @@ class SpectrumStage:
         said = self._bond_events(results)
         for line in said.lines:
             self.context.progress.log(line, warning=True)
+        if said.unmade:
+            self.context.progress.log(f"{said.advice}.")
         held = self._restraint(results)
         if held is not None:
             self.context.progress.log(held)
