@@ -20,7 +20,6 @@ from hpcir.models.potential import ReplicaFunction
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import standard_masses
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
-from hpcir.study.production.pigs import member_noise
 from hpcir.units import ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_ME, PER_CM, PS
 
 NUMBERS = np.array([8, 1, 1])
@@ -112,16 +111,6 @@ def test_the_noise_of_mean_forces_is_as_large_as_their_scatter():
     along = means.forces[0, 0]
     assert np.sqrt((means.force_noise[0, 0] ** 2).mean()) == pytest.approx(along.std(), rel=0.2)
     assert np.allclose(means.force_error, np.sqrt((means.force_noise**2).mean((0, 1))))
-
-
-def test_members_differ_by_the_noise_and_agree_on_the_average():
-    draw = np.random.default_rng(3).normal(size=(500, 2, 3))
-    for members in (1, 2, 4):
-        noise = member_noise(draw, members, np.random.default_rng(4))
-        assert np.allclose(noise.mean(0), 0.0, atol=1e-12)
-        if members > 1:
-            spread = np.sqrt((noise.std(0, ddof=1) ** 2).mean())
-            assert spread == pytest.approx(np.sqrt((draw**2).mean()), rel=0.1)
 
 
 class Morse:
