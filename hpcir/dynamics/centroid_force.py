@@ -4,7 +4,7 @@ The force that the centroid feels, averaged over the beads about it, is minus th
 (Feynman, Hibbs, *Quantum Mechanics and Path Integrals*, 1965; Cao, Voth, J. Chem. Phys. 100, 5093, 1994):
     F_c(q) = < sum_p F(x_p) / P > with the centroid at q;   mu_c(q) = < sum_p mu(x_p) / P >.
 What is linear in the displacements of the beads averages to nothing at every instant, so the noise is that of the
-anharmonicity alone.
+anharmonicity alone, and of this what is quadratic is taken away by a control variate (spread_control.py).
 
 The orientation of a cold molecule is spread over an arc, and a centroid within the arc feels a shorter bond than the
 beads have: stretches come out too low, the lower the temperature (the curvature problem: Witt, Ivanov, Shiga, Forbert,
@@ -21,6 +21,7 @@ import numpy as np
 
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.ring_polymer import Pile, RingPolymer, bead_velocities, free_step
+from hpcir.dynamics.spread_control import SpreadControl
 from hpcir.dynamics.streams import RING_BLOCK_STEPS
 from hpcir.errors import InputError
 from hpcir.models.evaluator import Evaluator
@@ -74,24 +75,31 @@ def centroid_means(
         raise InputError("the evaluator's replicas are not the beads", value=evaluator.replicas)
     run = _Held(evaluator, centroids, masses, plan, ids)
     before, steps = (round(time / plan.timestep) for time in (plan.equilibration, plan.duration))
-    halves: list[FloatArray] = []
-    dipoles, frames = np.zeros((3, centroids.shape[2])), 0
     run.advance(before, check)
-    for part in (steps // 2, steps - steps // 2):
-        total, count = np.zeros_like(centroids), 0
-        for _ in range(max(1, part // plan.every)):
-            run.advance(plan.every, check)
-            total += ring.centroid(run.forces)
-            dipoles += ring.centroid(run.dipoles())
-            count += 1
-        halves.append(total / count)
-        frames += count
+    control = SpreadControl(evaluator, ring, centroids, masses)
+    halves = [_averaged(run, control, max(1, part // plan.every), check) for part in (steps // 2, steps - steps // 2)]
     beads = ring.split(run.x)[:, :, 0].copy()
     bare = np.tile(centroids, (1, 1, ring.beads))
     bare_forces = ring.split(evaluator.evaluate(bare)[1])[:, :, 0]
     bare_dipoles = ring.split(evaluator.dipoles(bare)[0])[:, 0]
-    mean, noise = (halves[0] + halves[1]) / 2, (halves[0] - halves[1]) / 2
-    return CentroidMeans(mean, dipoles / frames, bare_forces, bare_dipoles, noise, beads)
+    (force, dipole), (other, other_dipole) = halves
+    mean, noise = (force + other) / 2, (force - other) / 2
+    return CentroidMeans(mean, (dipole + other_dipole) / 2, bare_forces, bare_dipoles, noise, beads)
+
+
+def _averaged(
+    run: _Held, control: SpreadControl, frames: int, check: Callable[[], None]
+) -> tuple[FloatArray, FloatArray]:
+    """Mean forces (N, 3, G) and dipoles (3, G) over so many frames."""
+    ring = run.plan.ring
+    forces, dipoles = np.zeros_like(control.centroids), np.zeros((3, control.centroids.shape[2]))
+    for _ in range(frames):
+        run.advance(run.plan.every, check)
+        forces += ring.centroid(run.forces)
+        dipoles += ring.centroid(run.dipoles())
+        control.add(run.x, run.forces)
+    force, dipole = control.take()
+    return forces / frames - force, dipoles / frames - dipole
 
 
 class _Held:

@@ -55,7 +55,7 @@ FRICTION_TIME = 50.0 * FS
 # The averages over the beads: time before, and steps between averaged frames; the time that all members average
 # together, and each at least.
 SETTLING, INTERVAL = 50.0 * FS, 4
-AVERAGED, LEAST_AVERAGED = 600.0 * FS, 150.0 * FS
+AVERAGED, LEAST_AVERAGED = 300.0 * FS, 100.0 * FS
 # The correction's networks and their training.
 HIDDEN, STEPS = [20, 20], 1500
 
@@ -152,7 +152,7 @@ def _key(context: Context, model: Model, minima: Sequence[NormalModes], ring: Ri
         GEOMETRIES,
         HIDDEN,
         STEPS,
-        "rings of each member",
+        "rings of each member, spread controlled",
         ring.beads,
         ring.temperature,
         dynamics.temperature,
@@ -174,7 +174,7 @@ def _points(
     journalled."""
     blocks, members = -(-GEOMETRIES // BLOCK), model.members
     single = Evaluator(model, structure.numbers, BLOCK, charge=context.structure.charge)
-    averaged = max(AVERAGED / max(members, 2), LEAST_AVERAGED)
+    averaged = max(AVERAGED / members, LEAST_AVERAGED)
 
     def block(index: int) -> JournalEntry:
         number, member = divmod(index, members)
