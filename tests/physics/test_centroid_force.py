@@ -11,6 +11,7 @@ from hpcir.dynamics.centroid_force import HeldPlan, _Held, centroid_means
 from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import ReplicaBlock
+from hpcir.dynamics.spread_control import SpreadControl
 from hpcir.errors import InputError
 from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.models.evaluator import Evaluator
@@ -111,6 +112,40 @@ def test_the_noise_of_mean_forces_is_as_large_as_their_scatter():
     along = means.forces[0, 0]
     assert np.sqrt((means.force_noise[0, 0] ** 2).mean()) == pytest.approx(along.std(), rel=0.2)
     assert np.allclose(means.force_error, np.sqrt((means.force_noise**2).mean((0, 1))))
+
+
+def test_the_control_variate_takes_noise_away_and_leaves_the_mean(monkeypatch):
+    """Against the integral over two beads of the test above, with rings that pass over the well's anharmonic parts."""
+    ring, rings, q = RingPolymer(2, KT), 400, 0.05
+    wells = Wells(2 * rings, 1500 * PER_CM, cubic=-0.05, quartic=0.04)
+    centroids = np.zeros((1, 3, rings))
+    centroids[0, 0] = q
+    d = np.linspace(-1, 1, 4001)
+    weight = np.exp(
+        -(4 * PROTON[0] * ring.bead_temperature**2 * d**2 + wells.energy(q + d) + wells.energy(q - d))
+        / ring.bead_temperature
+    )
+    exact = (weight * (wells.force(q + d) + wells.force(q - d)) / 2).sum() / weight.sum() - wells.force(q)
+    held = plan(ring, duration=0.1 * PS)
+    found = centroid_means(wells, centroids, PROTON, held, np.arange(rings))
+    sharp = (found.forces - found.bare_forces)[0, 0]
+    monkeypatch.setattr(SpreadControl, "take", lambda self: (np.zeros((1, 3, rings)), np.zeros((3, rings))))
+    plain = centroid_means(wells, centroids, PROTON, held, np.arange(rings)).forces[0, 0]
+    assert sharp.std() < 0.3 * plain.std()
+    assert abs(sharp.mean() - exact) < 4 * sharp.std() / np.sqrt(rings)
+    assert sharp.mean() == pytest.approx(exact, rel=0.02)
+
+
+def test_lost_beads_give_no_mean_force():
+    ring = RingPolymer(4, KT)
+    control = SpreadControl(Wells(8, 1500 * PER_CM), ring, np.zeros((1, 3, 2)), PROTON)
+    x = np.zeros((1, 3, 8))
+    x[:, :, 1::2] = np.nan
+    control.add(x, np.zeros_like(x))
+    force, dipole = control.take()
+    assert np.isfinite(force[..., 0]).all()
+    assert np.isnan(force[..., 1]).all()
+    assert np.isnan(dipole[..., 1]).all()
 
 
 class Morse:

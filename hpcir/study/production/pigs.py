@@ -55,7 +55,7 @@ FRICTION_TIME = 50.0 * FS
 # The averages over the beads: time before, and steps between averaged frames; the time that all members average
 # together, and each at least.
 SETTLING, INTERVAL = 50.0 * FS, 4
-AVERAGED, LEAST_AVERAGED = 300.0 * FS, 100.0 * FS
+AVERAGED, LEAST_AVERAGED = 200.0 * FS, 50.0 * FS
 # The correction's networks and their training.
 HIDDEN, STEPS = [20, 20], 1500
 

@@ -69,7 +69,7 @@ class TrajectorySet:
     def calibration(self) -> tuple[float, float]:
         """The measured ratio of true errors to the spread of the committee: of intensities (the larger of forces' and
         dipoles') and of positions (that of forces); 1 where it was not measured. Labels do not measure a correction for
-        quantum nuclei: with one a committee that is better than it thinks on labels is not taken to be so on the sum."""
+        quantum nuclei: a committee that is better on labels than it thinks is not taken to be so with one."""
         force, dipole = (self.model.spread_threshold(1.0, quantity) for quantity in ("force", "dipole"))
         ratios = [1 / limit if 0 < limit < float("inf") else 1.0 for limit in (force, dipole)]
         if self.surface is not None:
