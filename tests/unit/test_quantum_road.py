@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -146,6 +147,12 @@ def test_trpmd_brings_the_stretch_to_its_quantum_place(tmp_path):
     run(tmp_path / "run", study)
     shift = harmonic(1.008) - fundamental(1.008)
     assert centre(tmp_path / "run") == pytest.approx(fundamental(1.008), abs=0.7 * shift)
+    # Its molecules turn, and P and R branches are one band.
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    strong = [band for band in summary["bands"] if band["position_per_cm"] > 1500]
+    assert len(strong) == 1
+    assert strong[0]["lower_per_cm"] < centre(tmp_path / "run") - 60
+    assert strong[0]["upper_per_cm"] > centre(tmp_path / "run") + 60
     block, _ = read_h5(tmp_path / "run" / "trajectories" / "main-00000.h5")
     assert block["snapshots"].shape[1:] == (2, 3, 8)
     lengths = np.linalg.norm(block["snapshots"][:, 1] - block["snapshots"][:, 0], axis=1)
