@@ -34,6 +34,9 @@ from hpcir.vibrations.normal_modes import NormalModes
 # combinations too weak to be measured in the gas phase.
 WEAK_KM_PER_MOL = 1.0
 MIN_SIGNIFICANCE = 3.0
+# The thermostat of TRPMD's beads gives bands the tails of a Lorentzian, which has no first moment, and the tails of the
+# rotation reach under the bands of vibration: a centroid is taken where the curve is above this part of the peak.
+BEADS_CORE = 0.1
 NO_VALID_TRAJECTORY = (
     "every trajectory left the region covered by the training data (dynamics.force_error); raise sampling.max_labels, "
     "or lower sampling.force_error so that exploration takes more geometries"
@@ -172,6 +175,7 @@ class SpectrumStage:
             metadata={"molecule": context.structure.name, "error_parts": others.words(len(spectra))},
             seed=context.deck.seed,
             branches=self._branches(),
+            core=BEADS_CORE if context.deck.dynamics.nuclei == "trpmd" else 0.0,
         )
 
     def _branches(self) -> float | None:
