@@ -215,7 +215,7 @@ def find_bands(
         functionals = band_functionals(wavenumbers, limit)
         own = BandTerms.of(spectra, functionals, estimator, float(wavenumbers[limit[1]]), crossing)
         other = _other_errors(functionals, own, others)
-        place, inner = own, core_of(curve[0].mean(axis=0), limit, core)
+        place, inner = own, core_of(wavenumbers, curve[0].mean(axis=0), limit, core)
         if inner != limit:
             inside = band_functionals(wavenumbers, inner)
             place = BandTerms.of(spectra, inside, estimator, float(wavenumbers[limit[1]]), crossing)
@@ -229,15 +229,18 @@ def find_bands(
     return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms, weights
 
 
-def core_of(curve: FloatArray, limit: tuple[int, int, int], core: tuple[float, float]) -> tuple[int, int, int]:
+def core_of(
+    wavenumbers: FloatArray, curve: FloatArray, limit: tuple[int, int, int], core: tuple[float, float]
+) -> tuple[int, int, int]:
     """The limits about a band's peak within which a curve (F,) is above a part of its height, but for gaps up to a
-    number of points; the band's own for the part 0. For bands with tails so far out that the centroid of all of them
-    says little."""
+    width in cm-1; the band's own for the part 0. For bands with tails so far out that the centroid of all of them says
+    little."""
     (first, peak, last), (part, gap) = limit, core
     high = np.flatnonzero(curve[first : last + 1] > part * curve[peak]) + first
     if part <= 0 or peak not in high:
         return limit
-    runs = np.split(high, np.flatnonzero(np.diff(high) > gap + 1) + 1)
+    widest = gap + 1.5 * (wavenumbers[1] - wavenumbers[0])
+    runs = np.split(high, np.flatnonzero(np.diff(wavenumbers[high]) > widest) + 1)
     own = next(run for run in runs if run[0] <= peak <= run[-1])
     return int(own[0]), peak, int(own[-1])
 

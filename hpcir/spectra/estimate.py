@@ -53,9 +53,8 @@ def combine(
     if branches is not None:
         limits, double = joined_branches(wavenumbers, terms.mean(axis=0), limits, branches)
     systematic = [systematic_errors(wavenumbers, limit, settings.window, settings.depth) for limit in limits]
-    gap = (branches or 0.0) / (wavenumbers[1] - wavenumbers[0])
     bands, terms, weights = find_bands(
-        wavenumbers, (terms, weights), spectra, limits, systematic, estimator, others, seed, (core, gap)
+        wavenumbers, (terms, weights), spectra, limits, systematic, estimator, others, seed, (core, branches or 0.0)
     )
     sampling = stated_error(terms, freedom, positive=True)
     facts: dict[str, Any] = {

@@ -7,11 +7,10 @@ import pytest
 
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.descriptors.definition import automatic_set
-from hpcir.dynamics.centroid_force import HeldPlan, _Held, centroid_means
+from hpcir.dynamics.centroid_force import HeldPlan, SpreadControl, _Held, centroid_means
 from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import ReplicaBlock
-from hpcir.dynamics.spread_control import SpreadControl
 from hpcir.errors import InputError
 from hpcir.models.evaluation import ReplicaEvaluation
 from hpcir.models.evaluator import Evaluator

@@ -38,12 +38,11 @@ from numpy.typing import NDArray
 from hpcir.deck.sections import LabelSettings, ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import functions_of
 from hpcir.dynamics import centroid_force
-from hpcir.dynamics.centroid_force import HeldPlan, centroid_means
+from hpcir.dynamics.centroid_force import HeldPlan, SpreadControl, centroid_means
 from hpcir.dynamics.chunks import ReplicaBlock
 from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities, chosen_beads
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import run_chunk
-from hpcir.dynamics.spread_control import SpreadControl
 from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.labels import create_engine
 from hpcir.models.evaluator import Evaluator

@@ -55,7 +55,7 @@ FRICTION_TIME = 50.0 * FS
 # The averages over the beads: time before, and steps between averaged frames; the time that all members average
 # together, and each at least.
 SETTLING, INTERVAL = 50.0 * FS, 4
-AVERAGED, LEAST_AVERAGED = 200.0 * FS, 50.0 * FS
+AVERAGED, MIN_AVERAGED = 200.0 * FS, 50.0 * FS
 # The correction's networks and their training.
 HIDDEN, STEPS = [20, 20], 1500
 
@@ -105,7 +105,7 @@ class Points:
         }
 
     def group(self, structure: Structure, dipoles: bool) -> LabelledGroup:
-        """What the correction's members learn: the mean over the members, and what each has beside it."""
+        """Labels of the correction: the mean over the members, and what each has beside it."""
         mean, mean_dipole = self.forces.mean(0), self.dipoles.mean(0)
         return LabelledGroup(
             structure.numbers,
@@ -174,7 +174,7 @@ def _points(
     journalled."""
     blocks, members = -(-GEOMETRIES // BLOCK), model.members
     single = Evaluator(model, structure.numbers, BLOCK, charge=context.structure.charge)
-    averaged = max(AVERAGED / members, LEAST_AVERAGED)
+    averaged = max(AVERAGED / members, MIN_AVERAGED)
 
     def block(index: int) -> JournalEntry:
         number, member = divmod(index, members)
