@@ -223,7 +223,7 @@ def _beside(data: ReportData) -> str:
     table = tables.side_by_side_table(data.side_by_side)
     if not table:
         return ""
-    where = f" and {text(data.experiment)}" if data.experiment else ""
+    where = f", with {text(data.experiment)}" if data.experiment else ""
     return (
         f'<section class="card" id="beside"><h2>Methods side by side{where}</h2><div class="scroll">{table}</div>'
         "</section>"

@@ -26,6 +26,8 @@ SYSTEMATIC_POSITION = 0.005
 SYSTEMATIC_INTENSITY = 1e-3
 # Height of the curve at a common limit, over that of the lower peak, from which on bands overlap, and do so fully.
 EDGES = 0.02, 0.1
+# The core of a band that is all of it.
+WHOLE = 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ def find_bands(
     estimator: ControlVariates | None = None,
     others: OtherErrors = NO_OTHERS,
     seed: int = 1,
+    core: tuple[float, float] = WHOLE,
 ) -> tuple[tuple[Band, ...], FloatArray, FloatArray]:
     """The bands between limits (`band_limits`) with their errors, and the curve's terms and weights (R, F) that agree
     with them.
@@ -202,22 +205,44 @@ def find_bands(
     spectra (R, F): the trajectories' own; curve: terms and weights (R, F) of `ControlVariates.curve`. Each band's
     integral is regressed on the controls by itself, more sharply than a point of the curve can be, and the curve is
     made to integrate to it (`fit_to_band`). The centroid's error is that of a ratio (delta method), the highest
-    point's is bootstrapped over trajectories. The other parts are added in quadrature.
+    point's is bootstrapped over trajectories. The other parts are added in quadrature. core: of a centroid, see
+    `core_of`.
     """
     terms, weights = (part.copy() for part in curve)
     results = []
     unseen = unseen_crossings(wavenumbers, curve[0], limits)
     for limit, error, crossing in zip(limits, systematic, unseen, strict=True):
         functionals = band_functionals(wavenumbers, limit)
-        values = spectra @ functionals.T
-        own = BandTerms(values[:, 0], values[:, 1], crossing)
+        own = BandTerms.of(spectra, functionals, estimator, float(wavenumbers[limit[1]]), crossing)
+        other = _other_errors(functionals, own, others)
+        place, inner = own, core_of(wavenumbers, curve[0].mean(axis=0), limit, core)
+        if inner != limit:
+            inside = band_functionals(wavenumbers, inner)
+            place = BandTerms.of(spectra, inside, estimator, float(wavenumbers[limit[1]]), crossing)
+            of_core = _other_errors(inside, place, others)
+            other = tuple((whole[0], part[1]) for whole, part in zip(other, of_core, strict=True))
         if estimator is not None:
-            own = BandTerms.regressed(estimator, values, float(wavenumbers[limit[1]]), crossing)
             fit_to_band(terms, weights, functionals[0], own.area)
-        plain = float(stated_error(values[:, :1], positive=True)[0])
-        results.append((limit, own, plain, _other_errors(functionals, own, others), error))
+        plain = float(stated_error((spectra @ functionals.T)[:, :1], positive=True)[0])
+        results.append((limit, own, place, plain, other, error))
     means = bootstrap_means(terms, 200, seed) if len(terms) > 1 and limits else None
     return tuple(_band(wavenumbers, terms, means, *result) for result in results), terms, weights
+
+
+def core_of(
+    wavenumbers: FloatArray, curve: FloatArray, limit: tuple[int, int, int], core: tuple[float, float]
+) -> tuple[int, int, int]:
+    """The limits about a band's peak within which a curve (F,) is above a part of its height, but for gaps up to a
+    width in cm-1; the band's own for the part 0. For bands with tails so far out that the centroid of all of them says
+    little."""
+    (first, peak, last), (part, gap) = limit, core
+    high = np.flatnonzero(curve[first : last + 1] > part * curve[peak]) + first
+    if part <= 0 or peak not in high:
+        return limit
+    widest = gap + 1.5 * (wavenumbers[1] - wavenumbers[0])
+    runs = np.split(high, np.flatnonzero(np.diff(wavenumbers[high]) > widest) + 1)
+    own = next(run for run in runs if run[0] <= peak <= run[-1])
+    return int(own[0]), peak, int(own[-1])
 
 
 def unseen_crossings(wavenumbers: FloatArray, terms: FloatArray, limits: Sequence[tuple[int, int, int]]) -> list[float]:
@@ -252,6 +277,21 @@ class BandTerms:
     crossing: float = 0.0
     area_freedom: float = 0.0
     moment_freedom: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        spectra: FloatArray,
+        functionals: FloatArray,
+        estimator: ControlVariates | None,
+        place: float,
+        crossing: float,
+    ) -> BandTerms:
+        """Those of spectra (R, F) by a band's functionals (2, F)."""
+        values = spectra @ functionals.T
+        if estimator is None:
+            return cls(values[:, 0], values[:, 1], crossing)
+        return cls.regressed(estimator, values, place, crossing)
 
     @classmethod
     def regressed(cls, estimator: ControlVariates, values: FloatArray, place: float, crossing: float) -> BandTerms:
@@ -321,18 +361,19 @@ def _band(
     resampled: FloatArray | None,
     limit: tuple[int, int, int],
     own: BandTerms,
+    place: BandTerms,
     plain_error: float,
     others: tuple[tuple[float, float], ...],
     systematic: tuple[float, float],
 ) -> Band:
     first, peak, last = limit
     intensity = own.intensity
-    sampling, sampling_position = own.sampling_errors()
+    sampling, sampling_position = own.sampling_errors()[0], place.sampling_errors()[1]
     committee, population = others
     peak_error = np.nan if resampled is None else peak_position(wavenumbers, resampled, first, last).std()
     peak_error *= float(small_sample_factor(len(terms)))
     return Band(
-        position_per_cm=float(wavenumbers[peak] + own.offset),
+        position_per_cm=float(wavenumbers[peak] + place.offset),
         stderr_per_cm=_total(sampling_position, committee[1], population[1], systematic[1]),
         intensity_km_per_mol=intensity,
         stderr_km_per_mol=_total(sampling, committee[0], population[0], systematic[0] * intensity),

@@ -28,14 +28,16 @@ def combine(
     metadata: dict[str, Any] | None = None,
     seed: int = 1,
     branches: float | None = None,
+    core: float = 0.0,
 ) -> Spectrum:
     """The spectrum of R trajectories from their own spectra (R, F) on `wavenumber_grid(settings)`.
 
     temperature kT in hartree; controls: what the estimator 'control_variates' of the settings uses (without them the
     plain mean is taken, and the metadata say so); others: what errors have besides the sampling's part; seed of the
     bootstrap; branches: how far apart P and R maxima of a linear molecule that turns are (cm-1), to be taken for one
-    band (metadata `branches` has their numbers). Raises InputError for no trajectory, for a spectrum that is not finite
-    (leave that trajectory out) and for controls of other trajectories.
+    band (metadata `branches` has their numbers); core: centroids are
+    those of where the curve is above this part of a band's peak (0: of all of it). Raises InputError for no
+    trajectory, for a spectrum that is not finite (leave that trajectory out) and for controls of other trajectories.
     """
     spectra = np.asarray(spectra, float)
     wavenumbers = wavenumber_grid(settings)
@@ -52,7 +54,7 @@ def combine(
         limits, double = joined_branches(wavenumbers, terms.mean(axis=0), limits, branches)
     systematic = [systematic_errors(wavenumbers, limit, settings.window, settings.depth) for limit in limits]
     bands, terms, weights = find_bands(
-        wavenumbers, (terms, weights), spectra, limits, systematic, estimator, others, seed
+        wavenumbers, (terms, weights), spectra, limits, systematic, estimator, others, seed, (core, branches or 0.0)
     )
     sampling = stated_error(terms, freedom, positive=True)
     facts: dict[str, Any] = {

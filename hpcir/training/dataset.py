@@ -37,9 +37,10 @@ class LabelledGroup:
     e bohr about the centre of nuclear charge; charge in e; multiplicity 2S+1; force_mask (S, N): True where an atom's
     force is learnt (None: all are); always_learnt (S,): labels that are never held out (None: any may be);
     polar_tensors (S, N, 3, 3): dmu_x / dr_jy in e at [j, y, x], about an origin at rest, nan for labels without.
-    Energies, forces, dipoles and polar tensors may each be missing (None). force_noise (members, S, N, 3): what each
-    member learns beside `forces`, where labels have noise that members should differ by. taught: True where the values
-    are a process's and no labels (see `regression.teacher`), so that no statistics are made of them.
+    Energies, forces, dipoles and polar tensors may each be missing (None). force_offsets (members, S, N, 3),
+    dipole_offsets (members, S, 3): what each member learns beside `forces` and `dipoles`, where every member has values
+    of its own. taught: True where the values are a process's and no labels (see `regression.teacher`), so that no
+    statistics are made of them.
     """
 
     numbers: IntArray
@@ -52,7 +53,8 @@ class LabelledGroup:
     force_mask: BoolArray | None = None
     always_learnt: BoolArray | None = None
     polar_tensors: FloatArray | None = None
-    force_noise: FloatArray | None = None
+    force_offsets: FloatArray | None = None
+    dipole_offsets: FloatArray | None = None
     taught: bool = False
 
     def __len__(self) -> int:
@@ -61,6 +63,7 @@ class LabelledGroup:
     def of(self, rows: IntArray) -> LabelledGroup:
         """The labels of some geometries."""
         pick = lambda value: None if value is None else value[rows]  # noqa: E731
+        each = lambda value: None if value is None else value[:, rows]  # noqa: E731
         return replace(
             self,
             positions=self.positions[rows],
@@ -70,7 +73,8 @@ class LabelledGroup:
             force_mask=pick(self.force_mask),
             always_learnt=pick(self.always_learnt),
             polar_tensors=pick(self.polar_tensors),
-            force_noise=None if self.force_noise is None else self.force_noise[:, rows],
+            force_offsets=each(self.force_offsets),
+            dipole_offsets=each(self.dipole_offsets),
         )
 
     def __post_init__(self) -> None:
@@ -180,10 +184,10 @@ class TrainingData:
         return replace(self, groups=built)
 
     def of_member(self, member: int) -> TrainingData:
-        """The set that a member learns, with noise of its own; itself where labels have none."""
-        if all(tensors.group.force_noise is None for tensors in self.groups):
-            return self
-        return replace(self, groups=tuple(_with_noise(tensors, member) for tensors in self.groups))
+        """The set that a member learns, with values of its own; itself where members have the same."""
+        groups = tuple(_of_member(tensors, member) for tensors in self.groups)
+        same = all(own is tensors for own, tensors in zip(groups, self.groups, strict=True))
+        return self if same else replace(self, groups=groups)
 
     def reduced_like(self, committees: dict[int, NetworkCommittee]) -> TrainingData:
         """This training set with the reduction of a model's networks: itself when they are the same already."""
@@ -267,15 +271,18 @@ def sorted_by_element(group: LabelledGroup) -> LabelledGroup:
         forces=pick(group.forces),
         force_mask=pick(group.force_mask),
         polar_tensors=pick(group.polar_tensors),
-        force_noise=None if group.force_noise is None else np.ascontiguousarray(group.force_noise[:, :, order]),
+        force_offsets=None if group.force_offsets is None else np.ascontiguousarray(group.force_offsets[:, :, order]),
     )
 
 
-def _with_noise(tensors: GroupTensors, member: int) -> GroupTensors:
+def _of_member(tensors: GroupTensors, member: int) -> GroupTensors:
+    """Forces and dipoles with the offsets of a member; itself where there are none."""
     group = tensors.group
-    if group.force_noise is None or group.forces is None:
-        return tensors
-    return replace(tensors, group=replace(group, forces=group.forces + group.force_noise[member], force_noise=None))
+    if group.forces is not None and group.force_offsets is not None:
+        group = replace(group, forces=group.forces + group.force_offsets[member], force_offsets=None)
+    if group.dipoles is not None and group.dipole_offsets is not None:
+        group = replace(group, dipoles=group.dipoles + group.dipole_offsets[member], dipole_offsets=None)
+    return tensors if group is tensors.group else replace(tensors, group=group)
 
 
 def _geometry_keys(group: LabelledGroup) -> list[str]:

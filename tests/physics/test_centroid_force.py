@@ -7,7 +7,7 @@ import pytest
 
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.descriptors.definition import automatic_set
-from hpcir.dynamics.centroid_force import HeldPlan, _Held, centroid_means
+from hpcir.dynamics.centroid_force import HeldPlan, SpreadControl, _Held, centroid_means
 from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import ReplicaBlock
@@ -20,7 +20,6 @@ from hpcir.models.potential import ReplicaFunction
 from hpcir.models.random_model import random_model
 from hpcir.molecules.structures import standard_masses
 from hpcir.spectra.intensities import trajectory_spectra, wavenumber_grid
-from hpcir.study.production.pigs import member_noise
 from hpcir.units import ANGSTROM, FS, KELVIN, KM_PER_MOL_PER_E2_ME, PER_CM, PS
 
 NUMBERS = np.array([8, 1, 1])
@@ -114,14 +113,38 @@ def test_the_noise_of_mean_forces_is_as_large_as_their_scatter():
     assert np.allclose(means.force_error, np.sqrt((means.force_noise**2).mean((0, 1))))
 
 
-def test_members_differ_by_the_noise_and_agree_on_the_average():
-    draw = np.random.default_rng(3).normal(size=(500, 2, 3))
-    for members in (1, 2, 4):
-        noise = member_noise(draw, members, np.random.default_rng(4))
-        assert np.allclose(noise.mean(0), 0.0, atol=1e-12)
-        if members > 1:
-            spread = np.sqrt((noise.std(0, ddof=1) ** 2).mean())
-            assert spread == pytest.approx(np.sqrt((draw**2).mean()), rel=0.1)
+def test_the_control_variate_takes_noise_away_and_leaves_the_mean(monkeypatch):
+    """Against the integral over two beads of the test above, with rings that pass over the well's anharmonic parts."""
+    ring, rings, q = RingPolymer(2, KT), 400, 0.05
+    wells = Wells(2 * rings, 1500 * PER_CM, cubic=-0.05, quartic=0.04)
+    centroids = np.zeros((1, 3, rings))
+    centroids[0, 0] = q
+    d = np.linspace(-1, 1, 4001)
+    weight = np.exp(
+        -(4 * PROTON[0] * ring.bead_temperature**2 * d**2 + wells.energy(q + d) + wells.energy(q - d))
+        / ring.bead_temperature
+    )
+    exact = (weight * (wells.force(q + d) + wells.force(q - d)) / 2).sum() / weight.sum() - wells.force(q)
+    held = plan(ring, duration=0.1 * PS)
+    found = centroid_means(wells, centroids, PROTON, held, np.arange(rings))
+    sharp = (found.forces - found.bare_forces)[0, 0]
+    monkeypatch.setattr(SpreadControl, "take", lambda self: (np.zeros((1, 3, rings)), np.zeros((3, rings))))
+    plain = centroid_means(wells, centroids, PROTON, held, np.arange(rings)).forces[0, 0]
+    assert sharp.std() < 0.3 * plain.std()
+    assert abs(sharp.mean() - exact) < 4 * sharp.std() / np.sqrt(rings)
+    assert sharp.mean() == pytest.approx(exact, rel=0.02)
+
+
+def test_lost_beads_give_no_mean_force():
+    ring = RingPolymer(4, KT)
+    control = SpreadControl(Wells(8, 1500 * PER_CM), ring, np.zeros((1, 3, 2)), PROTON)
+    x = np.zeros((1, 3, 8))
+    x[:, :, 1::2] = np.nan
+    control.add(x, np.zeros_like(x))
+    force, dipole = control.take()
+    assert np.isfinite(force[..., 0]).all()
+    assert np.isnan(force[..., 1]).all()
+    assert np.isnan(dipole[..., 1]).all()
 
 
 class Morse:

@@ -265,6 +265,24 @@ def test_rigid_rotor_has_its_rotational_band():
     assert np.max(np.abs(mean - smooth)[inner] / (4 * error[inner] + 0.02 * smooth.max())) < 1
 
 
+def test_the_centroid_of_a_line_with_tails_is_that_of_its_core():
+    """A Lorentzian on the tail of a broad band that is ten times as strong: the tail takes the centroid with it, the
+    core does not; the intensity is that between the limits in both cases."""
+    settings = SpectrumSettings(depth="0.5 ps", estimator="plain")
+    grid = wavenumber_grid(settings)
+    line, broad = (width**2 / ((grid - place) ** 2 + width**2) for place, width in ((3500.0, 60.0), (0.0, 200.0)))
+    factors = np.random.default_rng(3).uniform(0.8, 1.2, (12, 1))
+    spectra = factors * (line + 3 * broad)
+    whole, core = (
+        max(combine(spectra, settings, KT, core=part).bands, key=lambda band: band.position_per_cm)
+        for part in (0.0, 0.1)
+    )
+    assert abs(whole.position_per_cm - 3500) > 60
+    assert core.position_per_cm == pytest.approx(3500, abs=5)
+    assert core.intensity_km_per_mol == whole.intensity_km_per_mol
+    assert core.stderr_km_per_mol == whole.stderr_km_per_mol
+
+
 def test_branches_of_a_linear_molecule_are_one_band():
     """A stretch along a thermal linear rotor: P and R maxima 2 sqrt(kT / I) apart, one band in between."""
     random = generator(8)

@@ -206,7 +206,7 @@ def test_methods_stand_side_by_side_with_the_experiment(runs: Path, tmp_path: Pa
     comparison = {"experiment": "reference", "reference": "nist<b>.jdx", "spectrum": "x", "side_by_side": [row]}
     (folder / "comparison.json").write_text(json.dumps(comparison))
     page = write_report(folder)[-1].read_text(encoding="utf-8")
-    assert "Methods side by side and nist&lt;b&gt;.jdx" in page
+    assert "Methods side by side, with nist&lt;b&gt;.jdx" in page
     rest = 2701.0 - MEASURED["perturbation"]["stretch with hydrogen"].mean_per_cm - 2844.0
     assert f"<td>2844.0</td><td>{rest:+.1f} <span" in page
     (folder / "comparison.json").write_text("{")

@@ -43,12 +43,12 @@ def run(tmp_path: Path) -> Path:
     modes = monoxide()
     arrays = {name: (np.array([value]), "", "minimum,...") for name, value in modes.to_arrays().items()}
     write_h5(folder / layout.TRAJECTORIES / layout.MINIMA, arrays, {"format": "hpcir minima"})
-    _deck(folder, "remove")
+    _deck(folder, "rotation: remove")
     return folder
 
 
-def _deck(folder: Path, rotation: str) -> None:
-    text = f"system: {{structure: co.xyz}}\nlabels: {{engine: tblite}}\ndynamics: {{rotation: {rotation}}}\n"
+def _deck(folder: Path, dynamics: str) -> None:
+    text = f"system: {{structure: co.xyz}}\nlabels: {{engine: tblite}}\ndynamics: {{{dynamics}}}\n"
     (folder / layout.DECK).write_text(text)
 
 
@@ -92,8 +92,10 @@ def test_contours_make_the_comparison_better_and_compare_says_so(
     assert with_branches > 0.8
 
 
-def test_rotation_of_its_own_is_left_alone(run: Path, tmp_path: Path) -> None:
-    _deck(run, "keep")
+@pytest.mark.parametrize("dynamics", ["rotation: keep", "nuclei: trpmd"])
+def test_rotation_of_its_own_is_left_alone(run: Path, tmp_path: Path, dynamics: str) -> None:
+    """That of TRPMD, whose beads set the molecule turning, too."""
+    _deck(run, dynamics)
     stored = read_spectrum(run)
     made = gas_phase(stored, read_spectrum(experiment(tmp_path, "GAS")), run).spectrum
     np.testing.assert_array_equal(made.absorption, stored.spectrum.absorption)

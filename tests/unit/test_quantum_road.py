@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -146,9 +147,42 @@ def test_trpmd_brings_the_stretch_to_its_quantum_place(tmp_path):
     run(tmp_path / "run", study)
     shift = harmonic(1.008) - fundamental(1.008)
     assert centre(tmp_path / "run") == pytest.approx(fundamental(1.008), abs=0.7 * shift)
+    # Its molecules turn, and P and R branches are one band.
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    strong = [band for band in summary["bands"] if band["position_per_cm"] > 1500]
+    assert len(strong) == 1
+    assert strong[0]["lower_per_cm"] < centre(tmp_path / "run") - 60
+    assert strong[0]["upper_per_cm"] > centre(tmp_path / "run") + 60
     block, _ = read_h5(tmp_path / "run" / "trajectories" / "main-00000.h5")
     assert block["snapshots"].shape[1:] == (2, 3, 8)
     lengths = np.linalg.norm(block["snapshots"][:, 1] - block["snapshots"][:, 0], axis=1)
     # Zero-point motion spreads beads by hbar / 2 m omega, within what 8 rings and anharmonicity leave.
     expected = np.sqrt(1 / (2 * reduced_mass(1.008) * harmonic(1.008) * PER_CM))
     assert lengths.std() == pytest.approx(expected, rel=0.35)
+
+
+def test_members_learn_what_their_own_rings_felt(corrected):
+    place, study, _ = corrected
+    random = np.random.default_rng(7)
+    structure = study.structure
+    arrays = {
+        "centroids": np.broadcast_to(structure.positions, (3, 5, 2, 3)),
+        "forces": random.normal(size=(3, 5, 2, 3)),
+        "dipoles": random.normal(size=(3, 5, 3)),
+        "noise": np.full((3, 5, 2, 3), 0.3),
+        "beads": random.normal(size=(3, 5, 2, 3)),
+    }
+    arrays["forces"][1, 2, 0, 0] = np.nan
+    points = pigs.Points.of_members(arrays, structure)
+    kept = np.array([0, 1, 3, 4])
+    assert np.array_equal(points.beads, arrays["beads"][kept % 3, kept])
+    group = points.group(structure, dipoles=True)
+    assert np.allclose(group.forces + group.force_offsets, arrays["forces"][:, kept])
+    assert np.allclose(group.dipoles + group.dipole_offsets, arrays["dipoles"][:, kept])
+    assert points.facts()["noise_kcal_per_mol_angstrom"] == pytest.approx(0.3 / np.sqrt(3) / KCAL_PER_MOL_ANGSTROM)
+    differ = np.sqrt(arrays["forces"][:, kept].var(0, ddof=1).mean()) / KCAL_PER_MOL_ANGSTROM
+    assert points.facts()["members_differ_kcal_per_mol_angstrom"] == pytest.approx(differ)
+    # In the run the members' surfaces are nearly one, and so are their corrections.
+    forces = read_h5(place / "run" / "pigs" / "main-centroids.h5")[0]["forces"]
+    assert forces.shape[:2] == (2, 48)
+    assert 0 < np.sqrt(forces.var(0, ddof=1).mean()) < 0.5 * np.sqrt((forces.mean(0) ** 2).mean())

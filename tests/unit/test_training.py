@@ -354,12 +354,15 @@ def test_parts_of_a_batch_have_the_gradient_of_the_whole() -> None:
     torch.testing.assert_close(total, whole)
 
 
-def test_a_member_learns_noise_of_its_own_and_holds_out_what_it_would_without():
-    group, noise = water(20, 1), np.random.default_rng(2).normal(0, 0.01, (2, 20, 3, 3))
-    data, plain = (TrainingData.build([one], FUNCTIONS) for one in (replace(group, force_noise=noise), group))
+def test_a_member_learns_values_of_its_own_and_holds_out_what_it_would_without():
+    group, random = water(20, 1), np.random.default_rng(2)
+    forces, dipoles = random.normal(0, 0.01, (2, 20, 3, 3)), random.normal(0, 0.01, (2, 20, 3))
+    moved = replace(group, force_offsets=forces, dipole_offsets=dipoles)
+    data, plain = (TrainingData.build([one], FUNCTIONS) for one in (moved, group))
     order = np.argsort(NUMBERS, kind="stable")
     for member in (0, 1):
         own = data.of_member(member)
         assert own.keys == plain.keys
-        assert np.array_equal(own.groups[0].group.forces, (group.forces + noise[member])[:, order])
+        assert np.array_equal(own.groups[0].group.forces, (group.forces + forces[member])[:, order])
+        assert np.array_equal(own.groups[0].group.dipoles, group.dipoles + dipoles[member])
     assert plain.of_member(1) is plain

@@ -3,14 +3,15 @@
 
 tools/bench/quantum_nuclei.py [--molecules HF,HCl,CO,H2O,HCN,CO2] [--nuclei classical,trpmd,pigs] [--folder DIR]
                               [--pigs-temperature 0] [--trajectories N] [--masses H=2.014] [--step]
-                              [--cost RUN STRUCTURE]
+                              [--cost RUN STRUCTURE] [--noise]
 
 For each molecule a committee is trained on GFN2-xTB labels of the quantum harmonic distribution, widened up to 1.8
 times, so that the surface holds where beads go; then `hpcir md` runs with a deck of each kind of nuclei, and the
 position of the band that stands for each fundamental is printed with its error bar, beside the harmonic wavenumber of
 the surface and, for diatomic molecules, the exact fundamental (sinc-function grid: Colbert, Miller, J. Chem. Phys. 96,
 1982, 1992). --pigs-temperature 0 is the program's own choice. bench_quantum takes `band_fundamentals` from here.
---step times instead a step of TRPMD with 32 beads against 32 classical replica-steps, interleaved. --cost is what PIGS
+--step times instead a step of TRPMD with 32 beads against 32 classical replica-steps, interleaved. --noise measures
+how far mean forces of held centroids scatter over seeds, with their control variate and without it. --cost is what PIGS
 adds to the processor time of trajectories on a finished run's model. Error bars: see pigs_coverage.py.
 """
 
@@ -36,8 +37,10 @@ from numpy.typing import NDArray
 
 from hpcir.deck.sections import LabelSettings, ModelSettings, TrainingSettings
 from hpcir.descriptors.definition import functions_of
+from hpcir.dynamics import centroid_force
+from hpcir.dynamics.centroid_force import HeldPlan, SpreadControl, centroid_means
 from hpcir.dynamics.chunks import ReplicaBlock
-from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities
+from hpcir.dynamics.ring_polymer import TRPMD_FRICTION, Pile, RingPolymer, bead_velocities, chosen_beads
 from hpcir.dynamics.ring_runner import run_rings
 from hpcir.dynamics.runner import run_chunk
 from hpcir.dynamics.thermal import thermal_velocities
@@ -47,11 +50,13 @@ from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, xyz_text
 from hpcir.study.learning.committee import LearntLabel, groups_of
 from hpcir.study.learning.reference import modes_of
+from hpcir.study.nuclei import PIGS_RATIO
 from hpcir.training.dataset import TrainingData
 from hpcir.training.train import train_members
-from hpcir.units import ANGSTROM, FS, KELVIN, PER_CM
+from hpcir.units import ANGSTROM, FS, KCAL_PER_MOL_ANGSTROM, KELVIN, PER_CM
 from hpcir.vibrations.harmonics import model_harmonics
 from hpcir.vibrations.normal_modes import STEP, NormalModes, displaced_geometries, isotope_masses
+from hpcir.vibrations.normal_modes import sample as sample_modes
 from hpcir.vibrations.optimise import optimise
 
 FloatArray = NDArray[np.float64]
@@ -225,6 +230,31 @@ def time_steps(model: Model, modes: NormalModes, beads: int = 32, rings: int = 1
     return ratios
 
 
+def mean_force_noise(model: Model, modes: NormalModes, seeds: int = 6) -> tuple[float, float]:
+    """Scatter over seeds (kcal/mol/A, root mean square of components) of mean forces of 150 fs about 8 centroids, with
+    the control variate and without it."""
+    masses, stiffest = modes.masses, float(modes.wavenumbers.max())
+    temperature = max(300 * KELVIN, stiffest * PER_CM / PIGS_RATIO)
+    ring = RingPolymer(chosen_beads(0, stiffest * PER_CM, temperature), temperature)
+    centroids = sample_modes(modes, 390 * KELVIN, 8, np.random.default_rng(SEED)).transpose(1, 2, 0)
+    evaluator = Evaluator(model, modes.numbers, 8 * ring.beads)
+    scatter = []
+    for control in (SpreadControl, _NoControl):
+        centroid_force.SpreadControl = control
+        plans = [HeldPlan(ring, 0.5 * FS, 50 * FS, 150 * FS, 4, seed) for seed in range(seeds)]
+        found = [centroid_means(evaluator, centroids, masses, plan, np.arange(8)).forces for plan in plans]
+        scatter.append(float(np.sqrt(np.var(found, axis=0, ddof=1).mean())) / KCAL_PER_MOL_ANGSTROM)
+    centroid_force.SpreadControl = SpreadControl
+    return scatter[0], scatter[1]
+
+
+class _NoControl(SpreadControl):
+    """Takes nothing away."""
+
+    def take(self) -> tuple[FloatArray, FloatArray]:
+        return np.zeros_like(self.centroids), np.zeros((3, self.centroids.shape[2]))
+
+
 def added_seconds(run: Path, structure: Path) -> float:
     """Processor seconds that `hpcir md` takes more with nuclei: pigs than with classical ones, few trajectories."""
     seconds = []
@@ -253,6 +283,7 @@ def main() -> None:
     parser.add_argument("--masses", nargs="+", default=[])
     parser.add_argument("--trajectories", type=int, default=64)
     parser.add_argument("--step", action="store_true")
+    parser.add_argument("--noise", action="store_true")
     parser.add_argument("--cost", nargs=2, type=Path, metavar=("RUN", "STRUCTURE"))
     arguments = parser.parse_args()
     if arguments.cost:
@@ -265,6 +296,10 @@ def main() -> None:
         if arguments.step:
             ratios = time_steps(model, modes)
             print(f"{name}: a TRPMD step of 32 beads takes {np.median(ratios):.2f} times 32 classical replica-steps")
+            continue
+        if arguments.noise:
+            with_control, without = mean_force_noise(model, modes)
+            print(f"{name}: mean forces scatter by {with_control:.3f} kcal/mol/A, {without:.3f} without the control")
             continue
         masses = tuple(arguments.masses)
         modes = with_masses(model, modes, masses)

@@ -6,13 +6,14 @@ centroid is held at each of a few hundred geometries while its beads are average
 nearly free of noise (dynamics/centroid_force.py), and a committee of small networks on the model's own symmetry
 functions learns what they differ by from the model's. The sum of the two is one model (models/merged.py).
 
-What noise is left is the same for all members, so they would agree about it: each learns forces that are moved by a
-draw of its own of as much noise (a wild bootstrap: Wu, Ann. Statist. 14, 1261, 1986), and their spread has it.
+Beads go where labels are fewest, and there the members of a committee differ most. So every member has rings of its
+own, which move on its own surface with random numbers of their own, and learns what they felt: members differ by what
+their surfaces do at the beads and by the noise of the averages, and the spread of the sum has both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,16 +52,19 @@ GEOMETRIES, BLOCK = HELD_GEOMETRIES, HELD_BLOCK
 # Temperature of the dynamics that they come from, as a multiple of production's, and its time after thermal starts.
 TEMPERATURE_FACTOR, WARMING = 1.3, 300.0 * FS
 FRICTION_TIME = 50.0 * FS
-# The averages over the beads: times, and steps between averaged frames.
-SETTLING, AVERAGED, INTERVAL = 100.0 * FS, 300.0 * FS, 4
+# The averages over the beads: time before, and steps between averaged frames; the time that all members average
+# together, and each at least.
+SETTLING, INTERVAL = 50.0 * FS, 4
+AVERAGED, MIN_AVERAGED = 200.0 * FS, 50.0 * FS
 # The correction's networks and their training.
 HIDDEN, STEPS = [20, 20], 1500
 
 
 @dataclass(frozen=True)
 class Points:
-    """Centroids (G, N, 3) bohr, and by how much the mean forces (G, N, 3) and dipoles (G, 3) there differ from the
-    model's; noise (G, N, 3): a draw of the forces' errors; beads (G, N, 3): one of each ring. Atomic units."""
+    """Centroids (G, N, 3) bohr, and by how much each member's mean forces (M, G, N, 3) and dipoles (M, G, 3) there
+    differ from its own at the centroid; noise (M, G, N, 3): a draw of the forces' errors; beads (G, N, 3): one of a
+    ring about each centroid, of the members in turn. Atomic units."""
 
     centroids: FloatArray
     forces: FloatArray
@@ -68,24 +72,49 @@ class Points:
     noise: FloatArray
     beads: FloatArray
 
+    @classmethod
+    def of_members(cls, arrays: Mapping[str, FloatArray], structure: Structure) -> Points:
+        """Of all members' arrays (M, G, ...), without the centroids about which a ring left the molecule."""
+        members, count = arrays["forces"].shape[:2]
+        centroids = arrays["centroids"][0]
+        good = np.isfinite(arrays["forces"]).all((0, 2, 3)) & GeometryCheck(structure)(centroids)
+        forces, dipoles, noise = (arrays[name][:, good] for name in ("forces", "dipoles", "noise"))
+        beads = arrays["beads"][np.arange(count) % members, np.arange(count)]
+        return cls(centroids[good], forces, dipoles, noise, beads[good])
+
     def datasets(self) -> dict[str, tuple[FloatArray, str, str]]:
         """The correction as datasets with units and axes."""
         return {
             "centroids": (self.centroids, "bohr", "centroid,atom,xyz"),
-            "forces": (self.forces, "hartree/bohr", "centroid,atom,xyz"),
-            "dipoles": (self.dipoles, "e bohr", "centroid,xyz"),
-            "noise": (self.noise, "hartree/bohr", "centroid,atom,xyz"),
+            "forces": (self.forces, "hartree/bohr", "member,centroid,atom,xyz"),
+            "dipoles": (self.dipoles, "e bohr", "member,centroid,xyz"),
+            "noise": (self.noise, "hartree/bohr", "member,centroid,atom,xyz"),
             "beads": (self.beads, "bohr", "centroid,atom,xyz"),
         }
 
     def facts(self) -> dict[str, float]:
-        """Their number, size and noise, in user units."""
-        unit = KCAL_PER_MOL_ANGSTROM
+        """Their number, the size of their mean over the members, its noise, and how far members differ, in user
+        units."""
+        members, unit = len(self.forces), KCAL_PER_MOL_ANGSTROM
+        away = ((self.forces - self.forces.mean(0)) ** 2).sum(0) / max(members - 1, 1)
         return {
             "geometries": float(len(self.centroids)),
-            "correction_kcal_per_mol_angstrom": float(np.sqrt((self.forces**2).mean())) / unit,
-            "noise_kcal_per_mol_angstrom": float(np.sqrt((self.noise**2).mean())) / unit,
+            "correction_kcal_per_mol_angstrom": float(np.sqrt((self.forces.mean(0) ** 2).mean())) / unit,
+            "noise_kcal_per_mol_angstrom": float(np.sqrt((self.noise**2).mean() / members)) / unit,
+            "members_differ_kcal_per_mol_angstrom": float(np.sqrt(away.mean())) / unit,
         }
+
+    def group(self, structure: Structure, dipoles: bool) -> LabelledGroup:
+        """Labels of the correction: the mean over the members, and what each has beside it."""
+        mean, mean_dipole = self.forces.mean(0), self.dipoles.mean(0)
+        return LabelledGroup(
+            structure.numbers,
+            self.centroids,
+            forces=mean,
+            dipoles=mean_dipole if dipoles else None,
+            force_offsets=self.forces - mean,
+            dipole_offsets=self.dipoles - mean_dipole if dipoles else None,
+        )
 
 
 @collective
@@ -123,7 +152,7 @@ def _key(context: Context, model: Model, minima: Sequence[NormalModes], ring: Ri
         GEOMETRIES,
         HIDDEN,
         STEPS,
-        "noise",
+        "rings of each member, spread controlled",
         ring.beads,
         ring.temperature,
         dynamics.temperature,
@@ -141,17 +170,21 @@ def _points(
     ring: RingPolymer,
     key: str,
 ) -> Points | None:
-    """All centroids with their means, on rank 0 (collective): blocks are distributed and journalled."""
-    blocks = -(-GEOMETRIES // BLOCK)
-    charge = context.structure.charge
-    single = Evaluator(model, structure.numbers, BLOCK, charge=charge)
-    beads = Evaluator(model, structure.numbers, BLOCK * ring.beads, charge=charge)
+    """All centroids with their members' means, on rank 0 (collective): blocks of each member are distributed and
+    journalled."""
+    blocks, members = -(-GEOMETRIES // BLOCK), model.members
+    single = Evaluator(model, structure.numbers, BLOCK, charge=context.structure.charge)
+    averaged = max(AVERAGED / members, MIN_AVERAGED)
 
     def block(index: int) -> JournalEntry:
-        ids = np.arange(index * BLOCK, (index + 1) * BLOCK)
-        modes = minima[index % len(minima)]
+        number, member = divmod(index, members)
+        ids = np.arange(number * BLOCK, (number + 1) * BLOCK)
+        modes = minima[number % len(minima)]
         centroids = _geometries(context, single, structure, modes, ids)
-        plan = HeldPlan(ring, context.deck.dynamics.timestep, SETTLING, AVERAGED, INTERVAL, _seed(context, "held"))
+        seed = _seed(context, f"held {member}")
+        plan = HeldPlan(ring, context.deck.dynamics.timestep, SETTLING, averaged, INTERVAL, seed)
+        replicas, charge = BLOCK * ring.beads, context.structure.charge
+        beads = Evaluator(model.member(member), structure.numbers, replicas, charge=charge)
         means = centroid_means(beads, centroids, modes.masses, plan, ids, context.stop.check)
         return {
             "centroids": centroids.transpose(2, 0, 1),
@@ -161,15 +194,19 @@ def _points(
             "beads": means.beads.transpose(2, 0, 1),
         }, {}
 
-    records = context.map_journalled(
-        "mean forces of centroids", FOLDER, [digest(key, n) for n in range(blocks)], block, "blocks"
-    )
+    keys = [digest(key, *divmod(index, members)) for index in range(blocks * members)]
+    records = context.map_journalled("mean forces of centroids", FOLDER, keys, block, "blocks")
     if records is None:
         return None
     names = ("centroids", "forces", "dipoles", "noise", "beads")
-    joined = [np.concatenate([record.arrays[name] for record in records])[:GEOMETRIES] for name in names]
-    good = np.isfinite(joined[1]).all((1, 2)) & GeometryCheck(structure)(joined[0])
-    return Points(*(array[good] for array in joined))
+    arrays = {
+        name: np.stack([
+            np.concatenate([record.arrays[name] for record in records[member::members]])[:GEOMETRIES]
+            for member in range(members)
+        ])
+        for name in names
+    }  # fmt: skip
+    return Points.of_members(arrays, structure)
 
 
 def _seed(context: Context, purpose: str) -> int:
@@ -197,13 +234,6 @@ def _geometries(
     return chunk.block.positions
 
 
-def member_noise(noise: FloatArray, members: int, random: np.random.Generator) -> FloatArray:
-    """Noise (members, G, N, 3) of its own for each member, from one draw (G, N, 3): on the average over the members
-    nothing, and with the draw's own size as their standard deviation."""
-    factors = random.standard_normal((members, len(noise)))
-    return np.asarray((factors - factors.mean(0))[:, :, None, None] * noise)
-
-
 @collective
 def _learnt(context: Context, model: Model, structure: Structure, points: Points | None, ring: RingPolymer) -> Model:
     """A committee of corrections, trained over all ranks on rank 0's points (collective)."""
@@ -218,16 +248,6 @@ def _learnt(context: Context, model: Model, structure: Structure, points: Points
     own = replace(context, deck=deck.model_copy(update={"model": settings, "training": training}))
     trainer = CommitteeTrainer(own, model.functions)
     trainer.reductions = {element: reduction_of(networks) for element, networks in model.energy.items()}
-    groups = None
-    if points is not None:
-        groups = [
-            LabelledGroup(
-                structure.numbers,
-                points.centroids,
-                forces=points.forces,
-                dipoles=points.dipoles if model.charge else None,
-                force_noise=member_noise(points.noise, model.members, context.random("centroid noise")),
-            )
-        ]
+    groups = None if points is None else [points.group(structure, bool(model.charge))]
     level = f"centroid of ring polymers at {ring.temperature / KELVIN:.0f} K"
     return trainer.train_groups(groups, level=level, start=None, steps=STEPS, purpose="centroid potential")

@@ -68,9 +68,12 @@ class TrajectorySet:
     @property
     def calibration(self) -> tuple[float, float]:
         """The measured ratio of true errors to the spread of the committee: of intensities (the larger of forces' and
-        dipoles') and of positions (that of forces); 1 where it was not measured."""
+        dipoles') and of positions (that of forces); 1 where it was not measured. Labels do not measure a correction for
+        quantum nuclei: a committee that is better on labels than it thinks is not taken to be so with one."""
         force, dipole = (self.model.spread_threshold(1.0, quantity) for quantity in ("force", "dipole"))
         ratios = [1 / limit if 0 < limit < float("inf") else 1.0 for limit in (force, dipole)]
+        if self.surface is not None:
+            ratios = [max(ratio, 1.0) for ratio in ratios]
         return max(ratios), ratios[0]
 
     @property

@@ -19,6 +19,7 @@ from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.study.context import Context
+from hpcir.study.nuclei import turns
 from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.plan import StartPopulations, restraint_of
 from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
@@ -33,6 +34,9 @@ from hpcir.vibrations.normal_modes import NormalModes
 # combinations too weak to be measured in the gas phase.
 WEAK_KM_PER_MOL = 1.0
 MIN_SIGNIFICANCE = 3.0
+# The thermostat of TRPMD's beads gives bands the tails of a Lorentzian, which has no first moment, and the tails of the
+# rotation reach under the bands of vibration: a centroid is taken where the curve is above this part of the peak.
+BEADS_CORE = 0.1
 NO_VALID_TRAJECTORY = (
     "every trajectory left the region covered by the training data (dynamics.force_error); raise sampling.max_labels, "
     "or lower sampling.force_error so that exploration takes more geometries"
@@ -171,12 +175,13 @@ class SpectrumStage:
             metadata={"molecule": context.structure.name, "error_parts": others.words(len(spectra))},
             seed=context.deck.seed,
             branches=self._branches(),
+            core=BEADS_CORE if context.deck.dynamics.nuclei == "trpmd" else 0.0,
         )
 
     def _branches(self) -> float | None:
         """Distance of the P and R branches of a linear molecule that rotates, cm-1; None of others."""
         dynamics, modes = self.context.deck.dynamics, self.modes
-        if dynamics.rotation == "remove" or not is_linear(modes.positions, modes.masses):
+        if not turns(dynamics) or not is_linear(modes.positions, modes.masses):
             return None
         relative = modes.positions - centre(modes.positions, modes.masses)
         return branch_distance(float(modes.masses @ (relative**2).sum(axis=1)), dynamics.temperature)
