@@ -36,7 +36,7 @@ from hpcir.study.results.analysis import engine_reference, independent_test
 from hpcir.study.results.chain import BELOW, FRESH, level_figures
 from hpcir.study.results.levels import target_levels
 from hpcir.study.results.records import IndependentTest, LevelFigures
-from hpcir.study.results.spectra import target_spectra
+from hpcir.study.results.spectra import errors_so_far, target_spectra
 from hpcir.study.results.spectrum import NO_VALID_TRAJECTORY, SpectrumResult
 from hpcir.study.results.summary import Finished, Shared
 from hpcir.study.results.trust_map import training_environments
@@ -141,7 +141,7 @@ class Road:
         shared = self.context.at_root(lambda: self._shared(loop, model, curve, approach.below))
         targets = self._timed(
             "trajectories",
-            lambda: main_trajectories(self.context, self.study, model, farm, reference),
+            lambda: main_trajectories(self.context, self.study, model, farm, reference, errors_so_far),
         )
         targets = self._timed("variants", lambda: [variants(target) for target in targets])
         others = {name: other for name, other in ((FRESH, fresh), (BELOW, self._below(approach))) if other is not None}

@@ -101,7 +101,7 @@ def write_run(context: Context, shared: Shared, finished: Sequence[Finished], lo
         one.target.name: found.target(len(one.target.structure)) for one, found in zip(finished, summaries, strict=True)
     }
     for target in lost:
-        count = target.main.trajectories
+        count = target.main.taken
         figures = MdFigures(trajectories=count, left_out=count)
         targets[target.name] = TargetSummary(len(target.structure), md=figures)
     summary = replace(

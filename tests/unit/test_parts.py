@@ -1,0 +1,152 @@
+"""Trajectories in parts until the bands are as accurate as the deck asks for: the rule, and runs that follow it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcir.deck.sections import AccuracySettings
+from hpcir.spectra.bands import Band
+from hpcir.spectra.convergence import BandErrors, SamplingEnd, SamplingStop, look_counts, margin
+from hpcir.spectra.estimators import shift_factor, small_sample_factor
+from tests.unit.test_road import SMALL, run, study_of
+
+LIMIT = 96
+DECK = SMALL.replace(
+    "dynamics: {trajectories: 4, lockstep: 4,", f"dynamics: {{trajectories: {LIMIT}, lockstep: 16,"
+).replace("test: {count: 4}", "test: {count: 0}")
+
+
+def band(position=1000.0, intensity=10.0, shift=0.5, error=0.1) -> Band:
+    return Band(position, shift, intensity, error, position, shift, position - 20, position + 20, error,
+                sampling_stderr_per_cm=shift)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "lockstep", "counts"),
+    [
+        (4, 4, (4,)),
+        (32, 16, (32,)),
+        (64, 16, (32, 64)),
+        (256, 16, (32, 64, 128, 256)),
+        (100, 10, (40, 80, 100)),
+        (64, 64, (64,)),
+        (1, 16, (1,)),
+    ],
+)
+def test_looks_are_at_whole_blocks_and_double(limit, lockstep, counts):
+    assert look_counts(limit, lockstep) == counts
+
+
+def test_a_set_that_needs_many_starts_is_not_looked_at_before():
+    assert look_counts(64, 16, 40) == (48, 64)
+    assert look_counts(64, 16, 100) == (64,)
+
+
+def test_the_worst_band_over_five_km_per_mol_counts():
+    found = BandErrors.of([band(), band(1700, 20, 0.7, 0.1), band(900, 4, 50, 4), band(3000, 6, 0.1, 0.3)], 64, 62)
+    assert (found.wavenumber, found.wavenumber_at) == (0.7, 1700)
+    assert (found.intensity, found.intensity_at) == (pytest.approx(0.05), 3000)
+    assert found.meets(AccuracySettings(wavenumber="0.7 cm-1", intensity="5.1 %"))
+    assert not found.meets(AccuracySettings(wavenumber="0.6 cm-1", intensity="5.1 %"))
+    assert not found.meets(AccuracySettings(wavenumber="0.7 cm-1", intensity="4.9 %"))
+    assert not found.surely_meets(AccuracySettings(wavenumber="0.7 cm-1", intensity="5.1 %"))
+    assert found.surely_meets(AccuracySettings(wavenumber="1 cm-1", intensity="7 %"))
+
+
+@pytest.mark.parametrize("bands", [[], [band(intensity=1.0)], [band(shift=np.nan)], [band(error=np.nan)]])
+def test_without_errors_nothing_is_met(bands):
+    found = BandErrors.of(bands, 64, 64)
+    assert not found.known
+    assert not found.surely_meets(AccuracySettings(wavenumber="1000 cm-1", intensity="100 %"))
+    assert found.needed(AccuracySettings()) is None
+    stop = SamplingStop.at(found, 64, AccuracySettings())
+    assert stop.reason is SamplingEnd.NO_BANDS
+    assert "no band over 5 km/mol" in stop.sentence()
+
+
+def test_the_errors_fall_as_the_estimator_states_them():
+    """The program's own factors for few trajectories, put on a scatter that stays the same."""
+
+    def stated(count):
+        factor = float(small_sample_factor(count))
+        return BandErrors(count, count, 30 * factor * shift_factor(count) / count**0.5, 1000.0, factor / count**0.5, 1.0)
+
+    few, wanted = stated(32), AccuracySettings(wavenumber="1 cm-1", intensity="2 %")
+    assert few.after(4) == pytest.approx((stated(128).wavenumber, stated(128).intensity))
+    by_intensity = few.needed(AccuracySettings(wavenumber="100 cm-1", intensity="2 %"))
+    assert by_intensity == pytest.approx(2500, rel=0.05)
+    needed = stated(few.needed(wanted))
+    assert needed.meets(wanted, 1 / 1.03)
+    assert not stated(round(few.needed(wanted) * 0.9)).meets(wanted)
+
+
+def test_an_accuracy_beyond_reach_has_its_price():
+    stop = SamplingStop.at(BandErrors(64, 64, 1.0, 1000.0, 0.02, 1000.0), 64, AccuracySettings(wavenumber="1e-4 cm-1"))
+    assert stop.reason is SamplingEnd.LIMIT
+    assert stop.errors.needed(stop.wanted) > 1e8
+    assert "dynamics.trajectories" in stop.sentence()
+    assert "twice as many" in stop.more()
+
+
+def means_and_errors(values, looks, wanted):
+    """Mean and stated relative error of many runs (N, R) that stop by the rule; the trajectories that they took."""
+    mean, error, taken = (np.full(len(values), np.nan) for _ in range(3))
+    going = np.ones(len(values), bool)
+    for look in looks:
+        part = values[:, :look]
+        own, stated = part.mean(1), part.std(1, ddof=1) / look**0.5 * small_sample_factor(look)
+        relative = stated / own
+        ends = going & ((margin(look) * relative <= wanted) | (look == looks[-1]))
+        mean[ends], error[ends], taken[ends] = own[ends], stated[ends], look
+        going &= ~ends
+    return mean, error, taken
+
+
+@pytest.mark.parametrize("shape", [100.0, 25.0, 8.0])
+def test_stopping_leaves_no_bias_and_keeps_the_coverage(shape):
+    """Skewed intensities (gamma), whose scatter is small where their mean is low by chance: over accuracies from those
+    that the first look meets to those that the last one does not, twice the stated error covers as well as it does of
+    a fixed number, and the mean is off by a tenth of the error at most."""
+    random = np.random.Generator(np.random.Philox(key=[7, int(shape)]))
+    values = random.gamma(shape, 1 / shape, size=(6000, 256))
+    looks = look_counts(256, 16)
+    scatter = shape**-0.5
+    for wanted in scatter * np.array([2.0, 1.3, 1.0, 0.8, 0.6, 0.4]) / 64**0.5:
+        mean, error, taken = means_and_errors(values, looks, wanted)
+        score = (mean - 1) / error
+        assert abs(score.mean()) < 0.1 + 3 / 6000**0.5
+        assert np.mean(np.abs(score) < 2) > 0.94
+        # What is stopped for the accuracy has it.
+        early = taken < looks[-1]
+        if early.mean() > 0.1:
+            assert np.std(mean[early] - 1) < 1.02 * wanted
+
+
+def counts(folder: Path) -> tuple[int, list[str]]:
+    summary = json.loads((folder / "summary.json").read_text())
+    return summary["md"]["trajectories"], sorted(p.name for p in (folder / "trajectories").glob("main-*.h5"))
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory):
+    """A run whose first look meets a loose accuracy."""
+    place = tmp_path_factory.mktemp("early")
+    study = study_of(place, "{structure: hcl.xyz, isotopes: {DCl: {H: 2.014}}}", DECK + LOOSE)
+    run(place / "run", study)
+    return place
+
+
+LOOSE = "accuracy: {wavenumber: 2000 cm-1, intensity: 900 %}\n"
+TIGHT = "accuracy: {wavenumber: 1e-6 cm-1, intensity: 0.0001 %}\n"
+
+
+def test_trajectories_end_where_the_accuracy_is_met(early):
+    taken, files = counts(early / "run")
+    assert taken == 32
+    assert files == ["main-00000.h5", "main-00001.h5"]
+    assert sorted(p.name for p in (early / "run" / "trajectories").glob("DCl-*.h5")) == ["DCl-00000.h5", "DCl-00001.h5"]
+    assert "no more are needed" in (early / "run" / "log.txt").read_text()
