@@ -1,8 +1,8 @@
 """Convergence of a spectrum's bands with the number of trajectories, and the rule by which no more are run.
 
 The bands are looked at after numbers of trajectories that are fixed beforehand, each twice the one before, so that
-there are few looks and few chances to stop by luck. A sampling error that is estimated from R trajectories has a relative
-error of about 1/sqrt(2 R) itself: a run that stopped as soon as the estimate is small enough would stop too soon, and
+there are few looks and few chances to stop by luck. A sampling error that is estimated from R trajectories has itself a
+relative error of about 1/sqrt(2 R): a run that stopped as soon as the estimate is small enough would stop too soon, and
 with errors that are too small. So it stops where the upper confidence limit of the error (`margin`) is within the
 accuracy. `tools/bench/bench_coverage --accuracy` measures what is left of the bias.
 """

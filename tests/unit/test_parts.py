@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hpcir.deck.sections import AccuracySettings
+from hpcir.errors import RunStopped
 from hpcir.spectra.bands import Band
 from hpcir.spectra.convergence import BandErrors, SamplingEnd, SamplingStop, look_counts, margin
 from hpcir.spectra.estimators import shift_factor, small_sample_factor
+from hpcir.storage.hdf5 import write_h5
+from hpcir.study.production.trajectories import TrajectoryStage
+from tests.frozen.comparison import differences
 from tests.unit.test_road import SMALL, run, study_of
 
 LIMIT = 96
 DECK = SMALL.replace(
     "dynamics: {trajectories: 4, lockstep: 4,", f"dynamics: {{trajectories: {LIMIT}, lockstep: 16,"
 ).replace("test: {count: 4}", "test: {count: 0}")
+
+ISOTOPE = "{structure: hcl.xyz, isotopes: {DCl: {H: 2.014}}}"
+LOOSE = "accuracy: {wavenumber: 2000 cm-1, intensity: 900 %}\n"
+TIGHT = "accuracy: {wavenumber: 1e-6 cm-1, intensity: 0.0001 %}\n"
 
 
 def band(position=1000.0, intensity=10.0, shift=0.5, error=0.1) -> Band:
@@ -73,7 +82,9 @@ def test_the_errors_fall_as_the_estimator_states_them():
 
     def stated(count):
         factor = float(small_sample_factor(count))
-        return BandErrors(count, count, 30 * factor * shift_factor(count) / count**0.5, 1000.0, factor / count**0.5, 1.0)
+        return BandErrors(
+            count, count, 30 * factor * shift_factor(count) / count**0.5, 1000.0, factor / count**0.5, 1.0
+        )
 
     few, wanted = stated(32), AccuracySettings(wavenumber="1 cm-1", intensity="2 %")
     assert few.after(4) == pytest.approx((stated(128).wavenumber, stated(128).intensity))
@@ -135,13 +146,9 @@ def counts(folder: Path) -> tuple[int, list[str]]:
 def early(tmp_path_factory):
     """A run whose first look meets a loose accuracy."""
     place = tmp_path_factory.mktemp("early")
-    study = study_of(place, "{structure: hcl.xyz, isotopes: {DCl: {H: 2.014}}}", DECK + LOOSE)
+    study = study_of(place, ISOTOPE, DECK + LOOSE)
     run(place / "run", study)
     return place
-
-
-LOOSE = "accuracy: {wavenumber: 2000 cm-1, intensity: 900 %}\n"
-TIGHT = "accuracy: {wavenumber: 1e-6 cm-1, intensity: 0.0001 %}\n"
 
 
 def test_trajectories_end_where_the_accuracy_is_met(early):
@@ -150,3 +157,67 @@ def test_trajectories_end_where_the_accuracy_is_met(early):
     assert files == ["main-00000.h5", "main-00001.h5"]
     assert sorted(p.name for p in (early / "run" / "trajectories").glob("DCl-*.h5")) == ["DCl-00000.h5", "DCl-00001.h5"]
     assert "no more are needed" in (early / "run" / "log.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The same deck with an accuracy that no number of trajectories meets."""
+    place = tmp_path_factory.mktemp("whole")
+    run(place / "run", study_of(place, ISOTOPE, DECK + TIGHT))
+    return place / "run"
+
+
+def test_an_accuracy_that_no_sampling_meets_is_said_with_its_price_before_it_is_spent(whole):
+    taken, files = counts(whole)
+    assert (taken, len(files)) == (LIMIT, LIMIT // 16)
+    log = (whole / "log.txt").read_text()
+    warned = log.index("would take about")
+    assert "dynamics.trajectories allows 96" in log[warned:]
+    assert "32 trajectories give every band over 5 km/mol" in log[:warned]
+
+
+def test_a_run_goes_on_with_a_tighter_accuracy_and_ends_as_one_from_nothing(early, whole, tmp_path):
+    shutil.copytree(early / "run", tmp_path / "run")
+    before = (tmp_path / "run" / "trajectories" / "main-00001.h5").read_bytes()
+    engine = run(tmp_path / "run", study_of(tmp_path, ISOTOPE, DECK + TIGHT))
+    assert engine.labelled == []
+    assert (tmp_path / "run" / "trajectories" / "main-00001.h5").read_bytes() == before
+    assert differences(whole, tmp_path / "run") == ([], [])
+
+
+def test_trajectories_that_are_there_count_whatever_the_accuracy(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    run(tmp_path / "run", study_of(tmp_path, ISOTOPE, DECK + LOOSE))
+    assert counts(tmp_path / "run")[0] == LIMIT
+
+
+def test_a_run_that_is_stopped_between_its_parts_gives_the_same_bits(whole, tmp_path, monkeypatch):
+    study, whole_block, done = study_of(tmp_path, ISOTOPE, DECK + TIGHT), TrajectoryStage.run_block, []
+
+    def stopping(self, number, journal, places):
+        if len(done) % 4 == 3:
+            done.append(None)
+            raise RunStopped("stopped")
+        done.append((self.plan.name, number))
+        whole_block(self, number, journal, places)
+
+    monkeypatch.setattr(TrajectoryStage, "run_block", stopping)
+    stops = 0
+    while True:
+        try:
+            run(tmp_path / "run", study)
+            break
+        except RunStopped:
+            stops += 1
+    assert stops >= 3
+    ran = [one for one in done if one is not None]
+    assert len(set(ran)) == len(ran)
+    assert differences(whole, tmp_path / "run") == ([], [])
+
+
+def test_blocks_of_another_model_beyond_the_part_are_removed(early, tmp_path):
+    shutil.copytree(early / "run", tmp_path / "run")
+    folder = tmp_path / "run" / "trajectories"
+    write_h5(folder / "main-00002.h5", {"x": (np.zeros(1), "1", "one")}, {"inputs": "of another model"})
+    run(tmp_path / "run", study_of(tmp_path, ISOTOPE, DECK + LOOSE))
+    assert counts(tmp_path / "run") == counts(early / "run")
