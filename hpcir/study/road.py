@@ -41,6 +41,7 @@ from hpcir.study.results.spectrum import NO_VALID_TRAJECTORY, SpectrumResult
 from hpcir.study.results.summary import Finished, Shared
 from hpcir.study.results.trust_map import training_environments
 from hpcir.study.session import at_work
+from hpcir.study.times import spend
 
 Result = TypeVar("Result")
 
@@ -210,7 +211,7 @@ class Road:
     def _shared(self, loop: LearningLoop, model: Model, curve: LearningCurve, below: Sequence[LearntLevel]) -> Shared:
         """The part of the results that all targets share (rank 0)."""
         known = training_environments(model, loop.learnt_labels())
-        return Shared(self.store, loop.farm.level, model, curve, known, tuple(map(level_figures, below)))
+        return Shared(self.store, loop.farm.level, model, curve, known, tuple(map(level_figures, below)), loop.share)
 
     @collective
     def _finish(
@@ -275,7 +276,7 @@ class Road:
             raise RunStopped(f"stage {stage}: {error}. Everything finished so far is kept") from error
         finally:
             spent = time.monotonic() - started
-            self.context.at_root(lambda: self.context.directory.spend(stage, spent))
+            self.context.at_root(lambda: spend(self.context, stage, spent))
         if self.until == stage:
             raise Until
         return result

@@ -12,9 +12,9 @@ import pytest
 from hpcir.deck.sections import AccuracySettings
 from hpcir.errors import RunStopped
 from hpcir.spectra.bands import Band
-from hpcir.spectra.convergence import BandErrors, SamplingEnd, SamplingStop, look_counts, margin
 from hpcir.spectra.estimators import shift_factor, small_sample_factor
 from hpcir.storage.hdf5 import write_h5
+from hpcir.study.production.convergence import BandErrors, SamplingEnd, SamplingStop, look_counts, margin
 from hpcir.study.production.trajectories import TrajectoryStage
 from tests.frozen.comparison import differences
 from tests.unit.test_road import SMALL, run, study_of

@@ -1,7 +1,7 @@
 """The main trajectories of a target in parts, until the bands' sampling errors are within the deck's accuracy.
 
-All trajectories that the deck allows are planned: their numbers, starts and blocks do not depend on how many are run.
-A run that goes on with a tighter accuracy runs the rest, and one that takes all has the same as without parts.
+All trajectories that the deck allows are planned: their numbers, starts and blocks do not depend on how many are run. A
+run that continues with a tighter accuracy runs the rest, and one that takes all has the same as without parts.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hpcir.runtime.mpi import collective
-from hpcir.spectra.convergence import FIRST_LOOK, BandErrors, look_counts
 from hpcir.study.context import Context
 from hpcir.study.production import sets
+from hpcir.study.production.convergence import FIRST_LOOK, BandErrors, look_counts
 from hpcir.study.production.sets import TrajectorySet
 
 # The bands' sampling errors of the trajectories that a set has, the same on all ranks (collective).

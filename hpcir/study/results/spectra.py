@@ -9,10 +9,10 @@ import numpy as np
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.runtime.mpi import collective
 from hpcir.spectra.bands import Committee
-from hpcir.spectra.convergence import BandErrors
 from hpcir.storage import layout
 from hpcir.study.context import Context
 from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.production.convergence import BandErrors
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.targets import Target
 from hpcir.study.results.spectrum import OtherParts, SpectrumResult, SpectrumStage

@@ -136,7 +136,7 @@ class BandErrors:
 
 @dataclass(frozen=True)
 class SamplingStop:
-    """Why there are as many trajectories as there are, of `limit` that the deck allows."""
+    """The reason for the number of trajectories, of `limit` that the deck allows."""
 
     reason: SamplingEnd
     errors: BandErrors
@@ -161,7 +161,7 @@ class SamplingStop:
         return f"{words}; their upper limit (dynamics.trajectories) came before {asked}"
 
     def more(self) -> str:
-        """What more trajectories would have bought."""
+        """The gain of more trajectories."""
         if self.reason is SamplingEnd.NO_BANDS:
             return ""
         position, intensity = self.errors.after(2)
