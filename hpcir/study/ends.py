@@ -43,7 +43,8 @@ def sampling_end(curve: LearningCurve, share: ModelShare | None, wanted: Accurac
     if curve.stopped is not StopReason.ACCURACY and share is not None:
         within = "within" if share.meets(wanted) else "not within"
         more.append(f"{share.words()}, {within} {wanted.words()}")
-    sentence = f"{len(curve.rounds)} trainings of a committee on up to {points[-1][0]} labels: {curve.reason}"
+    rounds = "one round" if len(points) == 1 else f"{len(points)} rounds"
+    sentence = f"{rounds}, {points[-1][0]} labels: {curve.reason}"
     return StageEnd("sample", ENDS[curve.stopped], sentence, "; ".join(more))
 
 
@@ -68,7 +69,7 @@ def training_end(curve: LearningCurve, deck: Deck, below: bool) -> StageEnd:
         sentence = f"{each}: its model is as accurate as the deck asks for, and final without the longer training"
         return StageEnd("trainings", EndReason.ACCURACY, sentence)
     final = deck.training.final_steps if below else max(deck.training.steps, deck.training.final_steps)
-    known = "" if curve.steps_divisor > 1 else ", as shorter ones were not as accurate as the deck asks for"
+    known = "" if curve.steps_divisor > 1 else " (held-out labels did not show that fewer are enough)"
     return StageEnd("trainings", EndReason.LIMIT, f"{each}{known}, and all {final} of the final model")
 
 
