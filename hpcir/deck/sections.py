@@ -354,7 +354,7 @@ class DynamicsSettings(Section):
         "0: in proportion to the stiffest mode of each isotopologue, 430 K where it is at 3650 cm-1",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
-    trajectories: int = Field(64, ge=1, description="independent trajectories")
+    trajectories: int = Field(64, ge=1, description="most independent trajectories: fewer where `accuracy` is met")
     equilibration: Time = quantity_field("2 ps", ge=0, description="thermostatted time before each trajectory")
     duration: Time = quantity_field("5 ps", gt=0, description="length of each trajectory")
     ensemble: Literal["nve", "nvt"] = Field(
