@@ -324,7 +324,7 @@ class SamplingSettings(Section):
 class TestSettings(Section):
     """The independent test: geometries from the final model's own trajectories, labelled, never trained on."""
 
-    count: int = Field(100, ge=0, description="number of test geometries; 0 leaves the test out")
+    count: int = Field(100, ge=0, description="most test geometries; 0 leaves the test out")
     largest: int = Field(
         100, ge=1, description="heavy atoms of the largest molecule that is labelled whole for the test"
     )

@@ -96,8 +96,12 @@ def test_every_end_of_trajectories_is_one_of_a_stage():
 
 def test_the_test_says_how_well_it_knows_its_error():
     end = independent_test_end(DECK, IndependentTest(n=50, force_rmse_relative_stderr=0.08), "")
-    assert "50 geometries know the force error to 8 %" in end.sentence
+    assert "50 geometries give the force error to 8 %" in end.sentence
     assert "5.7 %" in end.more
+    assert end.reason is EndReason.ACCURACY
+    assert (
+        independent_test_end(DECK, IndependentTest(n=98, force_rmse_relative_stderr=0.08), "").reason is EndReason.LIMIT
+    )
     assert independent_test_end(DECK, IndependentTest(n=0), "") is None
 
 

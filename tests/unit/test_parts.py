@@ -221,3 +221,20 @@ def test_blocks_of_another_model_beyond_the_part_are_removed(early, tmp_path):
     write_h5(folder / "main-00002.h5", {"x": (np.zeros(1), "1", "one")}, {"inputs": "of another model"})
     run(tmp_path / "run", study_of(tmp_path, ISOTOPE, DECK + LOOSE))
     assert counts(tmp_path / "run") == counts(early / "run")
+
+
+def test_the_test_labels_as_many_as_its_figures_take(early, tmp_path):
+    """Of up to 64 geometries a quarter does for a loose accuracy, which asks for the force error alone; all are labelled
+    for a tight one, and the labels of before are among them."""
+    shutil.copytree(early / "run", tmp_path / "run")
+    counted = DECK.replace("test: {count: 0}", "test: {count: 64}")
+    run(tmp_path / "run", study_of(tmp_path, ISOTOPE, counted + LOOSE))
+    loose = json.loads((tmp_path / "run" / "summary.json").read_text())
+    tighter = "accuracy: {wavenumber: 1e-6 cm-1, intensity: 100 %}\n"
+    engine = run(tmp_path / "run", study_of(tmp_path, ISOTOPE, counted + tighter))
+    tight = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert loose["test"]["n"] in (16, 32)
+    assert loose["test"]["force_rmse_relative_stderr"] <= 0.1
+    assert tight["test"]["n"] == 64
+    assert [end["reason"] for end in tight["ends"] if end["stage"] == "test"] == ["limit"]
+    assert len(engine.labelled) == 64 - loose["test"]["n"]

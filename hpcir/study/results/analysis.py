@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from hpcir.study.results.records import IndependentTest, LocalFrequencyRow, Othe
 from hpcir.vibrations.local_frequencies import local_frequencies
 from hpcir.vibrations.normal_modes import stiff_hessian
 
+# Parts of the test that are labelled one after the other, every so many geometries; geometries of the first part, at
+# least; and the relative standard error of the force error at which there are enough.
+STRIDES, FIRST_PART, FORCE_ERROR_KNOWN = (4, 2, 1), 16, 0.1
 # Most atoms of a molecule whose harmonic spectrum is cheap with any engine.
 MAX_HARMONIC_ATOMS = 12
 
@@ -63,6 +67,8 @@ def independent_test(
 ) -> IndependentTest:
     """Label geometries of a target's own trajectories and compare (collective); figures for the summary.
 
+    A quarter of the geometries are labelled, evenly spread, then half and all, until the test's figures are known.
+
     context: the run's, for the learning curve; curve: the models of its rounds are tested on the same labels;
     others: further models, by name, that are tested on them too.
     """
@@ -73,11 +79,10 @@ def independent_test(
     geometries = own.at_root(lambda: _met(own, structure, target.main.blocks, settings.count))
     if not own.on_root(lambda: bool(geometries)):
         return IndependentTest(n=0)  # no trajectory is valid: the spectrum stage reports it
-    labels = farm.label(candidates(geometries or (), TEST))
+    pairs, compared = _labelled(own, farm, model, geometries)
 
     def figures() -> IndependentTest:
-        pairs = [(g, label) for g, label in zip(geometries or (), labels, strict=True) if label is not None]
-        compared = Compared.of(model, pairs)
+        assert compared is not None
         compared.write(own.directory / layout.TEST, farm.level)
         if curve is not None:
             judge_rounds(context, curve, pairs)
@@ -87,6 +92,36 @@ def independent_test(
         )
 
     return own.on_root(figures)
+
+
+@collective
+def _labelled(
+    context: Context, farm: LabelFarm, model: Model, geometries: Sequence[Structure] | None
+) -> tuple[list[tuple[Structure, Label]], Compared | None]:
+    """As many labels of geometries (rank 0's) as the test's figures take, and model and engine on them (collective;
+    both on rank 0)."""
+    pairs: list[tuple[Structure, Label]] = []
+    compared: Compared | None = None
+    total = context.on_root(lambda: len(geometries or ()))
+    for stride in STRIDES:
+        if stride > 1 and total < FIRST_PART * stride:
+            continue
+        part = list(geometries or ())[::stride]
+        labels = farm.label(candidates(part, TEST))
+        pairs = [(one, label) for one, label in zip(part, labels, strict=True) if label is not None]
+        compared = context.at_root(partial(Compared.of, model, pairs))
+        if context.on_root(partial(_is_known, context, pairs, compared)):
+            break
+    return pairs, compared
+
+
+def _is_known(context: Context, pairs: Sequence[tuple[Structure, Label]], compared: Compared | None) -> bool:
+    """True where the force error is known to FORCE_ERROR_KNOWN, and the shifts of vibrations to the deck's accuracy."""
+    if compared is None or len(pairs) < FIRST_PART // 2:
+        return False
+    shifts = [row.shift_error_per_cm for row in _local_frequencies(pairs[0][0], compared)]
+    precise = all(error <= context.deck.accuracy.wavenumber for error in shifts)
+    return precise and compared.force_uncertainty() <= FORCE_ERROR_KNOWN
 
 
 def _local_frequencies(structure: Structure, compared: Compared) -> tuple[LocalFrequencyRow, ...]:
