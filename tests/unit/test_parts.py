@@ -16,6 +16,7 @@ from hpcir.spectra.estimators import shift_factor, small_sample_factor
 from hpcir.storage.hdf5 import write_h5
 from hpcir.study.production.convergence import BandErrors, SamplingEnd, SamplingStop, look_counts, margin
 from hpcir.study.production.trajectories import TrajectoryStage
+from hpcir.study.results import analysis
 from tests.frozen.comparison import differences
 from tests.unit.test_road import SMALL, run, study_of
 
@@ -223,18 +224,19 @@ def test_blocks_of_another_model_beyond_the_part_are_removed(early, tmp_path):
     assert counts(tmp_path / "run") == counts(early / "run")
 
 
-def test_the_test_labels_as_many_as_its_figures_take(early, tmp_path):
-    """Of up to 64 geometries a quarter does for a loose accuracy, which asks for the force error alone; all are labelled
+def test_the_test_labels_as_many_as_its_figures_take(early, tmp_path, monkeypatch):
+    """Of up to 32 geometries fewer do for a loose accuracy, which asks for the force error alone; all are labelled
     for a tight one, and the labels of before are among them."""
+    monkeypatch.setattr(analysis, "FORCE_ERROR_KNOWN", 0.5)
     shutil.copytree(early / "run", tmp_path / "run")
-    counted = DECK.replace("test: {count: 0}", "test: {count: 64}")
+    counted = DECK.replace("test: {count: 0}", "test: {count: 32}")
     run(tmp_path / "run", study_of(tmp_path, ISOTOPE, counted + LOOSE))
     loose = json.loads((tmp_path / "run" / "summary.json").read_text())
     tighter = "accuracy: {wavenumber: 1e-6 cm-1, intensity: 100 %}\n"
     engine = run(tmp_path / "run", study_of(tmp_path, ISOTOPE, counted + tighter))
     tight = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert loose["test"]["n"] in (16, 32)
-    assert loose["test"]["force_rmse_relative_stderr"] <= 0.1
-    assert tight["test"]["n"] == 64
+    assert loose["test"]["n"] == 16
+    assert 0 < loose["test"]["force_rmse_relative_stderr"] <= 0.5
+    assert tight["test"]["n"] == 32
     assert [end["reason"] for end in tight["ends"] if end["stage"] == "test"] == ["limit"]
-    assert len(engine.labelled) == 64 - loose["test"]["n"]
+    assert len(engine.labelled) == 32 - loose["test"]["n"]

@@ -29,7 +29,7 @@ def run_in_parts(
 
     What is decided depends on the trajectories alone. Those that are there from before count, whatever the accuracy.
     """
-    counts = look_counts(main.trajectories, context.deck.dynamics.lockstep, max(FIRST_LOOK, main.least))
+    counts = part_counts(context, main)
     for number, count in enumerate(counts):
         main = replace(main, part=count if count < main.trajectories else None)
         main, *beside = _run(context, [main, *beside])
@@ -42,6 +42,16 @@ def run_in_parts(
         if enough and not sets.is_there(context, replace(main, part=counts[number + 1])):
             break
     return [main, *beside]
+
+
+def part_counts(context: Context, main: TrajectorySet) -> tuple[int, ...]:
+    """The numbers of trajectories at the ends of the parts."""
+    return look_counts(main.trajectories, context.deck.dynamics.lockstep, max(FIRST_LOOK, main.least))
+
+
+def first_blocks(context: Context, main: TrajectorySet) -> tuple[str, ...]:
+    """The files of the first part of a set that was run, whatever the accuracy."""
+    return main.blocks[: -(-part_counts(context, main)[0] // context.deck.dynamics.lockstep)]
 
 
 def _say(context: Context, errors: BandErrors, limit: int, enough: bool) -> None:

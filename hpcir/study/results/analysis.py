@@ -21,6 +21,8 @@ from hpcir.study.learning.curve import LearningCurve
 from hpcir.study.learning.loop import intact_model
 from hpcir.study.learning.reference import PURPOSE, harmonic_analysis, optimised, write
 from hpcir.study.production.block import TrajectoryBlock, spread_geometries
+from hpcir.study.production.parts import first_blocks
+from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.targets import Target
 from hpcir.study.results.compared import Compared
 from hpcir.study.results.records import IndependentTest, LocalFrequencyRow, OtherModel
@@ -76,7 +78,7 @@ def independent_test(
     if settings.count == 0 or heavy_atoms(structure) > settings.largest:
         return IndependentTest(n=0)
     own = target.context
-    geometries = own.at_root(lambda: _met(own, structure, target.main.blocks, settings.count))
+    geometries = own.at_root(lambda: _met(own, structure, target.main, settings.count))
     if not own.on_root(lambda: bool(geometries)):
         return IndependentTest(n=0)  # no trajectory is valid: the spectrum stage reports it
     pairs, compared = _labelled(own, farm, model, geometries)
@@ -162,17 +164,23 @@ def judge_rounds(context: Context, curve: LearningCurve, pairs: Sequence[tuple[S
     curve.save(folder)
 
 
-def _met(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
+def _met(context: Context, structure: Structure, main: TrajectorySet, count: int) -> list[Structure]:
     """`count` geometries that the trajectories met; the trajectories of PIGS being those of centroids, every other one
     is a bead of the rings that were averaged."""
     if context.deck.dynamics.nuclei != "pigs":
-        return _snapshots(context, structure, blocks, count)
+        return _snapshots(context, structure, main, count)
     beads = read_h5(context.directory / layout.centroids_file(layout.MAIN_SET))[0]["beads"]
     picked = np.unique(np.linspace(0, len(beads) - 1, count // 2).round().astype(int))
-    return _snapshots(context, structure, blocks, count - len(picked)) + [structure.moved(beads[n]) for n in picked]
+    return _snapshots(context, structure, main, count - len(picked)) + [structure.moved(beads[n]) for n in picked]
 
 
-def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
-    """`count` geometries at chunk ends of valid trajectories, spread evenly over them all."""
-    read = [TrajectoryBlock.read(context.directory / name) for name in blocks]
-    return [structure.moved(positions) for positions in spread_geometries(read, count)]
+def _snapshots(context: Context, structure: Structure, main: TrajectorySet, count: int) -> list[Structure]:
+    """`count` geometries at chunk ends of valid trajectories, spread evenly over the first part of them, so that a run
+    with another accuracy labels the same ones; over all where the first part has too few."""
+    found: list[Structure] = []
+    for blocks in (first_blocks(context, main), main.blocks):
+        read = [TrajectoryBlock.read(context.directory / name) for name in blocks]
+        found = [structure.moved(positions) for positions in spread_geometries(read, count)]
+        if len(found) >= count:
+            break
+    return found
