@@ -18,6 +18,7 @@ from hpcir.study.road import Road
 from hpcir.study.session import session
 from tests.unit.test_parts import DECK, ISOTOPE
 from tests.unit.test_road import Morse, study_of
+DECK = DECK.replace("test: {count: 0}", "test: {count: 32}")
 comm, place = world(), Path(sys.argv[1])
 if comm.rank == 0:
     place.mkdir()

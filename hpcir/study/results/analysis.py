@@ -110,7 +110,8 @@ def _labelled(
             continue
         part = list(geometries or ())[::stride]
         labels = farm.label(candidates(part, TEST))
-        pairs = [(one, label) for one, label in zip(part, labels, strict=True) if label is not None]
+        if context.root:
+            pairs = [(one, label) for one, label in zip(part, labels, strict=True) if label is not None]
         compared = context.at_root(partial(Compared.of, model, pairs))
         if context.on_root(partial(_is_known, context, pairs, compared)):
             break
