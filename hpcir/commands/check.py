@@ -20,6 +20,7 @@ from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
 from hpcir.study.memory import MEBI, lower_labels, rank_memory
 from hpcir.study.nuclei import refuse_too_few_beads, usual_ring
+from hpcir.study.production.convergence import look_counts
 from hpcir.units import FS, KELVIN, PS
 from hpcir.vibrations.optimise import TYPICAL_LABELS
 
@@ -201,6 +202,9 @@ def _plan(study: Study, out: Path) -> Table:
         f"{dynamics.trajectories} x {dynamics.duration / PS:g} ps at {dynamics.temperature / KELVIN:g} K, "
         f"{steps} steps of {dynamics.timestep / FS:g} fs each, {dynamics.ensemble.upper()}",
     )
+    first = look_counts(dynamics.trajectories, dynamics.lockstep)[0]
+    if first < dynamics.trajectories:
+        _row(table, "", f"as many of them, {first} at least, as {deck.accuracy.words()} takes")
     if (ring := usual_ring(dynamics, structure)) is not None:
         about = "" if dynamics.beads else "about "
         _row(table, "nuclei", f"{dynamics.nuclei}, {about}{ring.beads} beads at {ring.temperature / KELVIN:.0f} K")

@@ -67,7 +67,7 @@ test:
 dynamics:
   temperature: 300 K
   timestep: 0.5 fs
-  trajectories: 64            # independent; the error bars are over them
+  trajectories: 64            # at most, fewer where `accuracy` is met; the error bars are over them
   duration: 5 ps
   rotation: remove            # keep: the gas phase's rotational contours
   # nuclei: pigs              # quantum nuclei: X-H stretches 50 to 150 cm-1 lower, as measured; some more labels

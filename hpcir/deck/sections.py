@@ -7,52 +7,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
-from hpcir.units import PER_CM, UNITS, format_quantity, parse_quantity
-
-
-def quantity(dimension: str) -> Any:
-    """A float field that reads "0.5 fs" or a bare number in the documented unit, and writes itself with the unit."""
-    return Annotated[
-        float,
-        BeforeValidator(lambda text: parse_quantity(text, dimension)),
-        PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
-        WithJsonSchema(
-            {
-                "type": ["string", "number"],
-                "description": f"{dimension.replace('_', ' ')}: a number with one of {', '.join(UNITS[dimension])}; "
-                f"a bare number is in {next(iter(UNITS[dimension]))}",
-            }
-        ),
-    ]
-
-
-if TYPE_CHECKING:
-    Length = float
-    Time = float
-    Temperature = float
-    Energy = float
-    Force = float
-    DipoleMoment = float
-    Wavenumber = float
-    WallTime = float
-else:
-    Length = quantity("length")
-    Time = quantity("time")
-    Temperature = quantity("temperature")
-    Energy = quantity("energy")
-    Force = quantity("force")
-    DipoleMoment = quantity("dipole")
-    Wavenumber = quantity("wavenumber")
-    WallTime = quantity("wall_time")
-
-
-def quantity_field(default: str, **details: Any) -> Any:
-    """`Field` for a quantity: its default is written with the unit, and type checkers see the float it becomes."""
-    return Field(default, **details)
+from hpcir.deck.quantities import (
+    DipoleMoment,
+    Force,
+    Fraction,
+    Length,
+    Temperature,
+    Time,
+    WallTime,
+    Wavenumber,
+    quantity_field,
+)
+from hpcir.units import PER_CM
 
 
 class Section(BaseModel):
@@ -354,7 +324,7 @@ class SamplingSettings(Section):
 class TestSettings(Section):
     """The independent test: geometries from the final model's own trajectories, labelled, never trained on."""
 
-    count: int = Field(100, ge=0, description="number of test geometries; 0 leaves the test out")
+    count: int = Field(100, ge=0, description="most test geometries; 0 leaves the test out")
     largest: int = Field(
         100, ge=1, description="heavy atoms of the largest molecule that is labelled whole for the test"
     )
@@ -384,7 +354,7 @@ class DynamicsSettings(Section):
         "0: in proportion to the stiffest mode of each isotopologue, 430 K where it is at 3650 cm-1",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
-    trajectories: int = Field(64, ge=1, description="independent trajectories")
+    trajectories: int = Field(64, ge=1, description="most independent trajectories: fewer where `accuracy` is met")
     equilibration: Time = quantity_field("2 ps", ge=0, description="thermostatted time before each trajectory")
     duration: Time = quantity_field("5 ps", gt=0, description="length of each trajectory")
     ensemble: Literal["nve", "nvt"] = Field(
@@ -455,10 +425,15 @@ class SpectrumSettings(Section):
 
 
 class AccuracySettings(Section):
-    """Accuracy of every band that the model's error is held against: sampling ends where it is met."""
+    """Accuracy of every band over 5 km/mol: sampling, trainings and trajectories end where it is met; their numbers in
+    the other sections are upper limits."""
 
-    wavenumber: Wavenumber = quantity_field("1 cm-1", gt=0, description="of a band's position")
-    intensity: float = Field(0.02, gt=0, description="of a band's intensity, relative")
+    wavenumber: Wavenumber = quantity_field("1 cm-1", gt=0, description="of a band's position (standard error)")
+    intensity: Fraction = quantity_field("2 %", gt=0, description="of a band's intensity, relative: 2 % or 0.02")
+
+    def words(self) -> str:
+        """The accuracy in words."""
+        return f"an accuracy of {self.wavenumber:g} cm-1 and {100 * self.intensity:g} %"
 
 
 class Deck(Section):

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from hpcir.report.data import ReportData
 from hpcir.report.evidence import HarmonicRow
-from hpcir.report.verdict import Finding, known
+from hpcir.report.verdict import Finding, known, sentence
 from hpcir.runtime.progress import duration_text, figure_parts, number_text
 from hpcir.sampling.trust import AtomTrust
 from hpcir.spectra.bands import Band
-from hpcir.study.results.records import BandEstimate, BandRow, LocalFrequencyRow, ModeRow
+from hpcir.study.results.records import BandEstimate, BandRow, LocalFrequencyRow, ModeRow, StageEnd, StageTime
 from hpcir.study.results.side_by_side import WORDS
 
 BAND_TITLES = ("position / cm⁻¹", "intensity / (km/mol)", "assignment")
@@ -290,6 +290,26 @@ def time_table(seconds: dict[str, float]) -> str:
         f'<table class="times"><tbody>{rows}<tr class="total"><th scope="row">all</th>'
         f"<td>{text(duration_text(total))}</td><td></td></tr></tbody></table>"
     )
+
+
+def core_time(times: Sequence[StageTime], faster: str) -> str:
+    """The cores' time in all stages, and a word on the largest of them."""
+    spent = sum(one.core_seconds for one in times)
+    words = [*([f"{duration_text(spent)} of all cores."] if spent else []), *([sentence(faster)] if faster else [])]
+    return f'<p class="hint">{text(" ".join(words))}</p>' if words else ""
+
+
+def ends_table(ends: Sequence[StageEnd]) -> str:
+    """The reason for which each stage ended, and the gain of more."""
+    if not ends:
+        return "<p>Nothing yet.</p>"
+    rows = "".join(
+        f'<tr><th scope="row">{text(end.stage)}</th><td>{text(end.reason.value.replace("_", " "))}</td>'
+        f"<td>{text(end.sentence)}</td><td>{text(end.more)}</td></tr>"
+        for end in ends
+    )
+    head = "<tr><th>stage</th><th>ended by</th><th>in words</th><th>more would have given</th></tr>"
+    return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
 def facts(named: Mapping[str, object]) -> str:

@@ -36,11 +36,12 @@ from hpcir.study.results.analysis import engine_reference, independent_test
 from hpcir.study.results.chain import BELOW, FRESH, level_figures
 from hpcir.study.results.levels import target_levels
 from hpcir.study.results.records import IndependentTest, LevelFigures
-from hpcir.study.results.spectra import target_spectra
+from hpcir.study.results.spectra import errors_so_far, target_spectra
 from hpcir.study.results.spectrum import NO_VALID_TRAJECTORY, SpectrumResult
 from hpcir.study.results.summary import Finished, Shared
 from hpcir.study.results.trust_map import training_environments
 from hpcir.study.session import at_work
+from hpcir.study.times import spend
 
 Result = TypeVar("Result")
 
@@ -141,7 +142,7 @@ class Road:
         shared = self.context.at_root(lambda: self._shared(loop, model, curve, approach.below))
         targets = self._timed(
             "trajectories",
-            lambda: main_trajectories(self.context, self.study, model, farm, reference),
+            lambda: main_trajectories(self.context, self.study, model, farm, reference, errors_so_far),
         )
         targets = self._timed("variants", lambda: [variants(target) for target in targets])
         others = {name: other for name, other in ((FRESH, fresh), (BELOW, self._below(approach))) if other is not None}
@@ -210,7 +211,7 @@ class Road:
     def _shared(self, loop: LearningLoop, model: Model, curve: LearningCurve, below: Sequence[LearntLevel]) -> Shared:
         """The part of the results that all targets share (rank 0)."""
         known = training_environments(model, loop.learnt_labels())
-        return Shared(self.store, loop.farm.level, model, curve, known, tuple(map(level_figures, below)))
+        return Shared(self.store, loop.farm.level, model, curve, known, tuple(map(level_figures, below)), loop.share)
 
     @collective
     def _finish(
@@ -275,7 +276,7 @@ class Road:
             raise RunStopped(f"stage {stage}: {error}. Everything finished so far is kept") from error
         finally:
             spent = time.monotonic() - started
-            self.context.at_root(lambda: self.context.directory.spend(stage, spent))
+            self.context.at_root(lambda: spend(self.context, stage, spent))
         if self.until == stage:
             raise Until
         return result

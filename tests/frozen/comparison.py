@@ -27,7 +27,7 @@ RENAMED: list[tuple[str, str]] = [
 ]
 
 # Keys, attributes and datasets that are never compared.
-PROVENANCE = {"deck", "format_version", "origin", "program_version", "provenance", "stages"}
+PROVENANCE = {"deck", "faster", "format_version", "origin", "program_version", "provenance", "stages", "times"}
 TIMES = {"microseconds_per_step", "seconds", "seconds_at_the_last"}
 # Not compared where they are text.
 DIGESTS = {"checksum", "content_digest", "data", "deck_digest", "digest", "final", "inputs", "starts"}

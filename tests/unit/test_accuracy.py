@@ -82,7 +82,7 @@ DECK = (
 
 
 def test_sampling_ends_where_the_accuracy_is_met_and_goes_on_with_a_tighter_one(tmp_path):
-    run(tmp_path / "run", study_of(tmp_path, text=DECK + "accuracy: {wavenumber: 20000 cm-1, intensity: 2.0}\n"))
+    run(tmp_path / "run", study_of(tmp_path, text=DECK + "accuracy: {wavenumber: 20000 cm-1, intensity: 200 %}\n"))
     curve = json.loads((tmp_path / "run" / "models" / "learning_curve.json").read_text())
     assert curve["stopped"] == "accuracy"
     # The first model is never trusted before it has explored.

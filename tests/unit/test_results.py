@@ -157,7 +157,8 @@ def test_units_of_all_figures_are_those_in_their_names() -> None:
     assert [pair for pair in pairs if pair[0] != pair[1] and pair not in seconds] == []
     own = {"ChainFigures.seconds_at_the_last: s", "ChainLevelFigures.seconds: s"}
     assert {pair[1] for pair in seconds} == {
-        *own, "LabelFigures.seconds: s", "Summary.stages: s", "Timing.seconds: s"
+        *own, "LabelFigures.seconds: s", "Summary.stages: s", "Timing.seconds: s", "StageTime.seconds: s",
+        "StageTime.core_seconds: s",
     }  # fmt: skip
 
 
@@ -367,8 +368,8 @@ def test_the_summary_of_one_target(context: Context, shared: Shared) -> None:
     written = json.loads((folder / layout.SUMMARY).read_text())
     assert list(written) == [
         "labels", "sampling", "model", "harmonic", "trust", "ensemble", "test", "md", "spectrum", "bands",
-        "weak_bands", "modes", "groups", "side_by_side", "isotopologues", "isotopologue_modes", "stages", "provenance",
-        "largest_labelled_heavy_atoms", "targets",
+        "weak_bands", "modes", "groups", "side_by_side", "isotopologues", "isotopologue_modes", "ends", "stages",
+        "times", "faster", "provenance", "largest_labelled_heavy_atoms", "targets",
     ]  # fmt: skip
     assert written["labels"]["by_purpose"] == {"round 0": 2, "normal modes": 1, "test": 1}
     assert (written["labels"]["count"], written["labels"]["test_count"]) == (3, 1)
@@ -384,6 +385,9 @@ def test_the_summary_of_one_target(context: Context, shared: Shared) -> None:
     assert list(written["targets"]) == ["methanol"]
     assert read_trust_map(folder / layout.TRUST).frames == 9
     assert finite(as_dict(read_summary(folder / layout.SUMMARY))) == finite(as_dict(summary)) == written
+    assert [end["stage"] for end in written["ends"]] == ["sample", "trainings", "trajectories"]
+    assert [end["reason"] for end in written["ends"]] == ["limit", "limit", "no_bands"]
+    assert "all 1 rounds of exploration are done" in written["ends"][0]["sentence"]
     said = "\n".join(lines(summary))
     assert "independent test on 5 geometries: force 0.300 kcal/mol/A, energy ? kcal/mol" in said
     assert "methanol:" not in said  # there is no other

@@ -51,6 +51,8 @@ class LearningLoop:
         self.context, self.budget, self.farm = context, budget, budget.farm
         self.trainer, self.source, self.below = trainer, source, below
         self.folder = context.directory / folder
+        # The model error's share of the spectrum in the last round, where it is known (rank 0).
+        self.share: ModelShare | None = None
 
     @collective
     def run(self) -> tuple[Model, LearningCurve]:
@@ -218,9 +220,9 @@ class LearningLoop:
     # -- stopping -----------------------------------------------------------------------------------------------
 
     def _stop_before_exploring(self, number: int, model: Model) -> Stop | None:
-        settings, share = self.context.deck.sampling, self._share(model) if number > 0 else None
-        if share is not None and share.meets(self.context.deck.accuracy):
-            return Stop(StopReason.ACCURACY, share.words())
+        settings, self.share = self.context.deck.sampling, self._share(model) if number > 0 else None
+        if self.share is not None and self.share.meets(self.context.deck.accuracy):
+            return Stop(StopReason.ACCURACY, self.share.words())
         if self.budget.used() >= self.budget.most:
             return Stop(StopReason.LABEL_BUDGET, f"the label budget of {self.budget.most} is spent")
         if number == settings.rounds:

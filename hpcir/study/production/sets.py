@@ -52,7 +52,8 @@ class TrajectorySet:
     """A model, masses (N,) and the minima that belong to them, the starting one first; blocks: the files of its
     trajectories; starts: their starts (None: thermal samples of the starting minimum's normal modes); surface: the
     model and its minima without the correction for quantum nuclei, where `model` has one (PIGS); populations: of the
-    conformers that they start in; of: the name of the set that a single member's belongs to."""
+    conformers that they start in; of: the name of the set that a single member's belongs to; part: the first
+    trajectories that are run of all that were planned (None: all); least: the fewest that represent their starts."""
 
     name: str
     model: Potential
@@ -64,6 +65,13 @@ class TrajectorySet:
     surface: tuple[Potential, tuple[NormalModes, ...]] | None = None
     populations: StartPopulations | None = None
     of: str = ""
+    part: int | None = None
+    least: int = 1
+
+    @property
+    def taken(self) -> int:
+        """The number of trajectories that are run."""
+        return self.trajectories if self.part is None else min(self.part, self.trajectories)
 
     @property
     def calibration(self) -> tuple[float, float]:
@@ -143,6 +151,12 @@ def run_sets(context: Context, chosen: Sequence[TrajectorySet]) -> list[Trajecto
     return [replace(one, blocks=tuple(stage.files)) for one, stage in zip(chosen, stages, strict=True)]
 
 
+@collective
+def is_there(context: Context, chosen: TrajectorySet) -> bool:
+    """True where a set has the files of all its trajectories (collective)."""
+    return not _stage_of(context, chosen).unfinished()
+
+
 def _say_dipoles(context: Context, chosen: Sequence[TrajectorySet]) -> None:
     dynamics = context.deck.dynamics
     steps = min(dipole_steps(dynamics, one.minima) for one in chosen)
@@ -169,7 +183,7 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
     def potential(replicas: int) -> ReplicaPotential:
         return model.replicas(context.structure.numbers, replicas, context.structure.charge, chosen.masses)
 
-    return TrajectoryStage(context, plan, key, potential)
+    return TrajectoryStage(context, plan, key, potential, -(-chosen.taken // plan.lockstep))
 
 
 def main_set(context: Context, model: Potential, modes: NormalModes) -> TrajectorySet:
@@ -220,15 +234,22 @@ def isotope_sets(context: Context, main: TrajectorySet) -> list[TrajectorySet]:
         minima = tuple(same_minima(model, before, masses, context.structure))
         starts = isotopomer_starts(context, main, masses)
         own = TrajectorySet(name, model, masses, minima, main.trajectories, starts=starts, populations=main.populations)
-        sets.append(with_nuclei(context, own))
+        # As many as of the main set, unless these have not all arrangements of the masses yet.
+        part = main.part if len(_copies(context, main, masses)) <= main.taken else None
+        sets.append(with_nuclei(context, replace(own, part=part)))
     return sets
+
+
+def _copies(context: Context, main: TrajectorySet, masses: FloatArray) -> list[Relabelling]:
+    """All arrangements of masses (N,) that motion leads to."""
+    return arrangements(context.structure.moved(main.surface_modes.positions), masses)
 
 
 def isotopomer_starts(context: Context, main: TrajectorySet, masses: FloatArray) -> Starts | None:
     """Starts of the trajectories of other masses (N,): the main set's, or thermal samples about its first minimum (None
     where these are as the set makes them itself), with the masses arranged in all the ways that motion leads to, each
     as often as the others."""
-    copies = arrangements(context.structure.moved(main.surface_modes.positions), masses)
+    copies = _copies(context, main, masses)
     # Distributed in turn; of more arrangements than trajectories, evenly chosen ones.
     turns = np.arange(main.trajectories) % len(copies)
     if len(copies) > main.trajectories:
@@ -242,10 +263,10 @@ def isotopomer_starts(context: Context, main: TrajectorySet, masses: FloatArray)
 
 def arranged(context: Context, chosen: TrajectorySet) -> TrajectorySet:
     """A set of a molecule whose structure names isotopes, started from all arrangements of these."""
-    copies = arrangements(context.structure.moved(chosen.surface_modes.positions), chosen.masses)
+    copies = _copies(context, chosen, chosen.masses)
     if len(copies) == 1:
         return chosen
-    return replace(chosen, starts=isotopomer_starts(context, chosen, chosen.masses))
+    return replace(chosen, starts=isotopomer_starts(context, chosen, chosen.masses), least=len(copies))
 
 
 def _arranged(

@@ -7,7 +7,6 @@ model.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +38,7 @@ from hpcir.study.production.families import (
     sampled_ensemble,
     worth_a_spectrum,
 )
+from hpcir.study.production.parts import ErrorsOf, run_in_parts
 from hpcir.study.production.pigs import with_quantum_nuclei
 from hpcir.study.production.plan import StartPopulations
 from hpcir.study.production.sets import TrajectorySet
@@ -127,11 +127,17 @@ def make_folder(context: Context, model: Model) -> None:
 
 @collective
 def main_trajectories(
-    context: Context, study: Study, model: Model, farm: LabelFarm, reference: Reference | None
+    context: Context,
+    study: Study,
+    model: Model,
+    farm: LabelFarm,
+    reference: Reference | None,
+    errors_of: ErrorsOf,
 ) -> list[Target]:
     """Run the main trajectories of every target, and those of its conformer families (collective).
 
-    reference: the minimum that sampling explored around, if it was one.
+    reference: the minimum that sampling explored around, if it was one; errors_of: the errors of the bands that a set's
+    trajectories give so far, by which their number is decided.
     """
     contexts = target_contexts(context, study)
     if context.root and len(contexts) > 1:
@@ -141,13 +147,17 @@ def main_trajectories(
     if count := context.deck.sampling.families:
         key = model.digest
         ensembles = [find_families(own, farm, model, count, key) for own in contexts]
-        return [_by_families(own, model, ensemble) for own, ensemble in zip(contexts, ensembles, strict=True)]
+        return [
+            _by_families(own, model, ensemble, errors_of) for own, ensemble in zip(contexts, ensembles, strict=True)
+        ]
     near = [reference.structure if reference is not None else own.structure for own in contexts]
     modes = harmonics(contexts, model, near)
-    return [_by_modes(own, model, found, reference) for own, found in zip(contexts, modes, strict=True)]
+    return [_by_modes(own, model, found, reference, errors_of) for own, found in zip(contexts, modes, strict=True)]
 
 
-def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Reference | None) -> Target:
+def _by_modes(
+    context: Context, model: Model, modes: NormalModes, reference: Reference | None, errors_of: ErrorsOf
+) -> Target:
     """A target's main trajectories from thermal samples of its one minimum, or from the model's canonical ensemble
     where there are several."""
     main, rotamers, canonical = sets.main_set(context, model, modes), None, None
@@ -163,10 +173,11 @@ def _by_modes(context: Context, model: Model, modes: NormalModes, reference: Ref
         main = replace(main, populations=one)
     main = sets.arranged(context, main)
     of_engine = reference if reference is not None and reference.labelled else None
-    return Target(context, _run(context, [main])[0], of_engine, rotamers=rotamers, canonical=canonical)
+    (main,) = run_in_parts(context, main, [], errors_of)
+    return Target(context, main, of_engine, rotamers=rotamers, canonical=canonical)
 
 
-def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
+def _by_families(context: Context, model: Model, ensemble: Ensemble, errors_of: ErrorsOf) -> Target:
     """A target's trajectories from its conformer families: the main ones by the canonical weights, and some of each
     family that has a spectrum of its own, all of them together."""
     count, masses, structure = context.deck.dynamics.trajectories, context.structure.masses, context.structure
@@ -196,8 +207,8 @@ def _by_families(context: Context, model: Model, ensemble: Ensemble) -> Target:
             populations=StartPopulations.one(few, "one family"),
         )
         own.append(sets.arranged(context, family))
-    main, *own = _run(context, [main, *own])
-    families = tuple(zip(numbers, own, strict=True))
+    main, *own = run_in_parts(context, main, own, errors_of)
+    families, started = tuple(zip(numbers, own, strict=True)), started[: main.taken]
     return Target(context, main, ensemble=ensemble, started=started, families=families, canonical=canonical)
 
 
@@ -211,17 +222,6 @@ def variants(target: Target) -> Target:
     members = [one for chosen in (target.main, *isotopes, *families) for one in sets.member_sets(context, chosen)]
     done = sets.run_sets(context, [*isotopes, *members])
     return replace(target, isotopes=tuple(done[: len(isotopes)]), members=tuple(done[len(isotopes) :]))
-
-
-def _run(context: Context, chosen: list[TrajectorySet]) -> list[TrajectorySet]:
-    """Run sets together, the main one first, and keep its time: the whole is shared out by the trajectories."""
-    began = time.monotonic()
-    try:
-        return sets.run_sets(context, chosen)
-    finally:
-        if context.root:
-            share = chosen[0].trajectories / sum(one.trajectories for one in chosen)
-            context.directory.spend(sets.MAIN_SECONDS, (time.monotonic() - began) * share)
 
 
 # -- normal modes -------------------------------------------------------------------------------------------------

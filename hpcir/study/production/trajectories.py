@@ -46,10 +46,14 @@ PotentialOf = Callable[[int], ReplicaPotential]
 
 
 class TrajectoryStage:
-    """The work of one plan (collective); `run_stages` runs it. potential_of(replicas) gives a potential."""
+    """The work of one plan (collective); `run_stages` runs it. potential_of(replicas) gives a potential; blocks: the
+    first blocks of the plan, which are to be run (default: all)."""
 
-    def __init__(self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf) -> None:
+    def __init__(
+        self, context: Context, plan: TrajectoryPlan, key: str, potential_of: PotentialOf, blocks: int | None = None
+    ) -> None:
         self.context, self.plan, self.key, self.potential_of = context, plan, key, potential_of
+        self.blocks = plan.blocks if blocks is None else min(blocks, plan.blocks)
         self.motion: Motion = motion_of(plan.dynamics, plan.modes, plan.masses, context.deck.seed, plan.restraint)
         self.folder = context.directory / layout.TRAJECTORIES
         if context.root:
@@ -58,8 +62,8 @@ class TrajectoryStage:
 
     @property
     def files(self) -> list[str]:
-        """The names of all block files."""
-        return [self.plan.file(block) for block in range(self.plan.blocks)]
+        """The names of the block files."""
+        return [self.plan.file(block) for block in range(self.blocks)]
 
     @collective
     def forget_chunks(self) -> None:
@@ -77,11 +81,24 @@ class TrajectoryStage:
         context.comm.barrier()
 
     @collective
+    def forget_others(self) -> None:
+        """Remove the files of blocks beyond those of this stage that another model made, whose numbers this set may
+        have run before (collective)."""
+        context, plan = self.context, self.plan
+        if context.root:
+            for block in range(self.blocks, plan.blocks):
+                path = context.directory / plan.file(block)
+                content = read_intact(path)
+                if content is not None and content[1].get("inputs") != self.key:
+                    path.unlink()
+        context.comm.barrier()
+
+    @collective
     def unfinished(self) -> list[int]:
         """The blocks without an intact file, the same on every rank; each looks at its share of the files."""
         comm, plan = self.context.comm, self.plan
-        done = np.zeros(plan.blocks, np.int64)
-        for block in range(comm.rank, plan.blocks, comm.size):
+        done = np.zeros(self.blocks, np.int64)
+        for block in range(comm.rank, self.blocks, comm.size):
             content = read_intact(self.context.directory / plan.file(block))
             done[block] = content is not None and content[1].get("inputs") == self.key
         return [int(block) for block in np.flatnonzero(comm.sum_arrays(done) == 0)]
@@ -227,7 +244,7 @@ def run_stages(stages: Sequence[TrajectoryStage]) -> None:
             [stage.places(blocks) for stage, blocks in zip(stages, unfinished, strict=True)] if context.root else None
         )
         journals = [context.directory.journal(stage.plan.chunks, context.comm.node) for stage in stages]
-        total = sum(stage.plan.blocks for stage in stages)
+        total = sum(stage.blocks for stage in stages)
         names = ", ".join(stage.plan.name for stage in stages)
         with context.progress.stage(f"trajectories {names}", total=total, unit="blocks") as shown:
             for item in context.comm.counter(len(todo)):
@@ -238,6 +255,7 @@ def run_stages(stages: Sequence[TrajectoryStage]) -> None:
             journal.close()
     for stage in stages:
         stage.forget_chunks()
+        stage.forget_others()
 
 
 def restored(state: dict[str, Any], ids: IntArray) -> ReplicaBlock:

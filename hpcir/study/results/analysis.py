@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,12 +21,17 @@ from hpcir.study.learning.curve import LearningCurve
 from hpcir.study.learning.loop import intact_model
 from hpcir.study.learning.reference import PURPOSE, harmonic_analysis, optimised, write
 from hpcir.study.production.block import TrajectoryBlock, spread_geometries
+from hpcir.study.production.parts import first_blocks
+from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.targets import Target
 from hpcir.study.results.compared import Compared
 from hpcir.study.results.records import IndependentTest, LocalFrequencyRow, OtherModel
 from hpcir.vibrations.local_frequencies import local_frequencies
 from hpcir.vibrations.normal_modes import stiff_hessian
 
+# Parts of the test that are labelled one after the other, every so many geometries; geometries of the first part, at
+# least; and the relative standard error of the force error at which there are enough.
+STRIDES, FIRST_PART, FORCE_ERROR_KNOWN = (4, 2, 1), 16, 0.1
 # Most atoms of a molecule whose harmonic spectrum is cheap with any engine.
 MAX_HARMONIC_ATOMS = 12
 
@@ -63,6 +69,8 @@ def independent_test(
 ) -> IndependentTest:
     """Label geometries of a target's own trajectories and compare (collective); figures for the summary.
 
+    A quarter of the geometries are labelled, evenly spread, then half and all, until the test's figures are known.
+
     context: the run's, for the learning curve; curve: the models of its rounds are tested on the same labels;
     others: further models, by name, that are tested on them too.
     """
@@ -70,14 +78,13 @@ def independent_test(
     if settings.count == 0 or heavy_atoms(structure) > settings.largest:
         return IndependentTest(n=0)
     own = target.context
-    geometries = own.at_root(lambda: _met(own, structure, target.main.blocks, settings.count))
+    geometries = own.at_root(lambda: _met(own, structure, target.main, settings.count))
     if not own.on_root(lambda: bool(geometries)):
         return IndependentTest(n=0)  # no trajectory is valid: the spectrum stage reports it
-    labels = farm.label(candidates(geometries or (), TEST))
+    pairs, compared = _labelled(own, farm, model, geometries)
 
     def figures() -> IndependentTest:
-        pairs = [(g, label) for g, label in zip(geometries or (), labels, strict=True) if label is not None]
-        compared = Compared.of(model, pairs)
+        assert compared is not None
         compared.write(own.directory / layout.TEST, farm.level)
         if curve is not None:
             judge_rounds(context, curve, pairs)
@@ -87,6 +94,37 @@ def independent_test(
         )
 
     return own.on_root(figures)
+
+
+@collective
+def _labelled(
+    context: Context, farm: LabelFarm, model: Model, geometries: Sequence[Structure] | None
+) -> tuple[list[tuple[Structure, Label]], Compared | None]:
+    """As many labels of geometries (rank 0's) as the test's figures take, and model and engine on them (collective;
+    both on rank 0)."""
+    pairs: list[tuple[Structure, Label]] = []
+    compared: Compared | None = None
+    total = context.on_root(lambda: len(geometries or ()))
+    for stride in STRIDES:
+        if stride > 1 and total < FIRST_PART * stride:
+            continue
+        part = list(geometries or ())[::stride]
+        labels = farm.label(candidates(part, TEST))
+        if context.root:
+            pairs = [(one, label) for one, label in zip(part, labels, strict=True) if label is not None]
+        compared = context.at_root(partial(Compared.of, model, pairs))
+        if context.on_root(partial(_is_known, context, pairs, compared)):
+            break
+    return pairs, compared
+
+
+def _is_known(context: Context, pairs: Sequence[tuple[Structure, Label]], compared: Compared | None) -> bool:
+    """True where the force error is known to FORCE_ERROR_KNOWN, and the shifts of vibrations to the deck's accuracy."""
+    if compared is None or len(pairs) < FIRST_PART // 2:
+        return False
+    shifts = [row.shift_error_per_cm for row in _local_frequencies(pairs[0][0], compared)]
+    precise = all(error <= context.deck.accuracy.wavenumber for error in shifts)
+    return precise and compared.force_uncertainty() <= FORCE_ERROR_KNOWN
 
 
 def _local_frequencies(structure: Structure, compared: Compared) -> tuple[LocalFrequencyRow, ...]:
@@ -127,17 +165,23 @@ def judge_rounds(context: Context, curve: LearningCurve, pairs: Sequence[tuple[S
     curve.save(folder)
 
 
-def _met(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
+def _met(context: Context, structure: Structure, main: TrajectorySet, count: int) -> list[Structure]:
     """`count` geometries that the trajectories met; the trajectories of PIGS being those of centroids, every other one
     is a bead of the rings that were averaged."""
     if context.deck.dynamics.nuclei != "pigs":
-        return _snapshots(context, structure, blocks, count)
+        return _snapshots(context, structure, main, count)
     beads = read_h5(context.directory / layout.centroids_file(layout.MAIN_SET))[0]["beads"]
     picked = np.unique(np.linspace(0, len(beads) - 1, count // 2).round().astype(int))
-    return _snapshots(context, structure, blocks, count - len(picked)) + [structure.moved(beads[n]) for n in picked]
+    return _snapshots(context, structure, main, count - len(picked)) + [structure.moved(beads[n]) for n in picked]
 
 
-def _snapshots(context: Context, structure: Structure, blocks: Sequence[str], count: int) -> list[Structure]:
-    """`count` geometries at chunk ends of valid trajectories, spread evenly over them all."""
-    read = [TrajectoryBlock.read(context.directory / name) for name in blocks]
-    return [structure.moved(positions) for positions in spread_geometries(read, count)]
+def _snapshots(context: Context, structure: Structure, main: TrajectorySet, count: int) -> list[Structure]:
+    """`count` geometries at chunk ends of valid trajectories, spread evenly over the first part of them, so that a run
+    with another accuracy labels the same ones; over all where the first part has too few."""
+    found: list[Structure] = []
+    for blocks in (first_blocks(context, main), main.blocks):
+        read = [TrajectoryBlock.read(context.directory / name) for name in blocks]
+        found = [structure.moved(positions) for positions in spread_geometries(read, count)]
+        if len(found) >= count:
+            break
+    return found

@@ -37,7 +37,9 @@ def points(curve: LearningCurve) -> tuple[LearningPoint, ...]:
 def level_figures(level: LearntLevel) -> ChainLevelFigures:
     """The figures of a level below the last (rank 0)."""
     curve = level.curve
-    return ChainLevelFigures(level.level, level.labels, level.failed, level.seconds, curve.reason, points(curve))
+    return ChainLevelFigures(
+        level.level, level.labels, level.failed, level.seconds, curve.reason, points(curve), curve.stopped
+    )
 
 
 def chain_figures(
@@ -49,7 +51,7 @@ def chain_figures(
     # The last level's seconds are those of the test's labels too.
     each = labels.seconds / max(sum(labels.by_purpose.values()), 1)
     last = ChainLevelFigures(
-        labels.level, labels.count, labels.failed, each * labels.count, curve.reason, points(curve)
+        labels.level, labels.count, labels.failed, each * labels.count, curve.reason, points(curve), curve.stopped
     )
     at_the_last = each * sum(level.labels for level in below)
     return ChainFigures((*below, last), at_the_last, _verdict(below, last, at_the_last, test))

@@ -99,7 +99,16 @@ class Compared:
             force_rmse_kcal_per_mol_angstrom=_rmse(self.forces_model, self.forces_reference) / KCAL_PER_MOL_ANGSTROM,
             dipole_rmse_debye=_rmse(self.dipole_model, self.dipole_reference) / DEBYE,
             polar_tensor_rmse_e=polar,
+            force_rmse_relative_stderr=self.force_uncertainty() if len(error) > 1 else None,
         )
+
+    def force_uncertainty(self) -> float:
+        """The relative standard error of the root mean square error of forces: by the scatter of the geometries' own
+        mean squares, half of that of their mean; infinite of a single geometry."""
+        squares = ((self.forces_model - self.forces_reference) ** 2).mean(axis=(1, 2))
+        if len(squares) < 2:
+            return float("inf")
+        return float(squares.std(ddof=1) / np.sqrt(len(squares)) / max(2 * squares.mean(), 1e-300))
 
 
 def _rmse(model: FloatArray, reference: FloatArray) -> float:

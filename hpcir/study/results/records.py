@@ -7,6 +7,7 @@ in the file).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from hpcir.sampling.trust import AtomTrust
@@ -27,6 +28,41 @@ from hpcir.units import (
 )
 
 NAN = float("nan")
+
+
+class EndReason(Enum):
+    """The reason why a stage did no more: the deck's accuracy is met, sampling's own goal is reached or nothing new
+    was found, an upper limit of the deck came first, or there is no more to be done by design."""
+
+    ACCURACY = "accuracy"
+    GOAL = "goal"
+    NOTHING_NEW = "nothing_new"
+    LIMIT = "limit"
+    NO_BANDS = "no_bands"
+    FIXED = "fixed"
+
+
+@dataclass(frozen=True)
+class StageEnd:
+    """The end of a stage: what it did and why no more, and what more would have bought ('' where it is not known)."""
+
+    stage: str
+    reason: EndReason
+    sentence: str
+    more: str = ""
+
+    def line(self) -> str:
+        """Both in a line of the log."""
+        return f"{self.stage}: {self.sentence}{f'; {self.more}' if self.more else ''}"
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Wall time of a stage over all sessions, and the time of the cores: of each session's ranks, working or not."""
+
+    stage: str
+    seconds: Seconds
+    core_seconds: Seconds
 
 
 @dataclass(frozen=True)
@@ -265,6 +301,7 @@ class ChainLevelFigures:
     seconds: Seconds
     stopped_because: str
     learning: tuple[LearningPoint, ...]
+    stopped: StopReason | None = None
 
 
 @dataclass(frozen=True)
@@ -281,7 +318,8 @@ class ChainFigures:
 class IndependentTest:
     """Root mean square errors on geometries of the final model's own trajectories: energies of the molecule (and their
     mean error), components of forces, dipoles and polar tensors. n: geometries, 0 where nothing was tested; others:
-    further models on the same geometries, by name."""
+    further models on the same geometries, by name;
+    force_rmse_relative_stderr: the standard error of the forces' figure by the scatter of the geometries, relative."""
 
     n: int
     energy_rmse_kcal_per_mol: KcalPerMol | None = None
@@ -291,6 +329,7 @@ class IndependentTest:
     polar_tensor_rmse_e: ElementaryCharges | None = None
     local_frequencies: tuple[LocalFrequencyRow, ...] | None = None
     harmonic_mae_per_cm: PerCm | None = None
+    force_rmse_relative_stderr: float | None = None
     others: dict[str, OtherModel] | None = None
 
     @property
@@ -351,7 +390,8 @@ class TargetSummary:
 @dataclass(frozen=True)
 class Summary:
     """summary.json of a run or of a target's folder. That of a run is about its first target, and has a table of all
-    `targets`. stages: seconds of wall time; provenance: named facts, the deck among them."""
+    `targets`. ends: reasons for which the stages ended; stages: seconds of wall time; times: with the cores' time, and
+    faster: a word on the largest of them; provenance: named facts, the deck among them."""
 
     labels: LabelFigures | None = None
     sampling: SamplingFigures | None = None
@@ -372,7 +412,10 @@ class Summary:
     side_by_side: tuple[BandRow, ...] = ()
     isotopologues: dict[str, tuple[Band, ...]] = field(default_factory=dict)
     isotopologue_modes: dict[str, tuple[ModeRow, ...]] = field(default_factory=dict)
+    ends: tuple[StageEnd, ...] = ()
     stages: dict[str, Seconds] = field(default_factory=dict)
+    times: tuple[StageTime, ...] = ()
+    faster: str = ""
     provenance: dict[str, object] = field(default_factory=dict)
     largest_labelled_heavy_atoms: int | None = None
     targets: dict[str, TargetSummary] | None = None

@@ -12,6 +12,7 @@ from hpcir.spectra.bands import Committee
 from hpcir.storage import layout
 from hpcir.study.context import Context
 from hpcir.study.production.block import TrajectoryBlock
+from hpcir.study.production.convergence import BandErrors
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.targets import Target
 from hpcir.study.results.spectrum import OtherParts, SpectrumResult, SpectrumStage
@@ -33,6 +34,19 @@ def target_spectra(target: Target) -> dict[str, SpectrumResult] | None:
             name = layout.spectrum_name(chosen.name)
             results[chosen.name] = spectrum_of_set(context, chosen, name, target.members_of(chosen))
     return {name: result for name, result in results.items() if result is not None}
+
+
+@collective
+def errors_so_far(context: Context, chosen: TrajectorySet) -> BandErrors:
+    """The bands' sampling errors of the trajectories that a set has (collective; the same on all ranks)."""
+    found = SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.taken).estimate()
+
+    def errors() -> BandErrors:
+        if found is None:
+            return BandErrors(chosen.taken, 0)
+        return BandErrors.of(found.bands, chosen.taken, found.metadata["trajectories"])
+
+    return context.on_root(errors)
 
 
 @collective
@@ -61,7 +75,7 @@ def spectrum_of_set(
     single members of the committee."""
     committee = committee_of(context, members, chosen.calibration)
     words = chosen.words(context.structure)
-    stage = SpectrumStage(context, chosen.modes, words, chosen.blocks, name, chosen.trajectories)
+    stage = SpectrumStage(context, chosen.modes, words, chosen.blocks, name, chosen.taken)
     return stage.run(OtherParts(committee, chosen.populations, _why_no_committee(context, chosen, committee)))
 
 
@@ -88,7 +102,7 @@ def committee_of(
 
     def curve(index: int) -> tuple[IntArray, FloatArray]:
         chosen = members[index]
-        return SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.trajectories).terms()
+        return SpectrumStage(context, chosen.modes, [], chosen.blocks, chosen.name, chosen.taken).terms()
 
     found = context.map_over_ranks("correlate members", range(len(members)), curve, "members")
     if found is None or len(members) < 2:

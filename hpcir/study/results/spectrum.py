@@ -124,6 +124,15 @@ class SpectrumStage:
         results = self._collect()
         return None if results is None else self._finish(results, others)
 
+    @collective
+    def estimate(self) -> Spectrum | None:
+        """The spectrum with the sampling's errors alone, not written (rank 0); None elsewhere, and where no trajectory
+        is valid."""
+        results = self._collect()
+        if results is None or not any(len(result.trajectories) for result in results):
+            return None
+        return self._combine(results, OtherParts())
+
     def terms(self) -> tuple[IntArray, FloatArray]:
         """The valid trajectories (R,) and their contributions (R, F) to the averaged spectrum, on the calling rank."""
         results = [self._block(file) for file in self.blocks]

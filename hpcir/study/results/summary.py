@@ -19,10 +19,11 @@ from hpcir.storage.json_result import finite
 from hpcir.storage.provenance import origin
 from hpcir.storage.records import to_json
 from hpcir.study.context import Context
+from hpcir.study.ends import independent_test_end, level_ends, sampling_end, training_end, trajectories_end
 from hpcir.study.label_farm import TEST, LabelStore
+from hpcir.study.learning.accuracy import ModelShare
 from hpcir.study.learning.curve import LearningCurve
 from hpcir.study.learning.reference import Reference
-from hpcir.study.production import pigs
 from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.sets import MAIN_SECONDS
 from hpcir.study.production.targets import Target
@@ -40,12 +41,14 @@ from hpcir.study.results.records import (
     MdFigures,
     ModelFigures,
     SamplingFigures,
+    StageEnd,
     Summary,
     TargetSummary,
 )
 from hpcir.study.results.side_by_side import side_by_side
 from hpcir.study.results.spectrum import SpectrumResult
 from hpcir.study.results.trust_map import Trust
+from hpcir.study.times import seconds_by_name, stage_seconds, stage_times, table, what_is_faster
 from hpcir.units import FS, KELVIN
 from hpcir.vibrations.harmonics import harmonic_error
 from hpcir.vibrations.normal_modes import NormalModes
@@ -59,7 +62,8 @@ MAX_LOGGED_ROTAMERS = 4
 @dataclass(frozen=True)
 class Shared:
     """Data that all targets of a run share: labels and the level of the deck, the model, its learning curve, the
-    environments that it was trained on, and the levels of theory below the deck's."""
+    environments that it was trained on, the levels of theory below the deck's, and the model errors' share of the
+    spectrum."""
 
     store: LabelStore
     level: str
@@ -67,6 +71,7 @@ class Shared:
     curve: LearningCurve
     environments: Trust
     below: tuple[ChainLevelFigures, ...] = ()
+    share: ModelShare | None = None
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,16 @@ def write_run(context: Context, shared: Shared, finished: Sequence[Finished], lo
         one.target.name: found.target(len(one.target.structure)) for one, found in zip(finished, summaries, strict=True)
     }
     for target in lost:
-        count = target.main.trajectories
+        count = target.main.taken
         figures = MdFigures(trajectories=count, left_out=count)
         targets[target.name] = TargetSummary(len(target.structure), md=figures)
+    labels, times = summaries[0].labels, stage_times(context)
     summary = replace(
         summaries[0],
+        ends=ends(context, shared, finished),
         stages=stage_seconds(context),
+        times=times,
+        faster=what_is_faster(times, labels.seconds if labels is not None else 0.0),
         provenance=provenance(context),
         largest_labelled_heavy_atoms=largest_labelled(shared.store),
         targets=targets,
@@ -115,6 +124,20 @@ def write_run(context: Context, shared: Shared, finished: Sequence[Finished], lo
         write_summary(finished[0].context, summaries[0])
     write_summary(context, summary)
     return summary
+
+
+def ends(context: Context, shared: Shared, finished: Sequence[Finished]) -> tuple[StageEnd, ...]:
+    """The reasons for which the stages ended, in their order."""
+    deck, curve = context.deck, shared.curve
+    found = level_ends(shared.below)
+    if curve.stopped is not None:
+        found += [sampling_end(curve, shared.share, deck.accuracy), training_end(curve, deck, bool(shared.below))]
+    names = [one.target.name if len(finished) > 1 else "" for one in finished]
+    for name, one in zip(names, finished, strict=True):
+        main, planned = one.spectra[layout.SPECTRUM], one.target.main.trajectories
+        found.append(trajectories_end(main.spectrum.bands, main.md, planned, deck.accuracy, name))
+    tested = [independent_test_end(deck, one.test, name) for name, one in zip(names, finished, strict=True)]
+    return (*found, *(one for one in tested if one is not None))
 
 
 def write_summary(context: Context, summary: Summary) -> None:
@@ -212,21 +235,6 @@ def label_figures(store: LabelStore, level: str) -> LabelFigures:
     )
 
 
-def stage_seconds(context: Context) -> dict[str, float]:
-    """Wall time of every stage over all sessions of this run."""
-    parts = (MAIN_SECONDS, pigs.PART)
-    return {name: seconds for name, seconds in seconds_by_name(context).items() if not name.startswith(parts)}
-
-
-def seconds_by_name(context: Context) -> dict[str, float]:
-    """Wall time of every stage and of the main set of trajectories, over all sessions."""
-    manifest = context.directory.manifest()
-    spent = dict(manifest.get("spent", {}))
-    for name, entry in manifest.get("stages", {}).items():
-        spent[name] = spent.get(name, 0.0) + entry["seconds"]
-    return {name: round(seconds, 3) for name, seconds in spent.items()}
-
-
 def provenance(context: Context) -> dict[str, object]:
     """Program, commit and libraries, seed, hosts, ranks and machine; the deck itself, and the digest by which the other
     files name it."""
@@ -256,9 +264,9 @@ def lines(summary: Summary) -> list[str]:
     text += [band_line(band) for band in summary.bands if band.intensity_km_per_mol > MIN_LOGGED_KM_PER_MOL]
     if summary.spectrum is not None:
         text.append(summary.spectrum.verdict)
-    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in summary.stages.items())
-    text.append(f"time: {sum(summary.stages.values()):.0f} s ({times})")
-    return text
+    text += [end.line() for end in summary.ends]
+    text += table(summary.times)
+    return [*text, *([summary.faster] if summary.faster else [])]
 
 
 def _labels_line(summary: Summary) -> str:
