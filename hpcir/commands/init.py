@@ -208,8 +208,8 @@ def _usual_multiplicity(path: Path, charge: int | None) -> int:
         else:
             triplet = structure.charge == 0 and formula(structure.symbols) in TRIPLETS
             return 3 if triplet else multiplicity
-    read_structure(path, charge)  # which multiplicity the file states, and why it cannot be
-    raise InputError("no electrons are left at this charge", where=str(path), value=charge, hint="check --charge")
+    # The file states a multiplicity, which cannot be: the reader says why.
+    return read_structure(path, charge).multiplicity
 
 
 def _spin_note(structure: Structure) -> str:

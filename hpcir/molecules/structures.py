@@ -277,7 +277,14 @@ def check_spin(structure: Structure, where: str = "") -> None:
     """Raise InputError for a multiplicity that the number of electrons forbids."""
     electrons = int(structure.numbers.sum()) - structure.charge
     unpaired = structure.multiplicity - 1
-    if electrons < 1 or unpaired > electrons or (electrons - unpaired) % 2:
+    if electrons < 1:
+        raise InputError(
+            "no electrons are left at this charge",
+            where=where or structure.source,
+            value=structure.charge,
+            hint="check the charge: --charge, or system.charge",
+        )
+    if unpaired > electrons or (electrons - unpaired) % 2:
         odd = electrons % 2
         raise InputError(
             f"{electrons} electrons cannot have multiplicity {structure.multiplicity}",

@@ -72,20 +72,19 @@ class Description:
             for i, z in enumerate(numbers):
                 reduction, element = self.reductions[int(z)], elements.index(int(z))
                 x = reduction.apply(features[:, i])
-                slopes = np.zeros((len(polynomials), len(part), self.functions.n_features))
+                moved = derivatives[:, i].reshape(len(part), -1, self.functions.n_features).transpose(0, 2, 1)
+                slopes = np.zeros((len(part), 1, self.functions.n_features))
+                # One after the other: the last bits of a product depend on how many go together.
                 for p, polynomial in enumerate(polynomials):
                     energy, slope = polynomial.atomic(element, x)
                     energies[p, part] += energy
-                    slopes[p][:, reduction.active] = (slope @ reduction.projection.T) * reduction.scale
-                # (S, P, K, 3): what each neighbour feels of this atom's energy.
-                pulls = slopes.transpose(1, 0, 2) @ derivatives[:, i].reshape(len(part), -1, slopes.shape[2]).transpose(
-                    0, 2, 1
-                )
-                pulls = pulls.reshape(len(part), len(polynomials), -1, 3).transpose(1, 0, 2, 3)
-                forces[:, part, i] += pulls.sum(2)
-                for k in range(neighbours.shape[2]):
-                    present = np.flatnonzero(neighbours[:, i, k] >= 0)
-                    forces[:, part[present], neighbours[present, i, k]] -= pulls[:, present, k]
+                    slopes[:, 0, reduction.active] = (slope @ reduction.projection.T) * reduction.scale
+                    # (S, neighbours, 3): what each neighbour feels of this atom's energy.
+                    pulls = (slopes @ moved).reshape(len(part), -1, 3)
+                    forces[p, part, i] += pulls.sum(1)
+                    for k in range(neighbours.shape[2]):
+                        present = np.flatnonzero(neighbours[:, i, k] >= 0)
+                        forces[p, part[present], neighbours[present, i, k]] -= pulls[present, k]
         return energies, forces
 
     def inputs(self, numbers: IntArray, positions: FloatArray) -> FloatArray:

@@ -145,11 +145,13 @@ class Teacher:
         parts = [np.split(row, firsts[1:-1]) for row in learnt]
         found = [self._lesson(member, part) for member, part in zip(members, parts, strict=True)]
         lessons = [lesson for lesson in found if lesson is not None]
+        sets = dict.fromkeys(members, self.data)
+        if not lessons:
+            return sets
         values = [
             self.description.evaluate([lesson.polynomial for lesson in lessons], t.group.numbers, t.group.positions)
             for t in self.places
         ]
-        sets = dict.fromkeys(members, self.data)
         for row, lesson in enumerate(lessons):
             sets[lesson.member] = self._set(lesson, [(energies[row], forces[row]) for energies, forces in values])
         return sets
