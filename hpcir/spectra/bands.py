@@ -24,7 +24,7 @@ MEASURED_CUTOFF = 0.05
 # of an intensity, relative (what limits and window leave out).
 SYSTEMATIC_POSITION = 0.005
 SYSTEMATIC_INTENSITY = 1e-3
-# Height of the curve at a common limit, over that of the lower peak, from which on bands overlap, and do so fully.
+# Height of the curve at a common limit, over a band's peak, from which on the band has lines there, and does so fully.
 EDGES = 0.02, 0.1
 # The core of a band that is all of it.
 WHOLE = 0.0, 0.0
@@ -250,8 +250,8 @@ def unseen_crossings(wavenumbers: FloatArray, terms: FloatArray, limits: Sequenc
 
     Where bands overlap, a trajectory whose line lies beyond the common limit has its intensity in the other band. Of R
     trajectories none may do so where one in R / 3 does (the rule of three, 95 %), so that two errors are three R-ths of
-    the stronger band's intensity; nothing where the curve at the limit is under EDGES[0] of the lower peak, all of it
-    from EDGES[1] on.
+    the intensity of the line's own band. A band whose flank is low at the limit has no lines there: nothing where the
+    curve at the limit is under EDGES[0] of the band's peak, all of it from EDGES[1] on.
     """
     curve, count = terms.mean(axis=0), len(terms)
     areas = [max(0.0, float(band_functionals(wavenumbers, limit)[0] @ curve)) for limit in limits]
@@ -260,10 +260,12 @@ def unseen_crossings(wavenumbers: FloatArray, terms: FloatArray, limits: Sequenc
         one, two = limits[left], limits[left + 1]
         if one[2] != two[0]:
             continue
-        height = curve[one[2]] / max(min(curve[one[1]], curve[two[1]]), 1e-300)
-        share = float(np.clip((height - EDGES[0]) / (EDGES[1] - EDGES[0]), 0.0, 1.0))
+        moved = max(
+            area * float(np.clip((curve[one[2]] / max(curve[peak], 1e-300) - EDGES[0]) / (EDGES[1] - EDGES[0]), 0, 1))
+            for area, peak in ((areas[left], one[1]), (areas[left + 1], two[1]))
+        )
         for own in (left, left + 1):
-            squares[own] += (1.5 * share * max(areas[left], areas[left + 1]) / count) ** 2
+            squares[own] += (1.5 * moved / count) ** 2
     return [float(np.sqrt(square)) for square in squares]
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,21 +103,32 @@ def test_killed_in_one_stage_after_the_other_it_ends_the_same(undisturbed, deck,
     assert differences(results(undisturbed), results(out)) == []
 
 
+@pytest.fixture(scope="module")
+def stopped_by_signals(undisturbed, deck, made_once) -> Path:
+    """A run that one signal ended in each of its three rounds, on one rank."""
+
+    def make(folder: Path) -> None:
+        out = folder / "run"
+        for number, name in enumerate(("SIGTERM", "SIGINT", "SIGUSR1")):
+            known = log_of(out)
+            process = start(deck, out)
+            wait_for_stage(out, f"train round {number}", process, known)
+            asked = time.monotonic()
+            process.send_signal(getattr(signal, name))
+            process.wait(timeout=30)
+            assert time.monotonic() - asked < 10
+            assert process.returncode == 75, said(out)
+            assert name in said(out)
+            assert "Traceback" not in said(out)
+            assert_part_of(undisturbed, out)
+
+    return made_once("stopped-by-signals", make) / "run"
+
+
 @pytest.mark.mpi
-def test_a_signal_ends_the_run_with_status_75_and_it_goes_on(undisturbed, deck, run_deck, tmp_path):
-    """One signal in each round, on one rank; two ranks finish what is left."""
+def test_a_signal_ends_the_run_with_status_75_and_it_goes_on(undisturbed, stopped_by_signals, deck, run_deck, tmp_path):
+    """Two ranks finish what is left."""
     out = tmp_path / "run"
-    for number, name in enumerate(("SIGTERM", "SIGINT", "SIGUSR1")):
-        known = log_of(out)
-        process = start(deck, out)
-        wait_for_stage(out, f"train round {number}", process, known)
-        asked = time.monotonic()
-        process.send_signal(getattr(signal, name))
-        process.wait(timeout=30)
-        assert time.monotonic() - asked < 10
-        assert process.returncode == 75, said(out)
-        assert name in said(out)
-        assert "Traceback" not in said(out)
-        assert_part_of(undisturbed, out)
+    shutil.copytree(stopped_by_signals, out)
     finish(run_deck, deck, out, ranks=2)
     assert differences(results(undisturbed), results(out)) == []

@@ -31,7 +31,10 @@ with session(place / "run", comm, study.deck, study.structure, "test-1") as cont
 """
 
 
-@pytest.mark.parametrize(("accuracy", "count"), [("2000 cm-1, intensity: 900 %", 32), ("1e-6 cm-1", 96)])
+@pytest.mark.parametrize(
+    ("accuracy", "count"),
+    [("2000 cm-1, intensity: 900 %", 32), pytest.param("1e-6 cm-1", 96, marks=pytest.mark.long)],
+)
 def test_ranks_agree_on_the_number_of_trajectories(mpirun, tmp_path, accuracy, count):
     for ranks in (1, 2, 3):
         words = ["-c", RUN, str(tmp_path / str(ranks)), f"accuracy: {{wavenumber: {accuracy}}}\n"]

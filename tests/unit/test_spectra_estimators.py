@@ -403,6 +403,9 @@ def test_lines_beyond_a_common_limit_that_no_trajectory_shows():
     assert found == pytest.approx([1.5 * 80 / 30] * 2, rel=0.03)
     far = np.tile(line(100, 80) + line(300, 40), (30, 1))
     assert unseen_crossings(grid, far, [(10, 40, 80), (80, 120, 150)]) == [0, 0]
+    # A weak band beside a strong one whose flank is low there: its own lines may cross, the strong one's do not.
+    beside = np.tile(line(100, 130) + line(160, 2), (30, 1))
+    assert unseen_crossings(grid, beside, [(10, 40, 58), (58, 64, 100)]) == pytest.approx([1.5 * 2 / 30] * 2, rel=0.1)
 
 
 def test_stated_errors_of_few_values_cover():
