@@ -112,15 +112,15 @@ def test_a_centroid_that_leaves_where_its_correction_was_learnt_is_left_out_and_
     """The model itself is sure everywhere; a correction that was learnt near the minimum alone is not."""
     place, _, _ = corrected
     usual, whole = moved_on_correction(place, pigs.TEMPERATURE_FACTOR, "usual")
-    narrow, _ = moved_on_correction(place, 0.1, "narrow")
+    narrow, _ = moved_on_correction(place, 0.01, "narrow")
     assert whole.md.left_out == 0
-    assert narrow.largest_spread.max() > 2 * usual.largest_spread.max()
+    assert np.median(narrow.largest_spread) > 5 * np.median(usual.largest_spread)
     # So tight that half of them are outside, and all of those whose correction was learnt where they go inside.
     limit = float(np.median(narrow.largest_spread))
     assert usual.largest_spread.max() < limit
     model = Model.load(place / "run" / "models" / "model.h5")
     tight = limit / model.spread_threshold(KCAL_PER_MOL_ANGSTROM)
-    found, part = moved_on_correction(place, 0.1, "narrow", tight)
+    found, part = moved_on_correction(place, 0.01, "narrow", tight)
     assert (part.md.trajectories, part.md.left_out) == (8, 4)
     assert np.array_equal(found.sane, found.largest_spread <= limit)
     assert found.alive.all()
