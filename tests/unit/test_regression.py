@@ -14,7 +14,7 @@ from hpcir.training.dataset import GroupTensors, LabelledGroup, TrainingData
 from hpcir.training.evaluation import error_figures, error_sums, predict
 from hpcir.training.regression import process as process_module
 from hpcir.training.regression import solvers
-from hpcir.training.regression.below import Values
+from hpcir.training.regression.baseline import Values
 from hpcir.training.regression.covariance import Described, energy_covariance, gradient_covariance
 from hpcir.training.regression.description import Description
 from hpcir.training.regression.dipoles import Charged, DipoleProcess, covariance

@@ -21,7 +21,7 @@ from hpcir.study.context import Context, JournalEntry
 from hpcir.training.dataset import LabelledGroup, sorted_by_element
 
 if TYPE_CHECKING:
-    from hpcir.training.regression.below import Values
+    from hpcir.training.regression.baseline import Values
     from hpcir.training.regression.teacher import LevelBelow
 
 # Geometries of a piece of work.
@@ -60,7 +60,7 @@ def level_below(context: Context, below: Below | None, groups: Sequence[Labelled
 @collective
 def labelled(context: Context, settings: LabelSettings, groups: Sequence[LabelledGroup]) -> list[Values]:
     """A cheap engine's labels of all geometries, group by group, spread over ranks and journalled (collective)."""
-    from hpcir.training.regression.below import Values
+    from hpcir.training.regression.baseline import Values
 
     engine = context.engine(settings, None)
     pieces = [(g, start) for g, group in enumerate(groups) for start in range(0, len(group), PIECE)]

@@ -27,7 +27,7 @@ from hpcir.training.dataset import (
     estimated_bytes,
     fit_sample,
 )
-from hpcir.training.regression.below import Below, Constants, LabelsBelow, ModelBelow, Values
+from hpcir.training.regression.baseline import Baseline, Constants, LabelsBelow, ModelBelow, Values
 from hpcir.training.regression.covariance import ranges_of
 from hpcir.training.regression.description import Description
 from hpcir.training.regression.dipoles import Charged, DipoleProcess
@@ -41,11 +41,11 @@ PLACES_PER_LABEL, MIN_PLACES, MAX_PLACES = 4, 1000, 2000
 DISPLACEMENT = 0.03 * ANGSTROM
 # Bytes of their derivatives, at most: of large molecules there are fewer.
 MAX_PLACES_BYTES = 2**30
-# Root mean square of what a process may miss of its labels, over theirs, if that is more than it doubts its values
+# Root mean square of what a process may miss of its labels, over theirs, if that is more than the spread of its draws
 # between them: of few inputs, as two atoms have, the kernel's polynomials are too few for a bond's whole range.
 MAX_MISFIT = 1e-3
-# Displaced geometries that the doubt is taken at.
-DOUBT_PLACES = 100
+# Displaced geometries that the spread is taken at.
+SPREAD_PLACES = 100
 # Channels of the process's symmetry functions, at least.
 CHANNELS = 16
 
@@ -88,11 +88,11 @@ def taught_sets(
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class _MemberDraw:
     """A member's draw: its polynomial and dipoles beyond the level below."""
 
     member: int
-    below: Below
+    baseline: Baseline
     polynomial: AtomicPolynomial
     dipoles: list[FloatArray]
 
@@ -119,12 +119,12 @@ class Teacher:
             places, values = _with_values(places, values)
         self.extended = data.extended([*groups, *places])
         self.places = self.extended.groups[len(groups) :]
-        self.bases: list[Below] = [Constants(data, self.with_vectors)]
+        self.baselines: list[Baseline] = [Constants(data, self.with_vectors)]
         if below is not None:
-            level: Below = ModelBelow(below.model, self.extended, self.with_vectors)
+            level: Baseline = ModelBelow(below.model, self.extended, self.with_vectors)
             if values is not None:
                 level = LabelsBelow(self.extended, values, self.with_vectors)
-            self.bases.insert(0, level)
+            self.baselines.insert(0, level)
         precision = np.float64 if rows_of(groups) <= MAX_DENSE_ROWS else np.float32
         described = [self.description.describe(g.numbers, g.positions, precision) for g in groups]
         self.process = AtomicProcess(described)
@@ -143,54 +143,54 @@ class Teacher:
         learnt = ~mine if hold_out else np.ones_like(mine)
         firsts = np.cumsum([0, *(len(t.group) for t in self.data.groups)])
         parts = [np.split(row, firsts[1:-1]) for row in learnt]
-        found = [self._lesson(member, part) for member, part in zip(members, parts, strict=True)]
-        lessons = [lesson for lesson in found if lesson is not None]
+        found = [self._draw(member, part) for member, part in zip(members, parts, strict=True)]
+        draws = [draw for draw in found if draw is not None]
         sets = dict.fromkeys(members, self.data)
-        if not lessons:
+        if not draws:
             return sets
         values = [
-            self.description.evaluate([lesson.polynomial for lesson in lessons], t.group.numbers, t.group.positions)
+            self.description.evaluate([draw.polynomial for draw in draws], t.group.numbers, t.group.positions)
             for t in self.places
         ]
-        for row, lesson in enumerate(lessons):
-            sets[lesson.member] = self._set(lesson, [(energies[row], forces[row]) for energies, forces in values])
+        for row, draw in enumerate(draws):
+            sets[draw.member] = self._set(draw, [(energies[row], forces[row]) for energies, forces in values])
         return sets
 
-    def _lesson(self, member: int, learnt: list[BoolArray]) -> _Lesson | None:
-        """The lesson of one member that learns those labels, of the difference to the level below if that is the
+    def _draw(self, member: int, learnt: list[BoolArray]) -> _MemberDraw | None:
+        """The draw of one member that learns those labels, of the difference to the level below if that is the
         smoother: models of few labels may be rougher than what they are to help with."""
-        fits = [(below, self._fit(member, learnt, below)) for below in self.bases]
-        below, fit = min(fits, key=lambda pair: pair[1].size)
-        if fit.misfit > MAX_MISFIT and fit.missed > self._doubt(fit):
+        fits = [(baseline, self._fit(member, learnt, baseline)) for baseline in self.baselines]
+        baseline, fit = min(fits, key=lambda pair: pair[1].size)
+        if fit.misfit > MAX_MISFIT and fit.missed > self._spread(fit):
             return None
         polynomial = fit.mean.plus(fit.drawn, _sign(member))
-        return _Lesson(member, below, polynomial, self._dipoles(member, learnt, below))
+        return _MemberDraw(member, baseline, polynomial, self._dipoles(member, learnt, baseline))
 
-    def _doubt(self, fit: Fit) -> float:
+    def _spread(self, fit: Fit) -> float:
         """Root mean square of what a draw adds to the forces at some of the displaced geometries."""
         group = max((tensors.group for tensors in self.places), key=len)
-        forces = self.description.evaluate([fit.drawn], group.numbers, group.positions[:DOUBT_PLACES])[1]
+        forces = self.description.evaluate([fit.drawn], group.numbers, group.positions[:SPREAD_PLACES])[1]
         return float(np.sqrt(np.mean(forces**2)))
 
-    def _set(self, lesson: _Lesson, values: list[tuple[FloatArray, FloatArray]]) -> TrainingData:
+    def _set(self, draw: _MemberDraw, values: list[tuple[FloatArray, FloatArray]]) -> TrainingData:
         """The training set of one member, from its polynomial's energies and forces at the displaced geometries."""
         found = list(self.extended.groups[: len(self.data.groups)])
         for number, (place, (energies, forces)) in enumerate(zip(self.places, values, strict=True)):
-            below = lesson.below.values(place, lesson.member)
+            below = draw.baseline.values(place, draw.member)
             group = replace(
                 place.group,
                 energies=energies + below.energies,
                 forces=forces + below.forces,
-                dipoles=None if self.dipoles is None else lesson.dipoles[number] + below.dipoles,
+                dipoles=None if self.dipoles is None else draw.dipoles[number] + below.dipoles,
             )
             found.append(replace(place, group=group))
         return replace(self.extended, groups=tuple(found))
 
-    def _fit(self, member: int, learnt: list[BoolArray], below: Below) -> Fit:
+    def _fit(self, member: int, learnt: list[BoolArray], baseline: Baseline) -> Fit:
         """The process of one member from what it learns."""
         targets = []
         for tensors, used in zip(self.extended.groups, learnt, strict=False):
-            group, level = tensors.group, below.values(tensors, member)
+            group, level = tensors.group, baseline.values(tensors, member)
             count, known = len(group), used & level.known
             assert group.forces is not None
             energies = np.zeros(count) if group.energies is None else group.energies - level.energies
@@ -205,13 +205,13 @@ class Teacher:
             )
         return self.process.fitted(targets, self.seed, member // 2)
 
-    def _dipoles(self, member: int, learnt: list[BoolArray], below: Below) -> list[FloatArray]:
+    def _dipoles(self, member: int, learnt: list[BoolArray], baseline: Baseline) -> list[FloatArray]:
         """Dipoles (S, 3) at the displaced geometries of one member's draw, without those below; none without labels."""
         if self.dipoles is None:
             return []
         values, known = [], []
         for tensors, used in zip(self.extended.groups, learnt, strict=False):
-            level = below.values(tensors, member)
+            level = baseline.values(tensors, member)
             assert tensors.group.dipoles is not None  # there is no process of dipoles else
             values.append(tensors.group.dipoles - level.dipoles)
             known.append(used & level.known)

@@ -34,7 +34,7 @@ class Values:
         return np.isfinite(self.energies)
 
 
-class Below(Protocol):
+class Baseline(Protocol):
     """Values below a member's process, for the labels and for the displaced geometries."""
 
     def values(self, tensors: GroupTensors, member: int) -> Values:
