@@ -20,7 +20,7 @@ DECK = """\
 system: {structure: methanol.xyz}
 labels: {engine: tblite, polar_tensors: true}
 model: {members: 2, hidden: [12, 12], radial: 6, shells: 2, zetas: [1, 2], channels: 0}
-training: {steps: 200, learning_rate: 0.01}
+training: {steps: 200, learning_rate: 0.01, process: 0}
 """
 
 

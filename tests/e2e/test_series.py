@@ -25,7 +25,9 @@ sampling:
     conformers: 2, max_labels: 55, initial_labels: 30, round_labels: 12, rounds: 2, trajectories: 8,
     duration: 0.1 ps, force_error: 20 kcal/mol/A, temperatures: [300 K, 500 K]}}
 test: {{count: 4}}
-dynamics: {{trajectories: 12, lockstep: 6, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 32 kcal/mol/A}}
+dynamics:
+  {{trajectories: 12, lockstep: 6, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 32 kcal/mol/A,
+    population_error: 0.1}}
 spectrum: {{depth: 0.3 ps, estimator: plain, committee_errors: false}}
 """
 

@@ -368,3 +368,14 @@ def test_two_scales_that_differ_are_said_by_compare(tmp_path, capsys):
     assert "the areas differ 10 times: check pressure, path and units" in capsys.readouterr().out
     assert main(["compare", str(first), str(file(tmp_path / "b.jdx", head={"PATH LENGTH": ""}))]) == 0
     assert "no absolute scale" in capsys.readouterr().out
+
+
+def test_pairs_without_an_abscissa_are_left_out_and_said(tmp_path):
+    pairs = [f"{x:g}, {y}; " for x, y in zip(GRID, INTEGERS, strict=True)]
+    pairs[700] = f"?, {INTEGERS[700]}; "
+    path = file(tmp_path / "a.jdx", "\n".join(pairs), {"XYDATA": "(XY..XY)"})
+    assert area(path) == pytest.approx(AREA, rel=2e-3)
+    assert any("1 of 901 points are missing" in note for note in read_jcamp(path).metadata["notes"])
+    nowhere = "\n".join(f"?, {y}; " for y in INTEGERS)
+    with pytest.raises(InputError, match="fewer than two points of the spectrum have a wavenumber"):
+        read_jcamp(file(tmp_path / "b.jdx", nowhere, {"XYDATA": "(XY..XY)"}))

@@ -64,7 +64,8 @@ def read_jcamp(
         notes.append(f"{int((~known).sum())} of {len(known)} points are missing in the file and masked")
     given = (path_length, pressure, temperature)
     absorption, absolute, kelvin, scale_notes = _ordinate(block, y, str(path), given, saturation)
-    order = np.argsort(wavenumbers)
+    placed = np.flatnonzero(np.isfinite(wavenumbers))
+    order = placed[np.argsort(wavenumbers[placed])]
     grid, curve = _uniform(wavenumbers[order], absorption[order])
     if not np.any(np.isfinite(curve)):
         raise InputError("the whole spectrum is saturated or missing", where=str(path))
@@ -106,6 +107,8 @@ def _abscissa(block: Block, x: FloatArray, where: str) -> FloatArray:
     if units in _WAVELENGTHS and np.any(x <= 0):
         raise InputError("a wavelength is not positive", where=where)
     wavenumbers = x if units in _WAVENUMBERS else _WAVELENGTHS[units] / x
+    if (count := int(np.isfinite(wavenumbers).sum())) < 2:
+        raise InputError("fewer than two points of the spectrum have a wavenumber", where=where, value=count)
     if not REACHED[0] <= np.nanmax(wavenumbers) <= REACHED[1]:
         read = {name: x if name == "1/CM" else size / np.where(x > 0, x, np.nan) for name, size in _LIKELY.items()}
         likely = [name for name, found in read.items() if _is_range(found)]
