@@ -64,7 +64,8 @@ def check(run: Path, name: str, rounds_alike: bool) -> None:
     ("name", "ranks"),
     [
         ("peroxide-levels", 1),
-        pytest.param("methanol", 3, marks=pytest.mark.mpi),
+        pytest.param("methanol", 2, marks=pytest.mark.mpi),
+        pytest.param("methanol", 3, marks=[LONG, pytest.mark.mpi]),
         pytest.param("alkanes", 1, marks=LONG),
         pytest.param("ethanol", 2, marks=[LONG, pytest.mark.mpi]),
         pytest.param("alkanes-levels", 2, marks=[LONG, pytest.mark.mpi]),

@@ -27,7 +27,7 @@ sampling:
 test: {{count: 4}}
 dynamics:
   {{trajectories: 12, lockstep: 6, equilibration: 0.05 ps, duration: 0.6 ps, force_error: 32 kcal/mol/A,
-    population_error: 0.1}}
+    population_error: 0.3}}
 spectrum: {{depth: 0.3 ps, estimator: plain, committee_errors: false}}
 """
 
