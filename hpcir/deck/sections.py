@@ -367,8 +367,8 @@ class DynamicsSettings(Section):
     time_constant: Time = quantity_field("100 fs", gt=0, description="thermostat's relaxation time")
     rotation: Literal["keep", "remove"] = Field(
         "remove",
-        description="keep: thermal rotation, gas-phase band contours (trpmd always keeps it); remove: bands without "
-        "rotation",
+        description="keep: thermal rotation, gas-phase band contours; remove: bands without rotation (trpmd turns "
+        "nevertheless, and has its dipoles in a frame that does not)",
     )
     dipole_every: int = Field(4, ge=1, description="steps between dipoles")
     force_error: Force = quantity_field(

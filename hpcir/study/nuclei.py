@@ -49,11 +49,6 @@ def ring_temperature(dynamics: DynamicsSettings, stiffest: float) -> float:
     return max(dynamics.temperature, stiffest * PER_CM / PIGS_RATIO)
 
 
-def turns(dynamics: DynamicsSettings) -> bool:
-    """True where the molecules of trajectories turn: beads of TRPMD make them, whatever `dynamics.rotation` is."""
-    return dynamics.rotation == "keep" or dynamics.nuclei == "trpmd"
-
-
 def usual_ring(dynamics: DynamicsSettings, structure: Structure) -> RingPolymer | None:
     """The deck's ring polymer for a molecule whose modes are not known yet, by what is usual for its elements; None for
     classical nuclei."""

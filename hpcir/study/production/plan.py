@@ -62,7 +62,8 @@ class TrajectoryPlan:
     a control variate, too; assign: keep the series of the assignment, and the dipoles of these groups of atoms. starts:
     begin there, not at thermal samples of the normal modes; equilibration comes after it, if there is any.
     connectivity: the bonds that trajectories are compared with, to detect reactions and dissociation. restraint: of the
-    pieces of a cluster, where the deck wants one.
+    pieces of a cluster, where the deck wants one. still: trajectories turn, and dipoles are wanted in a frame that does
+    not.
     """
 
     name: str
@@ -77,6 +78,7 @@ class TrajectoryPlan:
     assign: bool = False
     connectivity: Connectivity | None = None
     restraint: Restraint | None = None
+    still: bool = False
 
     @property
     def blocks(self) -> int:

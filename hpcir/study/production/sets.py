@@ -129,6 +129,7 @@ def plan_of(context: Context, chosen: TrajectorySet) -> TrajectoryPlan:
         starts=chosen.starts,
         connectivity=Connectivity(structure),
         restraint=restraint_of(deck.dynamics, structure, chosen.masses),
+        still=rings and deck.dynamics.rotation == "remove",
     )
 
 
@@ -178,6 +179,7 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
     minima = [modes.positions for modes in chosen.minima]
     what = [settings, context.deck.seed, chosen.masses, *minima, model.digest]
     what += [chosen.starts.key] if chosen.starts is not None else []
+    what += ["still"] if plan.still else []
     key = context.comm.bcast(digest(*what))
 
     def potential(replicas: int) -> ReplicaPotential:

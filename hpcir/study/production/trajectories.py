@@ -36,6 +36,7 @@ from hpcir.study.production.trajectory_arrays import (
     chunk_arrays,
     control_wavenumbers,
     first_events,
+    in_still_frame,
     weighted,
 )
 from hpcir.vibrations.normal_modes import sample as sample_modes
@@ -185,7 +186,8 @@ class TrajectoryStage:
                 f"trajectory {retired.trajectory} became unphysical at step {retired.step}: {retired.reason}",
                 warning=True,
             )
-        return chunk.block, chunk_arrays(chunk, equilibrating, plan, potential)
+        begin = self.motion.centres(block.positions)
+        return chunk.block, chunk_arrays(chunk, equilibrating, plan, potential, begin)
 
     def _finish_block(self, number: int, chunks: list[dict[str, Any]]) -> None:
         """Join the production chunks of a block into its HDF5 file."""
@@ -200,6 +202,7 @@ class TrajectoryStage:
         whole = ~np.isin(self.plan.ids(number), events[np.isin(events[:, 1], unmade), 0])
         dynamics, named = self.plan.dynamics, production[0]
         joined = {name: np.concatenate([chunk[name] for chunk in production]) for name in SERIES if name in named}
+        dipoles, joined = in_still_frame(production, dipoles, joined)
         TrajectoryBlock(
             dipoles=dipoles,
             total_energy=np.concatenate([chunk["total_energy"] for chunk in production]),

@@ -13,6 +13,7 @@ from hpcir.dynamics.runner import Chunk
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.potential import ReplicaPotential
 from hpcir.molecules.pieces import EVENT_KINDS, Connectivity
+from hpcir.molecules.still_frame import joined_frames, still_frames
 from hpcir.spectra.basins import eckart_rotations
 from hpcir.spectra.controls import mode_moments
 from hpcir.spectra.projection import (
@@ -41,9 +42,12 @@ AVERAGING_INTERVAL = 2
 
 
 def chunk_arrays(
-    chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, potential: ReplicaPotential
+    chunk: Chunk, equilibrating: bool, plan: TrajectoryPlan, potential: ReplicaPotential, begin: FloatArray
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of a chunk in the journal: the state to continue from and, in production, series and averages."""
+    """Arrays of a chunk in the journal: the state to continue from and, in production, series and averages.
+
+    begin: positions (N, 3, R) at its beginning.
+    """
     block = chunk.block
     arrays: dict[str, NDArray[Any]] = {
         "positions": block.positions,
@@ -60,6 +64,8 @@ def chunk_arrays(
         "total_energy": (chunk.kinetic + chunk.potential)[:: max(1, len(chunk.kinetic) // 20)],
     }
     arrays |= projected(chunk, plan)
+    if plan.still:
+        arrays["still_frames"] = still_frames(np.concatenate([begin[None], chunk.positions]), plan.masses, plan.linear)
     if plan.connectivity is not None:
         arrays["events"] = bond_events(chunk, plan.connectivity)
     if plan.restraint is not None:
@@ -67,6 +73,20 @@ def chunk_arrays(
     if plan.groups and potential.kernels is not None:
         arrays["group_dipoles"] = group_dipoles(chunk.positions, plan.groups, potential.kernels)
     return arrays
+
+
+def in_still_frame(
+    chunks: list[dict[str, Any]], dipoles: FloatArray, series: dict[str, NDArray[Any]]
+) -> tuple[FloatArray, dict[str, NDArray[Any]]]:
+    """Dipoles (T, 3, R) and the series of the assignment of a block's production chunks, in the frame that does not
+    turn where the chunks have one; as they are where they have none."""
+    if "still_frames" not in chunks[0]:
+        return dipoles, series
+    frames = joined_frames([chunk["still_frames"] for chunk in chunks])
+    if "rotations" in series:
+        turned = np.einsum("tabr,tcbr->tacr", series["rotations"], frames)
+        series = series | {"rotations": turned.astype(np.float32)}
+    return np.einsum("tabr,tbr->tar", frames, dipoles), series
 
 
 def bond_events(chunk: Chunk, connectivity: Connectivity) -> IntArray:

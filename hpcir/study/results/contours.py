@@ -14,7 +14,6 @@ from hpcir.spectra.contour import dipole_directions, principal_axes, rigid_rotor
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.storage import layout
 from hpcir.storage.hdf5 import read_h5
-from hpcir.study.nuclei import turns
 from hpcir.study.results.spectrum_files import StoredSpectrum
 from hpcir.study.session import deck_of
 from hpcir.units import KELVIN, PER_CM
@@ -44,7 +43,7 @@ def gas_phase(computed: StoredSpectrum, experiment: StoredSpectrum, path: Path) 
         deck, arrays, minima = None, {}, {}
     if deck is None or not minima:
         return _noted(computed, "no run directory and so no molecule is known: compared without rotational contours")
-    if turns(deck.dynamics):
+    if deck.dynamics.rotation == "keep":
         return _noted(computed, "the trajectories rotate: the contours are their own")
     spectrum, words = _contoured(computed.spectrum, experiment.spectrum, arrays, minima)
     return _noted(replace(computed, spectrum=spectrum), words)

@@ -19,7 +19,6 @@ from hpcir.spectra.estimate import combine
 from hpcir.spectra.intensities import trajectory_spectra
 from hpcir.spectra.spectrum import Spectrum
 from hpcir.study.context import Context
-from hpcir.study.nuclei import turns
 from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.plan import StartPopulations, restraint_of
 from hpcir.study.results.assigned import Assignment, PartSpectra, assignment_of, block_parts
@@ -190,7 +189,7 @@ class SpectrumStage:
     def _branches(self) -> float | None:
         """Distance of the P and R branches of a linear molecule that rotates, cm-1; None of others."""
         dynamics, modes = self.context.deck.dynamics, self.modes
-        if not turns(dynamics) or not is_linear(modes.positions, modes.masses):
+        if dynamics.rotation != "keep" or not is_linear(modes.positions, modes.masses):
             return None
         relative = modes.positions - centre(modes.positions, modes.masses)
         return branch_distance(float(modes.masses @ (relative**2).sum(axis=1)), dynamics.temperature)
