@@ -17,7 +17,7 @@ import numpy as np
 from hpcir.arrays import BoolArray, FloatArray, IntArray
 from hpcir.deck.sections import SpectrumSettings
 from hpcir.errors import InputError
-from hpcir.spectra.bands import Band
+from hpcir.spectra.bands import Band, core_of
 from hpcir.spectra.controls import Controls
 from hpcir.spectra.correlation import autocorrelation, crosscorrelation, differences
 from hpcir.spectra.estimators import MIN_TRAJECTORIES, ControlVariates, standard_error
@@ -174,17 +174,23 @@ def mode_spectra(
 
 
 def mode_positions(
-    spectra: FloatArray, harmonic: FloatArray, settings: SpectrumSettings, controls: Controls | None = None
+    spectra: FloatArray,
+    harmonic: FloatArray,
+    settings: SpectrumSettings,
+    controls: Controls | None = None,
+    core: float = 0.0,
 ) -> ModePositions:
     """Anharmonic positions of M modes from their velocity spectra (M, R, F), next to harmonic wavenumbers (M,) in cm-1.
 
-    controls of the same R trajectories sharpen the averages as they do the spectrum's.
+    controls of the same R trajectories sharpen the averages as they do the spectrum's. core: of lines broader than
+    HALF_WIDTH, whose highest point is chance: the centroid is that of all about the highest point that is above this
+    part of it (0: of what is within HALF_WIDTH).
     """
     wavenumbers = wavenumber_grid(settings)
     usable = controls is not None and spectra.shape[1] >= MIN_TRAJECTORIES
     estimator = ControlVariates(controls) if usable and controls is not None else None
     rows = [
-        _position(wavenumbers, own.T, float(place), estimator)
+        _position(wavenumbers, own.T, float(place), estimator, core)
         for own, place in zip(spectra, np.asarray(harmonic, float), strict=True)
     ]
     centroid, stderr, peak, width = np.array(rows).reshape(-1, 4).T
@@ -192,12 +198,16 @@ def mode_positions(
 
 
 def _position(
-    wavenumbers: FloatArray, spectra: FloatArray, harmonic: float, estimator: ControlVariates | None
+    wavenumbers: FloatArray, spectra: FloatArray, harmonic: float, estimator: ControlVariates | None, core: float
 ) -> tuple[float, float, float, float]:
     """Centroid, its standard error, peak and width of a mode's velocity spectra (F, R)."""
     mean = spectra.mean(axis=1)
-    peak = float(wavenumbers[int(np.argmax(mean))])
+    top = int(np.argmax(mean))
+    peak = float(wavenumbers[top])
     inside = np.abs(wavenumbers - peak) <= HALF_WIDTH
+    if core > 0:
+        first, _, last = core_of(wavenumbers, mean, (0, top, len(mean) - 1), (core, 0.0))
+        inside |= (np.arange(len(mean)) >= first) & (np.arange(len(mean)) <= last)
     offset = wavenumbers[inside] - peak
     values = spectra[inside].T @ np.array([np.ones(len(offset)), offset]).T
     if estimator is not None:

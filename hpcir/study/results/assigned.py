@@ -136,8 +136,10 @@ def assignment_of(
     groups: Sequence[AtomGroup],
     controls: Controls,
     settings: SpectrumSettings,
+    core: float = 0.0,
 ) -> Assignment | None:
-    """The assignment of a spectrum whose trajectories are those of the blocks; None where a block has no parts."""
+    """The assignment of a spectrum whose trajectories are those of the blocks; None where a block has no parts. core:
+    of the modes' positions (`mode_positions`)."""
     present = [block for block in blocks if block is not None]
     if len(present) < len(blocks) or not words:
         return None
@@ -147,5 +149,5 @@ def assignment_of(
     return Assignment(
         Contributions.of((*words, REMAINDER), parts.modes, grid, weights),
         Contributions.of([g.name for g in groups], parts.groups, grid, weights) if by_group else None,
-        mode_positions(parts.velocities, modes.wavenumbers, settings, controls),
+        mode_positions(parts.velocities, modes.wavenumbers, settings, controls, core),
     )

@@ -183,8 +183,12 @@ class SpectrumStage:
             metadata={"molecule": context.structure.name, "error_parts": others.words(len(spectra))},
             seed=context.deck.seed,
             branches=self._branches(),
-            core=BEADS_CORE if context.deck.dynamics.nuclei == "trpmd" else 0.0,
+            core=self._core(),
         )
+
+    def _core(self) -> float:
+        """The part of a line's height from which on it counts for its place: beads give lines tails."""
+        return BEADS_CORE if self.context.deck.dynamics.nuclei == "trpmd" else 0.0
 
     def _branches(self) -> float | None:
         """Distance of the P and R branches of a linear molecule that rotates, cm-1; None of others."""
@@ -200,7 +204,7 @@ class SpectrumStage:
         controls = self._controls(results)
         settings = self.context.deck.spectrum
         parts = [result.parts for result in results]
-        found = assignment_of(parts, spectrum, self.modes, self.words, groups, controls, settings)
+        found = assignment_of(parts, spectrum, self.modes, self.words, groups, controls, settings, self._core())
         if found is None:
             spectrum = replace(spectrum, bands=tuple(self._named(band) for band in spectrum.bands))
         else:
