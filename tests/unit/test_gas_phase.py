@@ -92,14 +92,20 @@ def test_contours_make_the_comparison_better_and_compare_says_so(
     assert with_branches > 0.8
 
 
-@pytest.mark.parametrize("dynamics", ["rotation: keep", "nuclei: trpmd"])
-def test_rotation_of_its_own_is_left_alone(run: Path, tmp_path: Path, dynamics: str) -> None:
-    """That of TRPMD, whose beads set the molecule turning, too."""
-    _deck(run, dynamics)
+@pytest.mark.parametrize("nuclei", ["classical", "trpmd"])
+def test_rotation_of_its_own_is_left_alone(run: Path, tmp_path: Path, nuclei: str) -> None:
+    _deck(run, f"rotation: keep, nuclei: {nuclei}")
     stored = read_spectrum(run)
     made = gas_phase(stored, read_spectrum(experiment(tmp_path, "GAS")), run).spectrum
     np.testing.assert_array_equal(made.absorption, stored.spectrum.absorption)
     assert "contours are their own" in made.metadata["notes"][-1]
+
+
+def test_trpmd_in_its_still_frame_gets_contours(run: Path, tmp_path: Path) -> None:
+    """Its beads turn the molecule; without `rotation: keep` its dipoles are in a frame that does not."""
+    _deck(run, "nuclei: trpmd")
+    made = gas_phase(read_spectrum(run), read_spectrum(experiment(tmp_path, "GAS")), run).spectrum
+    assert "rotational contours of a rigid rotor" in made.metadata["notes"][-1]
 
 
 def test_condensed_phase_and_spectra_without_a_molecule_are_left_alone(run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from hpcir.errors import InputError
 from hpcir.molecules.structures import Structure
@@ -28,6 +29,7 @@ from tests.unit.surfaces import (
     STEEPNESS,
     SpringSurface,
     bent,
+    cosine,
     diatomic,
     length,
     linear,
@@ -332,6 +334,55 @@ def test_members_that_disagree_where_wave_functions_reach_leave_perturbation_the
     levels = vibrational_levels(surface, structure, structure.masses, [bumpy(h) for h in (-0.02, 0.0, 0.02)])
     assert levels.method == "perturbation"
     assert any("committee disagrees" in remark for remark in levels.remarks)
+
+
+def test_a_hole_behind_a_barrier_is_walled_off():
+    """A network's surface may fall at bond lengths that no label has: the levels are those of the well asked for."""
+    surface, structure = diatomic()
+    holed = SpringSurface(
+        lambda x: surface.energy(x) - 0.5 * torch.exp(-(((length(x, 0, 1) - 1.45) / 0.05) ** 2)), [0.2, -0.2]
+    )
+    whole, own = (diatomic_levels(one, structure, DIATOMIC_MASSES, 4) for one in (surface, holed))
+    np.testing.assert_allclose(own.energies / PER_CM, whole.energies / PER_CM, atol=0.05)
+
+
+def test_a_member_with_its_minimum_elsewhere_is_left_out_and_said():
+    """Of four members one has another molecule's minimum; the error bars are those of the others, and known."""
+    surface, structure = bent()
+
+    def moved(x):
+        return 0.3 * ((length(x, 0, 1) - 2.6) ** 2 + (length(x, 0, 2) - 1.82) ** 2 + (cosine(x, 1, 0, 2) + 0.24) ** 2)
+
+    members = [bent(0.998)[0], SpringSurface(moved, [-0.6, 0.3, 0.3]), bent(1.0)[0], bent(1.002)[0]]
+    levels = vibrational_levels(surface, structure, structure.masses, members, quick=True)
+    alone = vibrational_levels(surface, structure, structure.masses, [members[n] for n in (0, 2, 3)], quick=True)
+    assert [one.stderr_per_cm for one in levels.levels] == [one.stderr_per_cm for one in alone.levels]
+    assert levels.members == 3
+    (remark,) = [word for word in levels.remarks if "left out" in word]
+    assert "member 2 of 4" in remark
+    assert "the other 3" in remark
+
+
+def test_a_member_at_a_saddle_point_is_left_out():
+    """Of two members one is left: error bars are not known, and that is said."""
+    surface, structure = bent()
+    ridge = SpringSurface(lambda x: surface.energy(x) - 0.2 * (cosine(x, 1, 0, 2) + 0.2419) ** 2, [-0.6, 0.3, 0.3])
+    levels = vibrational_levels(surface, structure, structure.masses, [surface, ridge], quick=True)
+    assert levels.members == 1
+    assert all(np.isnan(level.stderr_per_cm) for level in levels.levels)
+    assert any("error bars are not known" in remark for remark in levels.remarks)
+
+
+def test_a_hole_in_the_surface_leaves_perturbation_theory():
+    """Far from the minimum a triatomic's surface falls below it: its levels on a grid would be those of the hole."""
+    surface, structure = bent()
+
+    def fallen(x):
+        return surface.energy(x) - 0.5 * torch.exp(-(((length(x, 0, 1) - 2.9) / 0.2) ** 2))
+
+    levels = vibrational_levels(SpringSurface(fallen, [-0.6, 0.3, 0.3]), structure, structure.masses)
+    assert levels.method == "perturbation"
+    assert any("lower minimum elsewhere" in remark for remark in levels.remarks)
 
 
 def test_saddle_point_is_refused():

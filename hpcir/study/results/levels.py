@@ -17,9 +17,8 @@ from hpcir.storage.json_result import write_json
 from hpcir.study.context import Context
 from hpcir.study.results.records import LevelFigures, LevelRow
 from hpcir.vibrations.levels.result import METHODS, Levels
-from hpcir.vibrations.levels.solve import SolvedSurface, levels_of, member_states, solve_surface
+from hpcir.vibrations.levels.solve import MemberStates, SolvedSurface, levels_of, member_states, solve_surface
 from hpcir.vibrations.levels.surface import member_surfaces, surface_of
-from hpcir.vibrations.levels.vpt2 import VibrationalStates
 from hpcir.vibrations.normal_modes import isotope_masses
 
 FILE = layout.LEVELS
@@ -83,7 +82,7 @@ def model_levels(
     surfaces = _spread(ranks, "levels", len(names), solved, "isotopologues")
     count = model.members if model.members > 1 else 0
 
-    def member(piece: int) -> VibrationalStates:
+    def member(piece: int) -> MemberStates:
         index, number = divmod(piece, count)
         own = masses[names[index]]
         return member_states(member_surfaces(model, structure, own)[number], surfaces[index], own)

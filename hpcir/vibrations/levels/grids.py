@@ -82,6 +82,8 @@ class DiatomicLevels:
 
 # The walls of the grid: where the potential passes this many hartree above the minimum (44,000 cm-1), and points in it.
 WALL, POINTS = 0.2, 96
+# What is deeper than the minimum by more than this (hartree) is another minimum.
+LOWER = 1e-4
 
 
 def diatomic_levels(
@@ -89,7 +91,8 @@ def diatomic_levels(
 ) -> DiatomicLevels:
     """The lowest `count` vibrational levels on a surface, by sinc functions on a grid between walls of the potential.
 
-    structure: two atoms at the minimum. Raises RunStopped when no bound levels are on the grid.
+    structure: two atoms at the minimum. A lower minimum elsewhere is walled off, at the height of the barrier to it.
+    Raises RunStopped when fewer bound levels are on the grid.
     """
     axis = structure.positions[1] - structure.positions[0]
     bond = float(np.linalg.norm(axis))
@@ -98,9 +101,7 @@ def diatomic_levels(
     r = np.linspace(lower, upper, points)
     values = surface(diatomic_geometries(r, masses))
     at_minimum = surface(diatomic_geometries(np.array([bond]), masses)).energies[0]
-    potential = np.minimum(values.energies - at_minimum, 4 * wall)
-    if potential.min() < -1e-4:
-        raise RunStopped(f"the surface of {structure.name} has a lower minimum elsewhere: levels would be of that one")
+    potential = _own_basin(np.minimum(values.energies - at_minimum, 4 * wall), int(np.argmin(np.abs(r - bond))))
     energies, vectors = np.linalg.eigh(sinc_kinetic(r, reduced) + np.diag(potential))
     if energies[count - 1] > potential[[0, -1]].min():
         raise RunStopped(f"the surface of {structure.name} holds fewer than {count} levels on the grid")
@@ -110,6 +111,19 @@ def diatomic_levels(
         rotational=np.asarray((few**2).T @ (1 / (2 * reduced * r**2))),
         moments=np.asarray(few.T @ (values.dipoles[:, 2] * few[:, 0])),
     )
+
+
+def _own_basin(potential: FloatArray, bottom: int) -> FloatArray:
+    """A potential (P,) above its minimum at index `bottom`; where it falls below that, as high as the barrier from the
+    barrier on."""
+    walled = potential.copy()
+    for side in (slice(bottom, None), slice(bottom, None, -1)):
+        own = walled[side]
+        lower = np.flatnonzero(own < -LOWER)
+        if len(lower):
+            top = int(np.argmax(own[: lower[0]]))
+            own[top:] = own[top]
+    return walled
 
 
 def diatomic_geometries(bonds: FloatArray, masses: FloatArray) -> FloatArray:

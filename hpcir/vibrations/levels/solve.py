@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcir.arrays import FloatArray
-from hpcir.errors import InputError
+from hpcir.errors import InputError, RunStopped
+from hpcir.molecules.eckart import eckart_frame
 from hpcir.molecules.structures import Structure
 from hpcir.units import KM_PER_MOL_PER_E2_ME, PER_CM
 from hpcir.vibrations.levels.exact import diatomic_states, triatomic_states
@@ -43,6 +44,8 @@ MEMBER_STATES = 900
 # Members that put a fundamental this far apart (cm-1) by their cuts at zero-point amplitudes and beyond do not know the
 # surface there.
 DOUBTFUL = 3.0
+# A member's minimum beyond this many zero-point amplitudes along a mode is another one.
+SAME_BASIN = 2.0
 # An imaginary mode beyond this (cm-1) is no numerical noise.
 SADDLE = 30.0
 # A fundamental that leaves its harmonic place by more than this fraction says that the expansion diverges.
@@ -52,7 +55,8 @@ DIVERGED = 0.4
 @dataclass(frozen=True)
 class SolvedSurface:
     """One surface solved. numbers: the modes in the expansion, from 1 by ascending wavenumber; perturbed, final: states
-    by perturbation theory and by the method; converged: cm-1, nan for other methods than variation."""
+    by perturbation theory and by the method; converged: cm-1, nan for other methods than variation; doubts: modes along
+    which the members disagree; refused: why the surface was not solved beyond perturbation theory."""
 
     minimum: Structure
     modes: NormalModes
@@ -66,6 +70,19 @@ class SolvedSurface:
     resonances: tuple[Resonance, ...]
     large: tuple[LargeAmplitude, ...]
     doubts: tuple[str, ...] = ()
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A member of the committee that has no levels to compare, and why."""
+
+    reason: str
+
+
+MemberStates = VibrationalStates | LeftOut
+# States, the method, and how far fundamentals are from converged (cm-1, or nan).
+Solution = tuple[VibrationalStates, Method, float]
 
 
 def vibrational_levels(
@@ -90,9 +107,9 @@ def vibrational_levels(
     return levels_of(solved, others)
 
 
-def levels_of(solved: SolvedSurface, others: Sequence[VibrationalStates]) -> Levels:
+def levels_of(solved: SolvedSurface, others: Sequence[MemberStates]) -> Levels:
     """The result, from the surface solved and from the committee's members' states, whose spreads are its error
-    bars."""
+    bars. Members that are left out are counted and named in the remarks."""
     return _Table(solved, others).levels()
 
 
@@ -125,9 +142,14 @@ def solve_surface(
     large = _checked(result.states, frame, numbers, minimum.name, large)
     doubts = _doubts(members, frame, numbers)
     tick("levels")
-    final, method, converged = _best(surface, minimum, masses, frame, result.states, not (doubts or quick))
+    usual: Solution = (result.states, "perturbation", float("nan"))
+    refused = ""
+    try:
+        best = usual if doubts or quick else _best(surface, minimum, masses, frame, result.states)
+    except RunStopped as error:
+        best, refused = usual, str(error)
     return SolvedSurface(
-        minimum, modes, frame, field, numbers, result.states, final, method, converged, result.resonances, large, doubts
+        minimum, modes, frame, field, numbers, result.states, *best, result.resonances, large, doubts, refused
     )
 
 
@@ -187,13 +209,10 @@ def _best(
     masses: FloatArray,
     frame: EckartFrame,
     perturbed: VibrationalStates,
-    trusted: bool,
-) -> tuple[VibrationalStates, Method, float]:
-    """States by the best affordable method, its name, and how far fundamentals are from converged (cm-1, or nan).
+) -> Solution:
+    """States by the best affordable method.
 
-    trusted: the surface is known where wave functions reach."""
-    if not trusted:
-        return perturbed, "perturbation", float("nan")
+    Raises RunStopped where the surface is not one of a single well far from the minimum."""
     if len(masses) == 2:
         return diatomic_states(surface, minimum, masses), "grid", float("nan")
     if len(masses) == 3 and len(frame) == (4 if frame.linear else 3):
@@ -210,12 +229,25 @@ def _best(
     return result.states, "variational", moved
 
 
-def member_states(surface: Surface, solved: SolvedSurface, masses: FloatArray) -> VibrationalStates:
+def member_states(surface: Surface, solved: SolvedSurface, masses: FloatArray) -> MemberStates:
     """A member's states at its own minimum, cheaply: only differences between members are wanted of them.
 
-    Raises RunStopped where it has no minimum."""
+    A member without a minimum where the surface has its own, or without the levels in it, is left out."""
+    try:
+        return _member_states(surface, solved, masses)
+    except RunStopped as error:
+        return LeftOut(str(error))
+
+
+def _member_states(surface: Surface, solved: SolvedSurface, masses: FloatArray) -> MemberStates:
     minimum = minimum_of(surface, solved.minimum)
-    frame = frozen_frame(eckart_frame_of(surface_modes(surface, minimum, masses)), solved.large)
+    moved = _displacement(minimum, solved)
+    if moved > SAME_BASIN:
+        return LeftOut(f"its minimum is {moved:.1f} zero-point amplitudes away along a mode")
+    modes = surface_modes(surface, minimum, masses)
+    frame = frozen_frame(eckart_frame_of(modes), solved.large)
+    if frame.frequencies.min() <= 0:
+        return LeftOut("its surface has no minimum there")
     if solved.method == "grid" and len(masses) == 2:
         return diatomic_states(surface, minimum, masses)
     if solved.method == "perturbation" or frame.linear:
@@ -224,6 +256,16 @@ def member_states(surface: Surface, solved: SolvedSurface, masses: FloatArray) -
     usual = settings_for(len(frame))
     settings = VciSettings(usual.functions, usual.quadrature, MEMBER_STATES, usual.coupling, usual.dipole_coupling)
     return variational_levels(surface, frame, settings).states
+
+
+def _displacement(minimum: Structure, solved: SolvedSurface) -> float:
+    """The largest displacement of a minimum from the solved surface's along one of the modes in the expansion, in
+    zero-point amplitudes, 1/sqrt(2 omega)."""
+    modes = solved.modes
+    framed = eckart_frame(minimum.positions, modes.positions, modes.masses)[0]
+    weighted = np.sqrt(modes.masses)[:, None] * (framed - modes.positions)
+    normal = np.einsum("kia,ia->k", modes.modes, weighted)[np.array(solved.numbers) - 1]
+    return float(np.abs(normal * np.sqrt(2 * solved.frame.frequencies)).max())
 
 
 def intensities(states: VibrationalStates) -> FloatArray:
@@ -235,12 +277,15 @@ def intensities(states: VibrationalStates) -> FloatArray:
 class _Table:
     """The rows of the result."""
 
-    def __init__(self, solved: SolvedSurface, others: Sequence[VibrationalStates]) -> None:
+    def __init__(self, solved: SolvedSurface, committee: Sequence[MemberStates]) -> None:
         self.solved, self.states = solved, solved.final
         self.words = describe_modes(solved.modes, solved.minimum)
         self.remarks = {one.mode: one.reason for one in solved.large}
         self.gaps = (self.states.energies - self.states.energies[0]) / PER_CM
         self.strengths = intensities(self.states)
+        others = [one for one in committee if not isinstance(one, LeftOut)]
+        left_out = [(number, one) for number, one in enumerate(committee, 1) if isinstance(one, LeftOut)]
+        self.left_out = [f"member {number} of {len(committee)} ({one.reason})" for number, one in left_out]
         self.stderr, self.strength_stderr = self._spreads(others)
         zero = np.array([other.energies[0] for other in others]) / PER_CM
         self.zero_stderr = float(zero.std(ddof=1)) if len(zero) > 1 else float("nan")
@@ -362,9 +407,14 @@ class _Table:
                 + ", ".join(solved.doubts)
                 + "; perturbation theory, which needs the surface near the minimum alone, is given"
             )
+        if solved.refused:
+            said.append(f"{solved.refused}: perturbation theory, which needs the surface near the minimum, is given")
         if solved.method == "perturbation" and np.isfinite(solved.converged):
             said.append(
                 f"the variational basis is too small (halving it moves fundamentals by {solved.converged:.0f} cm-1): "
                 "perturbation theory is given"
             )
+        if self.left_out:
+            rest = f"those of the other {self.members}" if self.members > 1 else "not known"
+            said.append(f"error bars are {rest}: left out is {'; '.join(self.left_out)}")
         return tuple(said)

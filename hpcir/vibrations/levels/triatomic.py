@@ -114,7 +114,7 @@ def triatomic_levels(
     cosines, weights = np.polynomial.legendre.leggauss(angular + 8)
     potential = _potential(energies, stretches, cosines, at_rest, bottom, grid)
     if potential.min() < -2e-4:
-        raise RunStopped(f"the surface of {structure.name} has a lower minimum elsewhere: levels would be of that one")
+        raise RunStopped(f"the surface of {structure.name} has a lower minimum elsewhere")
     found, means = _solve(potential, stretches, cosines, weights, own, 0, count, (angular, grid))
     bends = np.zeros(0)
     if linear:
