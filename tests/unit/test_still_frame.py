@@ -57,9 +57,7 @@ def test_bends_of_a_line_do_not_turn_its_frame():
     """Two bends a quarter out of phase go round the axis (l = 1); the molecule does not turn."""
     times = np.arange(200)
     bend = np.stack([0.1 * np.cos(0.13 * times), 0.1 * np.sin(0.13 * times), 0 * times], axis=-1)
-    parts = np.array(
-        [-1.0 * (MASSES[1] * 2.0 + MASSES[2] * 2.1) / MASSES[0] / 2.0, 1.0, 2.0 * MASSES[1] / 2.1 / MASSES[2]]
-    )
+    parts = np.array([0.0, 1.0, 2.0 * MASSES[1] / 2.1 / MASSES[2]])
     parts[0] = -(MASSES[1] * parts[1] + MASSES[2] * parts[2]) / MASSES[0]
     motion = LINE + parts[:, None] * bend[:, None]
     centred = motion - np.einsum("i,tia->ta", MASSES / MASSES.sum(), motion)[:, None]
