@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hpcir.molecules.still_frame import joined_frames, still_frames
+from hpcir.molecules.eckart import joined_frames, still_frames
 
 MASSES = np.array([29000.0, 1800.0, 1900.0])
 BENT = np.array([[0.0, 0.1, 0.0], [1.4, -0.9, 0.0], [-1.4, -1.0, 0.2]])

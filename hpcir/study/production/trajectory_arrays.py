@@ -12,8 +12,8 @@ from hpcir.arrays import FloatArray, IntArray
 from hpcir.dynamics.runner import Chunk
 from hpcir.models.evaluator import Evaluator
 from hpcir.models.potential import ReplicaPotential
+from hpcir.molecules.eckart import joined_frames, still_frames
 from hpcir.molecules.pieces import EVENT_KINDS, Connectivity
-from hpcir.molecules.still_frame import joined_frames, still_frames
 from hpcir.spectra.basins import eckart_rotations
 from hpcir.spectra.controls import mode_moments
 from hpcir.spectra.projection import (
