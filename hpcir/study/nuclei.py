@@ -13,11 +13,13 @@ from hpcir.vibrations.normal_modes import NormalModes
 
 # What the stiffest mode of a molecule with hydrogen, and of one without, is at least, and what it usually is (cm-1).
 STIFFEST = {True: (2000.0, 3700.0), False: (400.0, 1700.0)}
-# hbar omega / k_B T of the stiffest mode in the automatic ring polymers of PIGS. What a static mean force lacks of an
-# anharmonic shift and what the curvature problem adds to it are both in proportion to that shift where this ratio is
-# the same: with all masses times s, T and all frequencies times s^(-1/2), the Boltzmann operator depends on s by the
-# shift's own order alone. 12.2 makes them cancel in water (430 K), hence in heavy water (313 K).
-PIGS_RATIO = 12.2
+# The temperature of the automatic ring polymers of PIGS is hbar omega / k_B of the stiffest mode over the first, and the
+# second of that of the trajectories. What a static mean force lacks of an anharmonic shift and what the curvature problem
+# adds to it are both in proportion to that shift where hbar omega / kT is the same: with all masses times s, T and all
+# frequencies times s^(-1/2), the Boltzmann operator depends on s by the shift's own order alone. What thermal amplitudes
+# of the trajectories have of the shift is in proportion to it times kT / hbar omega, so more in heavier isotopologues and
+# on hotter trajectories, where the curvature must do less. All cancel in water (430 K) and heavy water (335 K).
+PIGS_RATIO, PIGS_PART = 14.8, 0.25
 # Geometries at which PIGS holds centroids, and how many are held together: a piece of work.
 HELD_GEOMETRIES, HELD_BLOCK = 192, 16
 
@@ -46,7 +48,13 @@ def ring_temperature(dynamics: DynamicsSettings, stiffest: float) -> float:
         return dynamics.temperature
     if dynamics.pigs_temperature > 0:
         return dynamics.pigs_temperature
-    return max(dynamics.temperature, stiffest * PER_CM / PIGS_RATIO)
+    return pigs_temperature(dynamics.temperature, stiffest)
+
+
+def pigs_temperature(temperature: float, stiffest: float) -> float:
+    """The automatic temperature of PIGS, hartree, for trajectories at `temperature` of a molecule whose stiffest mode is at
+    `stiffest` (cm-1); not below the trajectories' own."""
+    return max(temperature, stiffest * PER_CM / PIGS_RATIO + PIGS_PART * temperature)
 
 
 def usual_ring(dynamics: DynamicsSettings, structure: Structure) -> RingPolymer | None:

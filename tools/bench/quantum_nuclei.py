@@ -50,7 +50,7 @@ from hpcir.models.model import Model
 from hpcir.molecules.structures import Structure, xyz_text
 from hpcir.study.learning.committee import LearntLabel, groups_of
 from hpcir.study.learning.reference import modes_of
-from hpcir.study.nuclei import PIGS_RATIO
+from hpcir.study.nuclei import pigs_temperature
 from hpcir.training.dataset import TrainingData
 from hpcir.training.train import train_members
 from hpcir.units import ANGSTROM, FS, KCAL_PER_MOL_ANGSTROM, KELVIN, PER_CM
@@ -234,7 +234,7 @@ def mean_force_noise(model: Model, modes: NormalModes, seeds: int = 6) -> tuple[
     """Scatter over seeds (kcal/mol/A, root mean square of components) of mean forces of 150 fs about 8 centroids, with
     the control variate and without it."""
     masses, stiffest = modes.masses, float(modes.wavenumbers.max())
-    temperature = max(300 * KELVIN, stiffest * PER_CM / PIGS_RATIO)
+    temperature = pigs_temperature(300 * KELVIN, stiffest)
     ring = RingPolymer(chosen_beads(0, stiffest * PER_CM, temperature), temperature)
     centroids = sample_modes(modes, 390 * KELVIN, 8, np.random.default_rng(SEED)).transpose(1, 2, 0)
     evaluator = Evaluator(model, modes.numbers, 8 * ring.beads)
