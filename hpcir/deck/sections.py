@@ -351,7 +351,7 @@ class DynamicsSettings(Section):
         "0 K",
         ge=0,
         description="pigs: temperature of the ring polymers about the held centroids, not below dynamics.temperature; "
-        "0: in proportion to the stiffest mode of each isotopologue, 430 K where it is at 3650 cm-1",
+        "0: by the stiffest mode of each isotopologue, 430 K where it is at 3650 cm-1 and trajectories at 300 K",
     )
     timestep: Time = quantity_field("0.5 fs", gt=0, description="timestep of velocity Verlet")
     trajectories: int = Field(64, ge=1, description="most independent trajectories: fewer where `accuracy` is met")

@@ -13,12 +13,12 @@ from hpcir.vibrations.normal_modes import NormalModes
 
 # What the stiffest mode of a molecule with hydrogen, and of one without, is at least, and what it usually is (cm-1).
 STIFFEST = {True: (2000.0, 3700.0), False: (400.0, 1700.0)}
-# The temperature of the automatic ring polymers of PIGS is hbar omega / k_B of the stiffest mode over the first, and the
-# second of that of the trajectories. What a static mean force lacks of an anharmonic shift and what the curvature problem
-# adds to it are both in proportion to that shift where hbar omega / kT is the same: with all masses times s, T and all
-# frequencies times s^(-1/2), the Boltzmann operator depends on s by the shift's own order alone. What thermal amplitudes
-# of the trajectories have of the shift is in proportion to it times kT / hbar omega, so more in heavier isotopologues and
-# on hotter trajectories, where the curvature must do less. All cancel in water (430 K) and heavy water (335 K).
+# The automatic ring polymers of PIGS are at hbar omega / k_B of the stiffest mode over the first, plus the second times
+# the temperature of the trajectories. What a static mean force lacks of an anharmonic shift and what the curvature
+# problem adds are in proportion to that shift where hbar omega / kT is the same: with all masses times s, T and all
+# frequencies times s^(-1/2), the Boltzmann operator depends on s by the shift's own order alone. What the trajectories'
+# thermal amplitudes lower is in proportion to it times kT / hbar omega: more in heavier isotopologues and on hotter
+# trajectories, where the curvature must do less. All cancel in water (430 K) and heavy water (335 K).
 PIGS_RATIO, PIGS_PART = 14.8, 0.25
 # Geometries at which PIGS holds centroids, and how many are held together: a piece of work.
 HELD_GEOMETRIES, HELD_BLOCK = 192, 16
@@ -52,8 +52,8 @@ def ring_temperature(dynamics: DynamicsSettings, stiffest: float) -> float:
 
 
 def pigs_temperature(temperature: float, stiffest: float) -> float:
-    """The automatic temperature of PIGS, hartree, for trajectories at `temperature` of a molecule whose stiffest mode is at
-    `stiffest` (cm-1); not below the trajectories' own."""
+    """The automatic temperature of PIGS, hartree, for trajectories at `temperature` of a molecule whose stiffest mode
+    is at `stiffest` (cm-1); not below the trajectories' own."""
     return max(temperature, stiffest * PER_CM / PIGS_RATIO + PIGS_PART * temperature)
 
 

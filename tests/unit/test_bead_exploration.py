@@ -103,16 +103,20 @@ def test_beads_are_of_the_temperature_that_the_nuclei_have():
 
 
 def test_the_temperature_of_pigs_goes_with_the_stiffest_mode_of_each_isotopologue():
-    """With doubled masses the ratio of zero-point to thermal energy stays, down to the temperature of trajectories."""
+    """With doubled masses its part of the stiffest mode falls by their root, down to the temperature of trajectories;
+    on colder trajectories it is lower."""
     light, pigs = modes(), DynamicsSettings(nuclei="pigs")
     heavy = replace(light, masses=2 * light.masses, wavenumbers=light.wavenumbers / np.sqrt(2))
     ring, heavier = ring_of(pigs, light), ring_of(pigs, heavy)
-    assert ring.temperature == pytest.approx(light.wavenumbers.max() * PER_CM / 12.2)
-    assert heavier.temperature == pytest.approx(max(KT, ring.temperature / np.sqrt(2)))
+    own = ring.temperature - 0.25 * KT
+    assert own == pytest.approx(light.wavenumbers.max() * PER_CM / 14.8)
+    assert heavier.temperature == pytest.approx(max(KT, own / np.sqrt(2) + 0.25 * KT))
     assert (heavier.beads == ring.beads) == (heavier.temperature > KT)
     assert ring_of(pigs, replace(light, wavenumbers=light.wavenumbers / 4)).temperature == pytest.approx(KT)
     water = np.array([1539.0, 3646.3, 3653.6])
     assert ring_of(pigs, replace(light, wavenumbers=water)).temperature / KELVIN == pytest.approx(430, abs=2)
+    cold = DynamicsSettings(nuclei="pigs", temperature="100 K")
+    assert ring_of(cold, replace(light, wavenumbers=water)).temperature / KELVIN == pytest.approx(380, abs=2)
 
 
 def test_beads_are_counted_before_modes_are_known():

@@ -58,7 +58,7 @@ def turns(vectors):
 @pytest.fixture(scope="module")
 def corrected(tmp_path_factory):
     place = tmp_path_factory.mktemp("pigs")
-    # Below the temperature that the rings of either isotopologue choose, about 350 and 250 K.
+    # Below the temperature that the rings of either isotopologue choose, about 350 and 270 K.
     text = DECK.replace("NUCLEI", "nuclei: pigs, temperature: 240 K")
     study = study_of(place, "{structure: hcl.xyz, isotopes: {DCl: {H: 2.014}}}", text)
     with pytest.MonkeyPatch.context() as patch:
