@@ -34,9 +34,10 @@ def _dataset(unit: str, axes: str) -> dict[str, str]:
 class TrajectoryBlock:
     """R trajectories of N atoms propagated in lockstep, atomic units; the axes of every array are in its metadata.
 
-    dipoles at T times; total_energy at fewer; snapshots: geometries at ends of chunks; largest_spread of the committee;
-    trajectory: numbers; sane: valid, the expected force error stayed below the limit; alive: stayed physical. start_*:
-    the start of production. averages: of squares and products of velocities, by name, the trajectory being the first
+    dipoles at T times, of ring polymers without `rotation: keep` in a frame that does not turn; total_energy at fewer;
+    snapshots: geometries at ends of chunks; largest_spread of the committee; trajectory: numbers; sane: valid, the
+    expected force error stayed below the limit; alive: stayed physical. start_*: the start of production. averages: of
+    squares and products of velocities, by name, the trajectory being the first
     axis; wavenumbers: of these in the spectrum. The rest, which only blocks with an assignment have: velocities of
     modes, the basin that a trajectory is in and the rotation into its frame, dipoles of groups of atoms, and the dipole
     derivatives of the basins' modes. events: of bonds, the first of each kind and atoms: trajectory, index into
