@@ -10,7 +10,7 @@ Chains, each with a rung at every temperature of a ladder, are the lanes of one 
     swaps of neighbouring rungs of a chain, taken with min(1, exp((1/kT_i - 1/kT_j)(E_i - E_j))).
 
 All of these keep the canonical distribution of every rung. A lane that leaves the region where the potential is known
-goes back to where it was before the cycle, with reversed velocities, as a rejected move does (the distribution is then
+goes back to where it was before the dynamics, with reversed velocities, as a rejected move does (the distribution is then
 the canonical one within that region), and is counted.
 
 The ladder is geometric. For n classical degrees of freedom the heat capacity of the potential energy is n/2, and
@@ -144,11 +144,18 @@ class Tempering:
         moved = run_chunk(
             self.potential, block, self.masses, self.steps, self.timestep, thermostat=thermostat, record=()
         ).block
-        frames = np.where(moved.alive, moved.positions, block.positions).transpose(2, 0, 1)
+        # Before the turns: one that began outside the region would be taken whatever its energy is.
+        kept, lost = self._unless_lost(block, moved)
         turned = torsion_moves(
-            self.energies_of, self.is_physical, self.moving, frames, temperatures, self.turns, random
+            self.energies_of,
+            self.is_physical,
+            self.moving,
+            kept.positions.transpose(2, 0, 1),
+            temperatures,
+            self.turns,
+            random,
         )
-        kept, lost = self._unless_lost(block, replace(moved, positions=_lanes(turned.positions)))
+        kept = replace(kept, positions=_lanes(turned.positions))
         block, tried, taken = self._swapped(self._relabelled(kept, random), random, state.cycles % 2)
         each = np.full(self.rungs, self.turns * chains if self.moving else 0)
         tally = Tally(tried, taken, each, self._by_rung(turned.accepted), self._by_rung(lost))
@@ -158,11 +165,11 @@ class Tempering:
         return np.asarray(counts.astype(np.int64).reshape(self.rungs, -1).sum(axis=1))
 
     def _unless_lost(self, before: ReplicaBlock, after: ReplicaBlock) -> tuple[ReplicaBlock, BoolArray]:
-        """The block after a cycle, lanes that left the known region as they were before; and which these are. A lane
+        """The block after dynamics, lanes that left the known region as they were before; and which these are. A lane
         that began outside it continues."""
         inside = self.is_physical(after.positions.transpose(2, 0, 1)) & after.alive
         lost = ~(inside & self.is_known(np.where(inside, after.positions, before.positions)))
-        back = lost & (self.is_known(before.positions) | ~inside)
+        back = lost & (self.is_known(before.positions) | ~inside) if lost.any() else lost
         return (
             replace(
                 after,
