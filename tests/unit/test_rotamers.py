@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.conformers import planar_torsions, torsion, turned
 from hpcir.molecules.rotamer_names import RotamerNames
 from hpcir.molecules.rotamers import pivots, torsion_moves
+from hpcir.models.evaluation import ReplicaEvaluation
+from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.structures import Structure, read_structure
-from hpcir.units import ANGSTROM
+from hpcir.sampling.tempering import Tempering
+from hpcir.units import AMU, ANGSTROM, FS, KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 
@@ -73,3 +78,75 @@ def test_an_acid_is_turned_over_as_often_as_its_energies_say():
         frames = torsion_moves(energies_of, lambda x: np.ones(len(x), bool), moving, frames, 1.0, 5, random).positions
         over.append(np.mean([abs(torsion(frame, moving[0].atoms)) > 90 for frame in frames]))
     assert np.mean(over[10:]) == pytest.approx(0.25, abs=0.03)
+
+
+# -- turns and the region that the training data cover ------------------------------------------------------------------
+
+KT, STIFF = 300 * KELVIN, 0.3
+HEIGHT = 1.0 * KT
+# Unknown: torsions between these, degrees.
+UNKNOWN = (95.0, 150.0)
+
+
+def torsional(x: NDArray) -> ReplicaEvaluation:
+    """Four atoms in a chain: stiff distances of neighbours and next ones, HEIGHT (1 + cos) of the torsion."""
+    energies, forces = np.zeros(x.shape[2]), np.zeros_like(x)
+    for one, two, rest in ((0, 1, 2.0), (1, 2, 2.6), (2, 3, 2.0), (0, 2, 3.7), (1, 3, 3.7)):
+        apart = x[two] - x[one]
+        length = np.sqrt((apart**2).sum(0))
+        energies += 0.5 * STIFF * (length - rest) ** 2
+        push = STIFF * (length - rest) * apart / length
+        forces[one] += push
+        forces[two] -= push
+    first, axis, last = x[1] - x[0], x[2] - x[1], x[3] - x[2]
+    left, right = np.cross(first, axis, axis=0), np.cross(axis, last, axis=0)
+    length = np.sqrt((axis**2).sum(0))
+    angle = np.arctan2(length * (first * right).sum(0), (left * right).sum(0))
+    energies += HEIGHT * (1 + np.cos(angle))
+    pull = HEIGHT * np.sin(angle)
+    ends = -length / (left**2).sum(0) * left, length / (right**2).sum(0) * right
+    near, far = (first * axis).sum(0) / length**2, (last * axis).sum(0) / length**2
+    forces[0] += pull * ends[0]
+    forces[1] += pull * (-(1 + near) * ends[0] + far * ends[1])
+    forces[2] += pull * (near * ends[0] - (1 + far) * ends[1])
+    forces[3] += pull * ends[1]
+    return ReplicaEvaluation(energies, forces, None)
+
+
+def known(positions: NDArray) -> NDArray:
+    angles = np.abs([torsion(frame, (0, 1, 2, 3)) for frame in positions.transpose(2, 0, 1)])
+    return (angles < UNKNOWN[0]) | (angles > UNKNOWN[1])
+
+
+def energies_within(frames: NDArray) -> NDArray:
+    positions = np.ascontiguousarray(frames.transpose(1, 2, 0))
+    return torsional(positions).energies + np.where(known(positions), 0.0, 1e3)
+
+
+def test_the_edge_of_the_known_region_does_not_shift_populations():
+    """Dynamics leaves the region at its edges, and must not turn back into it elsewhere whatever that costs."""
+    peroxide = embedded("OO")
+    order = [2, 0, 1, 3]  # H O O H
+    bent = 1.3 * np.array([[0.0, 1.4, 0.0], [0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, -1.4, 0.1]])
+    (pivot,) = pivots(bond_graph(peroxide.moved(bent[np.argsort(order)])))
+    own = replace(pivot, atoms=(0, 1, 2, 3), beyond=np.array([3]))
+    sampler = Tempering(
+        ReplicaFunction(torsional), np.full(4, 4 * AMU), np.array([KT]), [own], [], known,
+        lambda frames: np.ones(len(frames), bool), energies_within, 40, 1 * FS, 50 * FS, 4, seed=5,
+    )  # fmt: skip
+    chains = 48
+    state = sampler.begin(np.repeat(bent[..., None], chains, axis=2), np.arange(chains))
+    outer, lost = [], 0
+    for cycle in range(100):
+        state, tally = sampler.cycle(state, np.random.default_rng([3, cycle]))
+        lost += int(tally.lost.sum())
+        outer.append([abs(torsion(frame, (0, 1, 2, 3))) > UNKNOWN[1] for frame in sampler.lowest(state)])
+    grid = np.linspace(0, 180, 18001)
+    weight = np.exp(-HEIGHT * (1 + np.cos(np.radians(grid))) / KT)
+    weight[(grid > UNKNOWN[0]) & (grid < UNKNOWN[1])] = 0.0
+    exact = weight[grid > UNKNOWN[1]].sum() / weight.sum()
+    by_chain = np.mean(outer[10:], axis=0)
+    error = by_chain.std(ddof=1) / np.sqrt(chains)
+    assert lost > 50
+    assert error < 0.012
+    assert by_chain.mean() == pytest.approx(exact, abs=3 * error)
