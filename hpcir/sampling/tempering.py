@@ -10,8 +10,8 @@ Chains, each with a rung at every temperature of a ladder, are the lanes of one 
     swaps of neighbouring rungs of a chain, taken with min(1, exp((1/kT_i - 1/kT_j)(E_i - E_j))).
 
 All of these keep the canonical distribution of every rung. A lane that leaves the region where the potential is known
-goes back to where it was before the dynamics, with reversed velocities, as a rejected move does (the distribution is then
-the canonical one within that region), and is counted.
+goes back to where it was before the dynamics, with reversed velocities, as a rejected move does (the distribution is
+then the canonical one within that region), and is counted; turns that lead out of it are not taken.
 
 The ladder is geometric. For n classical degrees of freedom the heat capacity of the potential energy is n/2, and
 neighbours swap with the probability erfc(sqrt(n/8) ln(T_j / T_i)) (Kofke, J. Chem. Phys. 117, 6911, 2002).

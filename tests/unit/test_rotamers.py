@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hpcir.models.evaluation import ReplicaEvaluation
+from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.conformers import planar_torsions, torsion, turned
 from hpcir.molecules.rotamer_names import RotamerNames
 from hpcir.molecules.rotamers import pivots, torsion_moves
-from hpcir.models.evaluation import ReplicaEvaluation
-from hpcir.models.potential import ReplicaFunction
 from hpcir.molecules.structures import Structure, read_structure
 from hpcir.sampling.tempering import Tempering
 from hpcir.units import AMU, ANGSTROM, FS, KELVIN
@@ -80,7 +80,7 @@ def test_an_acid_is_turned_over_as_often_as_its_energies_say():
     assert np.mean(over[10:]) == pytest.approx(0.25, abs=0.03)
 
 
-# -- turns and the region that the training data cover ------------------------------------------------------------------
+# -- turns and the region that the training data cover -------------------------------------------------------------
 
 KT, STIFF = 300 * KELVIN, 0.3
 HEIGHT = 1.0 * KT

@@ -168,8 +168,8 @@ class Canonical:
 
 @dataclass(frozen=True)
 class Rotamers:
-    """Unlike minima of a model that turning about bonds and puckering rings lead to, mirror images being one, the lowest
-    first: names, energies (K,) above the lowest in hartree, and whether the training data cover them (K,)."""
+    """Unlike minima of a model that turning about bonds and puckering rings lead to, the lowest first, mirror images
+    being one: names, energies (K,) above the lowest in hartree, and whether the training data cover them (K,)."""
 
     names: tuple[str, ...] = ("one",)
     energies: FloatArray = field(default_factory=lambda: np.zeros(1))

@@ -165,9 +165,7 @@ def _by_modes(
     if reference is not None:
         rotamers = find_rotamers(context, model, near, model.digest)
     if rotamers is None or len(rotamers.names) > 1:
-        canonical = canonical_ensemble(
-            context, model, near, main.trajectories, model.digest, rotamers=rotamers
-        )
+        canonical = canonical_ensemble(context, model, near, main.trajectories, model.digest, rotamers=rotamers)
         starts, populations = canonical.draw(context, near, main.trajectories, "main")
         main = replace(main, starts=starts, populations=populations)
     else:
