@@ -108,6 +108,17 @@ def test_low_minima_that_no_chain_came_to_are_said():
     assert "no chain of replica exchange came to these low minima of the model: t anti (0.6" in verdict
 
 
+def test_harmonic_weights_of_the_minima_stand_beside():
+    """Both conformers of one name count together."""
+    known = Rotamers(("t", "g+", "t"), np.zeros(3), np.ones(3, bool), np.array([0.4, 0.35, 0.25]))
+    assert known.harmonic == pytest.approx({"t": 0.65, "g+": 0.35})
+    rows = [[TRANS, TRANS]] * 14 + [[PLUS, PLUS]] * 7
+    canonical = replace(sampled(0.67), harmonic=known.harmonic)
+    table = with_populations(ROTATABLE, BUTANE, [block(rows)], canonical, 2).populations
+    assert [(row.name, row.harmonic) for row in table] == [("t", pytest.approx(0.65)), ("g+", 0.35)]
+    assert with_populations(ROTATABLE, BUTANE, [block(rows)], sampled(0.67), 2).populations[0].harmonic is None
+
+
 def test_starts_in_one_minimum_of_several_are_no_ensemble():
     """Silence is no proof: the rarer the escape, the less is known."""
     verdict = with_populations(ROTATABLE, BUTANE, [block([[TRANS, TRANS]] * 8)], None, None).verdict

@@ -23,6 +23,7 @@ from hpcir.models.evaluator import Evaluator, spread_of
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.conformers import Conformer, conformer_weights
 from hpcir.molecules.isotopomers import operations
 from hpcir.molecules.rotamer_names import RotamerNames
 from hpcir.molecules.rotamers import pivots, random_rotamer
@@ -33,9 +34,11 @@ from hpcir.sampling.tempering import Basins, Chains, Tally, Tempering, basins_of
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, JournalEntry
-from hpcir.study.learning.relaxation import QUENCH_STEPS, ROUGH_TOLERANCE, minima
+from hpcir.study.learning.relaxation import QUENCH_STEPS, ROUGH_TOLERANCE, harmonic_modes, minima
 from hpcir.study.production.plan import StartPopulations, Starts
 from hpcir.units import FS, KCAL_PER_MOL, KELVIN
+from hpcir.vibrations.free_energy import free_energy
+from hpcir.vibrations.harmonics import harmonics_at
 from hpcir.vibrations.normal_modes import thermal_geometries
 from hpcir.vibrations.quench import quench
 
@@ -73,7 +76,7 @@ class Canonical:
     basins: populations with their errors; frames (P, N, 3) of the lowest rungs with their names (P,); temperatures (L,)
     hartree; tally of all cycles of all chains; cycles of each chain; goal: the error asked for; left_out: further
     frames, outside the region covered by the training data; key: a digest of what they depend on; missed: low minima of
-    the model that no chain came to, in words.
+    the model that no chain came to, in words; harmonic: weights by name of the model's minima, as a check.
     """
 
     basins: Basins
@@ -87,6 +90,7 @@ class Canonical:
     key: str
     by_rotamers: bool = True
     missed: tuple[str, ...] = ()
+    harmonic: Mapping[str, float] = field(default_factory=dict)
 
     def draw(
         self,
@@ -169,11 +173,18 @@ class Canonical:
 @dataclass(frozen=True)
 class Rotamers:
     """Unlike minima of a model that turning about bonds and puckering rings lead to, the lowest first, mirror images
-    being one: names, energies (K,) above the lowest in hartree, and whether the training data cover them (K,)."""
+    being one: names, energies (K,) above the lowest in hartree, whether the training data cover them (K,), and their
+    harmonic weights (K,): classical, with rotation, symmetry numbers and rotors for soft torsions."""
 
     names: tuple[str, ...] = ("one",)
     energies: FloatArray = field(default_factory=lambda: np.zeros(1))
     covered: BoolArray = field(default_factory=lambda: np.ones(1, bool))
+    weights: FloatArray = field(default_factory=lambda: np.ones(1))
+
+    @property
+    def harmonic(self) -> dict[str, float]:
+        """The harmonic weights by name."""
+        return {name: float(self.weights[[one == name for one in self.names]].sum()) for name in self.names}
 
     def missing(self, visited: Sequence[str], temperature: float) -> tuple[str, ...]:
         """Those under MISSED_WINDOW (temperature in hartree) whose name is none of the visited ones, in words."""
@@ -210,7 +221,23 @@ def find_rotamers(context: Context, model: Model, structure: Structure, weights_
         tuple(names.name(frame) for frame in frames),
         np.array([item.energy - found[0].energy for item in found]),
         np.asarray(spread < model.spread_threshold(context.deck.dynamics.force_error)),
+        _harmonic_weights(context, model, found, graph, weights_key),
     )
+
+
+@collective
+def _harmonic_weights(
+    context: Context, model: Model, found: Sequence[Conformer], graph: BondGraph, weights_key: str
+) -> FloatArray:
+    """Harmonic weights (K,) of minima of a model (collective)."""
+    temperature = context.deck.dynamics.temperature
+    structures = [item.structure for item in found]
+    modes = harmonic_modes(context, structures, f"{weights_key} as it is", lambda one: harmonics_at(model, one))
+    free = [
+        replace(item, energy=item.energy + free_energy(own, temperature, graph))
+        for item, own in zip(found, modes, strict=True)
+    ]
+    return conformer_weights(free, temperature)
 
 
 @collective
@@ -247,7 +274,8 @@ def canonical_ensemble(
         if found.basins.largest_error <= found.goal or len(rounds) >= sampler.most_rounds:
             break
     if rotamers is not None:
-        found = replace(found, missed=rotamers.missing(found.basins.names, context.deck.dynamics.temperature))
+        missed = rotamers.missing(found.basins.names, context.deck.dynamics.temperature)
+        found = replace(found, missed=missed, harmonic=rotamers.harmonic)
     if context.root:
         for line in found.shortcomings:
             context.progress.log(f"{structure.name}: {line}", warning=True)
