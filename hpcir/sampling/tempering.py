@@ -33,6 +33,7 @@ from hpcir.dynamics.thermal import thermal_velocities
 from hpcir.models.potential import ReplicaPotential
 from hpcir.molecules.isotopomers import Relabelling
 from hpcir.molecules.rotamers import Pivot, torsion_moves
+from hpcir.spectra.estimators import skewness_factor, small_sample_factor
 
 # Part of the swaps of neighbouring rungs that the ladder is made for, and most rungs.
 ACCEPTANCE, MAX_RUNGS = 0.3, 12
@@ -262,7 +263,9 @@ class Basins:
 def basins_of(names: Sequence[Sequence[str]]) -> Basins:
     """Basins from the name of every chain's (C) frame at every cycle (S): C sequences of S names.
 
-    The standard error is that over chains, with 1 / (C S) at least for what so many frames do not show.
+    The error is such that two of it hold the share in 95 % of the cases: the standard error over chains, with 1 / (C S)
+    at least for what so many frames do not show, times Student's factor; of errors alone, that of skewed
+    quantities too: a rare basin that was met too rarely has too small a scatter.
     """
     known = sorted({name for row in names for name in row})
     inside = np.array([[[name == one for one in row] for name in known] for row in names], float)
@@ -272,13 +275,16 @@ def basins_of(names: Sequence[Sequence[str]]) -> Basins:
     covariance = (
         np.cov(by_chain.T, ddof=1).reshape(len(known), -1) / count if count > 1 else np.full(2 * (len(known),), np.nan)
     )
-    covariance = covariance + floor**2 * np.eye(len(known))
+    covariance = small_sample_factor(count) ** 2 * covariance + floor**2 * np.eye(len(known))
+    errors = np.sqrt(np.diag(covariance))
+    # The number of visits has half the skewness of a gamma distribution of the same relative width.
+    errors = errors * skewness_factor(errors / 2, np.minimum(shares, 1 - shares))
     order = sorted(range(len(known)), key=lambda place: (-shares[place], known[place]))
     passes = sum(one != two for row in names for one, two in pairwise(row))
     return Basins(
         tuple(known[place] for place in order),
         shares[order],
-        np.sqrt(np.diag(covariance))[order],
+        errors[order],
         covariance[np.ix_(order, order)],
         passes,
         _unconnected(names),

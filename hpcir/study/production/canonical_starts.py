@@ -57,7 +57,7 @@ TURNS, MAX_TURNS = 2, 12
 # Evaluations of every member of the committee in a cycle, besides one a turn.
 CHECKS = 4
 # Rounds at least and at most; in between, evaluations of all lanes at most as a part of production's.
-MIN_ROUNDS, MAX_ROUNDS, SHARE = 3, 80, 0.5
+MIN_ROUNDS, MAX_ROUNDS, SHARE = 5, 80, 0.5
 # Largest energy above the lowest of rotamers that count, in kT, and the most that are relaxed.
 ROTAMER_WINDOW, MAX_ROTAMERS = 7.0, 12
 # Energy above the lowest, in kT, under which a minimum that no chain came to is said: it would have a twentieth of the
