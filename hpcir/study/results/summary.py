@@ -301,7 +301,7 @@ def _target_lines(target: TargetSummary) -> list[str]:
 
 
 def _check(row: RotamerPopulation) -> str:
-    """What replica exchange and the harmonic weights say of a rotamer."""
+    """Shares of a rotamer by replica exchange and by harmonic weights, in words."""
     said = [] if row.canonical is None else [f"canonical {100 * row.canonical:.0f}"]
     said += [] if row.harmonic is None else [f"harmonic {100 * row.harmonic:.0f}"]
     return f" ({', '.join(said)} %)" if said else ""
