@@ -1,4 +1,5 @@
-"""Names of rotamers and of ring shapes: torsions trans or gauche, rings chair, twist-boat or by their signs."""
+"""Names of rotamers and of ring shapes: torsions trans or gauche, acids and esters syn or anti, amides cis or trans,
+rings chair, twist-boat or by their signs."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.molecules.bonding import BondGraph
-from hpcir.molecules.conformers import rotor_angle, rotors, torsion
+from hpcir.molecules.conformers import planar_torsions, rotor_angle, rotors, torsion
 from hpcir.molecules.symmetry import atom_kinds
 
 # Rotamers are named by all their torsions up to so many; beyond, by how many of these are gauche.
 MAX_NAMED = 3
 WORDS = {0: "t", 1: "g+", -1: "g-"}
+# Planar groups by their torsion O=C-X-R: near 0, and near 180 degrees.
+PLANAR_WORDS = {"amide": ("trans", "cis"), "acid": ("syn", "anti"), "ester": ("syn", "anti")}
 # Least torsion of a ring that has a sign, degrees; sizes of rings whose shapes are told apart.
 MIN_PUCKER = 20.0
 RING_SIZES, CHAIR_SIZE = (6, 10), 6
@@ -76,22 +79,34 @@ def ring_word(positions: FloatArray, ring: list[int]) -> str:
 
 
 class RotamerNames:
-    """Names of the geometries of a molecule by their rotatable torsions and the shapes of its rings; a mirror image has
-    the same one where no atom is stereogenic."""
+    """Names of the geometries of a molecule by their rotatable torsions, planar groups and the shapes of its rings; a
+    mirror image has the same one where no atom is stereogenic."""
 
     def __init__(self, graph: BondGraph) -> None:
         self.graph, self.torsions, self.rings = graph, rotors(graph), puckered_rings(graph)
+        self.planar = planar_torsions(graph)
         self.mirrored = not stereogenic(graph)
 
     @property
     def several(self) -> bool:
         """True where the molecule has something to be named by."""
-        return bool(self.torsions or self.rings)
+        return bool(self.torsions or self.planar or self.rings)
 
     def name(self, positions: FloatArray) -> str:
         """The name of a geometry (N, 3)."""
         words = [self._torsions(positions)] if self.torsions else []
-        return " ".join([*words, *self._rings(positions)]) or "one"
+        return " ".join([*words, *self._planar(positions), *self._rings(positions)]) or "one"
+
+    def _planar(self, positions: FloatArray) -> list[str]:
+        """The word of the one planar group; of several how many are cis or anti."""
+        found = []
+        for group, item in self.planar:
+            usual, other = PLANAR_WORDS[group]
+            over = abs(torsion(positions, item)) > 90
+            if len(self.planar) == 1:
+                return [other if over else usual]
+            found += [other] if over else []
+        return [f"{count} {word}" for word, count in sorted(Counter(found).items())]
 
     def _torsions(self, positions: FloatArray) -> str:
         angles = np.array([rotor_angle(positions, self.graph, item) for item in self.torsions])

@@ -23,6 +23,10 @@ GAUCHE_WEIGHT = 0.43
 # Spread about a staggered angle, degrees, and most draws of one when atoms clash.
 ANGLE_SPREAD = 8.0
 MAX_DRAWS = 12
+# One move in so many turns a torsion a little.
+LITTLE = 4
+# Turns between the states of a torsion with so many of them, degrees.
+STEPS = {2: (180.0,), 3: (-120.0, 120.0), 6: (-120.0, -60.0, 60.0, 120.0, 180.0)}
 # One amide or acid in so many is turned over.
 FLIP_INTERVAL = 8
 # Atoms more than three bonds apart clash below this fraction of the sum of their van der Waals radii; less where
@@ -145,10 +149,12 @@ def torsion_moves(
         return Moves(positions, 0, taken)
     energies = energies_of(positions)
     for _ in range(count):
+        which = random.integers(len(moving), size=len(positions))
         trial = positions.copy()
-        for replica in range(len(positions)):
-            pivot = moving[int(random.integers(len(moving)))]
-            trial[replica] = pivot.turned(positions[replica], _turn(random))
+        for number, pivot in enumerate(moving):
+            own = np.flatnonzero(which == number)
+            if len(own):
+                trial[own] = _turned(positions[own], pivot, _turns(pivot, len(own), random))
         allowed = is_allowed(trial)
         trial[~allowed] = positions[~allowed]
         changed = energies_of(trial)
@@ -159,8 +165,21 @@ def torsion_moves(
     return Moves(positions, count * len(positions), taken)
 
 
-def _turn(random: np.random.Generator) -> float:
-    """Degrees: a third of the way round either way, or, one time in four, a little."""
-    if random.random() < 0.25:
-        return float(20.0 * random.standard_normal())
-    return float(random.choice((-120.0, 120.0)) + 12.0 * random.standard_normal())
+def _turns(pivot: Pivot, count: int, random: np.random.Generator) -> FloatArray:
+    """Turns of replicas (R,), degrees: from one state of the torsion to another, every turn as likely as its reverse,
+    or, one time in LITTLE, a little."""
+    far = random.choice(STEPS[len(pivot.states)], size=count) + 12.0 * random.standard_normal(count)
+    return np.where(random.random(count) < 1 / LITTLE, 20.0 * random.standard_normal(count), far)
+
+
+def _turned(positions: FloatArray, pivot: Pivot, degrees: FloatArray) -> FloatArray:
+    """Positions (R, N, 3) with what is beyond the bond turned by so many degrees (R,) (Rodrigues)."""
+    _, i, j, _ = pivot.atoms
+    axis = positions[:, j] - positions[:, i]
+    axis = (axis / np.linalg.norm(axis, axis=1)[:, None])[:, None]
+    cosine, sine = (function(np.radians(degrees))[:, None, None] for function in (np.cos, np.sin))
+    away = positions[:, pivot.beyond] - positions[:, j][:, None]
+    along = (away * axis).sum(axis=2, keepdims=True) * axis
+    moved = positions.copy()
+    moved[:, pivot.beyond] = along + cosine * (away - along) + sine * np.cross(axis, away) + positions[:, j][:, None]
+    return moved

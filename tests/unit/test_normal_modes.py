@@ -411,3 +411,41 @@ def test_a_light_diatomic_has_the_analytic_curvature() -> None:
     assert modes.wavenumbers[0] == pytest.approx(exact, abs=0.01)
     slope = 0.1 * 2 * rest
     assert modes.intensities[0] == pytest.approx(KM_PER_MOL_PER_E2_AMU * slope**2 / (mass / AMU), rel=1e-5)
+
+
+def test_stretches_of_hydrogen_have_the_analytic_curvature() -> None:
+    """Two Morse bonds and a harmonic angle, like water: displacements of 0.02 bohr put them 2 cm-1 too high."""
+    depth, width, rest, bend, angle = 0.18, 1.2, 1.81, 0.15, np.radians(104.5)
+    arms = rest * np.array([[np.sin(angle / 2), 0, np.cos(angle / 2)], [-np.sin(angle / 2), 0, np.cos(angle / 2)]])
+    structure = Structure(np.array([8, 1, 1]), np.vstack([np.zeros(3), arms]))
+
+    def coordinates(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lengths and angle, and their derivatives (3, 9)."""
+        vectors = positions[1:] - positions[0]
+        lengths = np.linalg.norm(vectors, axis=1)
+        units = vectors / lengths[:, None]
+        cosine = units[0] @ units[1]
+        slopes = np.zeros((3, 3, 3))
+        for k in (0, 1):
+            slopes[k, k + 1], slopes[k, 0] = units[k], -units[k]
+            slopes[2, k + 1] = (cosine * units[k] - units[1 - k]) / (lengths[k] * np.sqrt(1 - cosine**2))
+        slopes[2, 0] = -slopes[2, 1] - slopes[2, 2]
+        return np.array([*lengths, np.arccos(cosine)]), slopes.reshape(3, 9)
+
+    def label(geometry: Structure) -> Label:
+        values, slopes = coordinates(geometry.positions)
+        decay = np.exp(-width * (values[:2] - rest))
+        energy = depth * ((1 - decay) ** 2).sum() + 0.5 * bend * (values[2] - angle) ** 2
+        pull = np.append(2 * depth * width * decay * (1 - decay), bend * (values[2] - angle))
+        return Label(energy, -(pull @ slopes).reshape(3, 3), np.zeros(3))
+
+    slopes = coordinates(structure.positions)[1]
+    exact = normal_modes(structure, slopes.T @ np.diag([2 * depth * width**2] * 2 + [bend]) @ slopes)
+    labels = [label(geometry) for geometry in displaced_geometries(structure)]
+    modes = normal_modes(structure, *derivatives_from_labels(structure, label(structure), labels))
+    assert exact.wavenumbers[-1] > 3500
+    np.testing.assert_allclose(modes.wavenumbers, exact.wavenumbers, atol=0.7)
+    # The same differences twice as far apart are four times as far off, and over the limit.
+    far = [label(geometry) for geometry in displaced_geometries(structure, 0.02)]
+    rough = normal_modes(structure, *derivatives_from_labels(structure, label(structure), far, 0.02))
+    assert rough.wavenumbers[-1] - exact.wavenumbers[-1] > 1.0

@@ -13,10 +13,10 @@ from hpcir.molecules.conformers import rotors, turned
 from hpcir.molecules.structures import read_structure
 from hpcir.sampling.tempering import Basins, Tally
 from hpcir.study.production.block import TrajectoryBlock
-from hpcir.study.production.canonical_starts import Canonical
+from hpcir.study.production.canonical_starts import Canonical, Rotamers
 from hpcir.study.results.populations import visits, with_populations
 from hpcir.study.results.records import ConformerVerdict
-from hpcir.units import KELVIN
+from hpcir.units import KCAL_PER_MOL, KELVIN
 
 INPUTS = Path(__file__).parents[2] / "inputs"
 BUTANE = read_structure(INPUTS / "alkanes" / "C4H10.xyz")
@@ -92,6 +92,31 @@ def test_what_replica_exchange_did_not_reach_is_said():
     assert "did not connect these rotamers with the others in 30 cycles: g+" in verdict
     vague = with_populations(ROTATABLE, BUTANE, [block(rows)], sampled(0.67, error=0.05), 2).verdict
     assert "known to 5.0 %, not to the 3.0 % asked for (dynamics.population_error)" in vague
+
+
+def test_low_minima_that_no_chain_came_to_are_said():
+    kcal = np.array([0.0, 0.6, 1.2, 2.5]) * KCAL_PER_MOL
+    known = Rotamers(("t", "t anti", "g+", "g+ anti"), kcal, np.array([True, False, True, True]))
+    found = known.missing(("t",), 300 * KELVIN)
+    assert found == (
+        "t anti (0.6 kcal/mol above the lowest and outside the region covered by the training data)",
+        "g+ (1.2 kcal/mol above the lowest)",
+    )
+    assert known.missing(("t", "g+", "t anti"), 300 * KELVIN) == ()
+    rows = [[TRANS, TRANS]] * 14 + [[PLUS, PLUS]] * 7
+    verdict = with_populations(ROTATABLE, BUTANE, [block(rows)], replace(sampled(0.67), missed=found), 4).verdict
+    assert "no chain of replica exchange came to these low minima of the model: t anti (0.6" in verdict
+
+
+def test_harmonic_weights_of_the_minima_stand_beside():
+    """Both conformers of one name count together."""
+    known = Rotamers(("t", "g+", "t"), np.zeros(3), np.ones(3, bool), np.array([0.4, 0.35, 0.25]))
+    assert known.harmonic == pytest.approx({"t": 0.65, "g+": 0.35})
+    rows = [[TRANS, TRANS]] * 14 + [[PLUS, PLUS]] * 7
+    canonical = replace(sampled(0.67), harmonic=known.harmonic)
+    table = with_populations(ROTATABLE, BUTANE, [block(rows)], canonical, 2).populations
+    assert [(row.name, row.harmonic) for row in table] == [("t", pytest.approx(0.65)), ("g+", 0.35)]
+    assert with_populations(ROTATABLE, BUTANE, [block(rows)], sampled(0.67), 2).populations[0].harmonic is None
 
 
 def test_starts_in_one_minimum_of_several_are_no_ensemble():

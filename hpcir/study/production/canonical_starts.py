@@ -10,7 +10,7 @@ the ranks in groups, a round of a group being journalled: the result depends nei
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from hpcir.models.evaluator import Evaluator, spread_of
 from hpcir.models.model import Model
 from hpcir.molecules.bond_orders import bond_graph
 from hpcir.molecules.bonding import BondGraph
+from hpcir.molecules.conformers import Conformer, conformer_weights
 from hpcir.molecules.isotopomers import operations
 from hpcir.molecules.rotamer_names import RotamerNames
 from hpcir.molecules.rotamers import pivots, random_rotamer
@@ -33,9 +34,11 @@ from hpcir.sampling.tempering import Basins, Chains, Tally, Tempering, basins_of
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, JournalEntry
-from hpcir.study.learning.relaxation import QUENCH_STEPS, ROUGH_TOLERANCE, minima
+from hpcir.study.learning.relaxation import QUENCH_STEPS, ROUGH_TOLERANCE, harmonic_modes, minima
 from hpcir.study.production.plan import StartPopulations, Starts
-from hpcir.units import KELVIN
+from hpcir.units import FS, KCAL_PER_MOL, KELVIN
+from hpcir.vibrations.free_energy import free_energy
+from hpcir.vibrations.harmonics import harmonics_at
 from hpcir.vibrations.normal_modes import thermal_geometries
 from hpcir.vibrations.quench import quench
 
@@ -45,12 +48,21 @@ NameMinima = Callable[[FloatArray], list[str]]
 FOLDER = layout.STARTS
 # Chains, and those of a group, which one rank moves together.
 CHAINS, GROUP = 16, 4
-# Steps of dynamics of a cycle and turns of each bond; cycles of a round; rounds that are left out of the populations.
-CYCLE_STEPS, TURNS_PER_BOND, ROUND_CYCLES, BURN_IN = 100, 2, 10, 1
-# Rounds at least and at most; in between, steps of all lanes at most as a part of production's.
-MIN_ROUNDS, MAX_ROUNDS, SHARE = 3, 40, 0.5
+# Steps of dynamics of a cycle, and their length at most (BAOAB's positions are canonical at twice production's step);
+# cycles of a round; rounds that are left out of the populations.
+CYCLE_STEPS, MAX_TIMESTEP, ROUND_CYCLES, BURN_IN = 20, 1.0 * FS, 25, 1
+# Turns of a cycle: so many, and for each bond that turns, at most. Between turns of the same frozen geometry little is
+# learnt, and dynamics alone does not cross barriers.
+TURNS, MAX_TURNS = 2, 12
+# Evaluations of every member of the committee in a cycle, besides one a turn.
+CHECKS = 4
+# Rounds at least and at most; in between, evaluations of all lanes at most as a part of production's.
+MIN_ROUNDS, MAX_ROUNDS, SHARE = 5, 80, 0.5
 # Largest energy above the lowest of rotamers that count, in kT, and the most that are relaxed.
 ROTAMER_WINDOW, MAX_ROTAMERS = 7.0, 12
+# Energy above the lowest, in kT, under which a minimum that no chain came to is said: it would have a twentieth of the
+# lowest one's share.
+MISSED_WINDOW = 3.0
 # Most random conformers drawn for a start until one is covered by the training data.
 MAX_ATTEMPTS = 20
 # Energy added to a geometry outside the region covered by the training data, hartree.
@@ -63,7 +75,8 @@ class Canonical:
 
     basins: populations with their errors; frames (P, N, 3) of the lowest rungs with their names (P,); temperatures (L,)
     hartree; tally of all cycles of all chains; cycles of each chain; goal: the error asked for; left_out: further
-    frames, outside the region covered by the training data; key: a digest of what they depend on.
+    frames, outside the region covered by the training data; key: a digest of what they depend on; missed: low minima of
+    the model that no chain came to, in words; harmonic: weights by name of the model's minima, as a check.
     """
 
     basins: Basins
@@ -76,6 +89,8 @@ class Canonical:
     left_out: int
     key: str
     by_rotamers: bool = True
+    missed: tuple[str, ...] = ()
+    harmonic: Mapping[str, float] = field(default_factory=dict)
 
     def draw(
         self,
@@ -126,6 +141,11 @@ class Canonical:
             said.append(
                 f"replica exchange did not connect these rotamers with the others in {self.cycles} cycles: {sets}"
             )
+        if self.missed:
+            said.append(
+                f"no chain of replica exchange came to these low minima of the model: {', '.join(self.missed)}. "
+                "Their populations are not known; conformers that were labelled (sampling.families) would be sampled"
+            )
         if not self.basins.largest_error <= self.goal:
             times = (self.basins.largest_error / self.goal) ** 2
             said.append(
@@ -150,23 +170,74 @@ class Canonical:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class Rotamers:
+    """Unlike minima of a model that turning about bonds and puckering rings lead to, the lowest first, mirror images
+    being one: names, energies (K,) above the lowest in hartree, whether the training data cover them (K,), and their
+    harmonic weights (K,): classical, with rotation, symmetry numbers and rotors for soft torsions."""
+
+    names: tuple[str, ...] = ("one",)
+    energies: FloatArray = field(default_factory=lambda: np.zeros(1))
+    covered: BoolArray = field(default_factory=lambda: np.ones(1, bool))
+    weights: FloatArray = field(default_factory=lambda: np.ones(1))
+
+    @property
+    def harmonic(self) -> dict[str, float]:
+        """The harmonic weights by name."""
+        return {name: float(self.weights[[one == name for one in self.names]].sum()) for name in self.names}
+
+    def missing(self, visited: Sequence[str], temperature: float) -> tuple[str, ...]:
+        """Those under MISSED_WINDOW (temperature in hartree) whose name is none of the visited ones, in words."""
+        found: dict[str, str] = {}
+        for name, energy, covered in zip(self.names, self.energies.tolist(), self.covered.tolist(), strict=True):
+            if name not in visited and energy < MISSED_WINDOW * temperature:
+                outside = "" if covered else " and outside the region covered by the training data"
+                found.setdefault(name, f"{name} ({energy / KCAL_PER_MOL:.1f} kcal/mol above the lowest{outside})")
+        return tuple(found.values())
+
+
 @collective
-def count_rotamers(context: Context, model: Model, structure: Structure, weights_key: str) -> int:
-    """Number of unlike minima of the model, ROTAMER_WINDOW above the lowest at most, that turning about bonds and
-    puckering rings lead to (collective): 1 for a molecule that has nothing to turn. Mirror images are one.
+def find_rotamers(context: Context, model: Model, structure: Structure, weights_key: str) -> Rotamers:
+    """The unlike minima of a model, ROTAMER_WINDOW above the lowest at most (collective); one where nothing turns.
 
     weights_key: a digest of the model.
     """
     try:
         graph = bond_graph(structure)
     except InputError:
-        return 1
-    if not RotamerNames(graph).several:
-        return 1
+        return Rotamers()
+    names = RotamerNames(graph)
+    if not names.several:
+        return Rotamers()
     window = ROTAMER_WINDOW * context.deck.dynamics.temperature
     seed = context.deck.seed
     found = minima(context, model, structure, graph, MAX_ROTAMERS, seed, weights_key, ROUGH_TOLERANCE, window=window)
-    return max(1, len(found))
+    if not found:
+        return Rotamers()
+    frames = np.array([item.structure.positions for item in found])
+    evaluator = Evaluator(model, structure.numbers, len(found), charge=structure.charge)
+    spread = evaluator.force_spread(np.ascontiguousarray(frames.transpose(1, 2, 0))).max(0)
+    return Rotamers(
+        tuple(names.name(frame) for frame in frames),
+        np.array([item.energy - found[0].energy for item in found]),
+        np.asarray(spread < model.spread_threshold(context.deck.dynamics.force_error)),
+        _harmonic_weights(context, model, found, graph, weights_key),
+    )
+
+
+@collective
+def _harmonic_weights(
+    context: Context, model: Model, found: Sequence[Conformer], graph: BondGraph, weights_key: str
+) -> FloatArray:
+    """Harmonic weights (K,) of minima of a model (collective)."""
+    temperature = context.deck.dynamics.temperature
+    structures = [item.structure for item in found]
+    modes = harmonic_modes(context, structures, f"{weights_key} as it is", lambda one: harmonics_at(model, one))
+    free = [
+        replace(item, energy=item.energy + free_energy(own, temperature, graph))
+        for item, own in zip(found, modes, strict=True)
+    ]
+    return conformer_weights(free, temperature)
 
 
 @collective
@@ -178,13 +249,14 @@ def canonical_ensemble(
     weights_key: str,
     first: FloatArray | None = None,
     name_minima: NameMinima | None = None,
+    rotamers: Rotamers | None = None,
 ) -> Canonical:
     """Frames of a molecule at the deck's temperature for `count` trajectories to start at (collective; rank 0's
     arguments count).
 
     weights_key: a digest of the model; first (K, N, 3): geometries that the chains begin at in turn (default: random
-    rotamers); name_minima: the names of the minima below frames (default: the rotamers of the frames). Rounds
-    that are done come from their journal.
+    rotamers); name_minima: the names of the minima below frames (default: the rotamers of the frames); rotamers: minima
+    of the model, of which those that no chain came to are said. Rounds that are done come from their journal.
     """
     sampler = _Sampler(
         context, model, structure, count, weights_key, context.comm.bcast(first), name_minima is not None
@@ -201,6 +273,9 @@ def canonical_ensemble(
         found = context.on_root(lambda: sampler.result(rounds, names))
         if found.basins.largest_error <= found.goal or len(rounds) >= sampler.most_rounds:
             break
+    if rotamers is not None:
+        missed = rotamers.missing(found.basins.names, context.deck.dynamics.temperature)
+        found = replace(found, missed=missed, harmonic=rotamers.harmonic)
     if context.root:
         for line in found.shortcomings:
             context.progress.log(f"{structure.name}: {line}", warning=True)
@@ -243,10 +318,15 @@ class _Sampler:
         self.chains = min(CHAINS, max(GROUP, count))
         self.groups = [np.arange(one, min(one + GROUP, self.chains)) for one in range(0, self.chains, GROUP)]
         self.goal = dynamics.population_error
+        self.moving = pivots(self.graph)
+        self.turns = min(TURNS * (1 + len(self.moving)), MAX_TURNS) if self.moving else 0
+        self.timestep = max(dynamics.timestep, min(2 * dynamics.timestep, MAX_TIMESTEP))
         production = dynamics.duration / dynamics.timestep * dynamics.trajectories
-        a_round = ROUND_CYCLES * CYCLE_STEPS * len(self.temperatures) * self.chains
+        a_cycle = CYCLE_STEPS + (self.turns + CHECKS) * model.members
+        a_round = ROUND_CYCLES * a_cycle * len(self.temperatures) * self.chains
         self.most_rounds = int(min(MAX_ROUNDS, max(MIN_ROUNDS, SHARE * production / a_round)))
         what = [dynamics.temperature, dynamics.force_error, context.deck.seed, self.temperatures, self.chains]
+        what += [CYCLE_STEPS, ROUND_CYCLES, self.timestep, self.turns]
         what += [] if first is None else [first]
         self.key = digest("canonical", weights_key, structure.positions, quenched, *what)
         self.names = RotamerNames(self.graph)
@@ -325,7 +405,6 @@ class _Sampler:
         dynamics, structure = self.context.deck.dynamics, self.structure
         evaluator = Evaluator(self.model, structure.numbers, lanes, charge=structure.charge)
         limit = self.model.spread_threshold(dynamics.force_error)
-        moving = pivots(self.graph, flips=False)
 
         def is_known(positions: FloatArray) -> BoolArray:
             return np.asarray(evaluator.force_spread(positions).max(0) < limit)
@@ -338,15 +417,15 @@ class _Sampler:
             evaluator,
             structure.masses,
             self.temperatures,
-            moving,
+            self.moving,
             operations(structure),
             is_known,
             GeometryCheck(structure),
             energies_of,
             CYCLE_STEPS,
-            dynamics.timestep,
+            self.timestep,
             dynamics.time_constant,
-            TURNS_PER_BOND * len(moving),
+            self.turns,
             self.seed,
         )
 
@@ -362,7 +441,7 @@ class _Sampler:
         missing = np.ones(len(chains), bool)
         for _ in range(MAX_ATTEMPTS):
             for place in np.flatnonzero(missing):
-                rotamer = random_rotamer(self.structure, self.graph, streams[place], flips=False)
+                rotamer = random_rotamer(self.structure, self.graph, streams[place])
                 positions[:, :, place] = thermal_geometries(rotamer, temperature, 1, streams[place])[0]
             every = np.tile(positions, (1, 1, sampler.rungs))
             missing &= ~(physical(positions.transpose(2, 0, 1)) & sampler.is_known(every)[: len(chains)])

@@ -27,7 +27,7 @@ from hpcir.study.context import Context
 from hpcir.study.label_farm import LabelFarm
 from hpcir.study.learning.reference import Reference
 from hpcir.study.production import sets
-from hpcir.study.production.canonical_starts import Canonical, canonical_ensemble, count_rotamers
+from hpcir.study.production.canonical_starts import Canonical, canonical_ensemble, find_rotamers
 from hpcir.study.production.families import (
     MAX_FAMILY_TRAJECTORIES,
     Ensemble,
@@ -163,9 +163,9 @@ def _by_modes(
     main, rotamers, canonical = sets.main_set(context, model, modes), None, None
     near = context.structure if reference is None else context.structure.moved(modes.positions)
     if reference is not None:
-        rotamers = count_rotamers(context, model, near, model.digest)
-    if rotamers is None or rotamers > 1:
-        canonical = canonical_ensemble(context, model, near, main.trajectories, model.digest)
+        rotamers = find_rotamers(context, model, near, model.digest)
+    if rotamers is None or len(rotamers.names) > 1:
+        canonical = canonical_ensemble(context, model, near, main.trajectories, model.digest, rotamers=rotamers)
         starts, populations = canonical.draw(context, near, main.trajectories, "main")
         main = replace(main, starts=starts, populations=populations)
     else:
@@ -174,7 +174,8 @@ def _by_modes(
     main = sets.arranged(context, main)
     of_engine = reference if reference is not None and reference.labelled else None
     (main,) = run_in_parts(context, main, [], errors_of)
-    return Target(context, main, of_engine, rotamers=rotamers, canonical=canonical)
+    known = None if rotamers is None else len(rotamers.names)
+    return Target(context, main, of_engine, rotamers=known, canonical=canonical)
 
 
 def _by_families(context: Context, model: Model, ensemble: Ensemble, errors_of: ErrorsOf) -> Target:

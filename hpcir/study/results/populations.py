@@ -6,7 +6,7 @@ minimum do not, however long the trajectories, until each has passed between rot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -42,9 +42,12 @@ class Visits:
         """Changes of the rotamer from one snapshot to the next: no fewer took place."""
         return sum(one != two for row in self.names for one, two in pairwise(row))
 
-    def populations(self, canonical: Basins | None = None) -> tuple[RotamerPopulation, ...]:
+    def populations(
+        self, canonical: Basins | None = None, harmonic: Mapping[str, float] | None = None
+    ) -> tuple[RotamerPopulation, ...]:
         """Every rotamer's share of starts, of production and of the canonical ensemble where it was sampled, the
-        largest first, with standard errors over the trajectories (over the chains of the canonical one)."""
+        largest first, with standard errors over the trajectories (over the chains of the canonical one); harmonic: the
+        weights of the model's minima by name, where they are known."""
         found = []
         known = {} if canonical is None else canonical.table
         for name in sorted({name for row in self.names for name in row} | set(known)):
@@ -61,6 +64,7 @@ class Visits:
                         production_stderr=_error(production),
                         canonical=None if canonical is None else float(share),
                         canonical_stderr=None if canonical is None else float(error),
+                        harmonic=harmonic.get(name, 0.0) if harmonic else None,
                     )
                 )
         return tuple(sorted(found, key=lambda row: (-row.production, row.name)))
@@ -108,7 +112,7 @@ def with_populations(
     found = visits(graph, blocks)
     if not found.names:
         return verdict
-    table = found.populations(_by_rotamers(canonical))
+    table = found.populations(_by_rotamers(canonical), None if canonical is None else canonical.harmonic)
     said = [verdict.verdict] if verdict.verdict else []
     if rotamers is None or rotamers > 1:
         said += _doubts(table, found, canonical)

@@ -214,7 +214,7 @@ class TrustMap:
 class RotamerPopulation:
     """A rotamer (its torsions trans, t, or gauche, g+ and g-, and the shapes of its rings; a mirror image is the same),
     its share of the starts and of production, with standard errors over the trajectories, and of the canonical ensemble
-    with that over independent chains, where it was sampled."""
+    with that over independent chains, where it was sampled; beside it the harmonic weight of its minima, as a check."""
 
     name: str
     start: float
@@ -223,6 +223,7 @@ class RotamerPopulation:
     production_stderr: float
     canonical: float | None = None
     canonical_stderr: float | None = None
+    harmonic: float | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from hpcir.study.results.records import (
     LevelFigures,
     MdFigures,
     ModelFigures,
+    RotamerPopulation,
     SamplingFigures,
     StageEnd,
     Summary,
@@ -299,12 +300,19 @@ def _target_lines(target: TargetSummary) -> list[str]:
     return text
 
 
+def _check(row: RotamerPopulation) -> str:
+    """Shares of a rotamer by replica exchange and by harmonic weights, in words."""
+    said = [] if row.canonical is None else [f"canonical {100 * row.canonical:.0f}"]
+    said += [] if row.harmonic is None else [f"harmonic {100 * row.harmonic:.0f}"]
+    return f" ({', '.join(said)} %)" if said else ""
+
+
 def _rotamers_line(found: ConformerVerdict) -> list[str]:
     """The populations of the commonest rotamers."""
     if not found.populations:
         return []
     shown = [
-        f"{row.name} {100 * row.production:.0f} +- {figure(100 * row.production_stderr, '.0f')} %"
+        f"{row.name} {100 * row.production:.0f} +- {figure(100 * row.production_stderr, '.0f')} %{_check(row)}"
         for row in found.populations[:MAX_LOGGED_ROTAMERS]
     ]
     return [f"rotamers in production: {', '.join(shown)}; {found.passes} passes between them seen"]
