@@ -276,7 +276,7 @@ def test_the_process_is_the_difference_to_the_labels_of_the_level_below() -> Non
     for level in values:
         level.energies[3], level.forces[3], level.dipoles[3] = np.nan, np.nan, np.nan
     errors = []
-    for below in (None, LevelBelow(base, values)):
+    for below in (None, LevelBelow(base, values[:1], values[1:])):
         sets = taught_sets(data, MODEL, TRAINING, members=[0, 1], seed=1, below=below, hold_out=False)
         one, two = (sets[m].groups[1].group for m in (0, 1))
         truth = water_at(one.positions[:, np.argsort(ORDER)])
@@ -284,6 +284,24 @@ def test_the_process_is_the_difference_to_the_labels_of_the_level_below() -> Non
         np.testing.assert_allclose((one.energies + two.energies) / 2, truth.energies, atol=1e-3)
     assert errors[1] < 0.2 * errors[0]
     assert len(one) == MIN_PLACES - 1
+
+
+def test_displaced_geometries_without_labels_of_the_level_below_have_its_models_values() -> None:
+    """The difference is still that of labels: what the model misses of its own level is not taken for a part of it."""
+    data = training_data(water(8, 1))
+    (tensors,) = data.groups
+    level = below_at(tensors)
+    group = replace(tensors.group, energies=level.energies, forces=level.forces, dipoles=level.dipoles)
+    own = replace(data, groups=(replace(tensors, group=group),))
+    base, _ = train_members(own, MODEL, TRAINING, members=[0], seed=1, steps=20)
+    values = taught_sets(data, MODEL, TRAINING, members=[0, 1], seed=1, below=LevelBelow(base), hold_out=False)
+    both = taught_sets(data, MODEL, TRAINING, members=[0, 1], seed=1, below=LevelBelow(base, [level]), hold_out=False)
+    taught = [(sets[0].groups[1].group.forces + sets[1].groups[1].group.forces) / 2 for sets in (values, both)]
+    place = values[0].groups[1]
+    truth, model = water_at(place.group.positions[:, np.argsort(ORDER)]), predict(base, values[0], place)
+    wanted = model.forces[0] + 0.1 * truth.forces[:, ORDER]
+    errors = [np.abs(found - wanted).mean() for found in taught]
+    assert errors[1] < 0.2 * errors[0]
 
 
 def test_units_and_offsets_are_those_of_the_labels() -> None:

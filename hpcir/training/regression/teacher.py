@@ -53,10 +53,11 @@ CHANNELS = 16
 @dataclass(frozen=True)
 class LevelBelow:
     """The level of theory below the one that is learnt: its model, and its values at the labels' geometries and at the
-    displaced ones, group by group, where they were calculated."""
+    displaced ones, group by group, where they were calculated; elsewhere those of its model count."""
 
     model: Model
-    values: Sequence[Values] | None = None
+    at_labels: Sequence[Values] | None = None
+    at_places: Sequence[Values] | None = None
 
 
 def rows_of(groups: Sequence[LabelledGroup]) -> int:
@@ -113,18 +114,14 @@ class Teacher:
             model.model_copy(update={"channels": max(CHANNELS, 2 * model.channels)}), data.elements
         )
         self.description = Description.fitted(functions, fit_sample(groups))
-        values = None if below is None else below.values
-        places = displaced(groups, seed, model.inputs)
+        places, values = displaced(groups, seed, model.inputs), None if below is None else below.at_places
         if values is not None:
             places, values = _with_values(places, values)
         self.extended = data.extended([*groups, *places])
         self.places = self.extended.groups[len(groups) :]
         self.baselines: list[Baseline] = [Constants(data, self.with_vectors)]
         if below is not None:
-            level: Baseline = ModelBelow(below.model, self.extended, self.with_vectors)
-            if values is not None:
-                level = LabelsBelow(self.extended, values, self.with_vectors)
-            self.baselines.insert(0, level)
+            self.baselines.insert(0, self._baseline(below, values))
         precision = np.float64 if rows_of(groups) <= MAX_DENSE_ROWS else np.float32
         described = [self.description.describe(g.numbers, g.positions, precision) for g in groups]
         self.process = AtomicProcess(described)
@@ -135,6 +132,14 @@ class Teacher:
                 self._charged(t, self.description.inputs(t.group.numbers, t.group.positions)) for t in self.places
             ]
             self.dipoles = DipoleProcess(at_labels, at_places)
+
+    def _baseline(self, below: LevelBelow, at_places: Sequence[Values] | None) -> Baseline:
+        """The level below: its labels where they were calculated, else its model."""
+        model = ModelBelow(below.model, self.extended, self.with_vectors)
+        if below.at_labels is None:
+            return model
+        found = [*below.at_labels, *(at_places or [])]
+        return LabelsBelow(self.extended, found, self.with_vectors, model)
 
     def taught(self, members: Sequence[int], hold_out: bool, validation: float) -> dict[int, TrainingData]:
         """For each member the labels, and the values of its draw at the displaced geometries as groups after them; the
@@ -258,10 +263,9 @@ def displaced(groups: Sequence[LabelledGroup], seed: int, n_inputs: int) -> list
 
 
 def _with_values(places: Sequence[LabelledGroup], values: Sequence[Values]) -> tuple[list[LabelledGroup], list[Values]]:
-    """The displaced geometries that have values of the level below, and the values of all groups without those of the
-    others. values: of the labels' groups and of these."""
-    found, kept = [], list(values[: len(values) - len(places)])
-    for place, level in zip(places, values[len(kept) :], strict=True):
+    """The displaced geometries that have values of the level below, and these."""
+    found, kept = [], []
+    for place, level in zip(places, values, strict=True):
         rows = np.flatnonzero(level.known)
         if len(rows):
             found.append(place.of(rows))
