@@ -91,8 +91,8 @@ def targets_of(group: LabelledGroup) -> Targets:
 def test_the_mean_interpolates_its_labels_and_is_right_between_them(description: Description) -> None:
     group, test = water(30, 1), water(20, 9)
     process = AtomicProcess([describe(description, group.positions[:, ORDER])])
-    fit = process.fitted([targets_of(group)], seed=1, draw=0)
-    mean, drawn = fit.mean, fit.drawn
+    fit = process.fitted([targets_of(group)])
+    mean, drawn = fit.mean, process.drawn(fit, seed=1, draw=0)
     assert fit.misfit < 1e-3
     for own, tolerance in ((group, 2e-3), (test, 2e-2)):
         energies, gradients = mean.evaluate(describe(description, own.positions[:, ORDER]))
@@ -108,8 +108,8 @@ def test_the_mean_interpolates_its_labels_and_is_right_between_them(description:
 def test_energies_and_forces_without_stored_derivatives_are_the_same(description: Description) -> None:
     group = water(12, 1)
     process = AtomicProcess([describe(description, group.positions[:, ORDER])])
-    fit = process.fitted([targets_of(group)], seed=1, draw=0)
-    pair = fit.mean, fit.drawn
+    fit = process.fitted([targets_of(group)])
+    pair = fit.mean, process.drawn(fit, seed=1, draw=0)
     places = at_place(5, 4)
     energies, forces = description.evaluate(list(pair), NUMBERS[ORDER], places)
     for p, polynomial in enumerate(pair):
@@ -125,17 +125,20 @@ def test_the_iterative_solution_is_the_dense_one(description: Description, monke
     known[:, 4] = False
     targets = [replace(once, gradients_used=known, energies_used=np.arange(40) % 3 > 0)]
     described = describe(description, group.positions[:, ORDER])
-    dense = AtomicProcess([described]).fitted(targets, seed=1, draw=0)
+    plain = AtomicProcess([described])
+    dense = plain.fitted(targets)
+    drawn = plain.drawn(dense, seed=1, draw=0)
     monkeypatch.setattr(process_module, "MAX_DENSE_ROWS", 100)
     monkeypatch.setattr(solvers, "COLUMNS", 90)
     monkeypatch.setattr(solvers, "TOLERANCE", 1e-6)
     monkeypatch.setattr(solvers, "VALUES_TOLERANCE", 0.0)
     monkeypatch.setattr(solvers, "MIN_ITERATIVE_NOISE", 0.0)
-    iterative = AtomicProcess([described]).fitted(targets, seed=1, draw=0)
+    process = AtomicProcess([described])
+    iterative = process.fitted(targets)
     assert iterative.size == pytest.approx(dense.size, rel=1e-6)
     assert iterative.misfit == pytest.approx(dense.misfit, rel=1e-4)
     test = describe(description, at_place(10, 7))
-    for own, wanted in ((iterative.mean, dense.mean), (iterative.drawn, dense.drawn)):
+    for own, wanted in ((iterative.mean, dense.mean), (process.drawn(iterative, seed=1, draw=0), drawn)):
         gradients = wanted.evaluate(test)[1]
         np.testing.assert_allclose(own.evaluate(test)[1], gradients, atol=1e-3 * np.abs(gradients).max())
 
@@ -146,7 +149,7 @@ def test_single_precision_is_enough_for_many_labels(description: Description, mo
     single = replace(described, slopes=described.slopes.astype(np.float32))
     monkeypatch.setattr(process_module, "MAX_DENSE_ROWS", 100)
     monkeypatch.setattr(solvers, "COLUMNS", 90)
-    pair = [AtomicProcess([one]).fitted([targets_of(group)], seed=1, draw=0).mean for one in (described, single)]
+    pair = [AtomicProcess([one]).fitted([targets_of(group)]).mean for one in (described, single)]
     double, single_mean = (p.evaluate(describe(description, test.positions[:, ORDER]))[1] for p in pair)
     error = np.abs(double - targets_of(test).gradients).mean()
     assert np.abs(single_mean - double).mean() < 0.2 * error
@@ -162,7 +165,7 @@ def test_labels_that_are_there_many_times_do_no_harm(description: Description) -
     once = targets_of(group)
     repeated = (np.repeat(part, 8, axis=0) for part in (once.energies, once.gradients))
     used = np.ones(48, bool), np.ones((48, 9), bool)
-    mean = process.fitted([Targets(*repeated, *used)], seed=1, draw=0).mean
+    mean = process.fitted([Targets(*repeated, *used)]).mean
     gradients = mean.evaluate(describe(description, group.positions[:, ORDER]))[1]
     assert np.abs(gradients - once.gradients).max() < 0.01 * np.abs(once.gradients).max()
 
@@ -176,8 +179,8 @@ def test_draws_of_the_posterior_have_the_size_of_its_error(description: Descript
         truth = process.prior_draw(0.01, np.random.default_rng((5, number)))
         energies, gradients = truth.evaluate(known)
         used = np.ones(len(known), bool), np.ones(gradients.shape, bool)
-        fit = process.fitted([Targets(energies, gradients, *used)], seed=6, draw=number)
-        mean, drawn = fit.mean, fit.drawn
+        fit = process.fitted([Targets(energies, gradients, *used)])
+        mean, drawn = fit.mean, process.drawn(fit, seed=6, draw=number)
         errors.append(np.mean((mean.plus(truth, -1.0).evaluate(other)[1]) ** 2))
         draws.append(np.mean(drawn.evaluate(other)[1] ** 2))
     assert np.mean(errors) == pytest.approx(np.mean(draws), rel=0.25)

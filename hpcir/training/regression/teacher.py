@@ -166,15 +166,16 @@ class Teacher:
         smoother: models of few labels may be rougher than what they are to help with."""
         fits = [(baseline, self._fit(member, learnt, baseline)) for baseline in self.baselines]
         baseline, fit = min(fits, key=lambda pair: pair[1].size)
-        if fit.misfit > MAX_MISFIT and fit.missed > self._spread(fit):
+        drawn = self.process.drawn(fit, self.seed, member // 2)
+        if fit.misfit > MAX_MISFIT and fit.missed > self._spread(drawn):
             return None
-        polynomial = fit.mean.plus(fit.drawn, _sign(member))
+        polynomial = fit.mean.plus(drawn, _sign(member))
         return _MemberDraw(member, baseline, polynomial, self._dipoles(member, learnt, baseline))
 
-    def _spread(self, fit: Fit) -> float:
+    def _spread(self, drawn: AtomicPolynomial) -> float:
         """Root mean square of what a draw adds to the forces at some of the displaced geometries."""
         group = max((tensors.group for tensors in self.places), key=len)
-        forces = self.description.evaluate([fit.drawn], group.numbers, group.positions[:SPREAD_PLACES])[1]
+        forces = self.description.evaluate([drawn], group.numbers, group.positions[:SPREAD_PLACES])[1]
         return float(np.sqrt(np.mean(forces**2)))
 
     def _set(self, draw: _MemberDraw, values: list[tuple[FloatArray, FloatArray]]) -> TrainingData:
@@ -208,7 +209,7 @@ class Teacher:
                     np.repeat(mask & known[:, None], 3, axis=1),
                 )
             )
-        return self.process.fitted(targets, self.seed, member // 2)
+        return self.process.fitted(targets)
 
     def _dipoles(self, member: int, learnt: list[BoolArray], baseline: Baseline) -> list[FloatArray]:
         """Dipoles (S, 3) at the displaced geometries of one member's draw, without those below; none without labels."""
