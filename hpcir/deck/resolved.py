@@ -69,8 +69,8 @@ def deck_digest(deck: Deck, *sections: str) -> str:
     """SHA-256 (24 hex digits) of the named sections with their defaults, or of the whole deck when none is named.
 
     The paths of structure files and data sets are left out: what counts is what is in them, for which the caller
-    answers. So are labels.threads, which changes no result, and of the whole deck `accuracy`: a run continues with
-    another one.
+    answers. So are labels.threads, which changes no result, and of the whole deck `accuracy` and
+    `dynamics.trajectories`: a run continues with others.
     """
     content = deck.model_dump(mode="json")
     content["system"].pop("structure")
@@ -86,6 +86,7 @@ def deck_digest(deck: Deck, *sections: str) -> str:
         del content["levels"]
     if not sections:
         content.pop("accuracy")
+        content["dynamics"].pop("trajectories")
     part = {name: content[name] for name in sections} if sections else content
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:24]
 

@@ -60,12 +60,13 @@ def _last_gain(points: Sequence[tuple[int, float]]) -> str:
     )
 
 
-def training_end(curve: LearningCurve, deck: Deck, below: bool) -> StageEnd:
-    """The lengths of the trainings; below: that they start from the model of a level below."""
+def training_end(curve: LearningCurve, share: ModelShare | None, deck: Deck, below: bool) -> StageEnd:
+    """The lengths of the trainings; share: as of `sampling_end`; below: that they start from the model of a level
+    below."""
     steps = deck.training.retrain_steps if below else deck.training.steps
     taken, key = -(-steps // curve.steps_divisor), "training.retrain_steps" if below else "training.steps"
     each = f"{taken} of {steps} steps a member ({key}) in a round"
-    if curve.stopped is StopReason.ACCURACY:
+    if curve.stopped is StopReason.ACCURACY or (share is not None and share.meets(deck.accuracy)):
         sentence = f"{each}: its model is as accurate as the deck asks for, and final without the longer training"
         return StageEnd("trainings", EndReason.ACCURACY, sentence)
     final = deck.training.final_steps if below else max(deck.training.steps, deck.training.final_steps)

@@ -260,9 +260,14 @@ def fit_sample(groups: Sequence[LabelledGroup]) -> list[tuple[IntArray, FloatArr
     return sample
 
 
+def element_order(numbers: IntArray) -> IntArray:
+    """The places (N,) of atoms that sort them by element, those of one element in their order."""
+    return np.argsort(numbers, kind="stable")
+
+
 def sorted_by_element(group: LabelledGroup) -> LabelledGroup:
     """The group with its atoms sorted by element, those of one element in their order."""
-    order = np.argsort(group.numbers, kind="stable")
+    order = element_order(group.numbers)
     pick = lambda value: None if value is None else np.ascontiguousarray(np.asarray(value)[:, order])  # noqa: E731
     return replace(
         group,

@@ -98,6 +98,33 @@ def test_the_chain_is_worth_its_levels(finished) -> None:
     assert own < 0.7 * below
 
 
+def test_a_level_between_labels_every_geometry_of_the_level_above(tmp_path, run_deck) -> None:
+    """So that the process of the labels is that of the difference between two levels, and of no model."""
+    between = "{engine: ase, calculator: 'tblite.ase:TBLite', arguments: {method: IPEA1-xTB, verbosity: 0}, labels: 12}"
+    deck = tmp_path / "three.yaml"
+    deck.write_text(
+        f"""\
+system: {{structure: {WATER}}}
+levels:
+  - {{engine: tblite, method: GFN1-xTB, labels: 50}}
+  - {between}
+  - {{engine: tblite, labels: 8, round_labels: 4}}
+{replaced(REST, {"count: 6": "count: 0"})}"""
+    )
+    finish(run_deck, deck, tmp_path / "run")
+    own: dict[str, list[bytes]] = {"GFN2": [], "IPEA1": []}
+    for frame in read_dataset(tmp_path / "run" / "labels.h5").frames:
+        for name, found in own.items():
+            if name in frame.level:
+                found.append(frame.positions.tobytes())
+    assert len(own["GFN2"]) == 8
+    assert set(own["GFN2"]) < set(own["IPEA1"])
+    levels = json.loads((tmp_path / "run" / "summary.json").read_text())["chain"]["levels"]
+    # What is labelled for the level above is no part of the level's own budget, and is not learnt there.
+    assert levels[1]["labels"] <= 12
+    assert len(own["IPEA1"]) > levels[1]["labels"]
+
+
 @pytest.mark.long
 def test_a_killed_chain_goes_on_and_two_ranks_come_to_the_same(tmp_path, chain_deck, finished, run_deck) -> None:
     out = tmp_path / "run"

@@ -94,3 +94,16 @@ def test_sampling_ends_where_the_accuracy_is_met_and_goes_on_with_a_tighter_one(
     assert [r["data"] for r in further["rounds"][:2]] == [r["data"] for r in curve["rounds"]]
     assert (tmp_path / "run" / "models" / "final.h5").exists()
     assert len(engine.labelled) < 30
+
+
+def test_an_accurate_model_is_final_whatever_ended_the_rounds(tmp_path):
+    """Here the first round's exploration, which took no geometry that is new."""
+    loose = "accuracy: {wavenumber: 20000 cm-1, intensity: 200 %}\n"
+    quiet = DECK.replace("max_labels: 60,", "max_labels: 60, goal: 0.0001 ps,")
+    assert quiet != DECK
+    run(tmp_path / "run", study_of(tmp_path, text=quiet + loose))
+    curve = json.loads((tmp_path / "run" / "models" / "learning_curve.json").read_text())
+    assert (curve["stopped"], len(curve["rounds"])) == ("goal", 1)
+    assert not (tmp_path / "run" / "models" / "final.h5").exists()
+    ends = {end["stage"]: end for end in json.loads((tmp_path / "run" / "summary.json").read_text())["ends"]}
+    assert "final without the longer training" in ends["trainings"]["sentence"]

@@ -58,7 +58,7 @@ def test_labels_that_bought_nothing_are_said():
     ],
 )
 def test_the_lengths_of_trainings(reason, divisor, below, said):
-    end = training_end(curve(reason, divisor=divisor), DECK, below)
+    end = training_end(curve(reason, divisor=divisor), None, DECK, below)
     assert end.sentence.startswith(said)
     assert end.reason is (EndReason.ACCURACY if reason is StopReason.ACCURACY else EndReason.LIMIT)
     final = {True: "all 300 of the final model", False: "all 400 of the final model"}[below]

@@ -192,6 +192,20 @@ def test_trajectories_that_are_there_count_whatever_the_accuracy(whole, tmp_path
     assert counts(tmp_path / "run")[0] == LIMIT
 
 
+def test_a_run_goes_on_with_a_larger_limit_and_ends_as_one_from_nothing(whole, tmp_path):
+    """The last block of before, of fewer trajectories, is run anew; the others and all labels stay."""
+    fewer = DECK.replace(f"trajectories: {LIMIT},", "trajectories: 40,")
+    assert fewer != DECK
+    run(tmp_path / "run", study_of(tmp_path, ISOTOPE, fewer + TIGHT))
+    assert counts(tmp_path / "run")[0] == 40
+    files = [tmp_path / "run" / "trajectories" / f"main-0000{block}.h5" for block in range(3)]
+    before = [path.read_bytes() for path in files]
+    engine = run(tmp_path / "run", study_of(tmp_path, ISOTOPE, DECK + TIGHT))
+    assert engine.labelled == []
+    assert [path.read_bytes() == old for path, old in zip(files, before, strict=True)] == [True, True, False]
+    assert differences(whole, tmp_path / "run") == ([], [])
+
+
 def test_a_run_that_is_stopped_between_its_parts_gives_the_same_bits(whole, tmp_path, monkeypatch):
     study, whole_block, done = study_of(tmp_path, ISOTOPE, DECK + TIGHT), TrajectoryStage.run_block, []
 

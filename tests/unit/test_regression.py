@@ -19,7 +19,7 @@ from hpcir.training.regression.covariance import Described, energy_covariance, g
 from hpcir.training.regression.description import Description
 from hpcir.training.regression.dipoles import Charged, DipoleProcess, covariance
 from hpcir.training.regression.process import LENGTH, AtomicProcess, Targets
-from hpcir.training.regression.teacher import MIN_PLACES, LevelBelow, displaced, rows_of, taught_sets
+from hpcir.training.regression.teacher import MIN_PLACES, LevelBelow, displaced, has_process, rows_of, taught_sets
 from hpcir.training.split import held_out
 from hpcir.training.train import join_members, train_members
 from tests.unit.test_training import MINIMUM, NUMBERS, water, water_at
@@ -91,8 +91,8 @@ def targets_of(group: LabelledGroup) -> Targets:
 def test_the_mean_interpolates_its_labels_and_is_right_between_them(description: Description) -> None:
     group, test = water(30, 1), water(20, 9)
     process = AtomicProcess([describe(description, group.positions[:, ORDER])])
-    fit = process.fitted([targets_of(group)], seed=1, draw=0)
-    mean, drawn = fit.mean, fit.drawn
+    fit = process.fitted([targets_of(group)])
+    mean, drawn = fit.mean, process.drawn(fit, seed=1, draw=0)
     assert fit.misfit < 1e-3
     for own, tolerance in ((group, 2e-3), (test, 2e-2)):
         energies, gradients = mean.evaluate(describe(description, own.positions[:, ORDER]))
@@ -108,8 +108,8 @@ def test_the_mean_interpolates_its_labels_and_is_right_between_them(description:
 def test_energies_and_forces_without_stored_derivatives_are_the_same(description: Description) -> None:
     group = water(12, 1)
     process = AtomicProcess([describe(description, group.positions[:, ORDER])])
-    fit = process.fitted([targets_of(group)], seed=1, draw=0)
-    pair = fit.mean, fit.drawn
+    fit = process.fitted([targets_of(group)])
+    pair = fit.mean, process.drawn(fit, seed=1, draw=0)
     places = at_place(5, 4)
     energies, forces = description.evaluate(list(pair), NUMBERS[ORDER], places)
     for p, polynomial in enumerate(pair):
@@ -125,17 +125,20 @@ def test_the_iterative_solution_is_the_dense_one(description: Description, monke
     known[:, 4] = False
     targets = [replace(once, gradients_used=known, energies_used=np.arange(40) % 3 > 0)]
     described = describe(description, group.positions[:, ORDER])
-    dense = AtomicProcess([described]).fitted(targets, seed=1, draw=0)
+    plain = AtomicProcess([described])
+    dense = plain.fitted(targets)
+    drawn = plain.drawn(dense, seed=1, draw=0)
     monkeypatch.setattr(process_module, "MAX_DENSE_ROWS", 100)
     monkeypatch.setattr(solvers, "COLUMNS", 90)
     monkeypatch.setattr(solvers, "TOLERANCE", 1e-6)
     monkeypatch.setattr(solvers, "VALUES_TOLERANCE", 0.0)
     monkeypatch.setattr(solvers, "MIN_ITERATIVE_NOISE", 0.0)
-    iterative = AtomicProcess([described]).fitted(targets, seed=1, draw=0)
+    process = AtomicProcess([described])
+    iterative = process.fitted(targets)
     assert iterative.size == pytest.approx(dense.size, rel=1e-6)
     assert iterative.misfit == pytest.approx(dense.misfit, rel=1e-4)
     test = describe(description, at_place(10, 7))
-    for own, wanted in ((iterative.mean, dense.mean), (iterative.drawn, dense.drawn)):
+    for own, wanted in ((iterative.mean, dense.mean), (process.drawn(iterative, seed=1, draw=0), drawn)):
         gradients = wanted.evaluate(test)[1]
         np.testing.assert_allclose(own.evaluate(test)[1], gradients, atol=1e-3 * np.abs(gradients).max())
 
@@ -146,7 +149,7 @@ def test_single_precision_is_enough_for_many_labels(description: Description, mo
     single = replace(described, slopes=described.slopes.astype(np.float32))
     monkeypatch.setattr(process_module, "MAX_DENSE_ROWS", 100)
     monkeypatch.setattr(solvers, "COLUMNS", 90)
-    pair = [AtomicProcess([one]).fitted([targets_of(group)], seed=1, draw=0).mean for one in (described, single)]
+    pair = [AtomicProcess([one]).fitted([targets_of(group)]).mean for one in (described, single)]
     double, single_mean = (p.evaluate(describe(description, test.positions[:, ORDER]))[1] for p in pair)
     error = np.abs(double - targets_of(test).gradients).mean()
     assert np.abs(single_mean - double).mean() < 0.2 * error
@@ -162,7 +165,7 @@ def test_labels_that_are_there_many_times_do_no_harm(description: Description) -
     once = targets_of(group)
     repeated = (np.repeat(part, 8, axis=0) for part in (once.energies, once.gradients))
     used = np.ones(48, bool), np.ones((48, 9), bool)
-    mean = process.fitted([Targets(*repeated, *used)], seed=1, draw=0).mean
+    mean = process.fitted([Targets(*repeated, *used)]).mean
     gradients = mean.evaluate(describe(description, group.positions[:, ORDER]))[1]
     assert np.abs(gradients - once.gradients).max() < 0.01 * np.abs(once.gradients).max()
 
@@ -176,8 +179,8 @@ def test_draws_of_the_posterior_have_the_size_of_its_error(description: Descript
         truth = process.prior_draw(0.01, np.random.default_rng((5, number)))
         energies, gradients = truth.evaluate(known)
         used = np.ones(len(known), bool), np.ones(gradients.shape, bool)
-        fit = process.fitted([Targets(energies, gradients, *used)], seed=6, draw=number)
-        mean, drawn = fit.mean, fit.drawn
+        fit = process.fitted([Targets(energies, gradients, *used)])
+        mean, drawn = fit.mean, process.drawn(fit, seed=6, draw=number)
         errors.append(np.mean((mean.plus(truth, -1.0).evaluate(other)[1]) ** 2))
         draws.append(np.mean(drawn.evaluate(other)[1] ** 2))
     assert np.mean(errors) == pytest.approx(np.mean(draws), rel=0.25)
@@ -276,7 +279,7 @@ def test_the_process_is_the_difference_to_the_labels_of_the_level_below() -> Non
     for level in values:
         level.energies[3], level.forces[3], level.dipoles[3] = np.nan, np.nan, np.nan
     errors = []
-    for below in (None, LevelBelow(base, values)):
+    for below in (None, LevelBelow(base, values[:1], values[1:])):
         sets = taught_sets(data, MODEL, TRAINING, members=[0, 1], seed=1, below=below, hold_out=False)
         one, two = (sets[m].groups[1].group for m in (0, 1))
         truth = water_at(one.positions[:, np.argsort(ORDER)])
@@ -284,6 +287,31 @@ def test_the_process_is_the_difference_to_the_labels_of_the_level_below() -> Non
         np.testing.assert_allclose((one.energies + two.energies) / 2, truth.energies, atol=1e-3)
     assert errors[1] < 0.2 * errors[0]
     assert len(one) == MIN_PLACES - 1
+
+
+def test_displaced_geometries_without_labels_of_the_level_below_have_its_models_values() -> None:
+    """The difference is still that of labels: what the model misses of its own level is not taken for a part of it."""
+    data = training_data(water(8, 1))
+    (tensors,) = data.groups
+    level = below_at(tensors)
+    group = replace(tensors.group, energies=level.energies, forces=level.forces, dipoles=level.dipoles)
+    own = replace(data, groups=(replace(tensors, group=group),))
+    base, _ = train_members(own, MODEL, TRAINING, members=[0], seed=1, steps=20)
+    values = taught_sets(data, MODEL, TRAINING, members=[0, 1], seed=1, below=LevelBelow(base), hold_out=False)
+    both = taught_sets(data, MODEL, TRAINING, members=[0, 1], seed=1, below=LevelBelow(base, [level]), hold_out=False)
+    taught = [(sets[0].groups[1].group.forces + sets[1].groups[1].group.forces) / 2 for sets in (values, both)]
+    place = values[0].groups[1]
+    truth, model = water_at(place.group.positions[:, np.argsort(ORDER)]), predict(base, values[0], place)
+    wanted = model.forces[0] + 0.1 * truth.forces[:, ORDER]
+    errors = [np.abs(found - wanted).mean() for found in taught]
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_diatomic_molecules_have_no_process() -> None:
+    positions = np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, 1.7]]])
+    pair = LabelledGroup(np.array([1, 9]), positions, energies=np.zeros(1), forces=np.zeros((1, 2, 3)))
+    assert not has_process([pair], TRAINING)
+    assert has_process([pair, water(4, 1)], TRAINING)
 
 
 def test_units_and_offsets_are_those_of_the_labels() -> None:

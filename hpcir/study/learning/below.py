@@ -1,8 +1,8 @@
-"""The level of theory below the one that is learnt, and its labels where they cost next to nothing."""
+"""The level of theory below the one that is learnt, and its labels of the same geometries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,8 @@ from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context, JournalEntry
-from hpcir.training.dataset import LabelledGroup, sorted_by_element
+from hpcir.study.label_farm import LabelFarm, candidates
+from hpcir.training.dataset import LabelledGroup, element_order, sorted_by_element
 
 if TYPE_CHECKING:
     from hpcir.training.regression.baseline import Values
@@ -28,33 +29,65 @@ if TYPE_CHECKING:
 PIECE = 50
 
 
+# The purpose of a level's labels at the geometries of the level above.
+LEVEL_ABOVE = "level above"
+
+
 @dataclass(frozen=True)
 class Below:
-    """A level's model, which trainings of the level above start from, and its engine where its labels cost next to
-    nothing: then the process of the labels above is that of the difference to the level itself."""
+    """A level's model, which trainings of the level above start from, and its engine where that is asked again: then
+    the process of the labels above is that of the difference to the level itself.
+
+    everywhere: its labels cost next to nothing, so that displaced geometries have them too; elsewhere these have its
+    model's values. farm: opens the farm of the labels that the run has of it.
+    """
 
     model: Model
     engine: LabelSettings | None = None
+    everywhere: bool = True
+    farm: Callable[[], LabelFarm] | None = None
 
     def key(self) -> list[object]:
         """All that a training depends on of it, for digests."""
-        return [self.model.digest, None if self.engine is None else self.engine.content()]
+        return [self.model.digest, None if self.engine is None else self.engine.content(), self.everywhere]
 
 
 @collective
 def level_below(context: Context, below: Below | None, groups: Sequence[LabelledGroup]) -> LevelBelow | None:
-    """The level below for the process of some labels: with its own labels of their geometries and of those around them
-    where its engine is cheap (collective; the same groups on all ranks)."""
+    """The level below for the process of some labels: with its own labels of their geometries where its engine is asked
+    again, and of those around them where it is cheap (collective; the same groups on all ranks)."""
     if below is None:
         return None
     from hpcir.training.regression.teacher import LevelBelow, displaced, has_process  # with torch
 
     model, training = context.deck.model, context.deck.training
-    groups = [sorted_by_element(group) for group in groups if len(group)]
+    filled = [group for group in groups if len(group)]
+    groups = [sorted_by_element(group) for group in filled]
     if below.engine is None or not has_process(groups, training):
         return LevelBelow(below.model)
-    places = displaced(groups, context.deck.seed, model.inputs)
-    return LevelBelow(below.model, labelled(context, below.engine, [*groups, *places]))
+    if not below.everywhere:
+        return LevelBelow(below.model, farmed(below, filled))
+    values = labelled(context, below.engine, [*groups, *displaced(groups, context.deck.seed, model.inputs)])
+    return LevelBelow(below.model, values[: len(groups)], values[len(groups) :])
+
+
+@collective
+def farmed(below: Below, groups: Sequence[LabelledGroup]) -> list[Values]:
+    """The level's labels of all geometries, of which the run has some already, group by group, atoms sorted by element
+    (collective)."""
+    from hpcir.training.regression.baseline import Values
+
+    assert below.farm is not None  # an engine that is not cheap has one
+    farm = below.farm()
+    structures = [Structure(g.numbers, p, g.charge, g.multiplicity) for g in groups for p in g.positions]
+    labels = iter(farm.label(candidates(structures, LEVEL_ABOVE)))
+    farm.close()
+    found = []
+    for group in groups:
+        order = element_order(group.numbers)
+        arrays = _arrays([next(labels) for _ in group.positions], len(group.numbers))
+        found.append(Values(arrays["energy"], arrays["forces"][:, order], arrays["dipole"]))
+    return found
 
 
 @collective

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 
 from hpcir.deck.sections import DataSettings, Deck, LabelSettings
 from hpcir.models.model import Model
@@ -17,7 +18,7 @@ from hpcir.runtime.mpi import collective
 from hpcir.storage import layout
 from hpcir.storage.checksums import digest
 from hpcir.study.context import Context
-from hpcir.study.label_farm import Candidate, LabelStore, candidates
+from hpcir.study.label_farm import Candidate, LabelFarm, LabelStore, candidates
 from hpcir.study.learning.below import Below
 from hpcir.study.learning.committee import CommitteeTrainer
 from hpcir.study.learning.curve import LearningCurve, Round
@@ -65,8 +66,8 @@ class ChainLevel:
 @dataclass(frozen=True)
 class LearntLevel:
     """A level that is learnt: its name, model and minimum (None where the study has several molecules) on every rank;
-    on rank 0 its geometries with the forces learnt there, its counts and label seconds, and its learning curve. engine:
-    its settings where a label costs next to nothing."""
+    on rank 0 its geometries with the forces learnt there, its counts and label seconds, and its learning curve. below:
+    the level as what the next one is the difference to."""
 
     level: str
     model: Model
@@ -76,12 +77,7 @@ class LearntLevel:
     failed: int
     seconds: float
     curve: LearningCurve
-    engine: LabelSettings | None = None
-
-    @property
-    def below(self) -> Below:
-        """The level as what the next one is the difference to."""
-        return Below(self.model, self.engine)
+    below: Below
 
     @property
     def structures(self) -> list[Structure]:
@@ -142,7 +138,8 @@ def learnt_along_trajectories(
     model = pretrain(context, cheap, trainer, layout.level_model(level.folder))
     pool, count = candidates(cheap.pool, ""), len(cheap.labelled)
     curve = one_training(model, count)
-    return LearntLevel(cheap.level, model, cheap.reference, pool, count, 0, cheap.seconds, curve, level.settings)
+    below = Below(model, level.settings)
+    return LearntLevel(cheap.level, model, cheap.reference, pool, count, 0, cheap.seconds, curve, below)
 
 
 def one_training(model: Model, labels: int) -> LearningCurve:
@@ -162,8 +159,19 @@ def learnt_in_rounds(loop: LearningLoop, reference: Reference | None) -> LearntL
     own = [entry for entry in farm.store.requested if entry.level == farm.level]
     seconds = sum(entry.label.seconds for entry in own if entry.label is not None)
     failed = sum(entry.label is None for entry in own)
-    engine = farm.settings if farm.settings.engine == "tblite" else None
-    return LearntLevel(farm.level, model, reference, pool, len(labelled), failed, seconds, curve, engine)
+    below = _below(context, farm, model, reference)
+    return LearntLevel(farm.level, model, reference, pool, len(labelled), failed, seconds, curve, below)
+
+
+def _below(context: Context, farm: LabelFarm, model: Model, reference: Reference | None) -> Below:
+    """A level that was learnt in rounds as what the next one is the difference to. The outputs of a program that the
+    user runs are not asked for again."""
+    settings, near = farm.settings, None if reference is None else reference.structure
+    if settings.engine == "files":
+        return Below(model)
+    if settings.engine == "tblite":
+        return Below(model, settings)
+    return Below(model, settings, everywhere=False, farm=partial(LabelFarm, context, settings, near, farm.store))
 
 
 @collective

@@ -6,7 +6,7 @@ import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from hpcir.training.split import held_out
 from hpcir.training.team import Team, batch_parts, form_team
 from hpcir.units import DEBYE, KCAL_PER_MOL, KCAL_PER_MOL_ANGSTROM
 from hpcir.version import __version__
+
+if TYPE_CHECKING:
+    from hpcir.training.regression.teacher import LevelBelow
 
 # Held-out errors that a stage's line shows: unit in the figure's name, and its size in atomic units.
 LOG_ERRORS = {
@@ -135,6 +138,8 @@ class CommitteeTrainer:
         self.held_out: dict[str, Sums] = {}
         # Teams by the parts of a batch: communicators are few, and trainings many.
         self._teams: dict[int, Team | None] = {}
+        # The members' training sets of the last training: a longer one follows where a short one was not enough.
+        self._taught: tuple[str, dict[int, TrainingData]] | None = None
 
     @collective
     def train(
@@ -179,27 +184,17 @@ class CommitteeTrainer:
         models: list[tuple[int, Model]] = []
         beneath = level_below(context, below, groups)
         if team is not None:
-            from hpcir.training.regression.teacher import taught_sets  # with torch, which takes seconds to import
-
-            self.data = self._data(groups, start, team.comm)
-            key = self._key(groups, start, below, steps, errors is None)
-            sets = taught_sets(
-                self.data,
-                context.deck.model,
-                context.deck.training,
-                members=members,
-                seed=context.deck.seed,
-                below=beneath,
-                hold_out=errors is None,
-            )
-            models = self._train_members(sets, team, key, start, steps, purpose, errors is None)
+            key = self._key(groups, start, below, errors is None)
+            sets = self._sets(key, groups, start, beneath, members, team.comm, errors is None)
+            models = self._train_members(sets, team, digest(key, steps), start, steps, purpose, errors is None)
         gathered = comm.gather(models if team is not None and team.leads else [])
         model = self._join(gathered, level, errors) if gathered is not None else None
         joined: Model = comm.bcast(model)
         return joined
 
     def forget(self) -> None:
-        """Remove the trainings in progress, once their results are saved (rank 0)."""
+        """Remove the trainings in progress, once their results are saved (rank 0), and the last training sets."""
+        self._taught = None
         if self.context.root:
             shutil.rmtree(self.context.directory / CHECKPOINTS, ignore_errors=True)
 
@@ -215,15 +210,36 @@ class CommitteeTrainer:
             self._teams[parts] = form_team(comm, np.flatnonzero(teams == member).tolist(), parts)
         return [member], self._teams[parts]
 
-    def _key(
-        self, groups: list[LabelledGroup], start: Model | None, below: Below | None, steps: int, hold_out: bool
-    ) -> str:
-        """A digest of all that a training in progress depends on, except the member."""
+    def _sets(
+        self,
+        key: str,
+        groups: list[LabelledGroup],
+        start: Model | None,
+        below: LevelBelow | None,
+        members: list[int],
+        comm: Communicator,
+        hold_out: bool,
+    ) -> dict[int, TrainingData]:
+        """The training set of each member; those of the last training where it was of the same `key`."""
+        from hpcir.training.regression.teacher import taught_sets  # with torch, which takes seconds to import
+
+        if self._taught is None or self._taught[0] != key:
+            self._taught = None  # makes room
+            self.data, deck = self._data(groups, start, comm), self.context.deck
+            sets = taught_sets(
+                self.data, deck.model, deck.training, members=members, seed=deck.seed, below=below, hold_out=hold_out
+            )
+            self._taught = key, sets
+        return self._taught[1]
+
+    def _key(self, groups: list[LabelledGroup], start: Model | None, below: Below | None, hold_out: bool) -> str:
+        """A digest of all that a training in progress depends on, except the member and the number of steps."""
         settings = self.context.deck.model_dump(mode="json", include={"model", "training", "seed"})
         labels = list(itertools.chain.from_iterable(group.keys() for group in groups))
         masks = [m for group in groups for m in (group.force_mask, group.always_learnt) if m is not None]
+        values = [v for group in groups for v in (group.energies, group.forces, group.dipoles) if v is not None]
         models = ["" if start is None else start.digest, "" if below is None else below.key()]
-        return digest(__version__, settings, steps, hold_out, labels, *masks, *models)
+        return digest(__version__, settings, hold_out, labels, *masks, *values, *models)
 
     def _data(self, groups: list[LabelledGroup], start: Model | None, comm: Communicator) -> TrainingData:
         """The training set, with the start's reduction of the symmetry functions where there is a start.

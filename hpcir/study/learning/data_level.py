@@ -13,6 +13,7 @@ from hpcir.molecules.structures import Structure, symbols
 from hpcir.runtime.mpi import collective
 from hpcir.study.context import Context
 from hpcir.study.label_farm import Candidate
+from hpcir.study.learning.below import Below
 from hpcir.study.learning.chain import ChainLevel, LearntLevel, one_training, reference_of
 from hpcir.study.learning.committee import CommitteeTrainer
 
@@ -42,7 +43,8 @@ def learnt_from_data(
     if study.one_minimum:
         near = context.structure if before is None or before.reference is None else before.reference.structure
         reference = reference_of(context, model, near)
-    return LearntLevel(name, model, reference, pool, len(frames), 0, 0.0, one_training(model, len(frames)))
+    curve = one_training(model, len(frames))
+    return LearntLevel(name, model, reference, pool, len(frames), 0, 0.0, curve, Below(model))
 
 
 def _chosen(context: Context, dataset: Dataset, most: int) -> Dataset:

@@ -162,9 +162,9 @@ class LearningLoop:
     def _final_model(self, model: Model, state: LearningCurve) -> Model:
         """The final committee, trained for longer and on all labels: those that the rounds held out are a tenth of the
         cost. Its errors are measured by the independent test. A model that is as accurate as the deck asks for is
-        final already."""
+        final already, whatever ended the rounds."""
         context = self.context
-        if state.stopped is StopReason.ACCURACY:
+        if state.stopped is StopReason.ACCURACY or context.on_root(partial(self._is_accurate, model)):
             return model
         labelled = context.at_root(self.learnt_labels) or []
         key = _data_key(labelled)
@@ -187,6 +187,11 @@ class LearningLoop:
             state.final = key
             state.save(self.folder)
         return final
+
+    def _is_accurate(self, model: Model) -> bool:
+        """True where labels held out show that a round's model is as accurate as the deck asks for (rank 0)."""
+        self.share = self._share(model)
+        return self.share is not None and self.share.meets(self.context.deck.accuracy)
 
     def _start(self, before: Model | None) -> Model | None:
         """The model that a training starts from: the one before, where the committee was pretrained; else none. A
@@ -220,8 +225,9 @@ class LearningLoop:
     # -- stopping -----------------------------------------------------------------------------------------------
 
     def _stop_before_exploring(self, number: int, model: Model) -> Stop | None:
-        settings, self.share = self.context.deck.sampling, self._share(model) if number > 0 else None
-        if self.share is not None and self.share.meets(self.context.deck.accuracy):
+        settings = self.context.deck.sampling
+        if number > 0 and self._is_accurate(model):
+            assert self.share is not None
             return Stop(StopReason.ACCURACY, self.share.words())
         if self.budget.used() >= self.budget.most:
             return Stop(StopReason.LABEL_BUDGET, f"the label budget of {self.budget.most} is spent")

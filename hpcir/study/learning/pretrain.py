@@ -47,8 +47,8 @@ TIMESTEP = 1.0 * FS
 # turn).
 LABEL_INTERVAL = 12
 LABELS_PER_TRAJECTORY = 50
-# Geometries of the pool for each first label of a cheap main engine, and most in all.
-POOL_FACTOR, MAX_POOL = 10, 1000
+# Geometries of the pool for each first label of a cheap main engine, for each of its vibrations, and in all, at most.
+POOL_FACTOR, POOL_PER_VIBRATION, MAX_POOL = 10, 200, 1000
 FRICTION_TIME = 50.0 * FS
 # Sizes of an atom's step along an axis from geometries of outside data, bohr: up to a hydrogen atom's at 500 K.
 SPREADS = (0.04, 0.08, 0.12, 0.16)
@@ -167,7 +167,8 @@ def own_pool(context: Context, reference: Reference) -> list[Structure]:
     settings = context.deck.labels
     if settings.engine != "tblite":
         return []
-    count = min(MAX_POOL, POOL_FACTOR * context.deck.sampling.initial_labels)
+    vibrations, first = len(reference.modes.wavenumbers), context.deck.sampling.initial_labels
+    count = min(MAX_POOL, POOL_FACTOR * first, max(first, POOL_PER_VIBRATION * vibrations))
     return [structure for structure, _ in _pool(context, settings, reference, count)[0]]
 
 

@@ -175,11 +175,13 @@ def _stage_of(context: Context, chosen: TrajectorySet) -> TrajectoryStage:
     plan = plan_of(context, chosen)
     model = chosen.model
     settings = context.deck.model_dump(mode="json")["dynamics"]
-    settings |= {"trajectories": chosen.trajectories, "dipole_every": plan.dynamics.dipole_every}
+    # A trajectory does not depend on how many there are.
+    settings |= {"trajectories": 0, "dipole_every": plan.dynamics.dipole_every}
     minima = [modes.positions for modes in chosen.minima]
     what = [settings, context.deck.seed, chosen.masses, *minima, model.digest]
     what += [chosen.starts.key] if chosen.starts is not None else []
     what += ["still"] if plan.still else []
+    what += [] if chosen.assign else ["not assigned"]
     key = context.comm.bcast(digest(*what))
 
     def potential(replicas: int) -> ReplicaPotential:

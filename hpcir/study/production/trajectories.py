@@ -66,6 +66,11 @@ class TrajectoryStage:
         """The names of the block files."""
         return [self.plan.file(block) for block in range(self.blocks)]
 
+    def block_key(self, number: int) -> str:
+        """A digest of all that a block depends on: a last one of fewer trajectories is another when there are more."""
+        width = len(self.plan.ids(number))
+        return self.key if width == self.plan.dynamics.lockstep else digest(self.key, width)
+
     @collective
     def forget_chunks(self) -> None:
         """Remove the chunks of a set whose blocks are all files: they take as much disk again (collective).
@@ -90,7 +95,7 @@ class TrajectoryStage:
             for block in range(self.blocks, plan.blocks):
                 path = context.directory / plan.file(block)
                 content = read_intact(path)
-                if content is not None and content[1].get("inputs") != self.key:
+                if content is not None and content[1].get("inputs") != self.block_key(block):
                     path.unlink()
         context.comm.barrier()
 
@@ -101,7 +106,7 @@ class TrajectoryStage:
         done = np.zeros(self.blocks, np.int64)
         for block in range(comm.rank, self.blocks, comm.size):
             content = read_intact(self.context.directory / plan.file(block))
-            done[block] = content is not None and content[1].get("inputs") == self.key
+            done[block] = content is not None and content[1].get("inputs") == self.block_key(block)
         return [int(block) for block in np.flatnonzero(comm.sum_arrays(done) == 0)]
 
     def places(self, todo: list[int]) -> dict[int, list[list[Place]]]:
@@ -110,8 +115,9 @@ class TrajectoryStage:
         wanted, found = set(todo), dict[int, dict[int, list[Place]]]()
         for heading in self.context.directory.index(self.plan.chunks):
             attributes = heading.attributes
-            if attributes.get("inputs") == self.key and attributes["block"] in wanted:
-                found.setdefault(attributes["block"], {}).setdefault(attributes["chunk"], []).append(heading.place)
+            block = attributes["block"]
+            if block in wanted and attributes.get("inputs") == self.block_key(block):
+                found.setdefault(block, {}).setdefault(attributes["chunk"], []).append(heading.place)
         return {
             block: [chunks[n] for n in itertools.takewhile(chunks.__contains__, itertools.count())]
             for block, chunks in found.items()
@@ -137,8 +143,8 @@ class TrajectoryStage:
         while block.step < total:
             self.context.stop.check()
             block, arrays = self._advance(block, potential, number)
-            attributes = {"inputs": self.key, "block": number, "chunk": len(chunks)}
-            journal.append(digest(self.key, number, len(chunks)), arrays, attributes)
+            attributes = {"inputs": self.block_key(number), "block": number, "chunk": len(chunks)}
+            journal.append(digest(self.block_key(number), number, len(chunks)), arrays, attributes)
             chunks.append(arrays)
         self._finish_block(number, chunks)
 
@@ -213,7 +219,7 @@ class TrajectoryStage:
             events=events,
             restrained=weighted(production, "restrained") if self.plan.restraint is not None else None,
             alive=alive,
-            inputs=self.key,
+            inputs=self.block_key(number),
             starts=self.key if self.plan.starts is None or self.plan.equilibration_steps else self.plan.starts.key,
             time_between_dipoles=dynamics.timestep * dynamics.dipole_every,
             timestep=dynamics.timestep,

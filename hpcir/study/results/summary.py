@@ -132,7 +132,10 @@ def ends(context: Context, shared: Shared, finished: Sequence[Finished]) -> tupl
     deck, curve = context.deck, shared.curve
     found = level_ends(shared.below)
     if curve.stopped is not None:
-        found += [sampling_end(curve, shared.share, deck.accuracy), training_end(curve, deck, bool(shared.below))]
+        found += [
+            sampling_end(curve, shared.share, deck.accuracy),
+            training_end(curve, shared.share, deck, bool(shared.below)),
+        ]
     names = [one.target.name if len(finished) > 1 else "" for one in finished]
     for name, one in zip(names, finished, strict=True):
         main, planned = one.spectra[layout.SPECTRUM], one.target.main.trajectories

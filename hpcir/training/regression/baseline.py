@@ -81,21 +81,26 @@ class ModelBelow:
 
 
 class LabelsBelow:
-    """Labels of the level below at every geometry, the same for all members; no charges where it has no dipoles.
+    """Labels of the level below, the same for all members, and its model's values where it has none; no charges where
+    it has no dipoles.
 
-    found: of each group of `data`, atoms sorted by element likewise.
+    found: of the first groups of `data`, those of the labels at least, atoms sorted by element likewise. model: for the
+    other groups.
     """
 
-    def __init__(self, data: TrainingData, found: Sequence[Values], with_vectors: bool) -> None:
-        self.found = {id(tensors): values for tensors, values in zip(data.groups, found, strict=True)}
+    def __init__(self, data: TrainingData, found: Sequence[Values], with_vectors: bool, model: ModelBelow) -> None:
+        self.model = model
+        pairs = list(zip(data.groups, found, strict=False))
+        self.found = {id(tensors): values for tensors, values in pairs}
         without = any(np.isnan(values.dipoles[values.known]).any() for values in found)
         self.dipoles = {
-            id(t): dipole_operator(t, with_vectors)[1] if without else values.dipoles
-            for t, values in zip(data.groups, found, strict=True)
+            id(t): dipole_operator(t, with_vectors)[1] if without else values.dipoles for t, values in pairs
         }
         self.offsets = composition_offsets(data, lambda tensors: self.found[id(tensors)].energies)
 
     def values(self, tensors: GroupTensors, member: int) -> Values:
+        if id(tensors) not in self.found:
+            return self.model.values(tensors, member)
         found = self.found[id(tensors)]
         shift = sum(self.offsets[int(z)] for z in tensors.group.numbers)
         return Values(found.energies + shift, found.forces, self.dipoles[id(tensors)])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -72,17 +73,23 @@ class Targets:
 
 @dataclass(frozen=True)
 class Fit:
-    """A process fitted to labels: the posterior's mean, and what a draw of it adds.
+    """A process fitted to labels: the posterior's mean.
 
     size: the prior's standard deviation, the smaller the smoother the labels are. missed: root mean square of what the
-    mean misses of the labels, atomic units; misfit: that over theirs.
+    mean misses of the labels, atomic units; misfit: that over theirs. rows, values (n,): the labels.
     """
 
     mean: AtomicPolynomial
-    drawn: AtomicPolynomial
     size: float
     missed: float
     misfit: float
+    rows: IntArray
+    values: FloatArray
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of the labels."""
+        return digest(self.rows, self.values)
 
 
 class AtomicProcess:
@@ -98,37 +105,43 @@ class AtomicProcess:
         self.solver: Solver = self._solver()
         self._last: tuple[IntArray, Solved] | None = None
         self._fits: dict[str, Fit] = {}
+        self._draws: dict[tuple[str, int], AtomicPolynomial] = {}
 
     def _solver(self) -> Solver:
         if self.places.size <= MAX_DENSE_ROWS:
             return DenseSolver(self.groups, self.scale)
         return IterativeSolver(self.groups, self.scale, self._product)
 
-    def fitted(self, targets: Sequence[Targets], seed: int, draw: int) -> Fit:
-        """The fit to some labels, with draw number `draw` of its posterior."""
+    def fitted(self, targets: Sequence[Targets]) -> Fit:
+        """The fit to some labels. The members of a pair that hold nothing out have one."""
         used = np.concatenate(
             [*(t.gradients_used.ravel() for t in targets), *(t.energies_used.ravel() for t in targets)]
         )
         values = np.concatenate([*(t.gradients.ravel() for t in targets), *(t.energies for t in targets)])
         rows = np.flatnonzero(used)
-        # The members of a pair that hold nothing out have one fit.
-        key = digest(rows, values[rows], seed, draw)
+        key = digest(rows, values[rows])
         if key not in self._fits:
-            self._fits[key] = self._fit(targets, rows, values, stream(seed, "draws of the process", draw))
+            # Gradients have no component along a molecule's translations and rotations: they say nothing of the size.
+            empty = sum((5 if t.gradients.shape[1] == 6 else 6) * int(t.gradients_used.all(1).sum()) for t in targets)
+            self._fits[key] = self._fit(rows, values[rows], max(len(rows) - empty, 1))
         return self._fits[key]
 
-    def _fit(self, targets: Sequence[Targets], rows: IntArray, values: FloatArray, random: np.random.Generator) -> Fit:
-        solved = self._solved(rows, values[rows])
-        # Gradients have no component along translations and rotations of the molecule: they say nothing of the size.
-        empty = sum((5 if t.gradients.shape[1] == 6 else 6) * int(t.gradients_used.all(1).sum()) for t in targets)
-        size = np.sqrt(max(float(values[rows] @ solved.weights), 0.0) / max(len(rows) - empty, 1))
-        prior = self.prior_draw(size, random)
-        drawn = [prior.evaluate(group) for group in self.groups]
-        sampled = np.concatenate([*(g.ravel() for _, g in drawn), *(e for e, _ in drawn)])
-        difference = prior.plus(self._polynomial(self._spread(rows, solved.solve(sampled[rows]))), -1.0)
-        misfit = solved.missed / max(float(np.sqrt(np.mean(values[rows] ** 2))), 1e-300)
+    def _fit(self, rows: IntArray, values: FloatArray, degrees: int) -> Fit:
+        solved = self._solved(rows, values)
+        size = float(np.sqrt(max(float(values @ solved.weights), 0.0) / degrees))
+        misfit = solved.missed / max(float(np.sqrt(np.mean(values**2))), 1e-300)
         mean = self._polynomial(self._spread(rows, solved.weights))
-        return Fit(mean, difference, float(size), solved.missed, misfit)
+        return Fit(mean, size, solved.missed, misfit, rows, values)
+
+    def drawn(self, fit: Fit, seed: int, draw: int) -> AtomicPolynomial:
+        """What draw number `draw` of a fit's posterior adds to its mean."""
+        if (fit.key, draw) not in self._draws:
+            prior = self.prior_draw(fit.size, stream(seed, "draws of the process", draw))
+            found = [prior.evaluate(group) for group in self.groups]
+            sampled = np.concatenate([*(g.ravel() for _, g in found), *(e for e, _ in found)])[fit.rows]
+            weights = self._solved(fit.rows, fit.values).solve(sampled)
+            self._draws[fit.key, draw] = prior.plus(self._polynomial(self._spread(fit.rows, weights)), -1.0)
+        return self._draws[fit.key, draw]
 
     def _solved(self, rows: IntArray, values: FloatArray) -> Solved:
         """The covariance of some rows solved for their values. Members that learn the same labels share what they

@@ -42,7 +42,7 @@ DISPLACEMENT = 0.03 * ANGSTROM
 # Bytes of their derivatives, at most: of large molecules there are fewer.
 MAX_PLACES_BYTES = 2**30
 # Root mean square of what a process may miss of its labels, over theirs, if that is more than the spread of its draws
-# between them: of few inputs, as two atoms have, the kernel's polynomials are too few for a bond's whole range.
+# between them: of few inputs the kernel's polynomials may be too few.
 MAX_MISFIT = 1e-3
 # Displaced geometries that the spread is taken at.
 SPREAD_PLACES = 100
@@ -53,10 +53,11 @@ CHANNELS = 16
 @dataclass(frozen=True)
 class LevelBelow:
     """The level of theory below the one that is learnt: its model, and its values at the labels' geometries and at the
-    displaced ones, group by group, where they were calculated."""
+    displaced ones, group by group, where they were calculated; elsewhere those of its model count."""
 
     model: Model
-    values: Sequence[Values] | None = None
+    at_labels: Sequence[Values] | None = None
+    at_places: Sequence[Values] | None = None
 
 
 def rows_of(groups: Sequence[LabelledGroup]) -> int:
@@ -65,9 +66,10 @@ def rows_of(groups: Sequence[LabelledGroup]) -> int:
 
 
 def has_process(groups: Sequence[LabelledGroup], training: TrainingSettings) -> bool:
-    """False where the deck asks for no process or the labels are too many for one (`training.process`), or where they
-    have no forces."""
-    return all(group.forces is not None for group in groups) and rows_of(groups) <= training.process
+    """False where the deck asks for no process or the labels are too many for one (`training.process`), where they have
+    no forces, or are of diatomic molecules: polynomials of their few inputs are too stiff for a bond's whole range."""
+    larger = any(len(group.numbers) > 2 for group in groups)
+    return larger and all(group.forces is not None for group in groups) and rows_of(groups) <= training.process
 
 
 def taught_sets(
@@ -113,18 +115,14 @@ class Teacher:
             model.model_copy(update={"channels": max(CHANNELS, 2 * model.channels)}), data.elements
         )
         self.description = Description.fitted(functions, fit_sample(groups))
-        values = None if below is None else below.values
-        places = displaced(groups, seed, model.inputs)
+        places, values = displaced(groups, seed, model.inputs), None if below is None else below.at_places
         if values is not None:
             places, values = _with_values(places, values)
         self.extended = data.extended([*groups, *places])
         self.places = self.extended.groups[len(groups) :]
         self.baselines: list[Baseline] = [Constants(data, self.with_vectors)]
         if below is not None:
-            level: Baseline = ModelBelow(below.model, self.extended, self.with_vectors)
-            if values is not None:
-                level = LabelsBelow(self.extended, values, self.with_vectors)
-            self.baselines.insert(0, level)
+            self.baselines.insert(0, self._baseline(below, values))
         precision = np.float64 if rows_of(groups) <= MAX_DENSE_ROWS else np.float32
         described = [self.description.describe(g.numbers, g.positions, precision) for g in groups]
         self.process = AtomicProcess(described)
@@ -135,6 +133,14 @@ class Teacher:
                 self._charged(t, self.description.inputs(t.group.numbers, t.group.positions)) for t in self.places
             ]
             self.dipoles = DipoleProcess(at_labels, at_places)
+
+    def _baseline(self, below: LevelBelow, at_places: Sequence[Values] | None) -> Baseline:
+        """The level below: its labels where they were calculated, else its model."""
+        model = ModelBelow(below.model, self.extended, self.with_vectors)
+        if below.at_labels is None:
+            return model
+        found = [*below.at_labels, *(at_places or [])]
+        return LabelsBelow(self.extended, found, self.with_vectors, model)
 
     def taught(self, members: Sequence[int], hold_out: bool, validation: float) -> dict[int, TrainingData]:
         """For each member the labels, and the values of its draw at the displaced geometries as groups after them; the
@@ -161,15 +167,16 @@ class Teacher:
         smoother: models of few labels may be rougher than what they are to help with."""
         fits = [(baseline, self._fit(member, learnt, baseline)) for baseline in self.baselines]
         baseline, fit = min(fits, key=lambda pair: pair[1].size)
-        if fit.misfit > MAX_MISFIT and fit.missed > self._spread(fit):
+        drawn = self.process.drawn(fit, self.seed, member // 2)
+        if fit.misfit > MAX_MISFIT and fit.missed > self._spread(drawn):
             return None
-        polynomial = fit.mean.plus(fit.drawn, _sign(member))
+        polynomial = fit.mean.plus(drawn, _sign(member))
         return _MemberDraw(member, baseline, polynomial, self._dipoles(member, learnt, baseline))
 
-    def _spread(self, fit: Fit) -> float:
+    def _spread(self, drawn: AtomicPolynomial) -> float:
         """Root mean square of what a draw adds to the forces at some of the displaced geometries."""
         group = max((tensors.group for tensors in self.places), key=len)
-        forces = self.description.evaluate([fit.drawn], group.numbers, group.positions[:SPREAD_PLACES])[1]
+        forces = self.description.evaluate([drawn], group.numbers, group.positions[:SPREAD_PLACES])[1]
         return float(np.sqrt(np.mean(forces**2)))
 
     def _set(self, draw: _MemberDraw, values: list[tuple[FloatArray, FloatArray]]) -> TrainingData:
@@ -203,7 +210,7 @@ class Teacher:
                     np.repeat(mask & known[:, None], 3, axis=1),
                 )
             )
-        return self.process.fitted(targets, self.seed, member // 2)
+        return self.process.fitted(targets)
 
     def _dipoles(self, member: int, learnt: list[BoolArray], baseline: Baseline) -> list[FloatArray]:
         """Dipoles (S, 3) at the displaced geometries of one member's draw, without those below; none without labels."""
@@ -258,10 +265,9 @@ def displaced(groups: Sequence[LabelledGroup], seed: int, n_inputs: int) -> list
 
 
 def _with_values(places: Sequence[LabelledGroup], values: Sequence[Values]) -> tuple[list[LabelledGroup], list[Values]]:
-    """The displaced geometries that have values of the level below, and the values of all groups without those of the
-    others. values: of the labels' groups and of these."""
-    found, kept = [], list(values[: len(values) - len(places)])
-    for place, level in zip(places, values[len(kept) :], strict=True):
+    """The displaced geometries that have values of the level below, and these."""
+    found, kept = [], []
+    for place, level in zip(places, values, strict=True):
         rows = np.flatnonzero(level.known)
         if len(rows):
             found.append(place.of(rows))
