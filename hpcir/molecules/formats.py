@@ -17,7 +17,7 @@ import numpy as np
 from hpcir.errors import InputError
 from hpcir.molecules.files.inputs import coord_state, coord_text, gaussian_text, is_orca_input, orca_input, pdb_text
 from hpcir.molecules.files.outputs import is_output, printed_state, program_of, set_isotopes, turbomole_frames
-from hpcir.molecules.isotopes import isotope_mass
+from hpcir.molecules.isotopes import check_numbers, isotope_mass
 from hpcir.molecules.plain_xyz import text_lines
 from hpcir.storage.files import decoded
 
@@ -53,7 +53,7 @@ def _ase_frames(path: Path, form: str | None = None, text: str | None = None, **
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             source = str(path) if text is None else io.StringIO(text)
-            return list(read(source, index=":", format=form, parallel=False, **options))
+            frames = list(read(source, index=":", format=form, parallel=False, **options))
     except Exception as error:  # ASE raises whatever its many readers raise
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",
@@ -61,6 +61,9 @@ def _ase_frames(path: Path, form: str | None = None, text: str | None = None, **
             hint="read are xyz, mol, sdf, mol2, pdb, cif, inputs and outputs of Gaussian, ORCA and Turbomole, and what "
             "else ASE reads",
         ) from error
+    for atoms in frames:
+        check_numbers(atoms.numbers, str(path))
+    return frames
 
 
 def _by_ase(path: Path) -> list[Any]:

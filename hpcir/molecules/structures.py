@@ -14,7 +14,7 @@ import numpy as np
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
 from hpcir.molecules.files.outputs import is_output
-from hpcir.molecules.isotopes import check_mass, isotope_symbol
+from hpcir.molecules.isotopes import check_mass, check_numbers, isotope_symbol
 from hpcir.molecules.plain_xyz import PlainFrame, extended_lines, read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
 
@@ -111,7 +111,11 @@ def _extended(path: Path) -> list[Any]:
             where=str(path),
             hint="an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line",
         ) from error
+    for atoms in frames:
+        check_numbers(atoms.numbers, str(path))
     for number, own in masses.items():
+        if number >= len(frames) or max(own) >= len(frames[number]):
+            raise InputError("a frame has lines of atoms without positions", where=str(path), value=f"frame {number + 1}")
         new = frames[number].get_masses()
         new[list(own)] = list(own.values())
         frames[number].set_masses(new)
