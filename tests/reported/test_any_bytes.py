@@ -204,7 +204,7 @@ def test_atomic_numbers_of_no_element(tmp_path):
 
 def test_isotopes_of_a_frame_without_positions(tmp_path):
     """An IndexError: the columns have no positions, and a line names an isotope. Found by coverage."""
-    text = '36\nProperties=\xaeProperties=species:S:1:p pbc="F F F"3\n' + 36 * "D\n"
+    text = '36\nProperties=\xae\xae\xae\xae\x85\x90Properties=species:S:1:p pbc="F\xd4F F"3\n' + 36 * "D\n"
     (tmp_path / "a.xyz").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="a frame has lines of atoms without positions"):
         read_frames(tmp_path / "a.xyz")
