@@ -74,6 +74,7 @@ CHARGE_WORDS = ("charge", "total_charge", "totalcharge", "net_charge", "molecula
 SPIN_WORDS = ("multiplicity", "Multiplicity", "mult", "spin_multiplicity")
 # Words that mean 2S+1, 2S or S, by the program.
 _UNSURE_SPIN_WORDS = ("spin", "total_spin", "uhf", "unpaired", "nopen")
+_XYZ_HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
 # An integer under a name in a comment line: charge=1, charge = -1, total_charge="1".
 _NAMED_INTEGER = r'(?:^|[\s,;]){}\s*=\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;])'
 
@@ -109,13 +110,15 @@ def _extended(path: Path) -> list[Any]:
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",
             where=str(path),
-            hint="an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line",
+            hint=_XYZ_HINT,
         ) from error
     for atoms in frames:
         check_numbers(atoms.numbers, str(path))
     for number, own in masses.items():
         if number >= len(frames) or max(own) >= len(frames[number]):
-            raise InputError("a frame has lines of atoms without positions", where=str(path), value=f"frame {number + 1}")
+            raise InputError(
+                "a frame has lines of atoms without positions", where=str(path), value=f"frame {number + 1}"
+            )
         new = frames[number].get_masses()
         new[list(own)] = list(own.values())
         frames[number].set_masses(new)

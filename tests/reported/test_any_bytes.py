@@ -190,10 +190,11 @@ def test_numbers_of_atoms_and_columns_without_end(tmp_path, text, words):
 
 def test_atomic_numbers_of_no_element(tmp_path):
     """An IndexError for an atom of number 333. Found by coverage."""
-    table = " Center     Atomic      Atomic             Coordinates (Angstroms)\n Number     Number       Type             X\n ----\n"
+    row = "{:7d}{:11d}{:12d}        0.0    {:.1f}    0.1\n"
     output = (
         " Entering Gaussian System, Link 0=g16\n IAtWgt=  16  2\n                          Input orientation:\n ----\n"
-        f"{table}      1          8           0        0.0    0.0    0.1\n      2        333           1        0.0    0.8    0.5\n ----\n"
+        " Center     Atomic      Atomic             Coordinates (Angstroms)\n Number     Number       Type             X\n"
+        f" ----\n{row.format(1, 8, 0, 0.0)}{row.format(2, 333, 1, 0.8)} ----\n"
     )
     (tmp_path / "a.log").write_text(output)
     (tmp_path / "a.xyz").write_text("2\nProperties=Z:I:1:pos:R:3\n8 0 0 0\n333 0 0 1\n")

@@ -71,7 +71,7 @@ def test_a_string_becomes_a_deck_that_checks(tmp_path, monkeypatch, capsys, text
     assert Path("deck.svg").read_text().lstrip().startswith("<?xml")
     said = capsys.readouterr().out
     assert "understood as" in said
-    assert main(["check", "deck.yaml", "--quick"]) == 0
+    assert main(["check", "deck.yaml", "--no-label"]) == 0
     assert multiplicity == 3 or flat(drawn(loaded.structure).smiles) == flat(text)
     if "[2H]" in text:
         assert loaded.structure.masses[0] / AMU == pytest.approx(2.014, abs=1e-3)
@@ -179,7 +179,7 @@ def test_molecules_of_g2_start_and_check(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write("molecule.xyz", g2[name])
     assert main(["init", "molecule.xyz", "--engine", "tblite"]) == 0
-    assert main(["check", "molecule.yaml", "--quick"]) == 0
+    assert main(["check", "molecule.yaml", "--no-label"]) == 0
     assert deck_warnings(check_deck(load_deck("molecule.yaml"))) == []
 
 
@@ -245,5 +245,5 @@ def test_masses_and_temperatures_are_held_against_physics(tmp_path, capsys, word
     (tmp_path / "w.xyz").write_text("3\nw\nO 0 0 0.1173\nH 0 0.7572 -0.4692\nH 0 -0.7572 -0.4692\n")
     deck = tmp_path / "a.yaml"
     deck.write_text(f"system: {{structure: w.xyz, {words}}}\nlabels: {{engine: tblite}}\n{keys}")
-    assert main(["check", "--quick", str(deck)]) == (2 if said else 0)
+    assert main(["check", "--no-label", str(deck)]) == (2 if said else 0)
     assert said in capsys.readouterr().err
