@@ -193,7 +193,7 @@ def test_atomic_numbers_of_no_element(tmp_path):
     row = "{:7d}{:11d}{:12d}        0.0    {:.1f}    0.1\n"
     output = (
         " Entering Gaussian System, Link 0=g16\n IAtWgt=  16  2\n                          Input orientation:\n ----\n"
-        " Center     Atomic      Atomic             Coordinates (Angstroms)\n Number     Number       Type             X\n"
+        " Center     Atomic      Atomic             Coordinates (Angstroms)\n Number     Number       Type\n"
         f" ----\n{row.format(1, 8, 0, 0.0)}{row.format(2, 333, 1, 0.8)} ----\n"
     )
     (tmp_path / "a.log").write_text(output)
