@@ -156,6 +156,7 @@ def _frame(path: Path, rows: list[str], line: int, count: int) -> PlainFrame:
         )
     unit = _unit(f"{path}:{line + 2}", rows[line + 1])
     _refuse_isotope_labels([(row.split() or [""])[0] for row in atoms], f"{path}:{{}}", line + 3)
+    _refuse_counted(f"{path}:{line + 3}", [row.split() for row in atoms])
     parsed = [_atom(f"{path}:{number}", row) for number, row in enumerate(atoms, line + 3)]
     masses = np.array([mass for _, _, mass in parsed])
     return PlainFrame(
@@ -221,6 +222,17 @@ def _refuse_isotope_labels(words: list[str], where: str, first: int) -> None:
                 value=word,
                 hint=f"write {number}{element} for the isotope, or {element} without the number",
             )
+
+
+def _refuse_counted(where: str, rows: list[list[str]]) -> None:
+    """Raise InputError for lines that begin with the atoms' own numbers, which would be read as elements."""
+    if [row[0] for row in rows if row] == [str(n) for n in range(1, len(rows) + 1)] and all(len(r) == 5 for r in rows):
+        raise InputError(
+            "the first column counts the atoms, and the element is to stand there",
+            where=where,
+            value=" ".join(rows[0])[:60],
+            hint=_HINT,
+        )
 
 
 def _atom(where: str, row: str) -> tuple[int, list[float], float]:

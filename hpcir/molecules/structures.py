@@ -13,8 +13,9 @@ import numpy as np
 
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
+from hpcir.molecules.files.inputs import UNSAID_CHARGE
 from hpcir.molecules.files.outputs import is_output
-from hpcir.molecules.isotopes import check_mass, check_numbers, isotope_symbol
+from hpcir.molecules.isotopes import LAST_ELEMENT, check_mass, check_numbers, isotope_symbol
 from hpcir.molecules.plain_xyz import PlainFrame, extended_lines, read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
 
@@ -74,6 +75,8 @@ CHARGE_WORDS = ("charge", "total_charge", "totalcharge", "net_charge", "molecula
 SPIN_WORDS = ("multiplicity", "Multiplicity", "mult", "spin_multiplicity")
 # Words that mean 2S+1, 2S or S, by the program.
 _UNSURE_SPIN_WORDS = ("spin", "total_spin", "uhf", "unpaired", "nopen")
+# Sums of atomic charges and magnetic moments that are so near a whole number mean it.
+WHOLE_SUM = 0.02
 _XYZ_HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
 # An integer under a name in a comment line: charge=1, charge = -1, total_charge="1".
 _NAMED_INTEGER = r'(?:^|[\s,;]){}\s*=\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;])'
@@ -96,7 +99,23 @@ def read_frames(path: str | Path) -> list[Any]:
         frames = foreign_frames(path)
     if not frames or any(len(frame) == 0 for frame in frames):
         raise InputError("the structure file holds no frame, or one without atoms", where=str(path))
+    for frame in frames:
+        take_sums(frame)
     return frames
+
+
+def take_sums(atoms: Any) -> None:
+    """Put the sums of ASE Atoms' initial charges and magnetic moments into `info` as total charge and multiplicity,
+    where nothing there says them: what a calculator of ASE is given of both. No sum but a whole number counts, and no
+    zero."""
+    for column, words in (("initial_charges", CHARGE_WORDS), ("initial_magmoms", SPIN_WORDS)):
+        if column not in atoms.arrays or any(word in atoms.info for word in words):
+            continue
+        values = np.asarray(atoms.arrays[column], float)
+        total = float(values.sum()) if values.ndim == 1 and np.all(np.isfinite(values)) else 0.0
+        whole = round(total) if abs(total) < len(atoms) * LAST_ELEMENT else 0
+        if whole and abs(total - whole) < WHOLE_SUM:
+            atoms.info[words[0]] = whole if column == "initial_charges" else abs(whole) + 1
 
 
 def _extended(path: Path) -> list[Any]:
@@ -202,6 +221,13 @@ def read_structure(
     if np.any(atoms.pbc):
         raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=str(path))
     said = stated(atoms.info, CHARGE_WORDS, str(path))
+    if charge is None and said is None and UNSAID_CHARGE in atoms.info:
+        raise InputError(
+            "the file does not say the total charge of what looks like an ion",
+            where=str(path),
+            value=str(atoms.info[UNSAID_CHARGE]),
+            hint="give it: --charge, or system.charge",
+        )
     if charge is not None and said is not None and said != charge:
         raise InputError(
             f"the structure file states the total charge {said:+d}, and {charge:+d} is declared",

@@ -167,6 +167,43 @@ def test_names_of_the_offline_tables():
         smiles_of_name("not a substance at all")
 
 
+@pytest.mark.parametrize(
+    ("name", "smiles"),
+    [
+        ("C2H5OH", "CCO"),  # was dimethyl ether, the first compound of that composition
+        ("CH3OH", "CO"),
+        ("NO", "[N]=O"),
+        ("OCS", "C(=O)=S"),
+        ("HNCO", "C(=N)=O"),  # was fulminic acid
+        ("D2O", "[2H]O[2H]"),
+        ("CO", "[C-]#[O+]"),
+    ],
+)
+def test_a_formula_is_the_compound_that_has_it_as_a_name_or_alone(name, smiles):
+    pytest.importorskip("chemicals")
+    from hpcir.molecules.strings import smiles_of_name
+
+    assert smiles_of_name(name) == smiles
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("C6H6", "a formula that 16 compounds have .* benzene or"),
+        ("(CH3)2CO", "a formula that .* acetone"),  # was oxetane
+        ("CN", "no such name"),  # was methylamine, of the SMILES string
+        ("OH", "no such name"),  # was the hydroxide ion
+        ("", "no such name"),
+    ],
+)
+def test_a_formula_of_several_compounds_and_a_string_in_the_place_of_a_name_are_refused(name, words):
+    pytest.importorskip("chemicals")
+    from hpcir.molecules.strings import smiles_of_name
+
+    with pytest.raises(InputError, match=words):
+        smiles_of_name(name)
+
+
 def test_one_source_is_wanted(tmp_path):
     with pytest.raises(InputError, match="one of a structure file, --smiles and --name"):
         write_start(None)
