@@ -75,6 +75,8 @@ CHARGE_WORDS = ("charge", "total_charge", "totalcharge", "net_charge", "molecula
 SPIN_WORDS = ("multiplicity", "Multiplicity", "mult", "spin_multiplicity")
 # Words that mean 2S+1, 2S or S, by the program.
 _UNSURE_SPIN_WORDS = ("spin", "total_spin", "uhf", "unpaired", "nopen")
+# Bohr: a millimetre, far from any origin that a program takes.
+LARGEST_COORDINATE = 1e7 * ANGSTROM
 # Sums of atomic charges and magnetic moments that are so near a whole number mean it.
 WHOLE_SUM = 0.02
 _XYZ_HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
@@ -288,13 +290,16 @@ def check_structure(structure: Structure) -> None:
 
 
 def check_geometry(structure: Structure) -> None:
-    """Raise InputError for unknown elements, non-finite positions, or overlapping atoms."""
+    """Raise InputError for unknown elements, positions that are not finite or a millimetre away, overlapping atoms."""
     where = structure.source
     if np.any(structure.numbers < 1):
         atom = int(np.argmax(structure.numbers < 1)) + 1
         raise InputError(f"atom {atom} is of no known element", where=where, value="X")
     if not np.all(np.isfinite(structure.positions)):
         raise InputError("a coordinate is not a finite number", where=where)
+    if np.abs(structure.positions).max() > LARGEST_COORDINATE:
+        largest = f"{np.abs(structure.positions).max() / ANGSTROM:.3g} A"
+        raise InputError("a coordinate that no molecule has", where=where, value=largest, hint="give angstrom")
     for i, j, distance, ratio in close_pairs(structure):
         names = structure.symbols
         if ratio < OVERLAP_FRACTION:

@@ -151,3 +151,11 @@ def test_types_of_lammps_are_no_elements(tmp_path, columns, boundary):
         .replace("3 2 10", "3 H 10")
     )
     assert read_structure(path).symbols == ["O", "H", "H"]
+
+
+def test_a_coordinate_that_no_molecule_has_is_refused(tmp_path):
+    (tmp_path / "a.xyz").write_text("2\n\nH 0 0 1e200\nH 0 0 0\n")
+    with pytest.raises(InputError, match=r"a coordinate that no molecule has \(found: '1e\+200 A'\)"):
+        read_structure(tmp_path / "a.xyz")
+    (tmp_path / "a.xyz").write_text("2\n\nH 1000 0 5000.74\nH 1000 0 5000\n")
+    assert len(read_structure(tmp_path / "a.xyz")) == 2
