@@ -177,6 +177,7 @@ def _by_rdkit(path: Path, suffix: str) -> list[Any]:
         if suffix == ".mol2":
             _charge_of_types(path, atoms, block)
         else:
+            _refuse_drawing(path, atoms, block)
             _singlets(atoms, block)
     return frames
 
@@ -189,6 +190,13 @@ def _charge_of_types(path: Path, atoms: Any, block: str) -> None:
     ions = sorted(set(_ION_TYPES.findall(block)))
     if ions:
         atoms.info[UNSAID_CHARGE] = f"{', '.join(ions)} among the atom types of a file without charges"
+
+
+def _refuse_drawing(path: Path, atoms: Any, block: str) -> None:
+    """Raise InputError for a flat mol file that says of itself that its coordinates are of a drawing."""
+    head = block.split("\n")[:3]
+    if len(atoms) > 2 and not np.any(atoms.positions[:, 2]) and any(line[20:22] == "2D" for line in head):
+        raise InputError("the file says that its coordinates are of a drawing (2D)", where=str(path), hint=_FLAT_HINT)
 
 
 def _singlets(atoms: Any, block: str) -> None:

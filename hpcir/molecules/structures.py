@@ -77,11 +77,13 @@ SPIN_WORDS = ("multiplicity", "Multiplicity", "mult", "spin_multiplicity")
 _UNSURE_SPIN_WORDS = ("spin", "total_spin", "uhf", "unpaired", "nopen")
 # Bohr: a millimetre, far from any origin that a program takes.
 LARGEST_COORDINATE = 1e7 * ANGSTROM
+# A comment line of charge and multiplicity alone, as "-1 1", and "+1 2 H2O" with a sign (QCElemental's xyz+).
+_CHARGE_AND_SPIN = re.compile(r"\s*(?=[+-]|[0-9]\s+[1-9]\s*$)([+-]?[0-9])\s+([1-9])(?:\s+[A-Z]\w*)?\s*$")
 # Sums of atomic charges and magnetic moments that are so near a whole number mean it.
 WHOLE_SUM = 0.02
 _XYZ_HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
-# An integer under a name in a comment line: charge=1, charge = -1, total_charge="1".
-_NAMED_INTEGER = r'(?:^|[\s,;]){}\s*=\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;])'
+# An integer under a name in a comment line: charge=1, charge: -1, total_charge="1", charge 1.
+_NAMED_INTEGER = r'(?:^|[\s,;(]){}\s*{}\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;)])'
 
 
 def read_frames(path: str | Path) -> list[Any]:
@@ -153,9 +155,15 @@ def _atoms(frame: PlainFrame) -> Any:
     atoms: Any = Atoms(numbers=frame.numbers, positions=frame.positions)
     atoms.info = _words_of_comment(frame.comment)
     for word in CHARGE_WORDS + SPIN_WORDS:
-        match = re.search(_NAMED_INTEGER.format(word), frame.comment)
+        between = "[=:]?" if word in (CHARGE_WORDS[0], SPIN_WORDS[0]) else "[=:]"
+        match = re.search(_NAMED_INTEGER.format(word, between), frame.comment)
         if match:
             atoms.info[word] = int(match.group(1))
+    bare = _CHARGE_AND_SPIN.match(frame.comment)
+    if bare is not None and not atoms.info.keys() & {*CHARGE_WORDS, *SPIN_WORDS}:
+        charge, multiplicity = map(int, bare.groups())
+        if (int(frame.numbers.sum()) - charge + multiplicity) % 2:
+            atoms.info |= {"charge": charge, "multiplicity": multiplicity}
     if frame.masses is not None:
         atoms.set_masses(np.where(np.isnan(frame.masses), atoms.get_masses(), frame.masses))
     return atoms

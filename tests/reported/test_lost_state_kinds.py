@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.collections import g2
 from ase.db import connect
 
 from hpcir.cli import main
@@ -13,7 +14,8 @@ from hpcir.deck.checks import check_deck
 from hpcir.deck.loader import load_deck
 from hpcir.errors import InputError
 from hpcir.exchange.reading import read_dataset
-from hpcir.molecules.structures import read_structure
+from hpcir.molecules.pieces import bare_carbons
+from hpcir.molecules.structures import read_structure, structure_of
 
 SULFATE = [("S", 0.0, 0.0, 0.0)] + [
     ("O", *(0.86 * np.array(signs))) for signs in ((1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1))
@@ -159,3 +161,66 @@ def test_a_coordinate_that_no_molecule_has_is_refused(tmp_path):
         read_structure(tmp_path / "a.xyz")
     (tmp_path / "a.xyz").write_text("2\n\nH 1000 0 5000.74\nH 1000 0 5000\n")
     assert len(read_structure(tmp_path / "a.xyz")) == 2
+
+
+@pytest.mark.parametrize(
+    ("comment", "state"),
+    [
+        ("1 2", (1, 2)),  # charge and multiplicity alone
+        ("-1 2", (-1, 2)),
+        ("+1 2 H2O", (1, 2)),  # QCElemental's xyz+
+        ("charge: 1, multiplicity: 2", (1, 2)),
+        ("water cation (charge 1, multiplicity 2)", (1, 2)),
+        ("charge = +1; mult=2", (1, 2)),
+        ("0 1", (0, 1)),
+        ("1 1", (0, 1)),  # no spin that ten electrons less one have: not charge and multiplicity
+        ("12 2", (0, 1)),
+        ("frame 1 2", (0, 1)),
+        ("1 2 3-trimer", (0, 1)),
+        ("no charge", (0, 1)),
+        ("recharge=1", (0, 1)),
+    ],
+)
+def test_charge_and_spin_of_a_comment_line(tmp_path, comment, state):
+    (tmp_path / "a.xyz").write_text(f"3\n{comment}\nO 0 0 0.1173\nH 0 0.7572 -0.4692\nH 0 -0.7572 -0.4692\n")
+    structure = read_structure(tmp_path / "a.xyz")
+    assert (structure.charge, structure.multiplicity) == state
+
+
+@pytest.mark.parametrize("second", [("8.0", "1.0"), ("15.999", "1.008"), ("15.9994", "1.0079")])
+def test_a_column_of_charges_or_masses_is_not_x(tmp_path, second):
+    o, h = second
+    (tmp_path / "a.xyz").write_text(f"3\n\nO {o} 0 0 0.1173\nH {h} 0 0.7572 -0.4692\nH {h} 0 -0.7572 -0.4692\n")
+    with pytest.raises(InputError, match=r"a\.xyz:3: the second column has the elements' nuclear charges or masses"):
+        read_structure(tmp_path / "a.xyz")
+    (tmp_path / "a.xyz").write_text("2\n\nH 0 0 0.37 0.1\nH 0 0 -0.37 -0.1\n")  # a fifth column of charges
+    assert read_structure(tmp_path / "a.xyz").symbols == ["H", "H"]
+
+
+def test_a_drawing_with_hydrogens_is_no_structure(tmp_path):
+    """As databases of drawings give it (2D in the head of the file)."""
+    pytest.importorskip("rdkit")
+    water = [("O", 2.5369, -0.155, 0.0), ("H", 3.0739, 0.155, 0.0), ("H", 2.0, 0.155, 0.0)]
+    drawing = mol(water).replace("m\n\n\n", "962\n  -OEChem-07072003582D\n\n")
+    (tmp_path / "a.sdf").write_text(drawing)
+    with pytest.raises(InputError, match=r"of a drawing \(2D\).*--smiles"):
+        read_structure(tmp_path / "a.sdf")
+    (tmp_path / "a.sdf").write_text(drawing.replace("582D", "583D"))
+    assert len(read_structure(tmp_path / "a.sdf")) == 3
+
+
+def test_carbons_without_their_hydrogens_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [("C1", 0.0, 0.0, 0.0, "C"), ("C2", 1.5, 0.0, 0.0, "C"), ("O", 2.0, 1.3, 0.3, "O")]
+    line = "HETATM{:5d}  {:<3s} ETH A   1    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00          {:>2s}\n"
+    (tmp_path / "a.pdb").write_text("".join(line.format(n, *row) for n, row in enumerate(rows, 1)) + "END\n")
+    assert main(["init", "a.pdb", "--engine", "tblite"]) == 0
+    assert "warning: C1, C2 want bonds, as where a file leaves hydrogens out" in capsys.readouterr().out
+    for name in ("CO2", "C2F4", "NCCN", "CCl4", "CH2_s1A1d", "CH3", "C6H6", "CN"):
+        assert bare_carbons(structure_of(g2[name], 0, 1, name, name)) == []
+
+
+def test_no_molecule_of_g2_is_told_to_lack_hydrogens():
+    for name in g2.names:
+        if len(g2[name]) > 1:
+            assert bare_carbons(structure_of(g2[name], 0, 1, name, name)) == [], name
