@@ -15,10 +15,10 @@ from hpcir.deck.sections import EngineSettings, Level, ModelSettings
 from hpcir.deck.study import Study, heavy_atoms
 from hpcir.descriptors.definition import functions_of
 from hpcir.errors import InputError, LabelFailed, RunStopped
-from hpcir.labels.cost import LabelEstimate, estimated_label, start_seconds
 from hpcir.models.work import step_operations
 from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
+from hpcir.study.label_cost import LabelEstimate, estimated_label, start_seconds
 from hpcir.study.memory import MEBI, lower_labels, rank_memory
 from hpcir.study.nuclei import refuse_too_few_beads, usual_ring
 from hpcir.study.production.convergence import look_counts
@@ -131,8 +131,8 @@ def check_run(study: Study, out: Path, *, ranks: int = 1, label: bool | None = N
 
 
 def _label_wanted(study: Study, label: bool | None, estimate: LabelEstimate | None) -> bool:
-    """Whether to make a label: as the user says, else where it is cheap; of an ASE calculator only a label shows what
-    it returns, and whether it heard of the charge and the multiplicity."""
+    """True where a label is made: as the user says, else where it is cheap; of an ASE calculator only a label shows
+    what it returns, and that it heard of the charge and the multiplicity."""
     engine = study.deck.labels.engine
     if engine == "files":
         return False

@@ -11,10 +11,10 @@ import pytest
 from hpcir.commands import check
 from hpcir.deck.sections import LabelSettings
 from hpcir.labels.checks import finished_label
-from hpcir.labels.cost import FUNCTIONS, basis_functions, estimated_label
 from hpcir.labels.isolation import IsolatedEngine
 from hpcir.labels.pyscf_checks import COMPLETE_BASES, LAST_COMMON_ELEMENT
 from hpcir.molecules.structures import Structure
+from hpcir.study.label_cost import FUNCTIONS, basis_functions, estimated_label
 from tests.commands.conftest import Command, done, refused
 
 WATER = "3\n\nO 0 0 0.1173\nH 0 0.7572 -0.4692\nH 0 -0.7572 -0.4692\n"

@@ -1,4 +1,4 @@
-"""How long a label takes about, without making one: from the level of theory and the numbers of atoms and functions.
+"""The time that a label takes about, without making one: from its level of theory, its atoms and basis functions.
 
 Constants are fitted to processor seconds that `tools/bench/bench_labels --estimates` measures and prints beside the
 estimates, from hydrogen chloride to a tripeptide. Another processor is faster or slower by as much as it is.
