@@ -66,7 +66,7 @@ def _lost(target: Target, chosen: TrajectorySet) -> bool:
 
 
 def _events_of(context: Context, chosen: TrajectorySet) -> BondEvents:
-    """What happened to the bonds in the trajectories of a set, valid or not."""
+    """The events of bonds in the trajectories of a set, valid or not."""
     blocks = [TrajectoryBlock.read(context.directory / block) for block in chosen.blocks]
     events = [block.events for block in blocks if block.events is not None]
     return bond_events(
