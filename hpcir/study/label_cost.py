@@ -1,7 +1,7 @@
 """The time that a label takes about, without making one: from its level of theory, its atoms and basis functions.
 
 Constants are fitted to processor seconds that `tools/bench/bench_labels --estimates` measures and prints beside the
-estimates, from hydrogen chloride to a tripeptide. Another processor is faster or slower by as much as it is.
+estimates, from hydrogen chloride to benzene. Another processor is faster or slower by as much as it is.
 """
 
 from __future__ import annotations
