@@ -80,7 +80,7 @@ def check(options: argparse.Namespace, comm: Communicator) -> None:
     def check() -> None:
         from hpcir.commands.check import check_run
 
-        check_run(study, _run_directory(options, study), ranks=comm.size, time_label=not options.quick)
+        check_run(study, _run_directory(options, study), ranks=comm.size, label=options.label)
 
     on_root(comm, check)
 

@@ -102,7 +102,12 @@ def _add_run_commands(commands: Any) -> None:
     check.add_argument(
         "-o", "--out", metavar="DIR", type=Path, help="run directory (default: the deck's name with .run)"
     )
-    check.add_argument("--quick", action="store_true", help="leave out the one timed label")
+    check.add_argument(
+        "--label",
+        action=argparse.BooleanOptionalAction,
+        help="make one label of the structure, whatever it costs, or none (default: where it takes a second or less)",
+    )
+    check.add_argument("--quick", dest="label", action="store_false", default=None, help=argparse.SUPPRESS)
 
 
 def _add_model_commands(commands: Any) -> None:

@@ -18,11 +18,15 @@ from hpcir.errors import InputError, LabelFailed, RunStopped
 from hpcir.models.work import step_operations
 from hpcir.molecules.pieces import formula, isotope_words
 from hpcir.runtime.progress import duration_text, on_terminal
+from hpcir.study.label_cost import LabelEstimate, estimated_label, start_seconds
 from hpcir.study.memory import MEBI, lower_labels, rank_memory
 from hpcir.study.nuclei import refuse_too_few_beads, usual_ring
 from hpcir.study.production.convergence import look_counts
 from hpcir.units import FS, KELVIN, PS
 from hpcir.vibrations.optimise import TYPICAL_LABELS
+
+# Seconds, the start of the engine's process included, up to which a label is made without being asked for.
+CHEAP_LABEL = 1.0
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,10 +94,12 @@ def check_output(out: Path) -> Path:
         ) from None
 
 
-def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = True) -> None:
-    """Check output folder and disk space, label once, and print plan, cost and memory; the engine is checked already.
+def check_run(study: Study, out: Path, *, ranks: int = 1, label: bool | None = None) -> None:
+    """Check output folder and disk space, and print plan, cost and memory; the engine is checked already.
 
-    Raises InputError for what the user can correct, RunStopped when the disk is too full.
+    label: whether a label of the structure is made for its time and memory; None: where it takes `CHEAP_LABEL` or less
+    by its estimate, and of calculators of which nothing is known. Raises InputError for what the user can correct,
+    RunStopped when the disk is too full, or the structure cannot be labelled.
     """
     from rich.console import Console
 
@@ -110,9 +116,29 @@ def check_run(study: Study, out: Path, *, ranks: int = 1, time_label: bool = Tru
     console.print(_plan(study, out))
     for warning in [*deck_warnings(study), *lacking]:
         console.print(f"warning: {warning}", markup=False)
-    timed = _time_one(study, console) if time_label and study.deck.labels.engine != "files" else None
-    console.print(_cost(study, ranks, timed, need, free))
+    estimate = estimated_label(study.deck.labels, study.structure)
+    timed = None
+    if _label_wanted(study, label, estimate):
+        timed = _time_one(study, console)
+    elif study.deck.labels.engine != "files":
+        costs = "its time is not estimated" if estimate is None else f"it would take {_estimate_words(estimate)}"
+        console.print(
+            f"No label was made: {costs}. --label makes one, and shows whether it converges, its time and its memory.",
+            markup=False,
+        )
+    console.print(_cost(study, ranks, timed or estimate, need, free))
     console.print("The deck is fine.")
+
+
+def _label_wanted(study: Study, label: bool | None, estimate: LabelEstimate | None) -> bool:
+    """True where a label is made: as the user says, else where it is cheap; of an ASE calculator only a label shows
+    what it returns, and that it heard of the charge and the multiplicity."""
+    engine = study.deck.labels.engine
+    if engine == "files":
+        return False
+    if label is not None:
+        return label
+    return engine == "ase" or (estimate is not None and estimate.seconds + start_seconds(engine) <= CHEAP_LABEL)
 
 
 def label_counts(study: Study) -> dict[str, int]:
@@ -267,17 +293,23 @@ def _pretraining(study: Study) -> str:
     return f"{labels.pretrain.labels} labels of {method}{condition}"
 
 
-def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: int) -> Table:
+def _cost(study: Study, ranks: int, label: TimedLabel | LabelEstimate | None, need: int, free: int) -> Table:
     table = _table("Cost")
     counts = label_counts(study)
     for purpose, count in counts.items():
         _row(table, f"labels: {purpose}", str(count))
-    if timed is not None:
-        _row(table, "one label", f"{timed.seconds:.2g} s, {timed.level}")
-        work = sum(counts.values()) * timed.seconds
+    if label is not None:
+        words = _estimate_words(label) if isinstance(label, LabelEstimate) else f"{label.seconds:.2g} s, {label.level}"
+        _row(table, "one label", words)
+        work = sum(counts.values()) * label.seconds
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         for number in sorted({1, ranks, max(1, cores // study.deck.labels.threads)}):
-            _row(table, f"all labels on {number} rank{'s'[: number > 1]}", duration_text(work / number))
+            time = duration_text(work / number)
+            if isinstance(label, LabelEstimate):
+                time = "about " + " ".join(time.split()[:2])
+            _row(table, f"all labels on {number} rank{'s'[: number > 1]}", time)
+    timed = label if isinstance(label, TimedLabel) else None
+    if timed is not None:
         _row(table, "memory of a label", f"{timed.memory / MEBI:.0f} MiB a rank")
     for molecule, size in _wavefunction_sizes(study):
         _row(table, f"integrals and amplitudes of {molecule}", size)
@@ -291,6 +323,10 @@ def _cost(study: Study, ranks: int, timed: TimedLabel | None, need: int, free: i
     _row(table, "memory a rank", f"{most / MEBI:.0f} MiB at most (rank 0: {first / MEBI:.0f} MiB){with_engine}")
     _row(table, "disk", f"about {need / MEBI:.0f} MiB of {free / MEBI:.0f} MiB free")
     return table
+
+
+def _estimate_words(estimate: LabelEstimate) -> str:
+    return f"about {estimate.seconds:.1g} s, estimated from {estimate.size}"
 
 
 def _wavefunction_sizes(study: Study) -> Iterator[tuple[str, str]]:

@@ -207,9 +207,18 @@ def _usual_multiplicity(path: Path, charge: int | None) -> int:
                 raise
         else:
             triplet = structure.charge == 0 and formula(structure.symbols) in TRIPLETS
-            return 3 if triplet else multiplicity
+            return 3 if triplet and _may_be(path, charge, 3) else multiplicity
     # The file states a multiplicity, which cannot be: the reader says why.
     return read_structure(path, charge).multiplicity
+
+
+def _may_be(path: Path, charge: int | None, multiplicity: int) -> bool:
+    """False where the file states another multiplicity."""
+    try:
+        read_structure(path, charge, multiplicity)
+    except InputError:
+        return False
+    return True
 
 
 def _spin_note(structure: Structure) -> str:

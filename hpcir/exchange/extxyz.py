@@ -25,7 +25,7 @@ from hpcir.exchange.datasets import (
     size_of,
     unit_size,
 )
-from hpcir.molecules.structures import read_frames, symbols
+from hpcir.molecules.structures import read_frames, symbols, take_sums
 from hpcir.storage.provenance import origin_line
 
 # Returns the value of a name in one frame and whether it is in a place whose units ASE defines; None: not there.
@@ -63,6 +63,7 @@ def read_ase_db(path: str | Path, options: ReadOptions) -> Dataset:
         open_database: Any = connect
         for row in open_database(str(path), serial=True).select():
             atoms = row.toatoms()
+            take_sums(atoms)
             extra = dict(row.key_value_pairs) | dict(row.data)
             entries.append((atoms, _lookup(atoms, extra), sorted({*_held(atoms), *extra})))
     except InputError:

@@ -7,6 +7,7 @@ masses are those of its isotopes.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +16,31 @@ from typing import Any
 import numpy as np
 
 from hpcir.errors import InputError
-from hpcir.molecules.files.inputs import coord_state, coord_text, gaussian_text, is_orca_input, orca_input, pdb_text
+from hpcir.molecules.files.inputs import (
+    UNSAID_CHARGE,
+    coord_state,
+    coord_text,
+    gaussian_text,
+    is_orca_input,
+    orca_input,
+    pdb_text,
+)
 from hpcir.molecules.files.outputs import is_output, printed_state, program_of, set_isotopes, turbomole_frames
-from hpcir.molecules.isotopes import isotope_mass
+from hpcir.molecules.isotopes import check_numbers, isotope_mass
 from hpcir.molecules.plain_xyz import text_lines
 from hpcir.storage.files import decoded
 
 _RDKIT_SUFFIXES = (".mol", ".sdf", ".mol2")
 # Edges of a cell (angstrom) and atoms in it that a molecular crystal may have.
 MIN_EDGE, MAX_EDGE, MAX_CRYSTAL_ATOMS = 2.0, 300.0, 20_000
+_DUMP_HEAD = 4000
 # An occupancy below it is of an atom that is not always there.
 WHOLE = 0.999
+# Types of SYBYL that atoms of ions have: carboxylates and phosphates, ammonium, guanidinium.
+_ION_TYPES = re.compile(r"(?<=\s)(?:O\.co2|N\.4|C\.cat)(?=\s)")
+# Codes of radicals of both kinds of mol files: 1 a singlet, 2 a doublet, 3 a triplet.
+_RADICALS = re.compile(r"^M  RAD\s*\d{1,2}((?:\s+\d{1,3}\s+[123](?!\d))+)\s*$", re.MULTILINE)
+_RADICALS_V3000 = re.compile(r"\sRAD=([123])(?!\d)")
 _FLAT_HINT = "give three-dimensional coordinates with all hydrogens, or start from the molecule's SMILES: init --smiles"
 
 
@@ -53,7 +68,7 @@ def _ase_frames(path: Path, form: str | None = None, text: str | None = None, **
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             source = str(path) if text is None else io.StringIO(text)
-            return list(read(source, index=":", format=form, parallel=False, **options))
+            frames = list(read(source, index=":", format=form, parallel=False, **options))
     except Exception as error:  # ASE raises whatever its many readers raise
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",
@@ -61,6 +76,9 @@ def _ase_frames(path: Path, form: str | None = None, text: str | None = None, **
             hint="read are xyz, mol, sdf, mol2, pdb, cif, inputs and outputs of Gaussian, ORCA and Turbomole, and what "
             "else ASE reads",
         ) from error
+    for atoms in frames:
+        check_numbers(atoms.numbers, str(path))
+    return frames
 
 
 def _by_ase(path: Path) -> list[Any]:
@@ -74,6 +92,12 @@ def _by_ase(path: Path) -> list[Any]:
         text, unit = gaussian_text(path)
     elif coord:
         text = coord_text(path)
+    elif _is_dump(path):
+        raise InputError(
+            "a dump of LAMMPS without a column of elements: its types are numbers, and not those of elements",
+            where=str(path),
+            hint="write it with dump_modify element, and the columns element x y z",
+        )
     frames = _ase_frames(path, gaussian or coord, text, **options)
     for atoms in frames:
         atoms.positions *= unit
@@ -85,6 +109,14 @@ def _by_ase(path: Path) -> list[Any]:
             except (ValueError, TypeError) as error:
                 raise InputError(f"the Gaussian input cannot be read: {error}", where=str(path)) from None
     return frames
+
+
+def _is_dump(path: Path) -> bool:
+    """True for a dump file of LAMMPS whose atoms are of types alone."""
+    with path.open("rb") as file:
+        head = file.read(_DUMP_HEAD)
+    columns = re.search(rb"^ITEM: ATOMS\b(.*)$", head, re.MULTILINE) if head.startswith(b"ITEM:") else None
+    return columns is not None and b"element" not in columns.group(1).split()
 
 
 def _output(path: Path) -> list[Any]:
@@ -140,7 +172,40 @@ def _by_rdkit(path: Path, suffix: str) -> list[Any]:
         ]
     if not found or any(one is None or one.GetNumAtoms() == 0 for one in found):
         raise InputError("the structure cannot be read: RDKit finds no molecule in it", where=str(path))
-    return [_from_rdkit(path, one, suffix == ".mol2") for one in found]
+    frames = [_from_rdkit(path, one, suffix == ".mol2") for one in found]
+    for atoms, block in zip(frames, blocks if suffix == ".mol2" else [b for b in blocks if b.strip()], strict=True):
+        if suffix == ".mol2":
+            _charge_of_types(path, atoms, block)
+        else:
+            _refuse_drawing(path, atoms, block)
+            _singlets(atoms, block)
+    return frames
+
+
+def _charge_of_types(path: Path, atoms: Any, block: str) -> None:
+    """A mol2 file that says of itself that it has no charges states none; one with atom types of ions says so."""
+    if "NO_CHARGES" not in block:
+        return
+    del atoms.info["charge"]
+    ions = sorted(set(_ION_TYPES.findall(block)))
+    if ions:
+        atoms.info[UNSAID_CHARGE] = f"{', '.join(ions)} among the atom types of a file without charges"
+
+
+def _refuse_drawing(path: Path, atoms: Any, block: str) -> None:
+    """Raise InputError for a flat mol file that says of itself that its coordinates are of a drawing."""
+    head = block.split("\n")[:3]
+    if len(atoms) > 2 and not np.any(atoms.positions[:, 2]) and any(line[20:22] == "2D" for line in head):
+        raise InputError("the file says that its coordinates are of a drawing (2D)", where=str(path), hint=_FLAT_HINT)
+
+
+def _singlets(atoms: Any, block: str) -> None:
+    """The multiplicity of atoms with two unpaired electrons each that a mol file calls singlets: RDKit counts theirs
+    as those of triplets."""
+    radicals = [int(code) for line in _RADICALS.findall(block) for code in line.split()[1::2]]
+    radicals += [int(code) for code in _RADICALS_V3000.findall(block)]
+    if 1 in radicals:
+        atoms.info["multiplicity"] = 1 + sum(max(0, code - 1) for code in radicals)
 
 
 def _from_rdkit(path: Path, molecule: Any, partial: bool) -> Any:

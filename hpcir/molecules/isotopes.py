@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from hpcir.errors import InputError
 
@@ -36,8 +37,16 @@ MASSES: dict[tuple[str, int], float] = {
     ("Br", 79): 78.918337574,
     ("Br", 81): 80.916288197,
 }
+LAST_ELEMENT = 118
 _HYDROGENS = {"D": 2, "T": 3}
 _LABELLED = re.compile(r"^\[?(\d{1,3})([A-Z][a-z]?)\]?$", re.ASCII)
+
+
+def check_numbers(numbers: Iterable[int], where: str) -> None:
+    """Raise InputError for an atomic number that is no element's: lists of elements do not reach there."""
+    for atom, number in enumerate(numbers, 1):
+        if not 0 <= number <= LAST_ELEMENT:
+            raise InputError("an atom is of no element", where=f"{where}, atom {atom}", value=int(number))
 
 
 def isotope(word: str) -> tuple[str, int] | None:

@@ -156,6 +156,7 @@ def _frame(path: Path, rows: list[str], line: int, count: int) -> PlainFrame:
         )
     unit = _unit(f"{path}:{line + 2}", rows[line + 1])
     _refuse_isotope_labels([(row.split() or [""])[0] for row in atoms], f"{path}:{{}}", line + 3)
+    _refuse_counted(f"{path}:{line + 3}", [row.split() for row in atoms])
     parsed = [_atom(f"{path}:{number}", row) for number, row in enumerate(atoms, line + 3)]
     masses = np.array([mass for _, _, mass in parsed])
     return PlainFrame(
@@ -221,6 +222,32 @@ def _refuse_isotope_labels(words: list[str], where: str, first: int) -> None:
                 value=word,
                 hint=f"write {number}{element} for the isotope, or {element} without the number",
             )
+
+
+def _refuse_counted(where: str, rows: list[list[str]]) -> None:
+    """Raise InputError for lines of five columns that begin with the atoms' own numbers, which would be read as
+    elements, or have the elements' charges or masses in the place of x."""
+    if any(len(row) != 5 for row in rows):
+        return
+    what = ""
+    if [row[0] for row in rows] == [str(n) for n in range(1, len(rows) + 1)]:
+        what = "the first column counts the atoms, and the element is to stand there"
+    elif len(rows) > 1 and all(_is_of_element(*row[:2]) for row in rows):
+        what = "the second column has the elements' nuclear charges or masses, and x is to stand there"
+    if what:
+        raise InputError(what, where=where, value=" ".join(rows[0])[:60], hint=_HINT)
+
+
+def _is_of_element(symbol: str, word: str) -> bool:
+    """True for the nuclear charge or the mass of an element."""
+    from ase.data import atomic_masses, atomic_numbers
+
+    number = atomic_numbers.get(symbol.capitalize(), 0)
+    try:
+        value = float(word)
+    except ValueError:
+        return False
+    return number > 0 and (value == number or abs(value - atomic_masses[number]) < 0.02)
 
 
 def _atom(where: str, row: str) -> tuple[int, list[float], float]:

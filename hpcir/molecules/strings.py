@@ -7,6 +7,7 @@ is understood as.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,8 @@ class Understood:
 
 
 def smiles_of_name(name: str) -> str:
-    """The SMILES string of a name. Raises InputError when the tables do not know it, or are not installed."""
+    """The SMILES string of a name. Raises InputError when the tables do not know it, or are not installed, and for a
+    formula that several compounds have."""
     try:
         from chemicals.identifiers import search_chemical
     except ImportError as error:
@@ -51,13 +53,57 @@ def smiles_of_name(name: str) -> str:
             value=name,
             hint="pip install 'hpcir[names]', or give --smiles",
         ) from error
+    elements = _composition(name)
+    if elements:
+        return _smiles_of_formula(name, elements)
     try:
-        found = search_chemical(name)
+        if not name.strip():
+            raise ValueError
+        return str(search_chemical(name).smiles)
     except ValueError:
+        raise _no_such_name(name) from None
+
+
+def _no_such_name(name: str) -> InputError:
+    return InputError(
+        "no such name in the tables of the package chemicals", where="--name", value=name, hint="give --smiles"
+    )
+
+
+def _composition(name: str) -> dict[str, float]:
+    """The elements of a formula such as CH3OH and their counts; {} of what is none."""
+    from chemicals.elements import nested_formula_parser
+
+    if not re.fullmatch(r"[A-Z(][A-Za-z0-9()]*", name.strip(), re.ASCII):
+        return {}
+    try:
+        return dict(nested_formula_parser(name.strip(), check=True))
+    except (ValueError, KeyError, IndexError):
+        return {}
+
+
+def _smiles_of_formula(name: str, elements: dict[str, float]) -> str:
+    """The SMILES string of the one neutral compound of a formula, or of that which has it as a name (C2H5OH). The
+    package's own search takes the first of several, and CN for a SMILES string. Raises InputError for several."""
+    from chemicals.identifiers import pubchem_db
+
+    pubchem_db.finish_loading()
+    every = list({id(one): one for one in pubchem_db.CAS_index.values()}.values())
+    found = [one for one in every if _composition(one.formula) == elements]
+    by_name = pubchem_db.search_name(name.strip().lower())
+    if by_name and any(one is by_name for one in found):
+        found = [by_name]
+    if not found:
+        raise _no_such_name(name)
+    if len(found) > 1:
+        names = " or ".join(str(one.common_name) for one in found[:6])
         raise InputError(
-            "no such name in the tables of the package chemicals", where="--name", value=name, hint="give --smiles"
-        ) from None
-    return str(found.smiles)
+            f"a formula that {len(found)} compounds have",
+            where="--name",
+            value=name,
+            hint=f"give the name of the one that is meant, such as {names}, or --smiles",
+        )
+    return str(found[0].smiles)
 
 
 def from_smiles(text: str, name: str = "") -> Understood:

@@ -13,8 +13,9 @@ import numpy as np
 
 from hpcir.arrays import FloatArray, IntArray
 from hpcir.errors import InputError
+from hpcir.molecules.files.inputs import UNSAID_CHARGE
 from hpcir.molecules.files.outputs import is_output
-from hpcir.molecules.isotopes import check_mass, isotope_symbol
+from hpcir.molecules.isotopes import LAST_ELEMENT, check_mass, check_numbers, isotope_symbol
 from hpcir.molecules.plain_xyz import PlainFrame, extended_lines, read_plain_xyz
 from hpcir.units import AMU, ANGSTROM
 
@@ -74,8 +75,15 @@ CHARGE_WORDS = ("charge", "total_charge", "totalcharge", "net_charge", "molecula
 SPIN_WORDS = ("multiplicity", "Multiplicity", "mult", "spin_multiplicity")
 # Words that mean 2S+1, 2S or S, by the program.
 _UNSURE_SPIN_WORDS = ("spin", "total_spin", "uhf", "unpaired", "nopen")
-# An integer under a name in a comment line: charge=1, charge = -1, total_charge="1".
-_NAMED_INTEGER = r'(?:^|[\s,;]){}\s*=\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;])'
+# Bohr: a millimetre, far from any origin that a program takes.
+LARGEST_COORDINATE = 1e7 * ANGSTROM
+# A comment line of charge and multiplicity alone, as "-1 1", and "+1 2 H2O" with a sign (QCElemental's xyz+).
+_CHARGE_AND_SPIN = re.compile(r"\s*(?=[+-]|[0-9]\s+[1-9]\s*$)([+-]?[0-9])\s+([1-9])(?:\s+[A-Z]\w*)?\s*$")
+# Sums of atomic charges and magnetic moments that are so near a whole number mean it.
+WHOLE_SUM = 0.02
+_XYZ_HINT = "an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line"
+# An integer under a name in a comment line: charge=1, charge: -1, total_charge="1", charge 1.
+_NAMED_INTEGER = r'(?:^|[\s,;(]){}\s*{}\s*"?([+-]?\d+)(?:\.0*)?"?(?=$|[\s,;)])'
 
 
 def read_frames(path: str | Path) -> list[Any]:
@@ -95,7 +103,23 @@ def read_frames(path: str | Path) -> list[Any]:
         frames = foreign_frames(path)
     if not frames or any(len(frame) == 0 for frame in frames):
         raise InputError("the structure file holds no frame, or one without atoms", where=str(path))
+    for frame in frames:
+        take_sums(frame)
     return frames
+
+
+def take_sums(atoms: Any) -> None:
+    """Put the sums of ASE Atoms' initial charges and magnetic moments into `info` as total charge and multiplicity,
+    where nothing there says them: what a calculator of ASE is given of both. No sum but a whole number counts, and no
+    zero."""
+    for column, words in (("initial_charges", CHARGE_WORDS), ("initial_magmoms", SPIN_WORDS)):
+        if column not in atoms.arrays or any(word in atoms.info for word in words):
+            continue
+        values = np.asarray(atoms.arrays[column], float)
+        total = float(values.sum()) if values.ndim == 1 and np.all(np.isfinite(values)) else 0.0
+        whole = round(total) if abs(total) < len(atoms) * LAST_ELEMENT else 0
+        if whole and abs(total - whole) < WHOLE_SUM:
+            atoms.info[words[0]] = whole if column == "initial_charges" else abs(whole) + 1
 
 
 def _extended(path: Path) -> list[Any]:
@@ -109,9 +133,15 @@ def _extended(path: Path) -> list[Any]:
         raise InputError(
             f"the structure cannot be read: {type(error).__name__}: {error}",
             where=str(path),
-            hint="an xyz file has the atom count, a comment, then 'Symbol x y z' in angstrom on each line",
+            hint=_XYZ_HINT,
         ) from error
+    for atoms in frames:
+        check_numbers(atoms.numbers, str(path))
     for number, own in masses.items():
+        if number >= len(frames) or max(own) >= len(frames[number]):
+            raise InputError(
+                "a frame has lines of atoms without positions", where=str(path), value=f"frame {number + 1}"
+            )
         new = frames[number].get_masses()
         new[list(own)] = list(own.values())
         frames[number].set_masses(new)
@@ -125,9 +155,15 @@ def _atoms(frame: PlainFrame) -> Any:
     atoms: Any = Atoms(numbers=frame.numbers, positions=frame.positions)
     atoms.info = _words_of_comment(frame.comment)
     for word in CHARGE_WORDS + SPIN_WORDS:
-        match = re.search(_NAMED_INTEGER.format(word), frame.comment)
+        between = "[=:]?" if word in (CHARGE_WORDS[0], SPIN_WORDS[0]) else "[=:]"
+        match = re.search(_NAMED_INTEGER.format(word, between), frame.comment)
         if match:
             atoms.info[word] = int(match.group(1))
+    bare = _CHARGE_AND_SPIN.match(frame.comment)
+    if bare is not None and not atoms.info.keys() & {*CHARGE_WORDS, *SPIN_WORDS}:
+        charge, multiplicity = map(int, bare.groups())
+        if (int(frame.numbers.sum()) - charge + multiplicity) % 2:
+            atoms.info |= {"charge": charge, "multiplicity": multiplicity}
     if frame.masses is not None:
         atoms.set_masses(np.where(np.isnan(frame.masses), atoms.get_masses(), frame.masses))
     return atoms
@@ -195,6 +231,13 @@ def read_structure(
     if np.any(atoms.pbc):
         raise InputError("the geometry is a periodic cell; hpcir works on molecules", where=str(path))
     said = stated(atoms.info, CHARGE_WORDS, str(path))
+    if charge is None and said is None and UNSAID_CHARGE in atoms.info:
+        raise InputError(
+            "the file does not say the total charge of what looks like an ion",
+            where=str(path),
+            value=str(atoms.info[UNSAID_CHARGE]),
+            hint="give it: --charge, or system.charge",
+        )
     if charge is not None and said is not None and said != charge:
         raise InputError(
             f"the structure file states the total charge {said:+d}, and {charge:+d} is declared",
@@ -255,13 +298,16 @@ def check_structure(structure: Structure) -> None:
 
 
 def check_geometry(structure: Structure) -> None:
-    """Raise InputError for unknown elements, non-finite positions, or overlapping atoms."""
+    """Raise InputError for unknown elements, positions that are not finite or a millimetre away, overlapping atoms."""
     where = structure.source
     if np.any(structure.numbers < 1):
         atom = int(np.argmax(structure.numbers < 1)) + 1
         raise InputError(f"atom {atom} is of no known element", where=where, value="X")
     if not np.all(np.isfinite(structure.positions)):
         raise InputError("a coordinate is not a finite number", where=where)
+    if np.abs(structure.positions).max() > LARGEST_COORDINATE:
+        largest = f"{np.abs(structure.positions).max() / ANGSTROM:.3g} A"
+        raise InputError("a coordinate that no molecule has", where=where, value=largest, hint="give angstrom")
     for i, j, distance, ratio in close_pairs(structure):
         names = structure.symbols
         if ratio < OVERLAP_FRACTION:

@@ -120,7 +120,7 @@ def _interval(times: FloatArray | float | None, given: float | None, where: str)
         found = float(np.mean(steps)) * FS
         uneven = np.flatnonzero(np.abs(steps * FS - found) > MAX_UNEVENNESS * abs(found))
         if found <= 0 or len(uneven):
-            sample = int(uneven[0]) if len(uneven) else 0
+            sample = int(np.argmax(np.abs(steps - np.median(steps)))) if len(uneven) else 0
             raise InputError(
                 f"the times are not evenly spaced after sample {sample + 1}", where=where, value=f"{steps[sample]:g} fs"
             )

@@ -82,7 +82,7 @@ def test_a_deck_that_cannot_be_labelled_so_is_refused_with_its_line(tmp_path: Pa
     deck = tmp_path / "deck.yaml"
     text = files_deck("orca", "{engine: none}").replace("{coordinates}", "{coords}")
     deck.write_text(text)
-    status, _, said = command("check", deck, "--quick")
+    status, _, said = command("check", deck, "--no-label")
     assert status == 2
     line = 1 + next(n for n, words in enumerate(text.splitlines()) if "template: |" in words)
     assert f"deck.yaml:{line}: labels.files.template: the template has no place for the coordinates" in said

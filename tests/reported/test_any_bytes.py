@@ -186,3 +186,26 @@ def test_numbers_of_atoms_and_columns_without_end(tmp_path, text, words):
     (tmp_path / "a.xyz").write_text(text)
     with pytest.raises(InputError, match=words):
         read_frames(tmp_path / "a.xyz")
+
+
+def test_atomic_numbers_of_no_element(tmp_path):
+    """An IndexError for an atom of number 333. Found by coverage."""
+    row = "{:7d}{:11d}{:12d}        0.0    {:.1f}    0.1\n"
+    output = (
+        " Entering Gaussian System, Link 0=g16\n IAtWgt=  16  2\n                          Input orientation:\n ----\n"
+        " Center     Atomic      Atomic             Coordinates (Angstroms)\n Number     Number       Type\n"
+        f" ----\n{row.format(1, 8, 0, 0.0)}{row.format(2, 333, 1, 0.8)} ----\n"
+    )
+    (tmp_path / "a.log").write_text(output)
+    (tmp_path / "a.xyz").write_text("2\nProperties=Z:I:1:pos:R:3\n8 0 0 0\n333 0 0 1\n")
+    for name in ("a.log", "a.xyz"):
+        with pytest.raises(InputError, match=rf"{name}, atom 2: an atom is of no element \(found: 333\)"):
+            read_frames(tmp_path / name)
+
+
+def test_isotopes_of_a_frame_without_positions(tmp_path):
+    """An IndexError: the columns have no positions, and a line names an isotope. Found by coverage."""
+    text = '36\nProperties=\xae\xae\xae\xae\x85\x90Properties=species:S:1:p pbc="F\xd4F F"3\n' + 36 * "D\n"
+    (tmp_path / "a.xyz").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match="a frame has lines of atoms without positions"):
+        read_frames(tmp_path / "a.xyz")

@@ -379,3 +379,15 @@ def test_pairs_without_an_abscissa_are_left_out_and_said(tmp_path):
     nowhere = "\n".join(f"?, {y}; " for y in INTEGERS)
     with pytest.raises(InputError, match="fewer than two points of the spectrum have a wavenumber"):
         read_jcamp(file(tmp_path / "b.jdx", nowhere, {"XYDATA": "(XY..XY)"}))
+
+
+def test_a_factor_that_disagrees_with_the_largest_ordinate_is_said(tmp_path):
+    """Absorbances ten times as large as the file says itself: no unit tells that."""
+    table, most = rows(np.round(1e5 * ABSORBANCE).astype(int)), f"{ABSORBANCE.max():.6f}"
+    head = {"YUNITS": "ABSORBANCE", "MAXY": most}
+    assert area(file(tmp_path / "a.jdx", table, head)) == pytest.approx(AREA, rel=1e-3)
+    assert not [note for note in read_jcamp(tmp_path / "a.jdx").metadata["notes"] if "MAXY" in note]
+    notes = read_jcamp(file(tmp_path / "b.jdx", table, {**head, "YFACTOR": "0.0001"})).metadata["notes"]
+    assert [note for note in notes if f"##MAXY says {ABSORBANCE.max():.6g}, and the largest ordinate" in note]
+    unscaled = {**head, "MAXY": f"{1e5 * ABSORBANCE.max():.0f}"}
+    assert not [n for n in read_jcamp(file(tmp_path / "c.jdx", table, unscaled)).metadata["notes"] if "MAXY" in n]

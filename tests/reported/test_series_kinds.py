@@ -39,6 +39,15 @@ def test_a_series_in_time_is_taken(every, digits):
     checked(np.round(motion(4 * COUNT)[::every], digits))
 
 
+def test_a_gap_in_the_times_is_named_by_its_sample(tmp_path):
+    rows = motion(COUNT)[:60]
+    times = np.arange(60.0) + 5.0 * (np.arange(60) >= 40)
+    lines = [f"{t:g}," + ",".join(f"{x:.6f}" for x in row) for t, row in zip(times, rows, strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join(["time_fs,dipole_x_D,dipole_y_D,dipole_z_D", *lines, ""]))
+    with pytest.raises(InputError, match=r"not evenly spaced after sample 40 \(found: '6 fs'\)"):
+        read_series(tmp_path / "a.csv")
+
+
 def test_jumps_are_named_by_sample():
     series = motion()
     series[1200:] += [12.0, 0, 0]

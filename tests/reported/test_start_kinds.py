@@ -71,7 +71,7 @@ def test_a_string_becomes_a_deck_that_checks(tmp_path, monkeypatch, capsys, text
     assert Path("deck.svg").read_text().lstrip().startswith("<?xml")
     said = capsys.readouterr().out
     assert "understood as" in said
-    assert main(["check", "deck.yaml", "--quick"]) == 0
+    assert main(["check", "deck.yaml", "--no-label"]) == 0
     assert multiplicity == 3 or flat(drawn(loaded.structure).smiles) == flat(text)
     if "[2H]" in text:
         assert loaded.structure.masses[0] / AMU == pytest.approx(2.014, abs=1e-3)
@@ -167,6 +167,43 @@ def test_names_of_the_offline_tables():
         smiles_of_name("not a substance at all")
 
 
+@pytest.mark.parametrize(
+    ("name", "smiles"),
+    [
+        ("C2H5OH", "CCO"),  # was dimethyl ether, the first compound of that composition
+        ("CH3OH", "CO"),
+        ("NO", "[N]=O"),
+        ("OCS", "C(=O)=S"),
+        ("HNCO", "C(=N)=O"),  # was fulminic acid
+        ("D2O", "[2H]O[2H]"),
+        ("CO", "[C-]#[O+]"),
+    ],
+)
+def test_a_formula_is_the_compound_that_has_it_as_a_name_or_alone(name, smiles):
+    pytest.importorskip("chemicals")
+    from hpcir.molecules.strings import smiles_of_name
+
+    assert smiles_of_name(name) == smiles
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("C6H6", "a formula that 16 compounds have .* benzene or"),
+        ("(CH3)2CO", "a formula that .* acetone"),  # was oxetane
+        ("CN", "no such name"),  # was methylamine, of the SMILES string
+        ("OH", "no such name"),  # was the hydroxide ion
+        ("", "no such name"),
+    ],
+)
+def test_a_formula_of_several_compounds_and_a_string_in_the_place_of_a_name_are_refused(name, words):
+    pytest.importorskip("chemicals")
+    from hpcir.molecules.strings import smiles_of_name
+
+    with pytest.raises(InputError, match=words):
+        smiles_of_name(name)
+
+
 def test_one_source_is_wanted(tmp_path):
     with pytest.raises(InputError, match="one of a structure file, --smiles and --name"):
         write_start(None)
@@ -179,7 +216,7 @@ def test_molecules_of_g2_start_and_check(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write("molecule.xyz", g2[name])
     assert main(["init", "molecule.xyz", "--engine", "tblite"]) == 0
-    assert main(["check", "molecule.yaml", "--quick"]) == 0
+    assert main(["check", "molecule.yaml", "--no-label"]) == 0
     assert deck_warnings(check_deck(load_deck("molecule.yaml"))) == []
 
 
@@ -245,5 +282,5 @@ def test_masses_and_temperatures_are_held_against_physics(tmp_path, capsys, word
     (tmp_path / "w.xyz").write_text("3\nw\nO 0 0 0.1173\nH 0 0.7572 -0.4692\nH 0 -0.7572 -0.4692\n")
     deck = tmp_path / "a.yaml"
     deck.write_text(f"system: {{structure: w.xyz, {words}}}\nlabels: {{engine: tblite}}\n{keys}")
-    assert main(["check", "--quick", str(deck)]) == (2 if said else 0)
+    assert main(["check", "--no-label", str(deck)]) == (2 if said else 0)
     assert said in capsys.readouterr().err

@@ -14,6 +14,8 @@ from hpcir.molecules.isotopes import isotope, isotope_mass
 from hpcir.molecules.plain_xyz import read_plain_xyz, text_lines
 from hpcir.units import is_number
 
+# The word of `info` under which a reader says why a file leaves the total charge open.
+UNSAID_CHARGE = "charge_left_open"
 BOHR = 0.529177210544
 _STARRED = re.compile(r"^\s*\*\s*(xyzfile|xyz|int|internal|gzmt|gzmtfile)\b", re.IGNORECASE)
 _ORCA_MASS = re.compile(r"\bM\s*=\s*([\d.]+)", re.IGNORECASE)

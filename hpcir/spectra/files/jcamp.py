@@ -38,6 +38,9 @@ _WAVENUMBERS = ("1/CM", "CM-1", "CM^-1", "CM(-1)", "WAVENUMBER", "WAVENUMBERS", 
 _LIKELY = {"1/CM": 1.0, "MICROMETERS": 1e4, "NANOMETERS": 1e7}
 _WAVELENGTHS = {"MICROMETERS": 1e4, "MICROMETER": 1e4, "MICRONS": 1e4, "UM": 1e4, "NANOMETERS": 1e7, "NM": 1e7}
 
+# A largest ordinate that is another than ##MAXY by this factor.
+_SAME_LARGEST = 1.9
+
 
 def read_jcamp(
     path: str | Path,
@@ -62,6 +65,7 @@ def read_jcamp(
     known = np.isfinite(wavenumbers) & np.isfinite(y)
     if not known.all():
         notes.append(f"{int((~known).sum())} of {len(known)} points are missing in the file and masked")
+    notes += _largest_note(block, y)
     given = (path_length, pressure, temperature)
     absorption, absolute, kelvin, scale_notes = _ordinate(block, y, str(path), given, saturation)
     placed = np.flatnonzero(np.isfinite(wavenumbers))
@@ -92,6 +96,17 @@ def _spectrum_block(path: Path) -> tuple[Block, list[str]]:
         kinds = sorted({block.get("DATATYPE", "DATACLASS") or "none" for block in blocks})
         raise InputError("not an infrared spectrum", where=str(path), value=", ".join(kinds) or "no block at all")
     return (curves or infrared)[0], [f"the first of {len(curves)} spectra in the file"] if len(curves) > 1 else []
+
+
+def _largest_note(block: Block, y: FloatArray) -> list[str]:
+    """A note where the file says another largest ordinate than its table has, by a factor."""
+    said, found = block.number("MAXY"), float(np.max(y, where=np.isfinite(y), initial=0.0))
+    if said is None or not (0 < said < np.inf and found > 0):
+        return []
+    in_the_table = said * (block.number("YFACTOR") or 1.0)  # where a program counts it so
+    if any(1 / _SAME_LARGEST < found / one < _SAME_LARGEST for one in (said, in_the_table) if one > 0):
+        return []
+    return [f"##MAXY says {said:g}, and the largest ordinate of the table is {found:.4g}: ##YFACTOR may be wrong"]
 
 
 def _is_infrared(block: Block) -> bool:

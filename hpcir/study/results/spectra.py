@@ -15,6 +15,7 @@ from hpcir.study.production.block import TrajectoryBlock
 from hpcir.study.production.convergence import BandErrors
 from hpcir.study.production.sets import TrajectorySet
 from hpcir.study.production.targets import Target
+from hpcir.study.results.bond_events import BondEvents, bond_events
 from hpcir.study.results.spectrum import OtherParts, SpectrumResult, SpectrumStage
 
 
@@ -56,11 +57,21 @@ def _lost(target: Target, chosen: TrajectorySet) -> bool:
     lost = context.on_root(lambda: not _any_valid(context, chosen))
     if lost and context.root:
         which = "" if chosen is target.main else f" of {chosen.name}"
+        text = f"{target.name}: no spectrum{which}: all trajectories left the region covered by the training data"
+        said = _events_of(context, chosen)
         context.progress.log(
-            f"{target.name}: no spectrum{which}: all trajectories left the region covered by the training data",
-            warning=True,
+            ". ".join(filter(None, [text, *(line.rstrip(".") for line in said.lines), said.advice])), warning=True
         )
     return lost
+
+
+def _events_of(context: Context, chosen: TrajectorySet) -> BondEvents:
+    """The events of bonds in the trajectories of a set, valid or not."""
+    blocks = [TrajectoryBlock.read(context.directory / block) for block in chosen.blocks]
+    events = [block.events for block in blocks if block.events is not None]
+    return bond_events(
+        events, context.structure, context.deck.dynamics.timestep, sum(len(block.sane) for block in blocks)
+    )
 
 
 def _any_valid(context: Context, chosen: TrajectorySet) -> bool:
