@@ -22,6 +22,9 @@ from hpcir.molecules.structures import Structure, superimpose
 GUESS_REACH = 3.0
 # Guess for a geometry far from the reference: a minimal basis with atomic occupations.
 _STANDARD_GUESS = "minao"
+# Largest net force over the root of the number of atoms, hartree/bohr: it is the error of a force, which an integration
+# grid leaves that is too coarse for its functional.
+MAX_NET_FORCE = 2e-4
 
 
 class PyscfEngine:
@@ -49,7 +52,8 @@ class PyscfEngine:
         check_level(self._given_settings, structure)
 
     def label(self, structure: Structure, polar: bool = False) -> Label:
-        """Label one geometry; LabelFailed when no rung of the ladder converges, or a value is not finite."""
+        """Label one geometry; LabelFailed when no rung of the ladder converges, a value is not finite, or the grid is
+        too coarse for the functional."""
         start = time.perf_counter()
         if not np.all(np.isfinite(structure.positions)):
             raise LabelFailed(f"{structure.name}: a coordinate is not a finite number")
@@ -58,6 +62,7 @@ class PyscfEngine:
         word = _spin_word(field, structure.name)
         # The centre of nuclear charge is the origin, so the dipole is about it, for ions too.
         energy, forces, dipole = self._properties(field, structure.name)
+        self._require_fine_grid(forces, structure.name)
         tensors = None
         if polar:
             from hpcir.labels import pyscf_field
@@ -78,6 +83,16 @@ class PyscfEngine:
 
         found = correlate(field, self.wavefunction, self.frozen_core, name)
         return found.energy, found.forces, found.dipole
+
+    def _require_fine_grid(self, forces: FloatArray, name: str) -> None:
+        """Raise LabelFailed where the net force shows that the forces (N, 3) are wrong by more than MAX_NET_FORCE."""
+        error = float(np.linalg.norm(forces.sum(0))) / np.sqrt(len(forces))
+        if self.wavefunction == "none" and error > MAX_NET_FORCE:
+            raise LabelFailed(
+                f"{name}: the forces of {self.level} are wrong by {error:.1g} hartree/bohr, by their net force: the "
+                f"integration grid is too coarse for this functional. Give a labels.grid_level above "
+                f"{self.settings.grid_level}, or a functional that is less sensitive to it"
+            )
 
     def _forces_in_field(self, name: str) -> Callable[[Any, FloatArray], FloatArray] | None:
         """Forces (N, 3) of a field that is converged in an electric field; None where they are the mean field's own."""

@@ -14,6 +14,7 @@ from hpcir.labels.base import Label
 from hpcir.molecules.internal_coordinates import model_hessian
 from hpcir.molecules.structures import Structure
 from hpcir.units import ANGSTROM, EV, EV_PER_ANGSTROM
+from hpcir.vibrations.normal_modes import rigid_motions
 
 # Typical number of labels of an optimisation, from small molecules.
 TYPICAL_LABELS = 15
@@ -62,7 +63,8 @@ def optimise(
                 "better structure, or change the level of theory in labels"
             ) from error
     label = calculator.last
-    largest = float(np.sqrt((label.forces**2).sum(1).max()))
+    inner = _without_rigid_motion(label.forces, atoms.positions)
+    largest = float(np.sqrt((inner**2).sum(1).max()))
     if not converged:
         raise RunStopped(
             f"the optimisation of {structure.name} did not converge in {max_labels} labels: the largest force is "
@@ -85,6 +87,16 @@ def _labelling_calculator(structure: Structure, label_function: LabelFunction) -
             moved: Any = self.atoms
             self.last = label_function(structure.moved(moved.positions * ANGSTROM))
             self.count += 1
-            self.results = {"energy": self.last.energy / EV, "forces": self.last.forces / EV_PER_ANGSTROM}
+            inner = _without_rigid_motion(self.last.forces, moved.positions)
+            self.results = {"energy": self.last.energy / EV, "forces": inner / EV_PER_ANGSTROM}
 
     return LabellingCalculator()
+
+
+def _without_rigid_motion(forces: FloatArray, positions: FloatArray) -> FloatArray:
+    """Forces (N, 3) at positions (N, 3) in angstrom without the net force and torque that the integration grids of
+    density functionals leave: with them the optimiser would push the molecule about without end."""
+    rigid = rigid_motions(positions * ANGSTROM, np.ones(len(positions)))
+    flat = forces.ravel()
+    found: FloatArray = (flat - rigid.T @ (rigid @ flat)).reshape(forces.shape)
+    return found

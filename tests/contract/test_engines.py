@@ -232,6 +232,14 @@ def test_fast_pyscf_equals_the_plain_one(structure: Structure, functional: str) 
     np.testing.assert_allclose(label.dipole, plain.dip_moment(unit="AU", verbose=0) @ turn, atol=2e-5)
 
 
+def test_forces_that_the_grid_makes_wrong_are_refused() -> None:
+    """SCAN on a usual grid: its forces miss the energy's gradient by some hundredths of an atomic unit."""
+    pytest.importorskip("pyscf")
+    engine = create_engine(SETTINGS["pyscf"].model_copy(update={"functional": "scan"}))
+    with pytest.raises(LabelFailed, match=r"wrong by 0\.0\d hartree/bohr.*grid_level above 3"):
+        engine.label(WATER)
+
+
 def test_grid_level_two_is_near_level_three() -> None:
     pytest.importorskip("pyscf")
     geometry = displaced(METHANOL, 6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -380,6 +382,21 @@ def test_an_optimisation_that_knows_the_hessian_of_a_similar_level_takes_fewer_l
     assert taught.largest_force < 5e-5
     assert taught.labels < untaught.labels
     assert abs(taught.label.energy - untaught.label.energy) < 1e-6
+
+
+def test_an_optimisation_is_not_pushed_about_by_a_net_force(tblite: LabelEngine) -> None:
+    """Integration grids leave one, which no motion of the molecule takes away."""
+    start = molecule("CH3OH")
+    start = start.moved(start.positions + 0.1 * random(11).normal(size=start.positions.shape))
+    plain = optimise(start, tblite.label)
+
+    def label(structure: Structure) -> Label:
+        own = tblite.label(structure)
+        return replace(own, forces=own.forces + np.array([1e-4, 0.0, 3e-4]))
+
+    found = optimise(start, label)
+    assert found.labels <= plain.labels + 2
+    assert found.label.energy == pytest.approx(plain.label.energy, abs=1e-8)
 
 
 def test_optimisation_says_which_label_failed() -> None:

@@ -134,7 +134,7 @@ class AtomicProcess:
         return Fit(mean, size, solved.missed, misfit, rows, values)
 
     def drawn(self, fit: Fit, seed: int, draw: int) -> AtomicPolynomial:
-        """What draw number `draw` of a fit's posterior adds to its mean."""
+        """The addition of draw number `draw` of a fit's posterior to its mean."""
         if (fit.key, draw) not in self._draws:
             prior = self.prior_draw(fit.size, stream(seed, "draws of the process", draw))
             found = [prior.evaluate(group) for group in self.groups]
