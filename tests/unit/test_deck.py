@@ -39,7 +39,7 @@ def with_keys(text: str) -> str:
     return "system: {structure: water.xyz}\n" + text
 
 
-@pytest.mark.parametrize("name", ["methanol.yaml", "methanol-xtb.yaml", "methanol-quantum.yaml"])
+@pytest.mark.parametrize("name", ["methanol.yaml", "methanol-xtb.yaml", "methanol-quantum.yaml", "methanol-chain.yaml"])
 def test_inputs_are_sound(name: str) -> None:
     loaded = load_deck(INPUTS / name)
     assert check_deck(loaded).structure.symbols == ["C", "O", "H", "H", "H", "H"]
