@@ -19,7 +19,7 @@ from hpcir.training.regression.covariance import Described, energy_covariance, g
 from hpcir.training.regression.description import Description
 from hpcir.training.regression.dipoles import Charged, DipoleProcess, covariance
 from hpcir.training.regression.process import LENGTH, AtomicProcess, Targets
-from hpcir.training.regression.teacher import MIN_PLACES, LevelBelow, displaced, has_process, rows_of, taught_sets
+from hpcir.training.regression.teacher import MIN_PLACES, LevelBelow, displaced, rows_of, taught_sets
 from hpcir.training.split import held_out
 from hpcir.training.train import join_members, train_members
 from tests.unit.test_training import MINIMUM, NUMBERS, water, water_at
@@ -305,13 +305,6 @@ def test_displaced_geometries_without_labels_of_the_level_below_have_its_models_
     wanted = model.forces[0] + 0.1 * truth.forces[:, ORDER]
     errors = [np.abs(found - wanted).mean() for found in taught]
     assert errors[1] < 0.2 * errors[0]
-
-
-def test_diatomic_molecules_have_no_process() -> None:
-    positions = np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, 1.7]]])
-    pair = LabelledGroup(np.array([1, 9]), positions, energies=np.zeros(1), forces=np.zeros((1, 2, 3)))
-    assert not has_process([pair], TRAINING)
-    assert has_process([pair, water(4, 1)], TRAINING)
 
 
 def test_units_and_offsets_are_those_of_the_labels() -> None:

@@ -200,7 +200,13 @@ def test_bonds_that_cannot_be_assigned_are_refused_with_the_atom_named(tmp_path)
 
 
 def test_a_charge_that_the_bonds_do_not_carry_is_refused_with_what_was_found(tmp_path):
-    message = refused(deck_of(tmp_path, charge=2))
+    silent = {}
+    for name in ("C8H18", "C16H34", "C2H6", "C3H8"):  # the files themselves say that they have no charge
+        lines = (ALKANES / f"{name}.xyz").read_text().splitlines()
+        silent[name] = tmp_path / f"{name}.xyz"
+        silent[name].write_text("\n".join([lines[0], name, *lines[2:]]) + "\n")
+    targets, seeds = f"[{silent['C16H34']}]", f"[{silent['C2H6']}, {silent['C3H8']}]"
+    message = refused(deck_of(tmp_path, structure=silent["C8H18"], targets=targets, seeds=seeds, charge=2))
     assert "charge" in message
     assert "every atom has all its bonds" in message
 

@@ -42,7 +42,7 @@ DISPLACEMENT = 0.03 * ANGSTROM
 # Bytes of their derivatives, at most: of large molecules there are fewer.
 MAX_PLACES_BYTES = 2**30
 # Root mean square of what a process may miss of its labels, over theirs, if that is more than the spread of its draws
-# between them: of few inputs the kernel's polynomials may be too few.
+# between them: of few inputs, as two atoms have, the kernel's polynomials are too few for a bond's whole range.
 MAX_MISFIT = 1e-3
 # Displaced geometries that the spread is taken at.
 SPREAD_PLACES = 100
@@ -66,10 +66,9 @@ def rows_of(groups: Sequence[LabelledGroup]) -> int:
 
 
 def has_process(groups: Sequence[LabelledGroup], training: TrainingSettings) -> bool:
-    """False where the deck asks for no process or the labels are too many for one (`training.process`), where they have
-    no forces, or are of diatomic molecules: polynomials of their few inputs are too stiff for a bond's whole range."""
-    larger = any(len(group.numbers) > 2 for group in groups)
-    return larger and all(group.forces is not None for group in groups) and rows_of(groups) <= training.process
+    """False where the deck asks for no process or the labels are too many for one (`training.process`), or where they
+    have no forces."""
+    return all(group.forces is not None for group in groups) and rows_of(groups) <= training.process
 
 
 def taught_sets(
