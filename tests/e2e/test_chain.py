@@ -20,7 +20,7 @@ from tests.e2e.conftest import WATER, differences, finish, kill_in_stages, repla
 
 pytest.importorskip("tblite")
 
-LABELS = {"GFN1-xTB (ASE)": 50, "other program": 40, "GFN2-xTB (tblite)": 12}
+LABELS = {"GFN1-xTB (ASE)": 50, "other program": 40, "GFN2-xTB (tblite)": 8}
 REST = """\
 model: {members: 2, hidden: [10, 10], radial: 6, shells: 2, zetas: [1, 2], channels: 0}
 training: {steps: 120, pretrain_steps: 200, retrain_steps: 60, final_steps: 120, learning_rate: 0.01}
@@ -34,7 +34,7 @@ system: {{structure: {WATER}}}
 levels:
   - {{engine: ase, calculator: 'tblite.ase:TBLite', arguments: {{method: GFN1-xTB, verbosity: 0}}, labels: 50}}
   - {{data: {{file: data.extxyz, units: ase}}}}
-  - {{engine: tblite, labels: 12, round_labels: 6}}
+  - {{engine: tblite, labels: 8, round_labels: 4}}
 {REST}"""
 
 
@@ -69,7 +69,7 @@ def test_every_level_is_told_of_with_its_labels_and_its_learning_curve(finished)
         assert level["learning"][-1]["labels"] == level["labels"]
         assert all(point["force_rmse_kcal_per_mol_angstrom"] > 0 for point in level["learning"])
     assert len(levels[2]["learning"]) == 2
-    assert (summary["labels"]["count"], summary["labels"]["test_count"]) == (12, 4)
+    assert (summary["labels"]["count"], summary["labels"]["test_count"]) == (8, 4)
     page = (finished / "report.html").read_text()
     assert "Levels of theory" in page
     assert "other program" in page
@@ -85,12 +85,12 @@ def test_no_label_of_the_last_level_is_spent_on_its_minimum_and_none_of_the_mode
 def test_the_first_labels_of_the_last_level_are_geometries_of_the_level_below(chain_deck, finished) -> None:
     below = [frame.positions for frame in read_dataset(chain_deck.parent / "data.extxyz", units="ase").frames]
     own = [f for f in read_dataset(finished / "labels.h5").frames if f.level.startswith("GFN2")]
-    first = [min(float(np.abs(frame.positions - other).max()) for other in below) for frame in own[:6]]
+    first = [min(float(np.abs(frame.positions - other).max()) for other in below) for frame in own[:4]]
     assert max(first) < 1e-6
 
 
 def test_the_chain_is_worth_its_levels(finished) -> None:
-    """The same dozen labels teach fresh weights much less, and the level below without them is another surface."""
+    """The same eight labels teach fresh weights much less, and the level below without them is another surface."""
     test = json.loads((finished / "summary.json").read_text())["test"]
     own = test["force_rmse_kcal_per_mol_angstrom"]
     fresh, below = (test["others"][name]["force_rmse_kcal_per_mol_angstrom"] for name in test["others"])
