@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from hpcir.commands.init_size import SizeSettings, settings_for
 from hpcir.deck.sections import LabelSettings
+from hpcir.deck.study import heavy_atoms
 from hpcir.errors import InputError
 from hpcir.labels import create_engine
 from hpcir.molecules.files.outputs import is_output
@@ -19,9 +21,7 @@ from hpcir.molecules.structures import Structure, check_spin, check_vibrates, re
 _ENGINES = {
     "pyscf": """\
   engine: pyscf
-  functional: bp86            # or b3lyp, pbe0, ... : any that PySCF knows
-  basis: def2-svp             # def2-tzvp is better and costs several times as much
-  density_fitting: true
+{level}  density_fitting: true
   dispersion: none            # or d3bj, d4: needs `pip install 'hpcir[dispersion]'`
 """,
     "tblite": """\
@@ -29,6 +29,18 @@ _ENGINES = {
   method: GFN2-xTB            # or GFN1-xTB
 """,
 }
+
+# Levels by the size of a molecule, from what they miss of experiment and cost (docs/levels-of-theory.md).
+_SMALL_LEVEL = """\
+  functional: b3lyp           # any that PySCF knows; bp86/def2-svp is several times as fast and rough
+  basis: def2-tzvpd           # diffuse functions: intensities want them
+"""
+_LARGE_LEVEL = """\
+  functional: bp86            # b3lyp is better and costs several times as much: see `levels`, a chain of levels
+  basis: def2-svp             # def2-tzvpd is better and costs several times as much
+"""
+# Most atoms other than hydrogen of a small molecule.
+_SMALL = 6
 
 # Labels by the hundred where they cost milliseconds.
 _SAMPLING = {
@@ -121,12 +133,11 @@ def write_start(
         structure = _of_file(path, charge, multiplicity)
         notes += _frames_note(path)
     check_vibrates(structure)
-    settings = LabelSettings(engine="tblite" if engine == "tblite" else "pyscf")
-    create_engine(settings, structure).check(structure)
+    level = _level(structure, engine)
     deck = output or Path(f"{path.stem}.yaml")
     folder = deck.parent / f"{deck.stem}-seeds"
-    size = settings_for(structure, settings.engine, folder.name)
-    files[deck] = _deck_text(structure, path, deck, engine, size)
+    size = settings_for(structure, engine, folder.name)
+    files[deck] = _deck_text(structure, path, deck, _ENGINES[engine].format(level=level), _SAMPLING[engine], size)
     files |= {
         folder / f"{name}.xyz": xyz_text(replace(seed, name=formula(seed.symbols))) for name, seed in size.seeds.items()
     }
@@ -229,7 +240,22 @@ def _spin_note(structure: Structure) -> str:
     return "; 3 for a triplet" if structure.multiplicity == 1 else ""
 
 
-def _deck_text(structure: Structure, path: Path, deck: Path, engine: str, size: SizeSettings) -> str:
+def _level(structure: Structure, engine: str) -> str:
+    """The lines of the level of theory of a molecule's deck, '' for tblite. Raises InputError where the engine cannot
+    label it."""
+    if engine == "tblite":
+        create_engine(LabelSettings(engine="tblite"), structure).check(structure)
+        return ""
+    if heavy_atoms(structure) <= _SMALL:
+        better = LabelSettings(engine="pyscf", functional="b3lyp", basis="def2-tzvpd")
+        with suppress(InputError):  # a basis set without one of the elements
+            create_engine(better, structure).check(structure)
+            return _SMALL_LEVEL
+    create_engine(LabelSettings(engine="pyscf"), structure).check(structure)
+    return _LARGE_LEVEL
+
+
+def _deck_text(structure: Structure, path: Path, deck: Path, engine: str, sampling: str, size: SizeSettings) -> str:
     import yaml
 
     relative = os.path.relpath(path.resolve(), deck.absolute().parent.resolve())
@@ -240,8 +266,8 @@ def _deck_text(structure: Structure, path: Path, deck: Path, engine: str, size: 
         charge=structure.charge,
         multiplicity=structure.multiplicity,
         spin_note=_spin_note(structure),
-        engine=_ENGINES[engine],
-        sampling=_SAMPLING[engine],
+        engine=engine,
+        sampling=sampling,
         model="model:\n" + "\n".join(size.model) + "\n\n" if size.model else "",
         size="".join(f"{line}\n" for line in size.sampling),
         dynamics="".join(f"{line}\n" for line in size.dynamics),
