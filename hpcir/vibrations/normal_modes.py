@@ -22,11 +22,11 @@ from hpcir.molecules.isotopes import check_mass
 from hpcir.molecules.structures import BOND_FRACTION, Structure, centre
 from hpcir.units import AMU, ANGSTROM, KM_PER_MOL_PER_E2_ME, PER_CM
 
-STEP = 0.01
-"""Default displacement of the central differences in bohr: stretches of hydrogen come out at most 0.7 cm-1 too high."""
+STEP = 0.02
+"""Default displacement of the central differences in bohr."""
 
 # Fractions of the displacement that are looked at of so small a molecule: the full step alone puts the wavenumber
-# of a light one up to 0.7 cm-1 too high. The error of both together goes with the fourth power of the step.
+# of a light one 1 to 3 cm-1 too high. The error of both together goes with the fourth power of the step.
 RICHARDSON_ATOMS, RICHARDSON = 2, (1.0, 0.5)
 
 # Sampling: wavenumbers below this (and imaginary ones) get its amplitude; no mode moves an atom by more (bohr, rms).
