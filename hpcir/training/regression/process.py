@@ -105,7 +105,7 @@ class AtomicProcess:
         self.solver: Solver = self._solver()
         self._last: tuple[IntArray, Solved] | None = None
         self._fits: dict[str, Fit] = {}
-        self._draws: dict[tuple[str, int], AtomicPolynomial] = {}
+        self._draws: dict[tuple[str, int, int], AtomicPolynomial] = {}
 
     def _solver(self) -> Solver:
         if self.places.size <= MAX_DENSE_ROWS:
@@ -135,13 +135,14 @@ class AtomicProcess:
 
     def drawn(self, fit: Fit, seed: int, draw: int) -> AtomicPolynomial:
         """The addition of draw number `draw` of a fit's posterior to its mean."""
-        if (fit.key, draw) not in self._draws:
+        key = fit.key, seed, draw
+        if key not in self._draws:
             prior = self.prior_draw(fit.size, stream(seed, "draws of the process", draw))
             found = [prior.evaluate(group) for group in self.groups]
             sampled = np.concatenate([*(g.ravel() for _, g in found), *(e for e, _ in found)])[fit.rows]
             weights = self._solved(fit.rows, fit.values).solve(sampled)
-            self._draws[fit.key, draw] = prior.plus(self._polynomial(self._spread(fit.rows, weights)), -1.0)
-        return self._draws[fit.key, draw]
+            self._draws[key] = prior.plus(self._polynomial(self._spread(fit.rows, weights)), -1.0)
+        return self._draws[key]
 
     def _solved(self, rows: IntArray, values: FloatArray) -> Solved:
         """The covariance of some rows solved for their values. Members that learn the same labels share what they
